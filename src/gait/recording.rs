@@ -1,0 +1,217 @@
+//! Raw samples of one walk, checked and in SI units.
+
+use serde::{Deserialize, Serialize};
+
+use super::SignalError;
+
+/// One m/s^2 per standard gravity (ISO 80000-3).
+pub const STANDARD_GRAVITY_M_S2: f32 = 9.80665;
+
+/// Raw samples of one phone, three axes each, with the time of every sample.
+///
+/// Values are finite and times rise strictly: [`Recording::new`] refuses anything else.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recording {
+    time_seconds: Vec<f64>,
+    acceleration_m_s2: Vec<[f32; 3]>,
+    angular_rate_rad_s: Option<Vec<[f32; 3]>>,
+}
+
+/// Unit in which acceleration is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AccelerationUnit {
+    /// Metres per second squared.
+    #[default]
+    #[serde(rename = "m/s^2")]
+    MetrePerSecondSquared,
+    /// Standard gravity, 9.80665 m/s^2.
+    #[serde(rename = "g")]
+    StandardGravity,
+}
+
+/// Unit in which angular rate is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AngularRateUnit {
+    /// Radians per second.
+    #[default]
+    #[serde(rename = "rad/s")]
+    RadianPerSecond,
+    /// Degrees per second.
+    #[serde(rename = "deg/s")]
+    DegreePerSecond,
+}
+
+impl Recording {
+    /// A recording in SI units. Acceleration includes gravity, about +9.8 on an axis that
+    /// points up (Android's sign; the sign does not change the windows that are cut).
+    ///
+    /// # Errors
+    /// When there is no sample, lengths differ, a value is not finite, or time does not rise.
+    pub fn new(
+        time_seconds: Vec<f64>,
+        acceleration_m_s2: Vec<[f32; 3]>,
+        angular_rate_rad_s: Option<Vec<[f32; 3]>>,
+    ) -> Result<Self, SignalError> {
+        let samples = acceleration_m_s2.len();
+        if samples == 0 {
+            return Err(SignalError::Empty);
+        }
+        if time_seconds.len() != samples {
+            return Err(SignalError::LengthMismatch {
+                field: "time_seconds",
+                length: time_seconds.len(),
+                samples,
+            });
+        }
+        if let Some(rates) = &angular_rate_rad_s
+            && rates.len() != samples
+        {
+            return Err(SignalError::LengthMismatch {
+                field: "angular_rate",
+                length: rates.len(),
+                samples,
+            });
+        }
+        if let Some(index) = time_seconds.iter().position(|time| !time.is_finite()) {
+            return Err(SignalError::NonFinite { field: "time_seconds", index });
+        }
+        finite("acceleration", &acceleration_m_s2)?;
+        if let Some(rates) = &angular_rate_rad_s {
+            finite("angular_rate", rates)?;
+        }
+        if let Some(index) = time_seconds.windows(2).position(|pair| pair[1] <= pair[0]) {
+            return Err(SignalError::BackwardTime {
+                index: index + 1,
+                previous_seconds: time_seconds[index],
+                time_seconds: time_seconds[index + 1],
+            });
+        }
+        Ok(Self { time_seconds, acceleration_m_s2, angular_rate_rad_s })
+    }
+
+    /// Times of the samples, rising.
+    pub fn time_seconds(&self) -> &[f64] {
+        &self.time_seconds
+    }
+
+    /// Acceleration with gravity, phone axes.
+    pub fn acceleration_m_s2(&self) -> &[[f32; 3]] {
+        &self.acceleration_m_s2
+    }
+
+    /// Angular rate, phone axes, where the phone has a gyroscope.
+    pub fn angular_rate_rad_s(&self) -> Option<&[[f32; 3]]> {
+        self.angular_rate_rad_s.as_deref()
+    }
+
+    /// Time from the first sample to the last.
+    pub fn duration_seconds(&self) -> f64 {
+        self.time_seconds[self.time_seconds.len() - 1] - self.time_seconds[0]
+    }
+
+    /// Mean sample rate; 0 for a single sample.
+    pub fn rate_hz(&self) -> f64 {
+        match self.duration_seconds() {
+            0.0 => 0.0,
+            seconds => (self.time_seconds.len() - 1) as f64 / seconds,
+        }
+    }
+
+    /// The same walk as a phone without a gyroscope would have recorded it.
+    pub fn without_angular_rate(mut self) -> Self {
+        self.angular_rate_rad_s = None;
+        self
+    }
+
+    /// The part from `start_seconds` for `length_seconds`, counted from the first sample.
+    /// Empty parts have no recording.
+    pub fn part(&self, start_seconds: f64, length_seconds: f64) -> Option<Self> {
+        let origin = self.time_seconds[0];
+        let first = self.time_seconds.partition_point(|time| time - origin < start_seconds);
+        let last = self
+            .time_seconds
+            .partition_point(|time| time - origin <= start_seconds + length_seconds);
+        (first < last).then(|| Self {
+            time_seconds: self.time_seconds[first..last].to_vec(),
+            acceleration_m_s2: self.acceleration_m_s2[first..last].to_vec(),
+            angular_rate_rad_s: self.angular_rate_rad_s.as_ref().map(|r| r[first..last].to_vec()),
+        })
+    }
+}
+
+fn finite(field: &'static str, axes: &[[f32; 3]]) -> Result<(), SignalError> {
+    match axes.iter().position(|sample| sample.iter().any(|value| !value.is_finite())) {
+        Some(index) => Err(SignalError::NonFinite { field, index }),
+        None => Ok(()),
+    }
+}
+
+/// A recording as JSON: on the wire and in files.
+///
+/// Time is given by `time_seconds`, or by `rate_hz` for even sampling; never both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordingDocument {
+    /// Time of each sample, in seconds from any origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_seconds: Option<Vec<f64>>,
+    /// Samples a second, for even sampling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_hz: Option<f64>,
+    /// Unit of `acceleration`.
+    #[serde(default)]
+    pub acceleration_unit: AccelerationUnit,
+    /// x, y and z of each sample, gravity included.
+    pub acceleration: Vec<[f32; 3]>,
+    /// Unit of `angular_rate`.
+    #[serde(default)]
+    pub angular_rate_unit: AngularRateUnit,
+    /// x, y and z of each sample, where the phone has a gyroscope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub angular_rate: Option<Vec<[f32; 3]>>,
+}
+
+impl TryFrom<RecordingDocument> for Recording {
+    type Error = SignalError;
+
+    fn try_from(document: RecordingDocument) -> Result<Self, SignalError> {
+        let samples = document.acceleration.len();
+        let time_seconds = match (document.time_seconds, document.rate_hz) {
+            (Some(times), None) => times,
+            (None, Some(rate_hz)) if rate_hz.is_finite() && rate_hz > 0.0 => {
+                (0..samples).map(|index| index as f64 / rate_hz).collect()
+            }
+            (None, Some(rate_hz)) => return Err(SignalError::InvalidRate { rate_hz }),
+            (Some(_), Some(_)) | (None, None) => return Err(SignalError::AmbiguousTime),
+        };
+        let acceleration = match document.acceleration_unit {
+            AccelerationUnit::MetrePerSecondSquared => document.acceleration,
+            AccelerationUnit::StandardGravity => {
+                scaled(document.acceleration, STANDARD_GRAVITY_M_S2)
+            }
+        };
+        let angular_rate = document.angular_rate.map(|rates| match document.angular_rate_unit {
+            AngularRateUnit::RadianPerSecond => rates,
+            AngularRateUnit::DegreePerSecond => scaled(rates, 1f32.to_radians()),
+        });
+        Self::new(time_seconds, acceleration, angular_rate)
+    }
+}
+
+impl From<&Recording> for RecordingDocument {
+    fn from(recording: &Recording) -> Self {
+        Self {
+            time_seconds: Some(recording.time_seconds.clone()),
+            rate_hz: None,
+            acceleration_unit: AccelerationUnit::MetrePerSecondSquared,
+            acceleration: recording.acceleration_m_s2.clone(),
+            angular_rate_unit: AngularRateUnit::RadianPerSecond,
+            angular_rate: recording.angular_rate_rad_s.clone(),
+        }
+    }
+}
+
+fn scaled(mut axes: Vec<[f32; 3]>, factor: f32) -> Vec<[f32; 3]> {
+    axes.iter_mut().flatten().for_each(|value| *value *= factor);
+    axes
+}

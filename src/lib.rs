@@ -1,0 +1,17 @@
+//! Tells who is walking from a phone's accelerometer.
+//!
+//! The rooms of the house, in the order in which imports may run (each may use those below it):
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`cli`] | one file per subcommand |
+//! | [`http`] | routes, codecs, problem+json |
+//! | [`service`] | use cases, the inference pool |
+//! | [`store`] | SQLite |
+//! | [`identity`] | templates, gallery, decision |
+//! | [`training`] | data sets, straight-through layers, Adam, evaluation |
+//! | [`gait`] | recording to window, walking check, simulator |
+//! | [`bnn`] | packed inference, the model file |
+
+pub mod bnn;
+pub mod gait;
