@@ -15,3 +15,4 @@
 
 pub mod bnn;
 pub mod gait;
+pub mod training;

@@ -3,8 +3,15 @@
 //! Pure signal processing: units, resampling, orientation, the walking check, and a simulator
 //! of walkers. Nothing of this crate's other rooms.
 
+mod error;
+mod orientation;
 mod recording;
+mod resample;
+mod walking;
 mod window;
 
+pub use error::SignalError;
 pub use recording::{AccelerationUnit, AngularRateUnit, Recording, RecordingDocument};
-pub use window::{SignalError, WINDOW_FRACTION_BITS, WINDOW_ROWS, Window};
+pub(crate) use resample::Signal;
+pub use window::{ROW_RECIPE, Recipe, WINDOW_FRACTION_BITS, WINDOW_ROWS, Window, cut_windows};
+pub(crate) use window::{is_walking, quantise, rows};

@@ -1,10 +1,45 @@
-//! Windows: what a network reads.
+//! Recording to windows: what a network reads.
 
-/// Rows of a window: forward, lateral, vertical and magnitude, of acceleration and angular rate.
+use super::orientation::{Turned, turn};
+use super::resample::Signal;
+use super::walking;
+use super::{Recording, SignalError};
+
+/// Rows of a window: forward, lateral, vertical and magnitude of acceleration without gravity,
+/// then the same four of angular rate or, from a phone without a gyroscope, of jerk.
 pub const WINDOW_ROWS: usize = 8;
 
 /// Windows are fixed point: a value of 1.0 is `1 << WINDOW_FRACTION_BITS`.
 pub const WINDOW_FRACTION_BITS: u32 = 10;
+
+/// The one way to make rows that this version knows; a model file names the way it was trained on.
+pub const ROW_RECIPE: &str = "turned-axes-1";
+
+/// Divisors that bring typical walking to about unit variance. Amplitude is kept: it is personal.
+const ACCELERATION_SCALE_M_S2: f32 = 4.0;
+const ANGULAR_RATE_SCALE_RAD_S: f32 = 1.5;
+const JERK_SCALE_M_S3: f32 = 80.0;
+
+/// How windows are cut for one network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recipe {
+    /// Samples a second that the network expects.
+    pub rate_hz: f64,
+    /// Samples of one window.
+    pub samples: usize,
+}
+
+impl Recipe {
+    /// BiPedalNet's windows: two seconds at 50 Hz.
+    pub const BIPEDALNET: Self = Self { rate_hz: 50.0, samples: 100 };
+    /// IDNet's windows: two seconds at 100 Hz.
+    pub const IDNET: Self = Self { rate_hz: 100.0, samples: 200 };
+
+    /// Length of one window.
+    pub fn window_seconds(self) -> f64 {
+        self.samples as f64 / self.rate_hz
+    }
+}
 
 /// One network input: [`WINDOW_ROWS`] rows of as many samples as the recipe says, row by row.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,49 +50,87 @@ pub struct Window {
     pub values: Vec<i16>,
 }
 
-/// Why a recording, or a part of it, is not a walk that can be used.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum SignalError {
-    /// No sample at all.
-    #[error("the recording has no sample; send at least 2.5 seconds of walking")]
-    Empty,
-    /// A list is longer or shorter than the acceleration.
-    #[error("{field} has {length} entries for {samples} samples of acceleration; send one each")]
-    LengthMismatch {
-        /// The list at fault.
-        field: &'static str,
-        /// Its length.
-        length: usize,
-        /// Samples of acceleration.
-        samples: usize,
-    },
-    /// NaN or infinity.
-    #[error("{field}[{index}] is not a finite number; leave broken samples out")]
-    NonFinite {
-        /// The list at fault.
-        field: &'static str,
-        /// Position in it.
-        index: usize,
-    },
-    /// Time stands still or runs backward.
-    #[error(
-        "time_seconds[{index}] is {time_seconds} after {previous_seconds}; sort samples by time and drop repeated ones"
-    )]
-    BackwardTime {
-        /// Position of the later sample.
-        index: usize,
-        /// Time of the sample before.
-        previous_seconds: f64,
-        /// Time of the sample.
-        time_seconds: f64,
-    },
-    /// `rate_hz` is not a positive number.
-    #[error("rate_hz is {rate_hz}; give the samples a second, 20 to 200")]
-    InvalidRate {
-        /// The value sent.
-        rate_hz: f64,
-    },
-    /// Both or neither of `time_seconds` and `rate_hz`.
-    #[error("give either time_seconds or rate_hz, and not both")]
-    AmbiguousTime,
+/// Cuts a recording into windows that start `stride_samples` (at the recipe's rate) apart,
+/// leaving out those that are not walking.
+///
+/// # Errors
+/// When the recording is unusable as a whole, or no window of it is walking: then the most
+/// common reason.
+///
+/// # Panics
+/// When `stride_samples` is 0.
+pub fn cut_windows(
+    recording: &Recording,
+    recipe: &Recipe,
+    stride_samples: usize,
+) -> Result<Vec<Window>, SignalError> {
+    let signal = Signal::new(recording, recipe)?;
+    let mut windows = Vec::new();
+    let mut refusals: Vec<(usize, SignalError)> = Vec::new();
+    for start in (0..=signal.len() - recipe.samples).step_by(stride_samples) {
+        match walking::check(&signal, start, recipe.samples) {
+            Ok(()) => windows.push(Window {
+                start_seconds: start as f64 / recipe.rate_hz,
+                values: quantise(&rows(&signal, start, recipe.samples, true)),
+            }),
+            Err(error) => match refusals.iter_mut().find(|(_, e)| e.code() == error.code()) {
+                Some((count, _)) => *count += 1,
+                None => refusals.push((1, error)),
+            },
+        }
+    }
+    match refusals.into_iter().max_by_key(|(count, _)| *count) {
+        Some((_, error)) if windows.is_empty() => Err(error),
+        _ => Ok(windows),
+    }
+}
+
+/// The rows of the window at `start`, row by row, scaled to about unit variance.
+///
+/// Without `gyroscope`, as if the phone had none.
+pub(crate) fn rows(signal: &Signal, start: usize, samples: usize, gyroscope: bool) -> Vec<f32> {
+    let range = start..start + samples;
+    let acceleration = &signal.acceleration_m_s2[range.clone()];
+    let angular_rate =
+        signal.angular_rate_rad_s.as_ref().filter(|_| gyroscope).map(|rates| &rates[range]);
+    let Turned { acceleration, angular_rate } = turn(acceleration, angular_rate);
+    let mut values = Vec::with_capacity(WINDOW_ROWS * samples);
+    for row in &acceleration {
+        values.extend(row.iter().map(|value| value / ACCELERATION_SCALE_M_S2));
+    }
+    match angular_rate {
+        Some(rates) => {
+            for row in &rates {
+                values.extend(row.iter().map(|value| value / ANGULAR_RATE_SCALE_RAD_S));
+            }
+        }
+        None => {
+            for row in &acceleration {
+                values.extend(
+                    derivative(row, signal.rate_hz as f32).map(|value| value / JERK_SCALE_M_S3),
+                );
+            }
+        }
+    }
+    values
+}
+
+/// Central differences, one-sided at the ends.
+fn derivative(row: &[f32], rate_hz: f32) -> impl Iterator<Item = f32> + '_ {
+    let last = row.len() - 1;
+    (0..row.len()).map(move |index| {
+        let (before, after) = (index.saturating_sub(1), (index + 1).min(last));
+        (row[after] - row[before]) * rate_hz / (after - before).max(1) as f32
+    })
+}
+
+/// Whether the window at `start` is walking.
+pub(crate) fn is_walking(signal: &Signal, start: usize, samples: usize) -> bool {
+    walking::check(signal, start, samples).is_ok()
+}
+
+/// Fixed point, rounded to nearest, clamped to the range of `i16`.
+pub(crate) fn quantise(rows: &[f32]) -> Vec<i16> {
+    let one = (1u32 << WINDOW_FRACTION_BITS) as f32;
+    rows.iter().map(|value| (value * one).round() as i16).collect()
 }

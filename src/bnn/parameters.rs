@@ -1,0 +1,157 @@
+//! What a network has learned, in plain numbers.
+
+use super::{Architecture, ArchitectureError, Layer, Weights};
+
+/// Added to the variance by BatchNorm, as in Keras.
+pub const BATCH_NORM_EPSILON: f32 = 0.001;
+
+/// Parameters of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LayerParameters {
+    /// Of a convolution or a dense layer.
+    Weights {
+        /// Convolution: filter, kernel row, kernel sample, input channel. Dense: unit, then the
+        /// flattened input (row, sample, channel). Binary weights are +1 or -1.
+        weights: Vec<f32>,
+        /// One a filter or unit, where the architecture has them.
+        bias: Option<Vec<f32>>,
+    },
+    /// One value a channel each.
+    BatchNorm {
+        /// Added after normalisation.
+        beta: Vec<f32>,
+        /// Subtracted before it.
+        mean: Vec<f32>,
+        /// Its root divides; not negative.
+        variance: Vec<f32>,
+    },
+}
+
+/// Parameters of a network: one entry a layer, `None` where a layer has none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameters {
+    /// In the order of [`Architecture::layers`].
+    pub layers: Vec<Option<LayerParameters>>,
+}
+
+/// Why parameters do not make a network.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NetworkError {
+    /// The stack of layers itself is wrong.
+    #[error(transparent)]
+    Architecture(#[from] ArchitectureError),
+    /// A list is missing, superfluous, or has the wrong length.
+    #[error("layer {layer}: {list} has {length} values where {needed} are needed")]
+    Length {
+        /// Position of the layer, from 0.
+        layer: usize,
+        /// Which list.
+        list: &'static str,
+        /// Its length.
+        length: usize,
+        /// The right length.
+        needed: usize,
+    },
+    /// NaN, infinity, a negative variance, or a binary weight that is neither +1 nor -1.
+    #[error("layer {layer}: {list} holds a value that cannot be")]
+    Value {
+        /// Position of the layer, from 0.
+        layer: usize,
+        /// Which list.
+        list: &'static str,
+    },
+    /// Packed inference has no way to run this stack.
+    #[error("layer {layer}: {reason}")]
+    Unsupported {
+        /// Position of the layer, from 0.
+        layer: usize,
+        /// What is in the way.
+        reason: &'static str,
+    },
+    /// An input of the wrong length.
+    #[error("the window has {length} values; this network reads {needed} (rows x samples)")]
+    InputLength {
+        /// Length given.
+        length: usize,
+        /// Length needed.
+        needed: usize,
+    },
+}
+
+impl Parameters {
+    /// Checks lengths and values against an architecture.
+    ///
+    /// # Errors
+    /// Naming the first layer and list at fault.
+    pub fn check(&self, architecture: &Architecture) -> Result<(), NetworkError> {
+        let shapes = architecture.shapes()?;
+        let weight_counts = architecture.weight_counts()?;
+        same_length(
+            architecture.layers.len(),
+            "parameters",
+            self.layers.len(),
+            architecture.layers.len(),
+        )?;
+        for (index, layer) in architecture.layers.iter().enumerate() {
+            let channels = shapes[index + 1].channels;
+            match (layer, &self.layers[index]) {
+                (
+                    Layer::Convolution { bias: with_bias, .. }
+                    | Layer::Dense { bias: with_bias, .. },
+                    Some(LayerParameters::Weights { weights, bias }),
+                ) => {
+                    same_length(index, "weights", weights.len(), weight_counts[index])?;
+                    let possible = |value: &f32| match architecture.weights {
+                        Weights::Binary => value.abs() == 1.0,
+                        Weights::Float => value.is_finite(),
+                    };
+                    all(index, "weights", weights, possible)?;
+                    let biases = if *with_bias { channels } else { 0 };
+                    let bias = bias.as_deref().unwrap_or_default();
+                    same_length(index, "bias", bias.len(), biases)?;
+                    all(index, "bias", bias, |value| value.is_finite())?;
+                }
+                (Layer::BatchNorm, Some(LayerParameters::BatchNorm { beta, mean, variance })) => {
+                    for (name, list) in [("beta", beta), ("mean", mean), ("variance", variance)] {
+                        same_length(index, name, list.len(), channels)?;
+                        all(index, name, list, |value| value.is_finite())?;
+                    }
+                    all(index, "variance", variance, |value| *value >= 0.0)?;
+                }
+                (Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh, None) => {}
+                (_, found) => {
+                    let length = usize::from(found.is_some());
+                    same_length(index, "parameters", length, 1 - length)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn same_length(
+    layer: usize,
+    list: &'static str,
+    length: usize,
+    needed: usize,
+) -> Result<(), NetworkError> {
+    if length == needed {
+        Ok(())
+    } else {
+        Err(NetworkError::Length { layer, list, length, needed })
+    }
+}
+
+fn all(
+    layer: usize,
+    list: &'static str,
+    values: &[f32],
+    possible: impl Fn(&f32) -> bool,
+) -> Result<(), NetworkError> {
+    if values.iter().all(possible) { Ok(()) } else { Err(NetworkError::Value { layer, list }) }
+}
+
+/// BatchNorm of one value; the one definition, so that ties fall the same way everywhere.
+pub(super) fn batch_norm(value: f32, beta: f32, mean: f32, variance: f32) -> f32 {
+    (value - mean) / (variance + BATCH_NORM_EPSILON).sqrt() + beta
+}

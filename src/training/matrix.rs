@@ -1,0 +1,84 @@
+//! Safe face of the matrix product.
+
+use gemm::{Parallelism, gemm};
+
+/// A matrix inside a slice. Rows may overlap: that is how a convolution reads its windows.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub data: &'a [f32],
+    pub rows: usize,
+    pub columns: usize,
+    pub row_stride: usize,
+    pub column_stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// A plain row-major matrix.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { data, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    pub fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    fn span(&self) -> usize {
+        span(self.rows, self.columns, self.row_stride, self.column_stride)
+    }
+}
+
+/// Length of the slice that a matrix reaches into.
+fn span(rows: usize, columns: usize, row_stride: usize, column_stride: usize) -> usize {
+    if rows == 0 || columns == 0 {
+        return 0;
+    }
+    (rows - 1) * row_stride + (columns - 1) * column_stride + 1
+}
+
+/// `out = a b`, or `out += a b` where `accumulate`; `out` is row-major, rows `out_stride` apart.
+///
+/// # Panics
+/// When shapes do not match or a matrix does not fit its slice.
+pub(super) fn multiply(
+    out: &mut [f32],
+    out_stride: usize,
+    a: View<'_>,
+    b: View<'_>,
+    accumulate: bool,
+) {
+    assert_eq!(a.columns, b.rows);
+    assert!(out_stride >= b.columns, "rows of the product must not overlap");
+    assert!(a.span() <= a.data.len() && b.span() <= b.data.len());
+    assert!(span(a.rows, b.columns, out_stride, 1) <= out.len());
+    // SAFETY: the spans asserted above are every element that the strides reach; `out` is
+    // borrowed mutably, so it overlaps neither input, and its rows do not overlap one another.
+    unsafe {
+        gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            out.as_mut_ptr(),
+            1,
+            out_stride as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}

@@ -1,0 +1,252 @@
+//! The training loop.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64Mcg;
+use rayon::prelude::*;
+
+use super::layers::Pass;
+use super::network::Network;
+use super::samples::{Augmentation, LabelledWalk, Samples, dequantise};
+use crate::bnn::{Architecture, ArchitectureError, Parameters, Weights};
+
+/// How to train.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Passes over the training data.
+    pub epochs: usize,
+    /// Windows a step.
+    pub batch: usize,
+    /// Adam's rate at the start.
+    pub rate: f32,
+    /// Rate is multiplied by this ...
+    pub decay: f32,
+    /// ... after this many epochs without a better validation accuracy.
+    pub patience: usize,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Variations of the data.
+    pub augmentation: Augmentation,
+}
+
+/// State of a running training.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Steps done, of [`Progress::steps`].
+    pub step: usize,
+    /// Steps of the whole schedule.
+    pub steps: usize,
+    /// Epoch of the last step, from 1.
+    pub epoch: usize,
+    /// Mean cross-entropy over the epoch so far.
+    pub loss: f32,
+    /// Share of validation windows named correctly after the last finished epoch.
+    pub validation_accuracy: Option<f32>,
+    /// Training windows a second since the start, validation included.
+    pub samples_per_second: f32,
+}
+
+/// A trained network.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// Parameters after the epoch with the best validation accuracy.
+    pub parameters: Parameters,
+    /// That accuracy.
+    pub validation_accuracy: f32,
+    /// Epochs finished.
+    pub epochs: usize,
+    /// Time taken.
+    pub elapsed: Duration,
+    /// Training windows a second, validation included.
+    pub samples_per_second: f32,
+}
+
+/// Batches that the statistics for inference are averaged over before each validation. A moving
+/// average would mix statistics of weights that have since changed sign.
+const CALIBRATION_BATCHES: usize = 24;
+
+/// Logits of a binary network are sums of signs, too hot for a softmax; this brings them near
+/// unit variance. Their order, all that counts after training, stays as it is.
+const BINARY_LOGIT_SCALE: f32 = 0.25;
+
+/// Trains a network, reporting after every step; [`ControlFlow::Break`] ends it early with the
+/// best so far, or with `None` before the first epoch has been validated.
+///
+/// The same inputs and seed give the same network, whatever the number of threads.
+///
+/// # Errors
+/// When the layers do not fit one another.
+pub(super) fn train(
+    architecture: &Architecture,
+    samples: &Samples,
+    validation: &[LabelledWalk],
+    schedule: &Schedule,
+    mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Option<Trained>, ArchitectureError> {
+    let begin = Instant::now();
+    let mut random = Pcg64Mcg::seed_from_u64(schedule.seed);
+    let mut network = Network::new(architecture, &mut random)?;
+    let logit_scale = match architecture.weights {
+        Weights::Binary => BINARY_LOGIT_SCALE,
+        Weights::Float => 1.0,
+    };
+    let classes = samples.classes_with_windows();
+    let steps = (samples.windows_per_epoch() / schedule.batch).max(1);
+    let mut batch = Batch::new(samples, schedule, network.input_len());
+    let mut gradient = vec![0.0; schedule.batch * architecture.classes()];
+    let mut rate = schedule.rate;
+    let mut epochs_without_gain = 0;
+    let mut best: Option<Trained> = None;
+    let mut state = Progress {
+        step: 0,
+        steps: steps * schedule.epochs,
+        epoch: 0,
+        loss: 0.0,
+        validation_accuracy: None,
+        samples_per_second: 0.0,
+    };
+    for epoch in 1..=schedule.epochs {
+        state.epoch = epoch;
+        // Every person is as likely, however long their walks.
+        let mut order: Vec<usize> =
+            (0..steps * schedule.batch).map(|index| classes[index % classes.len()]).collect();
+        order.shuffle(&mut random);
+        let mut loss = 0.0;
+        for (step, labels) in order.chunks_exact(schedule.batch).enumerate() {
+            let mut logits = network.forward(batch.draw(labels), Pass::Training).to_vec();
+            logits.iter_mut().for_each(|logit| *logit *= logit_scale);
+            loss += cross_entropy(&logits, labels, architecture.classes(), &mut gradient);
+            gradient.iter_mut().for_each(|value| *value *= logit_scale);
+            network.backward(&gradient);
+            network.step(rate);
+
+            state.step += 1;
+            state.loss = loss / (step + 1) as f32;
+            state.samples_per_second =
+                (state.step * schedule.batch) as f32 / begin.elapsed().as_secs_f32();
+            if progress(&state).is_break() {
+                return Ok(best);
+            }
+        }
+        for (number, labels) in
+            order.chunks_exact(schedule.batch).cycle().take(CALIBRATION_BATCHES).enumerate()
+        {
+            network.forward(batch.draw(labels), Pass::Calibration(number));
+        }
+        let accuracy = accuracy(&mut network, validation);
+        state.validation_accuracy = Some(accuracy);
+        if best.as_ref().is_none_or(|best| accuracy > best.validation_accuracy) {
+            best = Some(Trained {
+                parameters: network.parameters(),
+                validation_accuracy: accuracy,
+                epochs: epoch,
+                elapsed: begin.elapsed(),
+                samples_per_second: state.samples_per_second,
+            });
+            epochs_without_gain = 0;
+        } else {
+            epochs_without_gain += 1;
+            if epochs_without_gain == schedule.patience {
+                rate *= schedule.decay;
+                epochs_without_gain = 0;
+            }
+        }
+        if let Some(best) = &mut best {
+            best.epochs = epoch;
+            best.elapsed = begin.elapsed();
+            best.samples_per_second = state.samples_per_second;
+        }
+    }
+    Ok(best)
+}
+
+/// Draws batches of windows; each draw has random numbers of its own.
+struct Batch<'a> {
+    samples: &'a Samples,
+    schedule: &'a Schedule,
+    input_len: usize,
+    inputs: Vec<f32>,
+    drawn: u64,
+}
+
+impl<'a> Batch<'a> {
+    fn new(samples: &'a Samples, schedule: &'a Schedule, input_len: usize) -> Self {
+        let inputs = vec![0.0; schedule.batch * input_len];
+        Self { samples, schedule, input_len, inputs, drawn: 0 }
+    }
+
+    /// One window of each class named, in that order.
+    fn draw(&mut self, labels: &[usize]) -> &[f32] {
+        let (samples, schedule, drawn) = (self.samples, self.schedule, self.drawn);
+        self.inputs.par_chunks_mut(self.input_len).zip(labels).enumerate().for_each(
+            |(index, (input, &class))| {
+                let number = drawn + index as u64;
+                let mut random = Pcg64Mcg::seed_from_u64(schedule.seed ^ number.rotate_left(24));
+                samples.draw(class, &schedule.augmentation, &mut random, input);
+            },
+        );
+        self.drawn += labels.len() as u64;
+        &self.inputs
+    }
+}
+
+/// Mean cross-entropy of the softmax, and its gradient with respect to the logits.
+fn cross_entropy(logits: &[f32], labels: &[usize], classes: usize, gradient: &mut [f32]) -> f32 {
+    let share = 1.0 / labels.len() as f32;
+    let mut loss = 0.0;
+    for ((logits, gradient), &label) in
+        logits.chunks_exact(classes).zip(gradient.chunks_exact_mut(classes)).zip(labels)
+    {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut total = 0.0;
+        for (gradient, logit) in gradient.iter_mut().zip(logits) {
+            *gradient = (logit - largest).exp();
+            total += *gradient;
+        }
+        gradient.iter_mut().for_each(|value| *value *= share / total);
+        gradient[label] -= share;
+        loss += (total.ln() + largest - logits[label]) * share;
+    }
+    loss
+}
+
+/// Share of windows whose largest output is the right class.
+pub(super) fn accuracy(network: &mut Network, walks: &[LabelledWalk]) -> f32 {
+    let (mut right, mut all) = (0, 0);
+    for walk in walks {
+        for logits in logits_of(network, &walk.windows) {
+            all += 1;
+            right += usize::from(argmax(&logits) == walk.class);
+        }
+    }
+    right as f32 / (all as f32).max(1.0)
+}
+
+pub(super) fn logits_of(network: &mut Network, windows: &[Vec<i16>]) -> Vec<Vec<f32>> {
+    let input_len = network.input_len();
+    let classes = network.architecture().classes();
+    let mut result = Vec::new();
+    for windows in windows.chunks(64) {
+        let mut inputs = vec![0.0; windows.len() * input_len];
+        for (input, window) in inputs.chunks_exact_mut(input_len).zip(windows) {
+            dequantise(window, input);
+        }
+        result.extend(
+            network.forward(&inputs, Pass::Inference).chunks_exact(classes).map(<[f32]>::to_vec),
+        );
+    }
+    result
+}
+
+pub(super) fn argmax(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = index;
+        }
+    }
+    best
+}
