@@ -14,5 +14,6 @@
 //! | [`bnn`] | packed inference, the model file |
 
 pub mod bnn;
+pub mod cli;
 pub mod gait;
 pub mod training;

@@ -1,2 +1,7 @@
-//! Command line of bipedalnet.
-fn main() {}
+//! The program `bipedalnet`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bipedalnet::cli::run()
+}

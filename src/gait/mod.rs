@@ -4,6 +4,7 @@
 //! of walkers. Nothing of this crate's other rooms.
 
 mod error;
+mod formats;
 mod orientation;
 mod recording;
 mod resample;
@@ -11,6 +12,7 @@ mod walking;
 mod window;
 
 pub use error::SignalError;
+pub use formats::{FormatError, MAX_RECORDING_BYTES, read_padova_walk, read_recording};
 pub use recording::{AccelerationUnit, AngularRateUnit, Recording, RecordingDocument};
 pub(crate) use resample::Signal;
 pub use window::{ROW_RECIPE, Recipe, WINDOW_FRACTION_BITS, WINDOW_ROWS, Window, cut_windows};

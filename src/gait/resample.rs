@@ -179,7 +179,9 @@ mod tests {
         let times = (0..2000).map(|index| index as f64 / 200.0).collect();
         let source = recording(times, |time| (time * 48.0 * std::f64::consts::TAU).sin() as f32);
         let signal = Signal::new(&source, &Recipe::BIPEDALNET).unwrap();
-        let loudest = signal.acceleration_m_s2.iter().map(|a| a[0].abs()).fold(0.0, f32::max);
+        // The first and the last point have samples on one side only.
+        let inner = &signal.acceleration_m_s2[1..signal.len() - 1];
+        let loudest = inner.iter().map(|a| a[0].abs()).fold(0.0, f32::max);
         assert!(loudest < 0.1, "{loudest}");
     }
 

@@ -1,10 +1,13 @@
 //! A network that learns: forward, backward, Adam.
 
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
 use super::layers::{BatchNorm, Convolution, Dense, Extent, MaxPool, Pass, Weights, sign};
-use crate::bnn::{self, Architecture, ArchitectureError, Layer, LayerParameters, Parameters};
+use crate::bnn::{
+    self, Architecture, ArchitectureError, Layer, LayerParameters, NetworkError, Parameters,
+};
 
 enum Stage {
     Convolution(Box<Convolution>),
@@ -18,7 +21,6 @@ enum Stage {
 
 /// A trainable network, its batch buffers and Adam's moments.
 pub(super) struct Network {
-    architecture: Architecture,
     stages: Vec<Stage>,
     /// Extent before each stage and, last, of the output.
     extents: Vec<Extent>,
@@ -88,19 +90,7 @@ impl Network {
                 second: vec![0.0; list.values.len()],
             })
             .collect();
-        Ok(Self {
-            architecture: architecture.clone(),
-            stages,
-            extents,
-            values: buffers.clone(),
-            gradients: buffers,
-            moments,
-            steps: 0,
-        })
-    }
-
-    pub fn architecture(&self) -> &Architecture {
-        &self.architecture
+        Ok(Self { stages, extents, values: buffers.clone(), gradients: buffers, moments, steps: 0 })
     }
 
     /// Length of one input.
@@ -128,11 +118,6 @@ impl Network {
             }
         }
         &self.values[self.stages.len()]
-    }
-
-    /// Values before stage `index` of the last [`Network::forward`].
-    pub fn values_before(&self, index: usize) -> &[f32] {
-        &self.values[index]
     }
 
     /// Adds to all gradients, given the loss's gradient with respect to the outputs of the last
@@ -221,9 +206,14 @@ impl Network {
         Parameters { layers }
     }
 
-    /// Takes over parameters of the same architecture, as [`Network::parameters`] gave them.
-    pub fn set_parameters(&mut self, parameters: &Parameters) {
-        for (stage, parameters) in self.stages.iter_mut().zip(&parameters.layers) {
+    /// A network with parameters as [`Network::parameters`] gives them.
+    pub fn from_parameters(
+        architecture: &Architecture,
+        parameters: &Parameters,
+    ) -> Result<Self, NetworkError> {
+        parameters.check(architecture)?;
+        let mut network = Self::new(architecture, &mut Pcg64Mcg::seed_from_u64(0))?;
+        for (stage, parameters) in network.stages.iter_mut().zip(&parameters.layers) {
             match (stage, parameters) {
                 (Stage::Convolution(layer), Some(from)) => layer.import(from),
                 (Stage::Dense(layer), Some(from)) => layer.import(from),
@@ -238,7 +228,8 @@ impl Network {
                 _ => {}
             }
         }
-        self.refresh();
+        network.refresh();
+        Ok(network)
     }
 
     fn refresh(&mut self) {

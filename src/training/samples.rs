@@ -1,29 +1,98 @@
-//! Walks to labelled windows, for training and for evaluation.
+//! Walks to labelled windows: which train, which choose, which measure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use rand::seq::IndexedRandom;
-use rand::{Rng, RngExt};
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
+use rand_pcg::Pcg64Mcg;
+use rayon::prelude::*;
 
-use crate::gait::{
-    Recipe, Recording, Signal, SignalError, WINDOW_ROWS, is_walking, quantise, rows,
-};
+use super::dataset::Walk;
+use crate::gait::{Recipe, Signal, SignalError, WINDOW_ROWS, is_walking, quantise, rows};
 
-/// Windows may start at every tenth of a second.
+/// Training windows may start at every tenth of a second.
 const STARTS_PER_SECOND: f64 = 10.0;
 
-/// A walk on the network's time grid, with the starts of the windows that are walking.
-struct Track {
-    signal: Signal,
-    starts: Vec<usize>,
+/// Share of the training data, at the end of each recording, that validates.
+const VALIDATION_SHARE: f64 = 0.12;
+
+/// How walks are divided into training and test.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Split {
+    /// By recording: the honest way.
+    Sessions {
+        /// Sessions to train on.
+        train: Vec<String>,
+        /// Sessions to test on.
+        test: Vec<String>,
+    },
+    /// The end of every recording tests: for data without sessions.
+    Tail {
+        /// Share of each recording; 0 tests nothing.
+        fraction: f64,
+    },
+    /// Random windows test. Windows overlap, so that the test is partly known: optimistic.
+    Random {
+        /// Share of the windows.
+        fraction: f64,
+        /// Decides which.
+        seed: u64,
+    },
 }
 
-/// Walks by person, from which training draws windows.
-pub(super) struct Samples {
-    recipe: Recipe,
+/// Why walks cannot be divided.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum SplitError {
+    /// No walk is of this session.
+    #[error("no recording is of session {session:?}; there are {known}")]
+    UnknownSession {
+        /// As asked for.
+        session: String,
+        /// Those that exist.
+        known: String,
+    },
+    /// A session cannot both train and test.
+    #[error("session {0:?} is both for training and for testing")]
+    SessionTwice(String),
+    /// There must be someone to tell apart.
+    #[error("{people} people have windows of walking to train on; 2 or more are needed")]
+    TooFewPeople {
+        /// People with training windows.
+        people: usize,
+    },
+}
+
+/// Walks cut for one network.
+pub struct Division {
+    /// How windows are cut.
+    pub recipe: Recipe,
+    /// The people that have training windows; a class is a position in this list.
+    pub subjects: Vec<String>,
+    /// Windows that choose the best epoch, never trained on.
+    pub validation: Vec<LabelledWalk>,
+    /// Windows that measure, never looked at in training.
+    pub test: Vec<LabelledWalk>,
+    /// Recordings that cannot be used, as `subject, session`, and why.
+    pub left_out: Vec<(String, SignalError)>,
     /// For each class, its walks.
-    people: Vec<Vec<Track>>,
+    pub(super) people: Vec<Vec<Track>>,
+}
+
+/// Windows of one recording, in order, with the person's class.
+#[derive(Clone, Debug)]
+pub struct LabelledWalk {
+    /// Position in [`Division::subjects`].
+    pub class: usize,
+    /// Fixed-point values of each window, half a window apart.
+    pub windows: Vec<Vec<i16>>,
+}
+
+/// A walk on the network's time grid, with the starts of the windows that may train.
+pub(super) struct Track {
+    signal: Signal,
+    starts: Vec<usize>,
 }
 
 /// How training varies what it draws, beside the time shift of a random start.
@@ -39,56 +108,89 @@ pub struct Augmentation {
     pub without_gyroscope: f32,
 }
 
-/// Windows of one recording, in order, with the person's class.
-pub(super) struct LabelledWalk {
-    pub class: usize,
-    pub windows: Vec<Vec<i16>>,
+/// One walk, cut.
+struct Cut {
+    train: Vec<usize>,
+    validation: Vec<Vec<i16>>,
+    test: Vec<Vec<i16>>,
+    signal: Signal,
 }
 
-impl Samples {
-    pub fn new(recipe: Recipe, classes: usize) -> Self {
-        Self { recipe, people: (0..classes).map(|_| Vec::new()).collect() }
-    }
-
-    /// Adds the part `within` (fractions of its length) of a recording.
-    pub fn add(
-        &mut self,
-        class: usize,
-        recording: &Recording,
-        within: Range<f64>,
-    ) -> Result<(), SignalError> {
-        let signal = Signal::new(recording, &self.recipe)?;
-        let step = (self.recipe.rate_hz / STARTS_PER_SECOND).round().max(1.0) as usize;
-        let starts = walking_starts(&signal, self.recipe, within, step);
-        if !starts.is_empty() {
-            self.people[class].push(Track { signal, starts });
+impl Division {
+    /// Cuts walks. Windows that are not walking are left out.
+    ///
+    /// # Errors
+    /// When a session does not exist, or fewer than two people have windows to train on.
+    pub fn new(walks: &[Walk], recipe: Recipe, split: &Split) -> Result<Self, SplitError> {
+        check_sessions(walks, split)?;
+        let cuts: Vec<Result<Cut, SignalError>> = walks
+            .par_iter()
+            .enumerate()
+            .map(|(number, walk)| cut(number, walk, recipe, split))
+            .collect();
+        let trains = |cut: &Result<Cut, _>| cut.as_ref().is_ok_and(|cut| !cut.train.is_empty());
+        let subjects: BTreeSet<&str> = walks
+            .iter()
+            .zip(&cuts)
+            .filter(|(_, cut)| trains(cut))
+            .map(|(walk, _)| &walk.subject[..])
+            .collect();
+        if subjects.len() < 2 {
+            return Err(SplitError::TooFewPeople { people: subjects.len() });
         }
-        Ok(())
+        let classes: BTreeMap<&str, usize> =
+            subjects.iter().enumerate().map(|(class, subject)| (*subject, class)).collect();
+        let mut division = Self {
+            recipe,
+            subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
+            validation: Vec::new(),
+            test: Vec::new(),
+            left_out: Vec::new(),
+            people: subjects.iter().map(|_| Vec::new()).collect(),
+        };
+        for (walk, cut) in walks.iter().zip(cuts) {
+            let cut = match cut {
+                Ok(cut) => cut,
+                Err(error) => {
+                    let name = format!("{}, {}", walk.subject, walk.session);
+                    division.left_out.push((name, error));
+                    continue;
+                }
+            };
+            let Some(&class) = classes.get(&walk.subject[..]) else { continue };
+            for (windows, list) in
+                [(cut.validation, &mut division.validation), (cut.test, &mut division.test)]
+            {
+                if !windows.is_empty() {
+                    list.push(LabelledWalk { class, windows });
+                }
+            }
+            if !cut.train.is_empty() {
+                division.people[class].push(Track { signal: cut.signal, starts: cut.train });
+            }
+        }
+        Ok(division)
     }
 
-    /// Windows that make up one epoch: as many as fit side by side, twice over.
-    pub fn windows_per_epoch(&self) -> usize {
+    /// Windows that make up one epoch: the training data cut with half a window's overlap, twice.
+    pub(super) fn windows_per_epoch(&self) -> usize {
         let starts: usize = self.people.iter().flatten().map(|track| track.starts.len()).sum();
-        (starts as f64 * 2.0 / (STARTS_PER_SECOND * self.recipe.window_seconds())) as usize
-    }
-
-    /// Classes that have at least one window.
-    pub fn classes_with_windows(&self) -> Vec<usize> {
-        (0..self.people.len()).filter(|&class| !self.people[class].is_empty()).collect()
+        (starts as f64 * 4.0 / (STARTS_PER_SECOND * self.recipe.window_seconds())) as usize
     }
 
     /// A random window of `class`, varied, as the network's real input.
-    pub fn draw(
+    pub(super) fn draw(
         &self,
         class: usize,
         augmentation: &Augmentation,
         random: &mut impl Rng,
         into: &mut [f32],
     ) {
-        let tracks = &self.people[class];
         // Longer walks are drawn from more often.
-        let Ok(track) = tracks.choose_weighted(random, |track| track.starts.len()) else { return };
-        let Some(&start) = track.starts.choose(random) else { return };
+        let track = self.people[class]
+            .choose_weighted(random, |track| track.starts.len())
+            .expect("every class has a track with starts");
+        let start = *track.starts.choose(random).expect("a track has starts");
         let gyroscope = !random.random_bool(f64::from(augmentation.without_gyroscope));
         let mut values = rows(&track.signal, start, self.recipe.samples, gyroscope);
         augmentation.apply(&mut values, random);
@@ -96,20 +198,61 @@ impl Samples {
     }
 }
 
-/// Cuts one recording for evaluation, `stride` grid points apart.
-pub(super) fn labelled_walk(
-    class: usize,
-    recording: &Recording,
-    recipe: Recipe,
-    within: Range<f64>,
-    gyroscope: bool,
-) -> Result<LabelledWalk, SignalError> {
-    let signal = Signal::new(recording, &recipe)?;
-    let windows = walking_starts(&signal, recipe, within, recipe.samples / 2)
-        .into_iter()
-        .map(|start| quantise(&rows(&signal, start, recipe.samples, gyroscope)))
-        .collect();
-    Ok(LabelledWalk { class, windows })
+fn check_sessions(walks: &[Walk], split: &Split) -> Result<(), SplitError> {
+    let Split::Sessions { train, test } = split else { return Ok(()) };
+    let known: BTreeSet<&str> = walks.iter().map(|walk| &walk.session[..]).collect();
+    for session in train.iter().chain(test) {
+        if !known.contains(&session[..]) {
+            let known = known.iter().take(20).copied().collect::<Vec<_>>().join(", ");
+            return Err(SplitError::UnknownSession { session: session.clone(), known });
+        }
+    }
+    match train.iter().find(|session| test.contains(session)) {
+        Some(session) => Err(SplitError::SessionTwice(session.clone())),
+        None => Ok(()),
+    }
+}
+
+fn cut(number: usize, walk: &Walk, recipe: Recipe, split: &Split) -> Result<Cut, SignalError> {
+    let signal = Signal::new(&walk.recording, &recipe)?;
+    let dense = (recipe.rate_hz / STARTS_PER_SECOND).round().max(1.0) as usize;
+    let half = recipe.samples / 2;
+    let starts = |within: Range<f64>, step| walking_starts(&signal, recipe, within, step);
+    let windows = |starts: Vec<usize>| -> Vec<Vec<i16>> {
+        let window = |start| quantise(&rows(&signal, start, recipe.samples, true));
+        starts.into_iter().map(window).collect()
+    };
+    let ends_at = |end: f64| {
+        let validation = end * (1.0 - VALIDATION_SHARE);
+        (starts(0.0..validation, dense), windows(starts(validation..end, half)))
+    };
+    let (train, validation, test) = match split {
+        Split::Sessions { train, .. } if train.contains(&walk.session) => {
+            let (train, validation) = ends_at(1.0);
+            (train, validation, Vec::new())
+        }
+        Split::Sessions { test, .. } if test.contains(&walk.session) => {
+            (Vec::new(), Vec::new(), windows(starts(0.0..1.0, half)))
+        }
+        Split::Sessions { .. } => (Vec::new(), Vec::new(), Vec::new()),
+        Split::Tail { fraction } => {
+            let (train, validation) = ends_at(1.0 - fraction);
+            (train, validation, windows(starts(1.0 - fraction..1.0, half)))
+        }
+        Split::Random { fraction, seed } => {
+            let mut all = starts(0.0..1.0, half);
+            all.shuffle(&mut Pcg64Mcg::seed_from_u64(seed ^ (number as u64).rotate_left(32)));
+            let tested = (all.len() as f64 * fraction).round() as usize;
+            let validated = ((all.len() - tested) as f64 * VALIDATION_SHARE).round() as usize;
+            let mut train = all.split_off(tested + validated);
+            let mut validation = all.split_off(tested);
+            for list in [&mut all, &mut validation, &mut train] {
+                list.sort_unstable();
+            }
+            (train, windows(validation), windows(all))
+        }
+    };
+    Ok(Cut { train, validation, test, signal })
 }
 
 /// Starts of walking windows that lie wholly within the part.

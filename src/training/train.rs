@@ -8,10 +8,12 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
+use super::evaluation::argmax;
 use super::layers::Pass;
 use super::network::Network;
-use super::samples::{Augmentation, LabelledWalk, Samples, dequantise};
+use super::samples::{Augmentation, Division, LabelledWalk, dequantise};
 use crate::bnn::{Architecture, ArchitectureError, Parameters, Weights};
+use crate::gait::WINDOW_ROWS;
 
 /// How to train.
 #[derive(Clone, Debug)]
@@ -66,7 +68,7 @@ pub struct Trained {
 
 /// Batches that the statistics for inference are averaged over before each validation. A moving
 /// average would mix statistics of weights that have since changed sign.
-const CALIBRATION_BATCHES: usize = 24;
+const CALIBRATION_BATCHES: usize = 64;
 
 /// Logits of a binary network are sums of signs, too hot for a softmax; this brings them near
 /// unit variance. Their order, all that counts after training, stays as it is.
@@ -79,13 +81,17 @@ const BINARY_LOGIT_SCALE: f32 = 0.25;
 ///
 /// # Errors
 /// When the layers do not fit one another.
-pub(super) fn train(
+///
+/// # Panics
+/// When the architecture has not one class for each subject, or reads other windows.
+pub fn train(
     architecture: &Architecture,
-    samples: &Samples,
-    validation: &[LabelledWalk],
+    division: &Division,
     schedule: &Schedule,
     mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
 ) -> Result<Option<Trained>, ArchitectureError> {
+    assert_eq!(architecture.classes(), division.subjects.len());
+    assert_eq!(architecture.input, [WINDOW_ROWS, division.recipe.samples]);
     let begin = Instant::now();
     let mut random = Pcg64Mcg::seed_from_u64(schedule.seed);
     let mut network = Network::new(architecture, &mut random)?;
@@ -93,9 +99,9 @@ pub(super) fn train(
         Weights::Binary => BINARY_LOGIT_SCALE,
         Weights::Float => 1.0,
     };
-    let classes = samples.classes_with_windows();
-    let steps = (samples.windows_per_epoch() / schedule.batch).max(1);
-    let mut batch = Batch::new(samples, schedule, network.input_len());
+    let classes = division.subjects.len();
+    let steps = (division.windows_per_epoch() / schedule.batch).max(1);
+    let mut batch = Batch::new(division, schedule, network.input_len());
     let mut gradient = vec![0.0; schedule.batch * architecture.classes()];
     let mut rate = schedule.rate;
     let mut epochs_without_gain = 0;
@@ -112,7 +118,7 @@ pub(super) fn train(
         state.epoch = epoch;
         // Every person is as likely, however long their walks.
         let mut order: Vec<usize> =
-            (0..steps * schedule.batch).map(|index| classes[index % classes.len()]).collect();
+            (0..steps * schedule.batch).map(|index| index % classes).collect();
         order.shuffle(&mut random);
         let mut loss = 0.0;
         for (step, labels) in order.chunks_exact(schedule.batch).enumerate() {
@@ -136,7 +142,7 @@ pub(super) fn train(
         {
             network.forward(batch.draw(labels), Pass::Calibration(number));
         }
-        let accuracy = accuracy(&mut network, validation);
+        let accuracy = accuracy(&mut network, &division.validation);
         state.validation_accuracy = Some(accuracy);
         if best.as_ref().is_none_or(|best| accuracy > best.validation_accuracy) {
             best = Some(Trained {
@@ -165,7 +171,7 @@ pub(super) fn train(
 
 /// Draws batches of windows; each draw has random numbers of its own.
 struct Batch<'a> {
-    samples: &'a Samples,
+    division: &'a Division,
     schedule: &'a Schedule,
     input_len: usize,
     inputs: Vec<f32>,
@@ -173,19 +179,19 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn new(samples: &'a Samples, schedule: &'a Schedule, input_len: usize) -> Self {
+    fn new(division: &'a Division, schedule: &'a Schedule, input_len: usize) -> Self {
         let inputs = vec![0.0; schedule.batch * input_len];
-        Self { samples, schedule, input_len, inputs, drawn: 0 }
+        Self { division, schedule, input_len, inputs, drawn: 0 }
     }
 
     /// One window of each class named, in that order.
     fn draw(&mut self, labels: &[usize]) -> &[f32] {
-        let (samples, schedule, drawn) = (self.samples, self.schedule, self.drawn);
+        let (division, schedule, drawn) = (self.division, self.schedule, self.drawn);
         self.inputs.par_chunks_mut(self.input_len).zip(labels).enumerate().for_each(
             |(index, (input, &class))| {
                 let number = drawn + index as u64;
                 let mut random = Pcg64Mcg::seed_from_u64(schedule.seed ^ number.rotate_left(24));
-                samples.draw(class, &schedule.augmentation, &mut random, input);
+                division.draw(class, &schedule.augmentation, &mut random, input);
             },
         );
         self.drawn += labels.len() as u64;
@@ -213,40 +219,20 @@ fn cross_entropy(logits: &[f32], labels: &[usize], classes: usize, gradient: &mu
     loss
 }
 
-/// Share of windows whose largest output is the right class.
-pub(super) fn accuracy(network: &mut Network, walks: &[LabelledWalk]) -> f32 {
+/// Share of windows whose largest output is the right class, while training.
+fn accuracy(network: &mut Network, walks: &[LabelledWalk]) -> f32 {
+    let input_len = network.input_len();
     let (mut right, mut all) = (0, 0);
     for walk in walks {
-        for logits in logits_of(network, &walk.windows) {
-            all += 1;
-            right += usize::from(argmax(&logits) == walk.class);
-        }
-    }
-    right as f32 / (all as f32).max(1.0)
-}
-
-pub(super) fn logits_of(network: &mut Network, windows: &[Vec<i16>]) -> Vec<Vec<f32>> {
-    let input_len = network.input_len();
-    let classes = network.architecture().classes();
-    let mut result = Vec::new();
-    for windows in windows.chunks(64) {
-        let mut inputs = vec![0.0; windows.len() * input_len];
-        for (input, window) in inputs.chunks_exact_mut(input_len).zip(windows) {
+        let mut inputs = vec![0.0; walk.windows.len() * input_len];
+        for (input, window) in inputs.chunks_exact_mut(input_len).zip(&walk.windows) {
             dequantise(window, input);
         }
-        result.extend(
-            network.forward(&inputs, Pass::Inference).chunks_exact(classes).map(<[f32]>::to_vec),
-        );
+        let logits = network.forward(&inputs, Pass::Inference);
+        let classes = logits.len() / walk.windows.len();
+        right +=
+            logits.chunks_exact(classes).filter(|&logits| argmax(logits) == walk.class).count();
+        all += walk.windows.len();
     }
-    result
-}
-
-pub(super) fn argmax(values: &[f32]) -> usize {
-    let mut best = 0;
-    for (index, value) in values.iter().enumerate() {
-        if *value > values[best] {
-            best = index;
-        }
-    }
-    best
+    right as f32 / (all as f32).max(1.0)
 }

@@ -1,0 +1,202 @@
+//! Folders of recordings.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::gait::{FormatError, Recording, read_padova_walk, read_recording};
+
+/// One recording of one person.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    /// The person. Where several folders are read together, `folder/person`.
+    pub subject: String,
+    /// The occasion: sessions of one person were recorded apart.
+    pub session: String,
+    /// Raw samples.
+    pub recording: Recording,
+}
+
+/// Why a folder is not a data set.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The folder, or its manifest, cannot be read.
+    #[error("{path}: {error}", path = path.display())]
+    Io {
+        /// What was read.
+        path: PathBuf,
+        /// Why it failed.
+        error: std::io::Error,
+    },
+    /// The manifest is not a table with the columns `subject`, `session` and `file`.
+    #[error("{path}: {error}; columns subject, session and file are needed", path = path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Why it failed.
+        error: csv::Error,
+    },
+    /// A file named in the manifest lies outside the folder.
+    #[error("{manifest}: {file:?} leads out of the folder; give a path below it", manifest = manifest.display())]
+    Outside {
+        /// The manifest.
+        manifest: PathBuf,
+        /// The path at fault.
+        file: String,
+    },
+    /// A file is not a recording.
+    #[error("{path} {error}", path = path.display())]
+    Recording {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: FormatError,
+    },
+    /// Neither a manifest nor walks of the Padova set.
+    #[error(
+        "{path}: no recordings; a folder with a manifest.csv is needed, or one of the Padova set's u001_w001 folders",
+        path = path.display()
+    )]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// A line of a manifest; other columns are for people.
+#[derive(Deserialize)]
+struct Entry {
+    subject: String,
+    session: String,
+    file: String,
+}
+
+/// Reads data sets: a folder with a `manifest.csv` of subject, session and file, or the Padova
+/// set's folders `u001_w001`, `u001_w002` and so on (user and walk, which is taken as session).
+///
+/// # Errors
+/// When a folder is no data set, or a recording in it is unreadable.
+pub fn read_walks(folders: &[PathBuf]) -> Result<Vec<Walk>, DataError> {
+    let mut walks = Vec::new();
+    for folder in folders {
+        let mut found = if folder.join("manifest.csv").exists() {
+            read_manifest(folder)?
+        } else {
+            read_padova(folder)?
+        };
+        if found.is_empty() {
+            return Err(DataError::Empty { path: folder.clone() });
+        }
+        if folders.len() > 1 {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            for walk in &mut found {
+                walk.subject = format!("{name}/{}", walk.subject);
+            }
+        }
+        walks.extend(found);
+    }
+    Ok(walks)
+}
+
+fn read_manifest(folder: &Path) -> Result<Vec<Walk>, DataError> {
+    let path = folder.join("manifest.csv");
+    let wrong = |error| DataError::Manifest { path: path.clone(), error };
+    let mut table = csv::Reader::from_path(&path).map_err(wrong)?;
+    let mut walks = Vec::new();
+    for entry in table.deserialize() {
+        let Entry { subject, session, file } = entry.map_err(wrong)?;
+        if !Path::new(&file).components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(DataError::Outside { manifest: path, file });
+        }
+        let file = folder.join(file);
+        let recording =
+            read_recording(&file).map_err(|error| DataError::Recording { path: file, error })?;
+        walks.push(Walk { subject, session, recording });
+    }
+    Ok(walks)
+}
+
+fn read_padova(folder: &Path) -> Result<Vec<Walk>, DataError> {
+    let wrong = |error| DataError::Io { path: folder.to_owned(), error };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(wrong)? {
+        names.push(entry.map_err(wrong)?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let mut walks = Vec::new();
+    for name in names {
+        let numbered = |part: &str, letter| {
+            part.strip_prefix(letter).is_some_and(|rest| rest.parse::<u32>().is_ok())
+        };
+        let Some((user, walk)) = name.split_once('_') else { continue };
+        if !(numbered(user, 'u') && numbered(walk, 'w')) {
+            continue;
+        }
+        let path = folder.join(&name);
+        match read_padova_walk(&path) {
+            Ok(recording) => {
+                walks.push(Walk { subject: user.to_owned(), session: walk.to_owned(), recording })
+            }
+            Err(error) => return Err(DataError::Recording { path, error }),
+        }
+    }
+    Ok(walks)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_names_recordings_below_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let manifest = |text: &str| fs::write(path.join("manifest.csv"), text).unwrap();
+        fs::create_dir(path.join("walks")).unwrap();
+        fs::write(path.join("walks/a.csv"), "t,ax,ay,az\n0,0,0,9.8\n0.1,0,0,9.8\n").unwrap();
+
+        manifest("recording,subject,session,file\nx,ann,monday,walks/a.csv\n");
+        let walks = read_walks(&[path.clone()]).unwrap();
+        assert_eq!((&walks[0].subject[..], &walks[0].session[..]), ("ann", "monday"));
+        let twice = read_walks(&[path.clone(), path.clone()]).unwrap();
+        assert!(twice.len() == 2 && twice[0].subject.ends_with("/ann"));
+
+        for (text, expected) in [
+            ("subject,session\nann,1\n", "columns subject, session and file"),
+            ("subject,session,file\nann,1,../a.csv\n", "leads out of the folder"),
+            ("subject,session,file\nann,1,/etc/passwd\n", "leads out of the folder"),
+            ("subject,session,file\nann,1,walks/b.csv\n", "walks/b.csv cannot be read"),
+            ("subject,session,file\n", "no recordings"),
+        ] {
+            manifest(text);
+            let message = read_walks(&[path.clone()]).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn padova_folders_are_walks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        for name in ["u002_w001", "u001_w002", "u001_w001"] {
+            fs::create_dir(path.join(name)).unwrap();
+            let header = ["timestamp", "x_data", "y_data", "z_data"]
+                .map(|column| format!("accelerometer_{column}"))
+                .join("\t");
+            let log = format!("{header}\n0\t0\t0\t9.8\n10000000\t0\t0\t9.8\n");
+            fs::write(path.join(name).join(format!("{name}_accelerometer.log")), log).unwrap();
+        }
+        fs::create_dir(path.join("readme_first")).unwrap();
+        let walks = read_walks(&[path.to_owned()]).unwrap();
+        let names: Vec<_> =
+            walks.iter().map(|walk| format!("{} {}", walk.subject, walk.session)).collect();
+        assert_eq!(names, ["u001 w001", "u001 w002", "u002 w001"]);
+        assert_eq!(walks[0].recording.time_seconds(), [0.0, 0.01]);
+
+        fs::create_dir(path.join("u003_w001")).unwrap();
+        let message = read_walks(&[path.to_owned()]).unwrap_err().to_string();
+        assert!(message.contains("u003_w001 cannot be read"), "{message}");
+    }
+}

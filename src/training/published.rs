@@ -1,0 +1,75 @@
+//! The three networks of the published table (arXiv 2103.16609).
+
+use super::{Augmentation, Schedule};
+use crate::bnn::Architecture;
+use crate::gait::Recipe;
+
+/// A network of the published table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The float network (arXiv 1606.03238).
+    Idnet,
+    /// The same with binary weights and signs, and nothing else changed.
+    BinarizedIdnet,
+    /// The binary network that this project serves.
+    Bipedalnet,
+}
+
+impl Published {
+    /// In the order of the table.
+    pub const ALL: [Self; 3] = [Self::Idnet, Self::BinarizedIdnet, Self::Bipedalnet];
+
+    /// Name for machines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idnet => "idnet",
+            Self::BinarizedIdnet => "binarized-idnet",
+            Self::Bipedalnet => "bipedalnet",
+        }
+    }
+
+    /// Published share of windows named correctly, of 38 people of the Padova set.
+    pub fn published_top1(self) -> f32 {
+        match self {
+            Self::Idnet => 0.9805,
+            Self::BinarizedIdnet => 0.4145,
+            Self::Bipedalnet => 0.9591,
+        }
+    }
+
+    /// How its windows are cut: two seconds for all.
+    pub fn recipe(self) -> Recipe {
+        match self {
+            Self::Idnet | Self::BinarizedIdnet => Recipe::IDNET,
+            Self::Bipedalnet => Recipe::BIPEDALNET,
+        }
+    }
+
+    /// Its layers.
+    pub fn architecture(self, classes: usize) -> Architecture {
+        match self {
+            Self::Idnet => Architecture::idnet(classes),
+            Self::BinarizedIdnet => Architecture::binarized_idnet(classes),
+            Self::Bipedalnet => Architecture::bipedalnet(Recipe::BIPEDALNET.samples, classes),
+        }
+    }
+
+    /// A schedule that suits it.
+    pub fn schedule(self, seed: u64) -> Schedule {
+        let augmentation =
+            Augmentation { scale: 0.1, noise: 0.05, turn: 0.1, without_gyroscope: 0.0 };
+        let schedule = Schedule {
+            epochs: 30,
+            batch: 64,
+            rate: 1e-3,
+            decay: 0.5,
+            patience: 3,
+            seed,
+            augmentation,
+        };
+        match self {
+            Self::Idnet | Self::BinarizedIdnet => schedule,
+            Self::Bipedalnet => Schedule { epochs: 80, rate: 2e-3, patience: 4, ..schedule },
+        }
+    }
+}
