@@ -16,4 +16,8 @@
 pub mod bnn;
 pub mod cli;
 pub mod gait;
+pub mod http;
+pub mod identity;
+pub mod service;
+pub mod store;
 pub mod training;

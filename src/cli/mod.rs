@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand. Each prints and exits; the work is done elsewhere.
 
+mod demo;
 mod progress;
 mod reproduce;
+mod serve;
 mod train;
 
 use std::process::ExitCode;
@@ -18,6 +20,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Serve(serve::Arguments),
+    Demo(demo::Arguments),
     Reproduce(reproduce::Arguments),
     Train(train::Arguments),
 }
@@ -28,6 +32,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Parses the command line and runs what it asks for.
 pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
         Command::Reproduce(arguments) => reproduce::run(arguments),
         Command::Train(arguments) => train::run(arguments),
     };

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
-use super::train::{report_left_out, write};
+use super::train::{read, report_left_out, write};
 use crate::bnn::{self, Metadata};
 use crate::gait::ROW_RECIPE;
-use crate::training::{Division, Published, Split, Walk, evaluate, read_walks, train};
+use crate::training::{Division, Published, Split, Walk, evaluate, train};
 
 /// Train and measure the three networks of the published table
 #[derive(clap::Args)]
@@ -69,7 +69,7 @@ struct Row {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
-    let walks = read_walks(&arguments.data)?;
+    let walks = read(&arguments.data)?;
     let split = match (arguments.test_tail, arguments.random_split) {
         (Some(fraction), _) => Split::Tail { fraction },
         (_, Some(fraction)) => Split::Random { fraction, seed: arguments.seed },

@@ -10,7 +10,7 @@ use super::progress::{TrainingBar, stop_flag};
 use crate::bnn::{self, Metadata};
 use crate::gait::ROW_RECIPE;
 use crate::training::{
-    Augmentation, Division, Published, Schedule, Split, Walk, evaluate, read_walks, train,
+    Augmentation, Division, Published, Schedule, Split, Walk, evaluate, read_data, train,
 };
 
 /// Train a network for `serve` on folders of recordings
@@ -42,7 +42,7 @@ const WITHOUT_GYROSCOPE: f32 = 0.3;
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
-    let walks = read_walks(&arguments.data)?;
+    let walks = read(&arguments.data)?;
     let split = if arguments.train_sessions.is_empty() {
         Split::Tail { fraction: 0.0 }
     } else {
@@ -105,6 +105,15 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         println!("  {name} {value:.4}");
     }
     Ok(())
+}
+
+/// Reads data sets and tells which files are left out.
+pub(super) fn read(folders: &[PathBuf]) -> Result<Vec<Walk>, Failure> {
+    let data = read_data(folders)?;
+    for (path, reason) in &data.left_out {
+        eprintln!("left out {}: {reason}", path.display());
+    }
+    Ok(data.walks)
 }
 
 pub(super) fn report_left_out(division: &Division) {

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::gait::{FormatError, Recording, read_padova_walk, read_recording};
+use crate::gait::{FormatError, Recording, SignalError, read_padova_walk, read_recording};
 
 /// One recording of one person.
 #[derive(Clone, Debug)]
@@ -15,6 +15,15 @@ pub struct Walk {
     pub session: String,
     /// Raw samples.
     pub recording: Recording,
+}
+
+/// What folders hold.
+#[derive(Debug, Default)]
+pub struct DataSet {
+    /// Usable recordings.
+    pub walks: Vec<Walk>,
+    /// Files whose samples make no recording, and why.
+    pub left_out: Vec<(PathBuf, SignalError)>,
 }
 
 /// Why a folder is not a data set.
@@ -75,72 +84,87 @@ struct Entry {
 /// set's folders `u001_w001`, `u001_w002` and so on (user and walk, which is taken as session).
 ///
 /// # Errors
-/// When a folder is no data set, or a recording in it is unreadable.
-pub fn read_walks(folders: &[PathBuf]) -> Result<Vec<Walk>, DataError> {
-    let mut walks = Vec::new();
+/// When a folder is no data set, or a file in it is unreadable.
+pub fn read_data(folders: &[PathBuf]) -> Result<DataSet, DataError> {
+    let mut data = DataSet::default();
     for folder in folders {
         let mut found = if folder.join("manifest.csv").exists() {
             read_manifest(folder)?
         } else {
             read_padova(folder)?
         };
-        if found.is_empty() {
+        if found.walks.is_empty() {
             return Err(DataError::Empty { path: folder.clone() });
         }
         if folders.len() > 1 {
             let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            for walk in &mut found {
+            for walk in &mut found.walks {
                 walk.subject = format!("{name}/{}", walk.subject);
             }
         }
-        walks.extend(found);
+        data.walks.extend(found.walks);
+        data.left_out.extend(found.left_out);
     }
-    Ok(walks)
+    Ok(data)
 }
 
-fn read_manifest(folder: &Path) -> Result<Vec<Walk>, DataError> {
+impl DataSet {
+    fn add(
+        &mut self,
+        path: PathBuf,
+        subject: &str,
+        session: &str,
+        recording: Result<Recording, FormatError>,
+    ) -> Result<(), DataError> {
+        match recording {
+            Ok(recording) => {
+                let (subject, session) = (subject.to_owned(), session.to_owned());
+                self.walks.push(Walk { subject, session, recording });
+            }
+            Err(FormatError::Signal(error)) => self.left_out.push((path, error)),
+            Err(error) => return Err(DataError::Recording { path, error }),
+        }
+        Ok(())
+    }
+}
+
+fn read_manifest(folder: &Path) -> Result<DataSet, DataError> {
     let path = folder.join("manifest.csv");
     let wrong = |error| DataError::Manifest { path: path.clone(), error };
     let mut table = csv::Reader::from_path(&path).map_err(wrong)?;
-    let mut walks = Vec::new();
+    let mut data = DataSet::default();
     for entry in table.deserialize() {
         let Entry { subject, session, file } = entry.map_err(wrong)?;
         if !Path::new(&file).components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(DataError::Outside { manifest: path, file });
         }
         let file = folder.join(file);
-        let recording =
-            read_recording(&file).map_err(|error| DataError::Recording { path: file, error })?;
-        walks.push(Walk { subject, session, recording });
+        let recording = read_recording(&file);
+        data.add(file, &subject, &session, recording)?;
     }
-    Ok(walks)
+    Ok(data)
 }
 
-fn read_padova(folder: &Path) -> Result<Vec<Walk>, DataError> {
+fn read_padova(folder: &Path) -> Result<DataSet, DataError> {
     let wrong = |error| DataError::Io { path: folder.to_owned(), error };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(wrong)? {
         names.push(entry.map_err(wrong)?.file_name().to_string_lossy().into_owned());
     }
     names.sort();
-    let mut walks = Vec::new();
+    let mut data = DataSet::default();
     for name in names {
         let numbered = |part: &str, letter| {
             part.strip_prefix(letter).is_some_and(|rest| rest.parse::<u32>().is_ok())
         };
         let Some((user, walk)) = name.split_once('_') else { continue };
-        if !(numbered(user, 'u') && numbered(walk, 'w')) {
-            continue;
-        }
-        let path = folder.join(&name);
-        match read_padova_walk(&path) {
-            Ok(recording) => {
-                walks.push(Walk { subject: user.to_owned(), session: walk.to_owned(), recording })
-            }
-            Err(error) => return Err(DataError::Recording { path, error }),
+        if numbered(user, 'u') && numbered(walk, 'w') {
+            let path = folder.join(&name);
+            let recording = read_padova_walk(&path);
+            data.add(path, user, walk, recording)?;
         }
     }
-    Ok(walks)
+    Ok(data)
 }
 
 #[cfg(test)]
@@ -158,10 +182,15 @@ mod tests {
         fs::write(path.join("walks/a.csv"), "t,ax,ay,az\n0,0,0,9.8\n0.1,0,0,9.8\n").unwrap();
 
         manifest("recording,subject,session,file\nx,ann,monday,walks/a.csv\n");
-        let walks = read_walks(&[path.clone()]).unwrap();
+        let walks = read_data(&[path.clone()]).unwrap().walks;
         assert_eq!((&walks[0].subject[..], &walks[0].session[..]), ("ann", "monday"));
-        let twice = read_walks(&[path.clone(), path.clone()]).unwrap();
+        let twice = read_data(&[path.clone(), path.clone()]).unwrap().walks;
         assert!(twice.len() == 2 && twice[0].subject.ends_with("/ann"));
+
+        fs::write(path.join("walks/c.csv"), "t,ax,ay,az\n0,0,0,9.8\n0,0,0,9.8\n").unwrap();
+        manifest("subject,session,file\nann,1,walks/a.csv\nann,2,walks/c.csv\n");
+        let data = read_data(&[path.clone()]).unwrap();
+        assert_eq!((data.walks.len(), data.left_out[0].1.code()), (1, "backward-time"));
 
         for (text, expected) in [
             ("subject,session\nann,1\n", "columns subject, session and file"),
@@ -171,7 +200,7 @@ mod tests {
             ("subject,session,file\n", "no recordings"),
         ] {
             manifest(text);
-            let message = read_walks(&[path.clone()]).unwrap_err().to_string();
+            let message = read_data(&[path.clone()]).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }
@@ -189,14 +218,14 @@ mod tests {
             fs::write(path.join(name).join(format!("{name}_accelerometer.log")), log).unwrap();
         }
         fs::create_dir(path.join("readme_first")).unwrap();
-        let walks = read_walks(&[path.to_owned()]).unwrap();
+        let walks = read_data(&[path.to_owned()]).unwrap().walks;
         let names: Vec<_> =
             walks.iter().map(|walk| format!("{} {}", walk.subject, walk.session)).collect();
         assert_eq!(names, ["u001 w001", "u001 w002", "u002 w001"]);
         assert_eq!(walks[0].recording.time_seconds(), [0.0, 0.01]);
 
         fs::create_dir(path.join("u003_w001")).unwrap();
-        let message = read_walks(&[path.to_owned()]).unwrap_err().to_string();
+        let message = read_data(&[path.to_owned()]).unwrap_err().to_string();
         assert!(message.contains("u003_w001 cannot be read"), "{message}");
     }
 }

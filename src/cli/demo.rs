@@ -1,0 +1,188 @@
+//! `bipedalnet demo`
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64Mcg;
+use reqwest::{Client, StatusCode};
+use serde_json::Value;
+
+use super::Failure;
+use super::serve::Server;
+use super::train::read;
+use crate::gait::{Recording, RecordingDocument};
+use crate::training::Walk;
+
+/// Enroll eight walkers on a throwaway server, then name their unseen walks and two strangers'
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Folder with recordings of ten people or more; simulated walkers where not given
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Decides who walks
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+const ENROLLED: usize = 8;
+const STRANGERS: usize = 2;
+
+/// What a phone sends in one request.
+const ENROLLMENT_SECONDS: f64 = 60.0;
+const PROBE_SECONDS: f64 = 20.0;
+
+/// Fewest of the eight that must be named for the demo to be a success.
+const FEWEST_NAMED: usize = 7;
+
+/// Someone with walks to enroll and another walk.
+struct Participant {
+    name: String,
+    enrollments: Vec<Recording>,
+    probe: Recording,
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let participants = match &arguments.data {
+        Some(folder) => recorded(folder, arguments.seed)?,
+        None => simulated(arguments.seed),
+    };
+    // Removed with all it holds when it goes out of scope, after Ctrl-C too.
+    let folder = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let any_port = ([127, 0, 0, 1], 0).into();
+        let server = Server::start(any_port, &folder.path().join("demo.db"), None).await?;
+        let url = format!("http://{}", server.address);
+        println!("server on {url}, model {}, empty database\n", server.model_id);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        let result = tokio::select! {
+            result = walk_all(&url, &participants) => result,
+            interrupt = tokio::signal::ctrl_c() => {
+                interrupt?;
+                Err("interrupted".into())
+            }
+        };
+        let _ = stop.send(());
+        running.await?;
+        result
+    })
+}
+
+/// Enrolls and identifies over HTTP, printing as it goes.
+async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure> {
+    let client = Client::new();
+    for participant in &participants[..ENROLLED] {
+        let name = &participant.name;
+        let user = client.put(format!("{url}/v1/users/{name}")).send().await?;
+        expect(StatusCode::CREATED, user).await?;
+        for recording in &participant.enrollments {
+            let address = format!("{url}/v1/users/{name}/enrollments");
+            let sent = client.post(address).json(&RecordingDocument::from(recording)).send();
+            expect(StatusCode::CREATED, sent.await?).await?;
+        }
+    }
+    println!(
+        "{:<16} {:<9} {:<16} {:>5} {:>10} {:>11}",
+        "who walks", "enrolled", "answer", "score", "latency", "bytes sent"
+    );
+    let (mut named, mut mistaken) = (0, 0);
+    for (index, participant) in participants.iter().enumerate() {
+        let body = serde_json::to_vec(&RecordingDocument::from(&participant.probe))?;
+        let bytes = body.len();
+        let request = client
+            .post(format!("{url}/v1/identify"))
+            .header("content-type", "application/json")
+            .body(body);
+        let begin = Instant::now();
+        let answer = expect(StatusCode::OK, request.send().await?).await?;
+        let latency_milliseconds = begin.elapsed().as_secs_f64() * 1e3;
+        let enrolled = index < ENROLLED;
+        let user = answer["user"].as_str();
+        match user {
+            Some(user) if enrolled && user == participant.name => named += 1,
+            Some(_) => mistaken += usize::from(!enrolled),
+            None => {}
+        }
+        println!(
+            "{:<16} {:<9} {:<16} {:>5} {latency_milliseconds:>7.1} ms {bytes:>11}",
+            participant.name,
+            if enrolled { "yes" } else { "no" },
+            user.unwrap_or("unknown"),
+            answer["score"].as_f64().map_or("-".to_owned(), |score| format!("{score:.2}")),
+        );
+    }
+    let line = format!(
+        "{named} of {ENROLLED} enrolled walkers named, {mistaken} of {STRANGERS} strangers mistaken for one of them"
+    );
+    println!("\n{line}");
+    if named < FEWEST_NAMED || mistaken > 0 {
+        return Err("the model did not tell these walkers apart well enough".into());
+    }
+    Ok(())
+}
+
+async fn expect(status: StatusCode, response: reqwest::Response) -> Result<Value, Failure> {
+    let found = response.status();
+    let body = response.text().await?;
+    if found != status {
+        return Err(format!("the server answered {found}: {body}").into());
+    }
+    Ok(serde_json::from_str(&body)?)
+}
+
+fn simulated(seed: u64) -> Vec<Participant> {
+    todo!()
+}
+
+/// Ten people that a seed picks. Where they have several sessions the last is the unseen walk;
+/// otherwise the first half of the recording is enrolled, and the second is unseen.
+fn recorded(folder: &Path, seed: u64) -> Result<Vec<Participant>, Failure> {
+    let mut people: BTreeMap<String, Vec<Walk>> = BTreeMap::new();
+    for walk in read(&[folder.to_owned()])? {
+        people.entry(walk.subject.clone()).or_default().push(walk);
+    }
+    let mut participants: Vec<Participant> = people
+        .into_iter()
+        .filter_map(|(name, mut walks)| {
+            walks.sort_by_key(|walk| natural_order(&walk.session));
+            let last = walks.pop()?.recording;
+            let half_seconds = last.duration_seconds() / 2.0;
+            let (enrollments, unseen) = if walks.is_empty() {
+                (vec![last.part(0.0, half_seconds)?], last.part(half_seconds, half_seconds)?)
+            } else {
+                (walks.into_iter().map(|walk| walk.recording).collect(), last)
+            };
+            let enrollments = enrollments
+                .iter()
+                .filter_map(|recording| middle(recording, ENROLLMENT_SECONDS))
+                .collect();
+            Some(Participant { name, enrollments, probe: middle(&unseen, PROBE_SECONDS)? })
+        })
+        .collect();
+    let needed = ENROLLED + STRANGERS;
+    if participants.len() < needed {
+        let found = participants.len();
+        return Err(format!("{}: {found} people; {needed} are needed", folder.display()).into());
+    }
+    participants.shuffle(&mut Pcg64Mcg::seed_from_u64(seed));
+    participants.truncate(needed);
+    Ok(participants)
+}
+
+/// Without the phone's way into the pocket and out of it.
+fn middle(recording: &Recording, seconds: f64) -> Option<Recording> {
+    let start = (recording.duration_seconds() - seconds).max(0.0) / 2.0;
+    recording.part(start, seconds)
+}
+
+/// So that `wlk_8` comes before `wlk_15`.
+fn natural_order(session: &str) -> (String, u64) {
+    let name = session.trim_end_matches(|c: char| c.is_ascii_digit());
+    (name.to_owned(), session[name.len()..].parse().unwrap_or(0))
+}

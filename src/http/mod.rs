@@ -1,0 +1,227 @@
+//! REST over HTTP: routes, JSON, and errors as problem+json. Knows the service alone.
+
+mod problem;
+mod server;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{
+    DefaultBodyLimit, FromRequest, FromRequestParts, MatchedPath, Path, Request, State,
+};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post, put};
+use serde::Serialize;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+use tower_http::trace::TraceLayer;
+
+use crate::gait::{Recording, RecordingDocument};
+use crate::identity::{Decision, UserId};
+use crate::service::{Service, ServiceError};
+use problem::Problem;
+pub use server::serve;
+
+/// Largest body: ten minutes of a six-axis walk at 50 Hz as JSON.
+const MAX_BODY_BYTES: usize = 2 << 20;
+
+/// From the last header to the answer, a slowly sent body included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The API over a service.
+pub fn router(service: Service) -> Router {
+    // Outermost last.
+    Router::new()
+        .route("/v1/users/{user}", put(put_user))
+        .route("/v1/users/{user}/enrollments", post(enroll))
+        .route("/v1/identify", post(identify))
+        .route("/livez", get(|| async { "live\n" }))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(CatchPanicLayer::custom(Problem::of_panic))
+        .layer(middleware::map_response(explain_bare_errors))
+        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
+            // The route, not the path: paths hold user ids.
+            let route =
+                request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
+            tracing::info_span!("request", method = %request.method(), route)
+        }))
+        .with_state(service)
+}
+
+#[derive(Serialize)]
+struct UserAnswer {
+    user: String,
+}
+
+async fn put_user(State(service): State<Service>, user: User) -> Result<Response, Problem> {
+    let User(user) = user;
+    let status = if service.put_user(&user).await? { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(UserAnswer { user: user.to_string() })).into_response())
+}
+
+#[derive(Serialize)]
+struct EnrollmentAnswer {
+    enrollment: i64,
+    user: String,
+    windows: u32,
+}
+
+async fn enroll(
+    State(service): State<Service>,
+    User(user): User,
+    Walk(recording): Walk,
+) -> Result<(StatusCode, Json<EnrollmentAnswer>), Problem> {
+    let enrolled = service.enroll(user.clone(), recording).await?;
+    let answer = EnrollmentAnswer {
+        enrollment: enrolled.enrollment,
+        user: user.to_string(),
+        windows: enrolled.windows,
+    };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+#[derive(Serialize)]
+struct IdentifyAnswer {
+    decision: &'static str,
+    user: Option<String>,
+    /// Two digits: more would help only someone who climbs toward a match.
+    score: Option<f64>,
+    windows: u32,
+    model: String,
+}
+
+async fn identify(
+    State(service): State<Service>,
+    Walk(recording): Walk,
+) -> Result<Json<IdentifyAnswer>, Problem> {
+    let answer = service.identify(recording).await?;
+    let (decision, user, score) = match answer.decision {
+        Decision::Identified { user, score } => {
+            ("identified", Some(user.to_string()), Some((f64::from(score) * 100.0).round() / 100.0))
+        }
+        Decision::Unknown => ("unknown", None, None),
+    };
+    Ok(Json(IdentifyAnswer { decision, user, score, windows: answer.windows, model: answer.model }))
+}
+
+/// The user named in the path.
+struct User(UserId);
+
+impl<S: Send + Sync> FromRequestParts<S> for User {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(user) =
+            Path::<String>::from_request_parts(parts, state).await.map_err(|error| {
+                Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "malformed-path",
+                    "The path is not valid UTF-8",
+                    error.body_text(),
+                )
+                .at("user")
+            })?;
+        Ok(Self(user.parse()?))
+    }
+}
+
+/// The recording in the body.
+struct Walk(Recording);
+
+impl FromRequest<Service> for Walk {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "The body's media type is not supported",
+                "send a recording as application/json",
+            )
+            .at("content-type"));
+        }
+        let body = Bytes::from_request(request, service).await.map_err(unreadable)?;
+        let recording = service.compute(move || decode(&body)).await??;
+        Ok(Self(recording))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type.is_some_and(|value| {
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json")
+    })
+}
+
+fn unreadable(rejection: BytesRejection) -> Problem {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE),
+        _ => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "incomplete-body",
+            "The body broke off",
+            "the connection ended before the body did; nothing was changed, send it again",
+        ),
+    }
+}
+
+fn decode(body: &[u8]) -> Result<Recording, Problem> {
+    if body.is_empty() {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "empty-body",
+            "The body is empty",
+            "send a recording as JSON: acceleration, and time_seconds or rate_hz",
+        ));
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let document: RecordingDocument = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| invalid(&error.path().to_string(), error.inner()))?;
+    json.end().map_err(|error| invalid(".", &error))?;
+    Recording::try_from(document).map_err(|error| ServiceError::from(error).into())
+}
+
+fn invalid(path: &str, error: &serde_json::Error) -> Problem {
+    let problem = if error.is_data() {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid-field",
+            "A field of the body is wrong",
+            error.to_string(),
+        )
+    } else {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "malformed-json",
+            "The body is not JSON",
+            format!("{error}; JSON knows neither NaN nor infinity: leave broken samples out"),
+        )
+    };
+    if path == "." { problem } else { problem.at(path) }
+}
+
+/// Gives a body to errors of layers and of the router, which have none of their own.
+async fn explain_bare_errors(response: Response) -> Response {
+    let is_error = response.status().is_client_error() || response.status().is_server_error();
+    let explained = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value == "application/problem+json");
+    if !is_error || explained {
+        return response;
+    }
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(header::CONTENT_TYPE);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let mut explanation = Problem::of_status(parts.status).into_response();
+    explanation.headers_mut().extend(parts.headers);
+    explanation
+}

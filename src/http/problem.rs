@@ -1,0 +1,175 @@
+//! Errors as clients see them: problem+json (RFC 9457).
+
+use std::any::Any;
+use std::borrow::Cow;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::identity::UserIdError;
+use crate::service::{PoolError, ServiceError};
+use crate::store::StoreError;
+
+/// An error response. `code` is the stable end of the `type` URI.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: Cow<'static, str>,
+    field: Option<String>,
+}
+
+/// Seconds after which a client should try again when compute is short.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+}
+
+impl Problem {
+    pub fn new(
+        status: StatusCode,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, code, title, detail: detail.into(), field: None }
+    }
+
+    /// Names the part of the request that is at fault.
+    pub fn at(self, field: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..self }
+    }
+
+    /// A defect or a broken machine: the reason is for the log, not for the client.
+    fn internal(reason: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%reason, "request failed");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The server failed",
+            "nothing was changed; the operator's log has the reason",
+        )
+    }
+
+    pub fn of_panic(_payload: Box<dyn Any + Send>) -> Response {
+        Self::internal(&"panic").into_response()
+    }
+
+    /// A body for errors that come from below the handlers without one.
+    pub fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::new(
+                status,
+                "no-such-resource",
+                "There is nothing at this path",
+                "the API is PUT /v1/users/{user}, POST /v1/users/{user}/enrollments, POST /v1/identify and GET /livez",
+            ),
+            StatusCode::METHOD_NOT_ALLOWED => Self::new(
+                status,
+                "method-not-allowed",
+                "This path has no such method",
+                "the Allow header names those that it has",
+            ),
+            StatusCode::PAYLOAD_TOO_LARGE => Self::new(
+                status,
+                "body-too-large",
+                "The body is too large",
+                format!(
+                    "at most {} bytes are taken; send the walk in parts",
+                    super::MAX_BODY_BYTES
+                ),
+            ),
+            StatusCode::REQUEST_TIMEOUT => Self::new(
+                status,
+                "timeout",
+                "The request took too long",
+                format!(
+                    "a request must be whole within {} s; nothing was changed, send it again",
+                    super::REQUEST_TIMEOUT.as_secs()
+                ),
+            ),
+            _ => Self::new(
+                status,
+                "http",
+                status.canonical_reason().unwrap_or("The request failed"),
+                "the request was refused before it reached the service",
+            ),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body {
+            r#type: format!("urn:bipedalnet:problem:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            field: self.field.as_deref(),
+        };
+        let mut response = (self.status, axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        response
+    }
+}
+
+impl From<UserIdError> for Problem {
+    fn from(error: UserIdError) -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid-user-id",
+            "The path holds no user id",
+            error.to_string(),
+        )
+        .at("user")
+    }
+}
+
+impl From<PoolError> for Problem {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Overloaded => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "The server is busy",
+                error.to_string(),
+            ),
+            PoolError::Failed => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        let unusable = |code, field: &str, detail: String| {
+            let title = "The recording cannot be used";
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, title, detail).at(field)
+        };
+        match error {
+            ServiceError::Signal(error) => unusable(error.code(), error.field(), error.to_string()),
+            ServiceError::TooLong { .. } => unusable("too-long", "acceleration", error.to_string()),
+            ServiceError::Pool(error) => error.into(),
+            ServiceError::Store(StoreError::NoSuchUser(user)) => Self::new(
+                StatusCode::NOT_FOUND,
+                "unknown-user",
+                "There is no such user",
+                format!("there is no user {user}; make it with PUT /v1/users/{user}"),
+            )
+            .at("user"),
+            ServiceError::Store(error) => Self::internal(&error),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What is kept of a walk.
+
+/// The direction of a walk in the network's feature space, and how many windows it stands for:
+/// the sum of the windows' unit vectors. Templates of one user add up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    sum: Vec<f32>,
+    windows: u32,
+}
+
+/// Why values are not a template.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// Another length than the network's feature.
+    #[error("the template has {length} values; the network's feature has {needed}")]
+    Length {
+        /// Length given.
+        length: usize,
+        /// Length needed.
+        needed: usize,
+    },
+    /// Not a sum of unit vectors: not finite, or longer than its windows allow.
+    #[error("the template's values are not a sum of {windows} unit vectors")]
+    Values {
+        /// Windows claimed.
+        windows: u32,
+    },
+}
+
+impl Template {
+    /// A template of no window yet.
+    pub fn empty(feature_len: usize) -> Self {
+        Self { sum: vec![0.0; feature_len], windows: 0 }
+    }
+
+    /// Takes a template back from storage.
+    ///
+    /// # Errors
+    /// When the values cannot have come from [`Template::values`] of this feature length.
+    pub fn from_values(
+        sum: Vec<f32>,
+        windows: u32,
+        feature_len: usize,
+    ) -> Result<Self, TemplateError> {
+        if sum.len() != feature_len {
+            return Err(TemplateError::Length { length: sum.len(), needed: feature_len });
+        }
+        let length = norm(&sum);
+        if length.is_nan() || length > windows as f32 * 1.001 {
+            return Err(TemplateError::Values { windows });
+        }
+        Ok(Self { sum, windows })
+    }
+
+    /// Adds a window's feature.
+    pub fn add_window(&mut self, feature: &[f32]) {
+        let length = norm(feature).max(f32::MIN_POSITIVE);
+        for (sum, value) in self.sum.iter_mut().zip(feature) {
+            *sum += value / length;
+        }
+        self.windows += 1;
+    }
+
+    /// Adds another template of the same user.
+    pub fn add(&mut self, other: &Self) {
+        self.sum.iter_mut().zip(&other.sum).for_each(|(sum, value)| *sum += value);
+        self.windows = self.windows.saturating_add(other.windows);
+    }
+
+    /// The sum of the windows' unit vectors.
+    pub fn values(&self) -> &[f32] {
+        &self.sum
+    }
+
+    /// Windows that it stands for.
+    pub fn windows(&self) -> u32 {
+        self.windows
+    }
+
+    /// The direction alone, of length 1; zero where the windows cancel out.
+    pub(super) fn direction(&self) -> impl Iterator<Item = f32> {
+        let scale = 1.0 / norm(&self.sum).max(f32::MIN_POSITIVE);
+        self.sum.iter().map(move |value| value * scale)
+    }
+}
+
+fn norm(values: &[f32]) -> f32 {
+    values.iter().map(|value| value * value).sum::<f32>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_window_counts_alike_however_loud() {
+        let mut template = Template::empty(2);
+        template.add_window(&[100.0, 0.0]);
+        template.add_window(&[0.0, 0.1]);
+        assert_eq!((template.values(), template.windows()), (&[1.0, 1.0][..], 2));
+        let mut more = Template::empty(2);
+        more.add_window(&[0.0, 0.0]);
+        more.add_window(&[-3.0, 0.0]);
+        template.add(&more);
+        assert_eq!((template.values(), template.windows()), (&[0.0, 1.0][..], 4));
+    }
+
+    #[test]
+    fn storage_gives_back_only_templates() {
+        assert!(Template::from_values(vec![1.0, 1.0], 2, 2).is_ok());
+        assert_eq!(
+            Template::from_values(vec![1.0], 1, 2),
+            Err(TemplateError::Length { length: 1, needed: 2 })
+        );
+        for values in [[3.0, 0.0], [f32::NAN, 0.0], [f32::INFINITY, 0.0]] {
+            assert_eq!(
+                Template::from_values(values.to_vec(), 2, 2),
+                Err(TemplateError::Values { windows: 2 })
+            );
+        }
+    }
+}

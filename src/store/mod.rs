@@ -1,0 +1,268 @@
+//! SQLite: users and the templates of their walks. All SQL of this crate is here.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sqlx::Row;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use crate::identity::{Template, TemplateError, UserId, UserIdError};
+
+/// As in the first migration.
+const APPLICATION_ID: i32 = 1_112_559_188;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// The database. Clones share one connection: SQLite has one writer at a time, and nothing is
+/// read but at the start.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: SqlitePool,
+    path: PathBuf,
+}
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite cannot open the file.
+    #[error("database {path}: {error}; is the folder there and writable?", path = path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        error: sqlx::Error,
+    },
+    /// The file is damaged, or no database.
+    #[error("database {path} is damaged or not SQLite: {reason}; restore a backup or choose another file", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// A database of another program.
+    #[error("database {path} belongs to another program; choose another file", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its tables were laid out by another version of this program.
+    #[error("database {path}: {error}; start the version of this program that wrote it", path = path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Which migration is at odds.
+        error: MigrateError,
+    },
+    /// It holds templates of another model.
+    #[error("database {path} holds templates of model {found}, which model {wanted} cannot read; start with model {found}, or with a new database", path = path.display())]
+    OtherModel {
+        /// The file.
+        path: PathBuf,
+        /// The model whose templates it holds.
+        found: String,
+        /// The model that is loaded.
+        wanted: String,
+    },
+    /// A row that this program cannot have written.
+    #[error("database {path}, enrollment {enrollment}: {reason}; restore a backup", path = path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The enrollment at fault.
+        enrollment: i64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The user does not exist.
+    #[error("there is no user {0}")]
+    NoSuchUser(UserId),
+    /// A statement failed, on a full disk for example.
+    #[error("database: {0}")]
+    Statement(#[from] sqlx::Error),
+}
+
+impl Store {
+    /// Opens a database, and makes or upgrades it where needed.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is damaged, or is not a database of this version.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // WAL with NORMAL may lose acknowledged commits on power loss.
+            .synchronous(SqliteSynchronous::Full)
+            // Biometric data: what is deleted is overwritten.
+            .pragma("secure_delete", "ON")
+            .busy_timeout(Duration::from_secs(5));
+        let opened = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_with(options)
+            .await;
+        let path = path.to_owned();
+        let pool = match opened {
+            Ok(pool) => pool,
+            Err(error) => return Err(opening(path, error)),
+        };
+        let store = Self { pool, path };
+        store.check_origin().await?;
+        MIGRATIONS.run(&store.pool).await.map_err(|error| match error {
+            MigrateError::Execute(error) => opening(store.path.clone(), error),
+            error => StoreError::Version { path: store.path.clone(), error },
+        })?;
+        Ok(store)
+    }
+
+    /// Refuses damaged files and other programs' databases before anything is written.
+    async fn check_origin(&self) -> Result<(), StoreError> {
+        let fail = |error| opening(self.path.clone(), error);
+        let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(fail)?;
+        if verdict != "ok" {
+            return Err(StoreError::Damaged { path: self.path.clone(), reason: verdict });
+        }
+        let id: i32 = sqlx::query_scalar("PRAGMA application_id")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(fail)?;
+        let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(fail)?;
+        if id != APPLICATION_ID && (id != 0 || tables > 0) {
+            return Err(StoreError::Foreign { path: self.path.clone() });
+        }
+        Ok(())
+    }
+
+    /// Makes a user; tells whether it is new.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn put_user(&self, user: &UserId) -> Result<bool, StoreError> {
+        let result = sqlx::query(
+            "INSERT INTO users (id, created_at_unix_seconds) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(user.as_str())
+        .bind(unix_seconds())
+        .execute(&self.pool)
+        .await?;
+        Ok(result.rows_affected() == 1)
+    }
+
+    /// Whether a user exists.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn has_user(&self, user: &UserId) -> Result<bool, StoreError> {
+        let exists = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE id = ?)")
+            .bind(user.as_str())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(exists)
+    }
+
+    /// Keeps a template; gives its number. Once this returns it survives a power loss.
+    ///
+    /// # Errors
+    /// When there is no such user, or the statement fails.
+    pub async fn add_enrollment(
+        &self,
+        user: &UserId,
+        model: &str,
+        template: &Template,
+    ) -> Result<i64, StoreError> {
+        let bytes: Vec<u8> =
+            template.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let result = sqlx::query(
+            "INSERT INTO enrollments (user_id, model, template, windows, created_at_unix_seconds)
+             VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(user.as_str())
+        .bind(model)
+        .bind(bytes)
+        .bind(template.windows())
+        .bind(unix_seconds())
+        .execute(&self.pool)
+        .await
+        .map_err(|error| match error.as_database_error() {
+            Some(reason) if reason.is_foreign_key_violation() => {
+                StoreError::NoSuchUser(user.clone())
+            }
+            _ => StoreError::Statement(error),
+        })?;
+        Ok(result.last_insert_rowid())
+    }
+
+    /// All templates, each with its user, in the order of enrollment.
+    ///
+    /// # Errors
+    /// When there are templates of another model, or rows that make no sense.
+    pub async fn templates(
+        &self,
+        model: &str,
+        feature_len: usize,
+    ) -> Result<Vec<(UserId, Template)>, StoreError> {
+        let rows = sqlx::query("SELECT id, user_id, model, template, windows FROM enrollments")
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let found: String = row.try_get("model")?;
+                if found != model {
+                    return Err(StoreError::OtherModel {
+                        path: self.path.clone(),
+                        found,
+                        wanted: model.to_owned(),
+                    });
+                }
+                let enrollment = row.try_get("id")?;
+                let wrong = |reason: String| StoreError::Row {
+                    path: self.path.clone(),
+                    enrollment,
+                    reason,
+                };
+                let user: String = row.try_get("user_id")?;
+                let user = user.parse().map_err(|error: UserIdError| wrong(error.to_string()))?;
+                let bytes: &[u8] = row.try_get("template")?;
+                let values =
+                    bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+                let template =
+                    Template::from_values(values.collect(), row.try_get("windows")?, feature_len)
+                        .map_err(|error: TemplateError| wrong(error.to_string()))?;
+                Ok((user, template))
+            })
+            .collect()
+    }
+
+    /// Finishes what is under way and closes the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Tells a file that is no database, or a broken one, from one that cannot be reached.
+fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
+    // SQLITE_CORRUPT and SQLITE_NOTADB, in the low byte of extended codes.
+    let code = error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .and_then(|code| code.parse::<i32>().ok());
+    match code.map(|code| code & 0xff) {
+        Some(11 | 26) => StoreError::Damaged { path, reason: error.to_string() },
+        _ => StoreError::Open { path, error },
+    }
+}
+
+fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
+}
