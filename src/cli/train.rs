@@ -9,8 +9,9 @@ use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
 use crate::bnn::{self, Metadata};
 use crate::gait::ROW_RECIPE;
+use crate::service::{IDENTIFICATION_THRESHOLD, calibrate};
 use crate::training::{
-    Augmentation, Division, Published, Schedule, Split, Walk, evaluate, read_data, train,
+    Augmentation, Division, Published, Schedule, Split, Walk, by_person, evaluate, read_data, train,
 };
 
 /// Train a network for `serve` on folders of recordings
@@ -25,6 +26,10 @@ pub struct Arguments {
     /// Sessions to measure the network on
     #[arg(long, value_delimiter = ',', requires = "train_sessions", value_name = "SESSION,...")]
     test_sessions: Vec<String>,
+    /// Folders with recordings of strangers: people who are not trained on, to set the score from
+    /// which a walker is an enrolled user. Without them the file cannot be served
+    #[arg(long, num_args = 1.., value_name = "DIR")]
+    strangers: Vec<PathBuf>,
     /// File to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -76,6 +81,18 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         let division = Division::new(&without_gyroscope(&walks), network.recipe(), &split)?;
         let evaluation = evaluate(&architecture, &trained.parameters, &division.test)?;
         metrics.insert("test_top1_without_gyroscope".to_owned(), evaluation.top1);
+    }
+    if !arguments.strangers.is_empty() {
+        let people = by_person(read(&arguments.strangers)?);
+        let network = bnn::Network::new(&architecture, &trained.parameters)?;
+        let calibration = calibrate(&network, division.recipe, &people)
+            .ok_or("--strangers: two people or more with half a minute of walking are needed")?;
+        metrics.insert(IDENTIFICATION_THRESHOLD.to_owned(), calibration.threshold);
+        metrics.insert("strangers_fnir".to_owned(), calibration.fnir);
+        metrics.insert("strangers_fpir".to_owned(), calibration.fpir);
+        metrics.insert("strangers_eer".to_owned(), calibration.eer);
+        metrics.insert("strangers_people".to_owned(), calibration.people as f32);
+        metrics.insert("strangers_probes".to_owned(), calibration.probes as f32);
     }
     let names = arguments.data.iter().map(|path| path.file_name().unwrap_or_default());
     let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();

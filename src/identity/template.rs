@@ -77,6 +77,11 @@ impl Template {
         self.windows
     }
 
+    /// Cosine of the angle between two templates, from -1 to 1.
+    pub fn cosine(&self, other: &Self) -> f32 {
+        self.direction().zip(other.direction()).map(|(a, b)| a * b).sum()
+    }
+
     /// The direction alone, of length 1; zero where the windows cancel out.
     pub(super) fn direction(&self) -> impl Iterator<Item = f32> {
         let scale = 1.0 / norm(&self.sum).max(f32::MIN_POSITIVE);

@@ -1,5 +1,6 @@
 //! The use cases: make a user, enroll a walk, identify a walker. Knows no HTTP.
 
+mod calibration;
 mod pool;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,6 +10,7 @@ use crate::gait::{ROW_RECIPE, Recipe, Recording, SignalError, WINDOW_ROWS, cut_w
 use crate::identity::{Decision, Gallery, Template, UserId};
 use crate::store::{Store, StoreError};
 
+pub use calibration::{Calibration, calibrate};
 use pool::Pool;
 pub use pool::PoolError;
 

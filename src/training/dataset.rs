@@ -1,5 +1,6 @@
 //! Folders of recordings.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
@@ -167,6 +168,45 @@ fn read_padova(folder: &Path) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
+/// One person's walks, divided as a service meets them: some enroll, a later one is unseen.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// As [`Walk::subject`].
+    pub subject: String,
+    /// Recordings to enroll, one or more.
+    pub enrollments: Vec<Recording>,
+    /// The later recording.
+    pub unseen: Recording,
+}
+
+/// Walks by person, in the order of their names. Of several sessions the last is unseen, in the
+/// order `wlk_8`, `wlk_15`; a single recording enrolls with its first half.
+pub fn by_person(walks: Vec<Walk>) -> Vec<Person> {
+    let mut people: BTreeMap<String, Vec<Walk>> = BTreeMap::new();
+    for walk in walks {
+        people.entry(walk.subject.clone()).or_default().push(walk);
+    }
+    people
+        .into_iter()
+        .filter_map(|(subject, mut walks)| {
+            walks.sort_by_key(|walk| natural_order(&walk.session));
+            let last = walks.pop()?.recording;
+            let half_seconds = last.duration_seconds() / 2.0;
+            let (enrollments, unseen) = if walks.is_empty() {
+                (vec![last.part(0.0, half_seconds)?], last.part(half_seconds, half_seconds)?)
+            } else {
+                (walks.into_iter().map(|walk| walk.recording).collect(), last)
+            };
+            Some(Person { subject, enrollments, unseen })
+        })
+        .collect()
+}
+
+fn natural_order(session: &str) -> (String, u64) {
+    let name = session.trim_end_matches(|c: char| c.is_ascii_digit());
+    (name.to_owned(), session[name.len()..].parse().unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -227,5 +267,26 @@ mod tests {
         fs::create_dir(path.join("u003_w001")).unwrap();
         let message = read_data(&[path.to_owned()]).unwrap_err().to_string();
         assert!(message.contains("u003_w001 cannot be read"), "{message}");
+    }
+
+    #[test]
+    fn the_last_session_is_unseen() {
+        let walk = |subject: &str, session: &str, seconds: f64| Walk {
+            subject: subject.to_owned(),
+            session: session.to_owned(),
+            recording: Recording::new(vec![0.0, seconds / 2.0, seconds], vec![[0.0; 3]; 3], None)
+                .unwrap(),
+        };
+        let people = by_person(vec![
+            walk("bob", "1", 7.0),
+            walk("ann", "wlk_15", 15.0),
+            walk("ann", "wlk_7", 7.0),
+            walk("ann", "wlk_8", 8.0),
+        ]);
+        let seconds: Vec<_> = people[0].enrollments.iter().map(|r| r.duration_seconds()).collect();
+        assert_eq!((&people[0].subject[..], seconds), ("ann", vec![7.0, 8.0]));
+        assert_eq!(people[0].unseen.duration_seconds(), 15.0);
+        assert_eq!(people[1].enrollments[0].time_seconds(), [0.0, 3.5]);
+        assert_eq!(people[1].unseen.time_seconds(), [3.5, 7.0]);
     }
 }

@@ -20,7 +20,7 @@ mod published;
 mod samples;
 mod train;
 
-pub use dataset::{DataError, DataSet, Walk, read_data};
+pub use dataset::{DataError, DataSet, Person, Walk, by_person, read_data};
 pub use evaluation::{Evaluation, evaluate};
 pub use published::Published;
 pub use samples::{Augmentation, Division, LabelledWalk, Split, SplitError};

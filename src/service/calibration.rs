@@ -1,0 +1,142 @@
+//! From which score on a walker is an enrolled user: found on people that the network never saw.
+
+use crate::bnn::{Network, Scratch};
+use crate::gait::{Recipe, Recording, cut_windows};
+use crate::identity::Template;
+use crate::training::Person;
+
+/// Length of a probe.
+const PROBE_SECONDS: f64 = 10.0;
+
+/// Share of strangers' probes that may be taken for someone enrolled.
+const TARGET_FPIR: f64 = 0.01;
+
+/// What strangers tell of a network (terms of ISO/IEC 19795-1).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Calibration {
+    /// The least score that identifies: strangers' probes reach it in 1 % of cases.
+    pub threshold: f32,
+    /// False-negative identification rate at the threshold: share of enrolled people's probes
+    /// that are answered with nobody, or with someone else.
+    pub fnir: f32,
+    /// False-positive identification rate at the threshold: share of probes answered with
+    /// someone when the walker is taken out of the gallery.
+    pub fpir: f32,
+    /// Equal error rate of single comparisons.
+    pub eer: f32,
+    /// People enrolled.
+    pub people: usize,
+    /// Probes of ten seconds.
+    pub probes: usize,
+}
+
+/// Enrolls strangers, probes with their unseen walks, and sets the threshold. `None` where there
+/// are fewer than two people with walks of sufficient length.
+pub fn calibrate(network: &Network, recipe: Recipe, people: &[Person]) -> Option<Calibration> {
+    let mut scratch = Scratch::default();
+    let mut template = |recordings: &[Recording]| -> Option<Template> {
+        let mut template = Template::empty(network.feature_len());
+        for recording in recordings {
+            for window in cut_windows(recording, &recipe, recipe.samples / 2).unwrap_or_default() {
+                template.add_window(network.run(&window.values, &mut scratch).ok()?.feature);
+            }
+        }
+        (template.windows() > 0).then_some(template)
+    };
+    let mut templates = Vec::new();
+    let mut probes = Vec::new();
+    for person in people {
+        let Some(enrolled) = template(&person.enrollments) else { continue };
+        let starts = (0..).map(|index| f64::from(index) * PROBE_SECONDS);
+        let whole = |start: &f64| start + PROBE_SECONDS <= person.unseen.duration_seconds();
+        for start in starts.take_while(whole) {
+            let part = person.unseen.part(start, PROBE_SECONDS);
+            probes.extend(part.and_then(|part| template(&[part])).map(|t| (templates.len(), t)));
+        }
+        templates.push(enrolled);
+    }
+    if templates.len() < 2 || probes.is_empty() {
+        return None;
+    }
+
+    let mut genuine = Vec::new();
+    let mut impostors = Vec::new();
+    let mut nearest_impostors = Vec::new();
+    for (owner, probe) in &probes {
+        let mut nearest = f32::MIN;
+        for (position, template) in templates.iter().enumerate() {
+            let score = template.cosine(probe);
+            if position == *owner {
+                genuine.push(score);
+            } else {
+                impostors.push(score);
+                nearest = nearest.max(score);
+            }
+        }
+        nearest_impostors.push(nearest);
+    }
+    let threshold = quantile(&nearest_impostors, 1.0 - TARGET_FPIR);
+    let missed = genuine
+        .iter()
+        .zip(&nearest_impostors)
+        .filter(|(own, other)| **own < threshold || **own < **other)
+        .count();
+    Some(Calibration {
+        threshold,
+        fnir: missed as f32 / genuine.len() as f32,
+        fpir: share_from(&nearest_impostors, threshold),
+        eer: equal_error_rate(&genuine, &impostors),
+        people: templates.len(),
+        probes: probes.len(),
+    })
+}
+
+/// The least of the values that `share` of them do not exceed.
+fn quantile(values: &[f32], share: f64) -> f32 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f32::total_cmp);
+    let position = (sorted.len() as f64 * share).ceil() as usize;
+    sorted[position.clamp(1, sorted.len()) - 1].next_up()
+}
+
+/// Share of the values that are `threshold` or more.
+fn share_from(values: &[f32], threshold: f32) -> f32 {
+    values.iter().filter(|&&value| value >= threshold).count() as f32 / values.len() as f32
+}
+
+/// The rate at which as many genuine scores fall short as impostor scores reach the threshold.
+fn equal_error_rate(genuine: &[f32], impostors: &[f32]) -> f32 {
+    let mut thresholds = [genuine, impostors].concat();
+    thresholds.sort_by(f32::total_cmp);
+    // False non-matches rise with the threshold and false matches fall: the crossing is found by
+    // halving.
+    let position = thresholds.partition_point(|&threshold| {
+        1.0 - share_from(genuine, threshold) < share_from(impostors, threshold)
+    });
+    let threshold = thresholds[position.min(thresholds.len() - 1)];
+    f32::midpoint(1.0 - share_from(genuine, threshold), share_from(impostors, threshold))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threshold_lets_through_no_more_than_its_share() {
+        let scores: Vec<f32> = (0..200).map(|score| score as f32 / 200.0).collect();
+        assert_eq!(share_from(&scores, quantile(&scores, 0.99)), 0.01);
+        assert_eq!(share_from(&scores, quantile(&scores, 1.0)), 0.0);
+        assert_eq!(share_from(&[0.5], quantile(&[0.5], 0.99)), 0.0);
+    }
+
+    #[test]
+    fn the_equal_error_rate_is_where_the_errors_cross() {
+        assert_eq!(equal_error_rate(&[0.8, 0.9], &[0.1, 0.2]), 0.0);
+        assert_eq!(equal_error_rate(&[0.1, 0.2], &[0.8, 0.9]), 1.0);
+        let genuine: Vec<f32> = (20..120).map(|score| score as f32).collect();
+        let impostors: Vec<f32> = (0..40).map(|score| score as f32).collect();
+        let rate = equal_error_rate(&genuine, &impostors);
+        // At 34: 14 of 100 genuine below, 6 of 40 impostors from there on.
+        assert!((rate - 0.145).abs() < 0.006, "{rate}");
+    }
+}
