@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use crate::identity::UserIdError;
 use crate::service::{PoolError, ServiceError};
-use crate::store::StoreError;
 
 /// An error response. `code` is the stable end of the `type` URI.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,7 +161,7 @@ impl From<ServiceError> for Problem {
             ServiceError::Signal(error) => unusable(error.code(), error.field(), error.to_string()),
             ServiceError::TooLong { .. } => unusable("too-long", "acceleration", error.to_string()),
             ServiceError::Pool(error) => error.into(),
-            ServiceError::Store(StoreError::NoSuchUser(user)) => Self::new(
+            ServiceError::NoSuchUser(user) => Self::new(
                 StatusCode::NOT_FOUND,
                 "unknown-user",
                 "There is no such user",

@@ -74,9 +74,21 @@ pub enum ServiceError {
     /// No compute for it now.
     #[error(transparent)]
     Pool(#[from] PoolError),
-    /// The database refused.
+    /// The user does not exist.
+    #[error("there is no user {0}")]
+    NoSuchUser(UserId),
+    /// The database failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSuchUser(user) => Self::NoSuchUser(user),
+            error => Self::Store(error),
+        }
+    }
 }
 
 /// Why the service cannot start.
@@ -151,7 +163,7 @@ impl Service {
         let shared = Arc::clone(&self.shared);
         // Before any compute, so that a wrong name costs little.
         if !shared.store.has_user(&user).await? {
-            return Err(StoreError::NoSuchUser(user).into());
+            return Err(ServiceError::NoSuchUser(user));
         }
         let computing = Arc::clone(&shared);
         let compute = move |scratch: &mut Scratch| computing.template(&recording, scratch);

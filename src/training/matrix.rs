@@ -38,7 +38,10 @@ fn span(rows: usize, columns: usize, row_stride: usize, column_stride: usize) ->
     if rows == 0 || columns == 0 {
         return 0;
     }
-    (rows - 1) * row_stride + (columns - 1) * column_stride + 1
+    // Saturated spans fit no slice.
+    let last_row = (rows - 1).saturating_mul(row_stride);
+    let last_column = (columns - 1).saturating_mul(column_stride);
+    last_row.saturating_add(last_column).saturating_add(1)
 }
 
 /// `out = a b`, or `out += a b` where `accumulate`; `out` is row-major, rows `out_stride` apart.

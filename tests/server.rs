@@ -1,0 +1,368 @@
+//! The REST API as clients meet it.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use support::{Server, program, simulated};
+
+const WALKERS: [(&str, u64); 3] = [("ann", 11), ("bob", 12), ("cem", 13)];
+
+async fn with_walkers() -> Server {
+    let server = Server::start();
+    for (user, person) in WALKERS {
+        assert_eq!(server.put_user(user).await.status, 201);
+        assert_eq!(server.enroll(user, &simulated(person, 1)).await.status, 201);
+    }
+    server
+}
+
+/// Without what differs from model to model.
+fn stable(mut body: Value) -> Value {
+    if let Some(model) = body.get_mut("model") {
+        assert_eq!(model.as_str().unwrap().len(), 16);
+        *model = json!("(model)");
+    }
+    if let Some(score) = body.get_mut("score").filter(|score| score.is_number()) {
+        assert!((-1.0..=1.0).contains(&score.as_f64().unwrap()));
+        *score = json!("(score)");
+    }
+    body
+}
+
+#[tokio::test]
+async fn a_user_just_enrolled_is_identified_and_a_stranger_is_not() {
+    let server = Server::start();
+    insta::assert_json_snapshot!("new_user", server.put_user("ann").await.body);
+    assert_eq!(server.put_user("ann").await.status, 200);
+    let answer = server.enroll("ann", &simulated(11, 1)).await;
+    assert_eq!(answer.status, 201);
+    insta::assert_json_snapshot!("enrollment", answer.body);
+    let answer = server.identify(&simulated(11, 2)).await;
+    assert_eq!(answer.status, 200);
+    insta::assert_json_snapshot!("identified", stable(answer.body));
+    let answer = server.identify(&simulated(40, 1)).await;
+    assert_eq!(answer.status, 200);
+    insta::assert_json_snapshot!("unknown", stable(answer.body));
+}
+
+#[tokio::test]
+async fn nobody_is_identified_in_an_empty_gallery() {
+    let server = Server::start();
+    assert_eq!(server.put_user("ann").await.status, 201);
+    assert_eq!(server.named(&simulated(11, 2)).await, None);
+}
+
+#[tokio::test]
+async fn acknowledged_enrollments_survive_kill_9() {
+    let folder = with_walkers().await.kill();
+    let server = Server::start_in(folder);
+    for (user, person) in WALKERS {
+        assert_eq!(server.named(&simulated(person, 2)).await.as_deref(), Some(user));
+        assert_eq!(server.put_user(user).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_termination_signal_ends_the_server_in_peace() {
+    let mut server = with_walkers().await;
+    server.terminate();
+    assert!(server.wait().success());
+    let folder = std::mem::replace(&mut server.folder, tempfile::tempdir().unwrap());
+    assert!(!folder.path().join("test.db-wal").exists(), "the log was not written back");
+    let server = Server::start_in(folder);
+    assert_eq!(server.named(&simulated(11, 2)).await.as_deref(), Some("ann"));
+}
+
+/// Field at fault and body, for each way in which a recording can be bad.
+fn bad_recordings() -> Vec<(&'static str, String)> {
+    let document = |change: &dyn Fn(&mut Value)| {
+        let mut value: Value = serde_json::from_str(&support::json(&simulated(11, 1))).unwrap();
+        change(&mut value);
+        value.to_string()
+    };
+    let each = |list: &mut Value, change: &dyn Fn(usize, &mut Value)| {
+        list.as_array_mut().unwrap().iter_mut().enumerate().for_each(|(at, v)| change(at, v));
+    };
+    let acceleration = |change: &dyn Fn(usize, [f64; 3]) -> [f64; 3]| {
+        document(&|value| {
+            each(&mut value["acceleration"], &|at, sample| {
+                let axes = [0, 1, 2].map(|axis| sample[axis].as_f64().unwrap());
+                *sample = json!(change(at, axes));
+            });
+        })
+    };
+    let cut = |samples: usize| {
+        document(&|value| {
+            for list in ["time_seconds", "acceleration", "angular_rate"] {
+                value[list].as_array_mut().unwrap().truncate(samples);
+            }
+        })
+    };
+    let noise = |at: usize, axis: usize| {
+        // A hash, so that nothing repeats.
+        let mixed = (at as u64 * 3 + axis as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        f64::from((mixed >> 40) as u32 as f32 / (1 << 24) as f32) - 0.5
+    };
+    let good = document(&|_| ());
+    vec![
+        ("empty body", String::new()),
+        ("not JSON", "walk".to_owned()),
+        ("cut JSON", good[..good.len() / 2].to_owned()),
+        ("two documents", format!("{good}{good}")),
+        ("NaN", good.replacen("\"acceleration\":[[", "\"acceleration\":[[NaN,1,1],[", 1)),
+        ("no acceleration", document(&|v| drop(v.as_object_mut().unwrap().remove("acceleration")))),
+        ("a text among numbers", document(&|v| v["acceleration"][3][1] = json!("fast"))),
+        ("null among numbers", document(&|v| v["acceleration"][3][1] = json!(null))),
+        ("two axes", document(&|v| v["acceleration"][3] = json!([1, 2]))),
+        ("an unknown field", document(&|v| v["speed"] = json!(3))),
+        ("an unknown unit", document(&|v| v["acceleration_unit"] = json!("ft/s^2"))),
+        ("beyond a float", document(&|v| v["acceleration"][3][1] = json!(1e39))),
+        ("no sample", cut(0)),
+        ("lists of different lengths", document(&|v| {
+            v["angular_rate"].as_array_mut().unwrap().truncate(5);
+        })),
+        ("times and a rate", document(&|v| v["rate_hz"] = json!(50))),
+        ("rate zero", document(&|v| {
+            v["rate_hz"] = json!(0);
+            v["time_seconds"] = json!(null);
+        })),
+        ("rate too low", document(&|v| {
+            v["rate_hz"] = json!(10);
+            v["time_seconds"] = json!(null);
+        })),
+        ("time runs backward", document(&|v| v["time_seconds"][7] = json!(0.0))),
+        ("too short", cut(60)),
+        ("too long", {
+            let samples = vec![[0, 0, 9]; 46_000];
+            json!({"rate_hz": 50, "acceleration": samples}).to_string()
+        }),
+        ("samples missing", document(&|v| {
+            each(&mut v["time_seconds"], &|at, time| {
+                *time = json!(time.as_f64().unwrap() + (at / 50) as f64);
+            });
+        })),
+        ("in g", acceleration(&|_, axes| axes.map(|value| value / 9.81))),
+        ("without gravity", acceleration(&|at, _| [0, 1, 2].map(|axis| noise(at, axis) * 0.4))),
+        ("a stuck axis", acceleration(&|_, [x, y, _]| [x, y, 9.81])),
+        ("a clipped sensor", acceleration(&|_, [x, y, z]| {
+            // Along the axis that gravity is strongest on, whatever the pocket.
+            let clip = |value: f64| value.clamp(-16.0, 16.0);
+            [x, y, z].map(|value| clip(value * 3.0) / 1.6)
+        })),
+        ("standing still", acceleration(&|at, _| {
+            [noise(at, 0) * 0.1, noise(at, 1) * 0.1, 9.81 + noise(at, 2) * 0.1]
+        })),
+        ("shaken", acceleration(&|at, _| {
+            let swing = (at as f64 / 50.0 * 6.0 * std::f64::consts::TAU).sin();
+            [12.0 * swing, 3.0 * swing + noise(at, 1), 9.81 + noise(at, 2)]
+        })),
+        ("no steps", acceleration(&|at, _| {
+            [noise(at, 0) * 6.0, noise(at, 1) * 6.0, 9.81 + noise(at, 2) * 6.0]
+        })),
+    ]
+}
+
+#[tokio::test]
+async fn every_bad_recording_is_answered_with_what_is_wrong_and_nothing_is_kept() {
+    let server = Server::start();
+    assert_eq!(server.put_user("ann").await.status, 201);
+    let mut answers = Vec::new();
+    for (case, body) in bad_recordings() {
+        let enrolled = server.send(Method::POST, "/v1/users/ann/enrollments", body.clone()).await;
+        let identified = server.send(Method::POST, "/v1/identify", body).await;
+        assert_eq!(enrolled, identified, "{case}");
+        assert_eq!(enrolled.content_type, "application/problem+json", "{case}: {enrolled:?}");
+        assert_eq!(enrolled.body["status"], enrolled.status, "{case}");
+        answers.push(json!({"case": case, "problem": enrolled.body}));
+    }
+    insta::assert_json_snapshot!("bad_recordings", answers);
+
+    // Still in service, and nothing was written.
+    assert_eq!(server.named(&simulated(11, 2)).await, None);
+    assert_eq!(sqlite(&server, "SELECT count(*) FROM enrollments"), "0");
+    assert_eq!(server.enroll("ann", &simulated(11, 1)).await.status, 201);
+}
+
+fn sqlite(server: &Server, statement: &str) -> String {
+    let output = Command::new("sqlite3").arg(server.database()).arg(statement).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn every_bad_request_is_answered_with_a_problem() {
+    let server = Server::start();
+    let walk = support::json(&simulated(11, 1));
+    let client = reqwest::Client::new();
+    let mut answers = Vec::new();
+    let text = |path| client.post(server.url(path)).header("content-type", "text/plain");
+    let post = |path| client.post(server.url(path)).header("content-type", "application/json");
+    for (case, request) in [
+        ("an unknown user", post("/v1/users/eve/enrollments").body(walk.clone())),
+        ("a bad user id", client.put(server.url("/v1/users/a%20b"))),
+        ("a long user id", client.put(server.url(&format!("/v1/users/{}", "x".repeat(65))))),
+        ("a path that is no text", client.put(server.url("/v1/users/%ff"))),
+        ("an unknown path", client.get(server.url("/v2/identify"))),
+        ("a wrong method", client.get(server.url("/v1/identify"))),
+        ("no media type", client.post(server.url("/v1/identify")).body(walk.clone())),
+        ("another media type", text("/v1/identify").body(walk.clone())),
+        ("an oversized body", post("/v1/identify").body(vec![b' '; (2 << 20) + 1])),
+    ] {
+        let answer = support::answer(request.send().await.unwrap()).await;
+        assert_eq!(answer.content_type, "application/problem+json", "{case}: {answer:?}");
+        assert_eq!(answer.body["status"], answer.status, "{case}");
+        answers.push(json!({"case": case, "problem": answer.body}));
+    }
+    insta::assert_json_snapshot!("bad_requests", answers);
+    let wrong_method = client.get(server.url("/v1/identify")).send().await.unwrap();
+    assert_eq!(wrong_method.headers()["allow"], "POST");
+}
+
+#[tokio::test]
+async fn a_body_cut_off_changes_nothing() {
+    let server = Server::start();
+    assert_eq!(server.put_user("ann").await.status, 201);
+    let body = support::json(&simulated(11, 1));
+    for sent in [0, 1, body.len() / 2, body.len() - 1] {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        write!(
+            stream,
+            "POST /v1/users/ann/enrollments HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{}",
+            body.len(),
+            &body[..sent]
+        )
+        .unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        // An answer or none, but never a success.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
+    }
+    assert_eq!(sqlite(&server, "SELECT count(*) FROM enrollments"), "0");
+    assert_eq!(server.enroll("ann", &simulated(11, 1)).await.status, 201);
+}
+
+#[tokio::test]
+async fn more_requests_than_can_be_served_are_answered_all_the_same() {
+    let server = std::sync::Arc::new(with_walkers().await);
+    let requests: Vec<_> = (0..400)
+        .map(|_| {
+            let server = std::sync::Arc::clone(&server);
+            tokio::spawn(async move { server.identify(&simulated(11, 2)).await })
+        })
+        .collect();
+    let mut served = 0;
+    for request in requests {
+        let answer = request.await.unwrap();
+        match answer.status {
+            200 => served += 1,
+            503 => assert_eq!(answer.body["type"], "urn:bipedalnet:problem:overloaded"),
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert!(served > 0);
+    assert_eq!(server.named(&simulated(12, 2)).await.as_deref(), Some("bob"));
+}
+
+#[tokio::test]
+async fn the_path_of_the_readme_works_with_curl() {
+    let server = Server::start();
+    let walk = server.folder.path().join("walk.json");
+    std::fs::write(&walk, support::json(&simulated(11, 1))).unwrap();
+    let curl = |arguments: &[&str]| {
+        let output = Command::new("curl").arg("-sS").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let body = format!("@{}", walk.display());
+    assert_eq!(curl(&["-X", "PUT", &server.url("/v1/users/ann")])["user"], "ann");
+    let json = ["-H", "content-type: application/json", "--data-binary", &body];
+    let enroll = server.url("/v1/users/ann/enrollments");
+    assert_eq!(curl(&[&json[..], &[&enroll]].concat())["windows"], 19);
+    let identify = server.url("/v1/identify");
+    assert_eq!(curl(&[&json[..], &[&identify]].concat())["user"], "ann");
+}
+
+#[test]
+fn a_server_that_cannot_start_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/models/bipedalnet.safetensors");
+    let mut flipped = std::fs::read(shipped).unwrap();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    std::fs::write(path("flipped"), &flipped).unwrap();
+    std::fs::write(path("cut"), &flipped[..last / 2]).unwrap();
+    std::fs::write(path("text"), "not a database and not a model").unwrap();
+    std::fs::File::create(path("huge")).unwrap().set_len(1 << 30).unwrap();
+    let sqlite = |file: &str, statement: &str| {
+        let status = Command::new("sqlite3").arg(path(file)).arg(statement).status().unwrap();
+        assert!(status.success());
+    };
+    sqlite("foreign.db", "CREATE TABLE invoices (id)");
+
+    let run = |arguments: &[&str]| {
+        let output = program()
+            .arg("serve")
+            .args(arguments)
+            .stdout(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let database = path("new.db");
+    for (arguments, expected) in [
+        (["--model", &path("none")], "No such file"),
+        (["--model", &path("text")], "not a safetensors file"),
+        (["--model", &path("cut")], "not a safetensors file"),
+        (["--model", &path("flipped")], "checksum"),
+        (["--model", &path("huge")], "at most"),
+        (["--model", &path("")], "directory"),
+    ] {
+        let message = run(&[&arguments[..], &["--database", &database]].concat());
+        assert!(message.contains(expected) && message.contains("model "), "{message}");
+    }
+    for (file, expected) in [
+        ("text", "damaged or not SQLite"),
+        ("foreign.db", "belongs to another program"),
+        ("no/such/folder.db", "is the folder there and writable"),
+    ] {
+        let message = run(&["--database", &path(file)]);
+        assert!(message.contains(expected), "{message}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let message = run(&["--listen", &address, "--database", &database]);
+    assert!(message.contains("choose another with --listen"), "{message}");
+}
+
+#[tokio::test]
+async fn a_database_of_another_version_or_model_is_refused_and_left_alone() {
+    for (statement, expected) in [
+        ("UPDATE enrollments SET model = 'fedcba9876543210'", "templates of model fedcba9876543210"),
+        (
+            "INSERT INTO _sqlx_migrations VALUES (9999, 'later', '', 1, x'00', 0)",
+            "start the version of this program that wrote it",
+        ),
+        ("UPDATE enrollments SET template = x'0000c07f'", "enrollment 1"),
+    ] {
+        let folder = with_walkers().await.kill();
+        let database = folder.path().join("test.db");
+        let sqlite = Command::new("sqlite3").arg(&database).arg(statement).status().unwrap();
+        assert!(sqlite.success());
+        let output = program()
+            .args(["serve", "--listen", "127.0.0.1:0", "--database"])
+            .arg(&database)
+            .output()
+            .unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && message.contains(expected), "{message}");
+    }
+}

@@ -1,0 +1,151 @@
+//! The real program on a real port, with a real database file.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use bipedalnet::gait::{Conditions, Recording, RecordingDocument, Walker};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program, ready for arguments.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bipedalnet"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BIPEDALNET_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A running server; killed when it goes out of scope.
+pub struct Server {
+    process: Child,
+    pub address: String,
+    pub folder: TempDir,
+    client: Client,
+}
+
+/// Status and body of an answer.
+#[derive(Debug, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    pub body: Value,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    /// Over the database that an earlier server left in the folder.
+    pub fn start_in(folder: TempDir) -> Self {
+        let mut process = program()
+            .args(["serve", "--listen", "127.0.0.1:0", "--database"])
+            .arg(folder.path().join("test.db"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut seen = Vec::new();
+        let address = loop {
+            let Some(line) = lines.next() else { panic!("the server ended: {seen:#?}") };
+            let line = line.unwrap();
+            if let Some((_, rest)) = line.split_once("address=") {
+                break rest.split_whitespace().next().unwrap().to_owned();
+            }
+            seen.push(line);
+        };
+        // A full pipe would stop the server.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, address, folder, client: Client::new() }
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("test.db")
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        let request = self.client.request(method, self.url(path));
+        let response = request.header("content-type", "application/json").body(body).send().await;
+        answer(response.unwrap()).await
+    }
+
+    pub async fn put_user(&self, user: &str) -> Answer {
+        self.send(Method::PUT, &format!("/v1/users/{user}"), "").await
+    }
+
+    pub async fn enroll(&self, user: &str, recording: &Recording) -> Answer {
+        self.send(Method::POST, &format!("/v1/users/{user}/enrollments"), json(recording)).await
+    }
+
+    pub async fn identify(&self, recording: &Recording) -> Answer {
+        self.send(Method::POST, "/v1/identify", json(recording)).await
+    }
+
+    /// Whom the server takes the walker for.
+    pub async fn named(&self, recording: &Recording) -> Option<String> {
+        let answer = self.identify(recording).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        answer.body["user"].as_str().map(str::to_owned)
+    }
+
+    /// Ends the server at once, as `kill -9` does, and gives back its folder.
+    pub fn kill(mut self) -> TempDir {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
+
+    /// Asks the server to stop.
+    pub fn terminate(&self) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone in some tests.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub async fn answer(response: reqwest::Response) -> Answer {
+    let status = response.status().as_u16();
+    let content_type = response.headers().get("content-type");
+    let content_type = content_type.map(|value| value.to_str().unwrap().to_owned());
+    let text = response.text().await.unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Answer { status, content_type: content_type.unwrap_or_default(), body }
+}
+
+pub fn json(recording: &Recording) -> String {
+    serde_json::to_string(&RecordingDocument::from(recording)).unwrap()
+}
+
+/// Walk number `walk` of a simulated person.
+pub fn simulated(person: u64, walk: u64) -> Recording {
+    Walker::new(person).walk(walk, &Conditions::default())
+}
+
+/// The real recordings, where they are; says so where they are not.
+pub fn real_data(set: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(set);
+    if folder.exists() {
+        return Some(folder);
+    }
+    eprintln!("skipped: no recordings at {}", folder.display());
+    None
+}
