@@ -7,6 +7,7 @@ mod error;
 mod orientation;
 mod recording;
 mod resample;
+pub mod simulator;
 mod walking;
 mod window;
 
