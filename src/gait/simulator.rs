@@ -59,7 +59,7 @@ const POPULATION: [Axis; AXES] = [
     Axis {
         cosine: [-0.02, 0.14, 0.01, -0.02, -0.10, -0.03, 0.01, -0.02, 0.01, 0.01, 0.02, -0.03],
         sine: [-0.05, -0.16, 0.22, 0.10, -0.05, 0.09, -0.04, 0.01, 0.04, 0.00, -0.02, 0.00],
-        person: [0.31, 0.22, 0.22, 0.15, 0.12, 0.12, 0.09, 0.10, 0.10, 0.09, 0.06, 0.06],
+        person: [0.22, 0.15, 0.15, 0.10, 0.08, 0.08, 0.06, 0.07, 0.07, 0.06, 0.04, 0.04],
         stride: [0.07, 0.08, 0.09, 0.09, 0.09, 0.09, 0.09, 0.09, 0.09, 0.09, 0.08, 0.08],
     },
     // pitch rate
@@ -73,24 +73,24 @@ const POPULATION: [Axis; AXES] = [
     Axis {
         cosine: [-0.95, -0.15, 0.24, -0.20, 0.33, 0.00, -0.10, 0.01, 0.01, 0.12, 0.01, 0.06],
         sine: [-0.53, 0.28, 0.04, 0.34, 0.14, 0.05, 0.00, 0.12, 0.06, 0.00, -0.07, -0.07],
-        person: [0.32, 0.30, 0.37, 0.31, 0.33, 0.21, 0.22, 0.21, 0.20, 0.13, 0.13, 0.08],
-        stride: [0.14, 0.12, 0.15, 0.16, 0.17, 0.16, 0.17, 0.18, 0.17, 0.17, 0.15, 0.14],
+        person: [0.32, 0.26, 0.31, 0.26, 0.28, 0.18, 0.19, 0.18, 0.17, 0.11, 0.11, 0.07],
+        stride: [0.13, 0.11, 0.14, 0.14, 0.15, 0.14, 0.15, 0.16, 0.15, 0.15, 0.14, 0.13],
     },
 ];
 
 /// Mean stride rate of people, and relative deviations between people, walks and strides.
 const STRIDE_RATE_HZ: f64 = 0.943;
-const STRIDE_RATE_DEVIATION: [f64; 3] = [0.055, 0.02, 0.025];
+const STRIDE_RATE_DEVIATION: [f64; 3] = [0.055, 0.016, 0.025];
 /// Deviations of the logarithm of amplitude: of people, of their angular rate beside it, of walks.
-const GAIN_DEVIATION: f64 = 0.32;
-const RATE_GAIN_DEVIATION: f64 = 0.18;
-const WALK_GAIN_DEVIATION: f64 = 0.09;
+const GAIN_DEVIATION: f64 = 0.35;
+const RATE_GAIN_DEVIATION: f64 = 0.22;
+const WALK_GAIN_DEVIATION: f64 = 0.08;
 /// Neighbouring strides are alike: the correlation of their deviations.
 const STRIDE_CORRELATION: f64 = 0.4;
 /// Makes up for the variance that is lost by moving evenly from stride to stride.
-const STRIDE_GAIN: f64 = 1.2;
+const STRIDE_GAIN: f64 = 1.15;
 /// Mean amplitude of a contact's burst by axis (m/s^2, then rad/s).
-const IMPACT: [f64; AXES] = [5.0, 3.5, 7.0, 0.6, 1.0, 1.3];
+const IMPACT: [f64; AXES] = [4.5, 3.5, 7.0, 0.6, 0.9, 1.2];
 /// Phases of the stride at which the pocket's own foot and the other one land.
 const CONTACT_PHASES: [f64; 2] = [4.6, 4.6 - PI];
 
@@ -157,7 +157,7 @@ impl Walker {
     /// The person that this seed names.
     pub fn new(seed: u64) -> Self {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
-        let gain = (GAIN_DEVIATION * normal(&mut random)).exp();
+        let gain = (GAIN_DEVIATION * (normal(&mut random) - 0.5 * GAIN_DEVIATION)).exp();
         let rate_gain = (RATE_GAIN_DEVIATION * normal(&mut random)).exp();
         let waveform = waveform(|axis, harmonic| {
             let Axis { cosine, sine, person, .. } = &POPULATION[axis];
@@ -206,7 +206,7 @@ impl<'a> Walk<'a> {
         let gain = (WALK_GAIN_DEVIATION * normal(random)).exp();
         let mean = waveform(|axis, harmonic| {
             // The finer a detail, the more it depends on shoes, clothes and the pocket.
-            let share = 0.33 + 0.03 * harmonic as f64;
+            let share = 0.28 + 0.03 * harmonic as f64;
             let deviation = share * POPULATION[axis].person[harmonic];
             walker.waveform[axis][harmonic].map(|mean| gain * mean + deviation * normal(random))
         });
