@@ -8,6 +8,7 @@ mod formats;
 mod orientation;
 mod recording;
 mod resample;
+pub mod simulator;
 mod walking;
 mod window;
 
