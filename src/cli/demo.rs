@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Failure;
 use super::serve::Server;
 use super::train::read;
+use crate::gait::simulator::{Conditions, Walker};
 use crate::gait::{Recording, RecordingDocument};
 use crate::training::by_person;
 
@@ -136,8 +137,17 @@ async fn expect(status: StatusCode, response: reqwest::Response) -> Result<Value
 }
 
 fn simulated(seed: u64) -> Vec<Participant> {
-    let _ = seed;
-    Vec::new()
+    let length = |seconds| Conditions { seconds, ..Conditions::default() };
+    (0..(ENROLLED + STRANGERS) as u64)
+        .map(|number| {
+            let walker = Walker::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
+            Participant {
+                name: format!("walker-{}", number + 1),
+                enrollments: vec![walker.walk(1, &length(ENROLLMENT_SECONDS))],
+                probe: walker.walk(2, &length(PROBE_SECONDS)),
+            }
+        })
+        .collect()
 }
 
 /// Ten people that a seed picks.

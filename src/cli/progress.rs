@@ -12,17 +12,17 @@ use crate::training::Progress;
 /// A bar in a terminal, ten lines elsewhere.
 pub struct TrainingBar {
     bar: ProgressBar,
-    name: &'static str,
+    name: String,
     tenths: usize,
     stopped: Arc<AtomicBool>,
 }
 
 impl TrainingBar {
     /// A bar that ends the training once `stopped` is set.
-    pub fn new(name: &'static str, stopped: &Arc<AtomicBool>) -> Self {
+    pub fn new(name: String, stopped: &Arc<AtomicBool>) -> Self {
         let template = "{prefix} {bar:24} {percent:>3} %  {msg}  {eta} left";
         let style = ProgressStyle::with_template(template).expect("a valid template");
-        let bar = ProgressBar::new(1).with_style(style).with_prefix(name);
+        let bar = ProgressBar::new(1).with_style(style).with_prefix(name.clone());
         Self { bar, name, tenths: 0, stopped: Arc::clone(stopped) }
     }
 

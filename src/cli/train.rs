@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
 use crate::bnn::{self, Metadata};
 use crate::gait::ROW_RECIPE;
-use crate::service::{IDENTIFICATION_THRESHOLD, calibrate};
+use crate::service::{Calibration, IDENTIFICATION_THRESHOLD, StrangerScores};
 use crate::training::{
-    Augmentation, Division, Published, Schedule, Split, Walk, by_person, evaluate, read_data, train,
+    Division, Person, Published, Schedule, Split, Walk, by_person, evaluate, read_data, train,
 };
 
 /// Train a network for `serve` on folders of recordings
@@ -26,10 +27,6 @@ pub struct Arguments {
     /// Sessions to measure the network on
     #[arg(long, value_delimiter = ',', requires = "train_sessions", value_name = "SESSION,...")]
     test_sessions: Vec<String>,
-    /// Folders with recordings of strangers: people who are not trained on, to set the score from
-    /// which a walker is an enrolled user. Without them the file cannot be served
-    #[arg(long, num_args = 1.., value_name = "DIR")]
-    strangers: Vec<PathBuf>,
     /// File to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -45,6 +42,12 @@ pub struct Arguments {
 /// phones with and without.
 const WITHOUT_GYROSCOPE: f32 = 0.3;
 
+/// Share of training windows coarsened as if the phone sampled more slowly than the network reads.
+const LOW_RATE: f32 = 0.3;
+
+/// Parts into which people are divided to be strangers in turn.
+const FOLDS: usize = 3;
+
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
     let walks = read(&arguments.data)?;
@@ -57,21 +60,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let division = Division::new(&walks, network.recipe(), &split)?;
     report_left_out(&division);
     let architecture = network.architecture(division.subjects.len());
-    let schedule = network.schedule(arguments.seed);
-    let schedule = Schedule {
-        epochs: arguments.epochs.into(),
-        augmentation: Augmentation {
-            without_gyroscope: WITHOUT_GYROSCOPE,
-            ..schedule.augmentation
-        },
-        ..schedule
-    };
-    let mut bar = TrainingBar::new(network.name(), &stopped);
-    let Some(trained) =
-        train(&architecture, &division, &schedule, |progress| bar.update(progress))?
-    else {
-        return Err("stopped in the first epoch: there is no network yet to keep".into());
-    };
+    let mut schedule = network.schedule(arguments.seed);
+    schedule.epochs = arguments.epochs.into();
+    schedule.augmentation.without_gyroscope = WITHOUT_GYROSCOPE;
+    schedule.augmentation.low_rate = LOW_RATE;
+    let mut bar = TrainingBar::new(network.name().to_owned(), &stopped);
+    let trained = train(&architecture, &division, &schedule, |progress| bar.update(progress))?
+        .ok_or("stopped in the first epoch: there is no network yet to keep")?;
 
     let mut metrics = BTreeMap::from([("validation_top1".to_owned(), trained.validation_accuracy)]);
     if !division.test.is_empty() {
@@ -82,15 +77,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         let evaluation = evaluate(&architecture, &trained.parameters, &division.test)?;
         metrics.insert("test_top1_without_gyroscope".to_owned(), evaluation.top1);
     }
-    if !arguments.strangers.is_empty() {
-        let people = by_person(read(&arguments.strangers)?);
-        let network = bnn::Network::new(&architecture, &trained.parameters)?;
-        let calibration = calibrate(&network, division.recipe, &people)
-            .ok_or("--strangers: two people or more with half a minute of walking are needed")?;
+    let walks = walks.into_iter().filter(|walk| split.trains_on(walk)).collect();
+    if let Some(calibration) = calibrate(by_person(walks), &schedule, &stopped)? {
         metrics.insert(IDENTIFICATION_THRESHOLD.to_owned(), calibration.threshold);
-        metrics.insert("strangers_fnir".to_owned(), calibration.fnir);
-        metrics.insert("strangers_fpir".to_owned(), calibration.fpir);
         metrics.insert("strangers_eer".to_owned(), calibration.eer);
+        metrics.insert("strangers_fpir".to_owned(), calibration.fpir);
+        metrics.insert("strangers_fnir".to_owned(), calibration.fnir);
         metrics.insert("strangers_people".to_owned(), calibration.people as f32);
         metrics.insert("strangers_probes".to_owned(), calibration.probes as f32);
     }
@@ -110,18 +102,60 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     write(&arguments.out, &file)?;
 
     println!(
-        "{}: {} people, {} epochs in {:.0} s, {} bytes{}",
+        "{}: {} people, {} epochs in {:.0} s, {} bytes",
         arguments.out.display(),
         metadata.classes.len(),
         trained.epochs,
         trained.elapsed.as_secs_f32(),
         file.len(),
-        if stopped.load(Ordering::Relaxed) { "; stopped early, the best so far" } else { "" }
     );
     for (name, value) in &metadata.metrics {
         println!("  {name} {value:.4}");
     }
+    if stopped.load(Ordering::Relaxed) {
+        println!("stopped early: the best network so far");
+    }
+    if !metadata.metrics.contains_key(IDENTIFICATION_THRESHOLD) {
+        println!("no threshold for strangers: `serve` will refuse this model");
+    }
     Ok(())
+}
+
+/// Trains networks that each lack a part of the people, in half the epochs, and learns from that
+/// part how strangers score. `None` where it was stopped.
+fn calibrate(
+    people: Vec<Person>,
+    schedule: &Schedule,
+    stopped: &Arc<AtomicBool>,
+) -> Result<Option<Calibration>, Failure> {
+    let network = Published::Bipedalnet;
+    let schedule = Schedule { epochs: schedule.epochs.div_ceil(2), ..schedule.clone() };
+    let mut scores = StrangerScores::default();
+    for fold in 0..FOLDS {
+        let (mut strangers, mut walks) = (Vec::new(), Vec::new());
+        for (number, person) in people.iter().enumerate() {
+            if number % FOLDS == fold {
+                strangers.push(person.clone());
+            } else {
+                let recordings = person.enrollments.iter().chain([&person.unseen]);
+                walks.extend(recordings.map(|recording| Walk {
+                    subject: person.subject.clone(),
+                    session: String::new(),
+                    recording: recording.clone(),
+                }));
+            }
+        }
+        let division = Division::new(&walks, network.recipe(), &Split::Tail { fraction: 0.0 })?;
+        let architecture = network.architecture(division.subjects.len());
+        let mut bar = TrainingBar::new(format!("strangers {}/{FOLDS}", fold + 1), stopped);
+        let trained = train(&architecture, &division, &schedule, |state| bar.update(state))?;
+        let Some(trained) = trained.filter(|_| !stopped.load(Ordering::Relaxed)) else {
+            return Ok(None);
+        };
+        let network = bnn::Network::new(&architecture, &trained.parameters)?;
+        scores.add(&network, division.recipe, &strangers);
+    }
+    Ok(scores.calibrate())
 }
 
 /// Reads data sets and tells which files are left out.

@@ -90,9 +90,7 @@ pub enum SignalError {
         allowed_seconds: f64,
     },
     /// An axis never changes.
-    #[error(
-        "{field} {axis} stays at {value}; the sensor is stuck: restart it, or leave {field} out where it is optional"
-    )]
+    #[error("{field} {axis} stays at {value}: the sensor is stuck; {}", remedy(field))]
     FlatSensor {
         /// The list at fault.
         field: &'static str,
@@ -135,7 +133,7 @@ pub enum SignalError {
     },
     /// Movement without a rhythm.
     #[error(
-        "movement does not repeat from step to step (correlation {correlation:.2}); a steady walk gives {needed:.1} or more"
+        "movement does not repeat from step to step (correlation {correlation:.2}); a steady walk gives {needed:.2} or more"
     )]
     NoSteps {
         /// Strongest correlation of the movement with itself a step or stride later.
@@ -143,6 +141,14 @@ pub enum SignalError {
         /// Least correlation.
         needed: f32,
     },
+}
+
+/// What to do about a stuck sensor.
+fn remedy(field: &str) -> &'static str {
+    match field {
+        "angular_rate" => "restart it, or leave angular_rate out",
+        _ => "restart it",
+    }
 }
 
 impl SignalError {

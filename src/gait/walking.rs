@@ -8,7 +8,7 @@ use super::resample::{LONGEST_GAP_SECONDS, Signal};
 const LEAST_DEVIATION_M_S2: f32 = 0.5;
 const LARGEST_RMS_M_S2: f32 = 16.0;
 const LARGEST_CLIPPED_SHARE: f32 = 0.05;
-const LEAST_CORRELATION: f32 = 0.25;
+const LEAST_CORRELATION: f32 = 0.35;
 /// A step takes 0.3 s in a run; repetition at a shorter lag that is as good is no walk.
 const SHORTEST_STEP_SECONDS: f64 = 0.3;
 const SHORTEST_LAG_SECONDS: f64 = 0.08;

@@ -202,7 +202,13 @@ fn invalid(path: &str, error: &serde_json::Error) -> Problem {
             StatusCode::BAD_REQUEST,
             "malformed-json",
             "The body is not JSON",
-            format!("{error}; JSON knows neither NaN nor infinity: leave broken samples out"),
+            match error.to_string() {
+                // What a NaN looks like to the parser.
+                text if text.starts_with("expected value") => {
+                    format!("{text}; NaN and infinity are not JSON: leave broken samples out")
+                }
+                text => text,
+            },
         )
     };
     if path == "." { problem } else { problem.at(path) }

@@ -10,7 +10,7 @@ use crate::gait::{ROW_RECIPE, Recipe, Recording, SignalError, WINDOW_ROWS, cut_w
 use crate::identity::{Decision, Gallery, Template, UserId};
 use crate::store::{Store, StoreError};
 
-pub use calibration::{Calibration, calibrate};
+pub use calibration::{Calibration, StrangerScores};
 use pool::Pool;
 pub use pool::PoolError;
 
@@ -102,7 +102,7 @@ pub enum StartError {
     },
     /// The model cannot tell strangers.
     #[error(
-        "the model file has no usable {IDENTIFICATION_THRESHOLD:?} among its metrics: train it with strangers"
+        "the model file has no usable {IDENTIFICATION_THRESHOLD:?} among its metrics: train it anew"
     )]
     Threshold,
     /// The database cannot be used.

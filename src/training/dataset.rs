@@ -222,14 +222,14 @@ mod tests {
         fs::write(path.join("walks/a.csv"), "t,ax,ay,az\n0,0,0,9.8\n0.1,0,0,9.8\n").unwrap();
 
         manifest("recording,subject,session,file\nx,ann,monday,walks/a.csv\n");
-        let walks = read_data(&[path.clone()]).unwrap().walks;
+        let walks = read_data(std::slice::from_ref(&path)).unwrap().walks;
         assert_eq!((&walks[0].subject[..], &walks[0].session[..]), ("ann", "monday"));
         let twice = read_data(&[path.clone(), path.clone()]).unwrap().walks;
         assert!(twice.len() == 2 && twice[0].subject.ends_with("/ann"));
 
         fs::write(path.join("walks/c.csv"), "t,ax,ay,az\n0,0,0,9.8\n0,0,0,9.8\n").unwrap();
         manifest("subject,session,file\nann,1,walks/a.csv\nann,2,walks/c.csv\n");
-        let data = read_data(&[path.clone()]).unwrap();
+        let data = read_data(std::slice::from_ref(&path)).unwrap();
         assert_eq!((data.walks.len(), data.left_out[0].1.code()), (1, "backward-time"));
 
         for (text, expected) in [
@@ -240,7 +240,7 @@ mod tests {
             ("subject,session,file\n", "no recordings"),
         ] {
             manifest(text);
-            let message = read_data(&[path.clone()]).unwrap_err().to_string();
+            let message = read_data(std::slice::from_ref(&path)).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }

@@ -479,14 +479,18 @@ impl BatchNorm {
             })
             .collect();
         let count = (input.len() / extent.len() * extent.rows * extent.valid) as f64;
-        let total = |of: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>, channel: usize| {
-            parts.iter().map(|part| f64::from(of(part)[channel])).sum::<f64>() / count
-        };
-        (0..extent.channels)
-            .map(|channel| {
-                let mean = total(|part| &part.0, channel);
-                let square = total(|part| &part.1, channel);
-                (mean as f32, (square - mean * mean).max(0.0) as f32)
+        let mut totals = vec![[0.0f64; 2]; extent.channels];
+        for (sums, squares) in &parts {
+            for (total, (&sum, &square)) in totals.iter_mut().zip(sums.iter().zip(squares)) {
+                total[0] += f64::from(sum);
+                total[1] += f64::from(square);
+            }
+        }
+        totals
+            .iter()
+            .map(|[sum, square]| {
+                let mean = sum / count;
+                (mean as f32, (square / count - mean * mean).max(0.0) as f32)
             })
             .unzip()
     }

@@ -56,8 +56,13 @@ impl Published {
 
     /// A schedule that suits it.
     pub fn schedule(self, seed: u64) -> Schedule {
-        let augmentation =
-            Augmentation { scale: 0.1, noise: 0.05, turn: 0.1, without_gyroscope: 0.0 };
+        let augmentation = Augmentation {
+            scale: 0.1,
+            noise: 0.05,
+            turn: 0.1,
+            without_gyroscope: 0.0,
+            low_rate: 0.0,
+        };
         let schedule = Schedule {
             epochs: 30,
             batch: 64,

@@ -15,6 +15,9 @@ use crate::gait::{Recipe, Signal, SignalError, WINDOW_ROWS, is_walking, quantise
 /// Training windows may start at every tenth of a second.
 const STARTS_PER_SECOND: f64 = 10.0;
 
+/// Lowest rate that phones sample at.
+const LOWEST_RATE_HZ: f32 = 20.0;
+
 /// Share of the training data, at the end of each recording, that validates.
 const VALIDATION_SHARE: f64 = 0.12;
 
@@ -40,6 +43,16 @@ pub enum Split {
         /// Decides which.
         seed: u64,
     },
+}
+
+impl Split {
+    /// Whether any part of a walk trains.
+    pub fn trains_on(&self, walk: &Walk) -> bool {
+        match self {
+            Self::Sessions { train, .. } => train.contains(&walk.session),
+            Self::Tail { .. } | Self::Random { .. } => true,
+        }
+    }
 }
 
 /// Why walks cannot be divided.
@@ -106,6 +119,9 @@ pub struct Augmentation {
     pub turn: f32,
     /// Share of windows that are cut as if the phone had no gyroscope.
     pub without_gyroscope: f32,
+    /// Share of windows that are coarsened as if the phone sampled at 20 Hz, or at some rate
+    /// between that and the network's.
+    pub low_rate: f32,
 }
 
 /// One walk, cut.
@@ -193,6 +209,11 @@ impl Division {
         let start = *track.starts.choose(random).expect("a track has starts");
         let gyroscope = !random.random_bool(f64::from(augmentation.without_gyroscope));
         let mut values = rows(&track.signal, start, self.recipe.samples, gyroscope);
+        if random.random_bool(f64::from(augmentation.low_rate)) {
+            let step = random.random_range(1.0..=self.recipe.rate_hz as f32 / LOWEST_RATE_HZ);
+            let phase = random.random_range(0.0..step);
+            values.chunks_exact_mut(self.recipe.samples).for_each(|row| coarsen(row, step, phase));
+        }
         augmentation.apply(&mut values, random);
         dequantise(&quantise(&values), into);
     }
@@ -255,6 +276,24 @@ fn cut(number: usize, walk: &Walk, recipe: Recipe, split: &Split) -> Result<Cut,
     Ok(Cut { train, validation, test, signal })
 }
 
+/// Keeps a row's values `step` samples apart, and interpolates linearly between them.
+fn coarsen(row: &mut [f32], step: f32, phase: f32) {
+    let value_at = |row: &[f32], position: f32| {
+        let position = position.clamp(0.0, (row.len() - 1) as f32);
+        let left = position as usize;
+        let right = (left + 1).min(row.len() - 1);
+        row[left] + (row[right] - row[left]) * position.fract()
+    };
+    let kept: Vec<f32> = (0..row.len() + 2)
+        .map(|index| phase + (index as f32 - 1.0) * step)
+        .take_while(|position| *position < row.len() as f32 + step)
+        .map(|position| value_at(row, position))
+        .collect();
+    for (index, value) in row.iter_mut().enumerate() {
+        *value = value_at(&kept, (index as f32 - phase) / step + 1.0);
+    }
+}
+
 /// Starts of walking windows that lie wholly within the part.
 fn walking_starts(signal: &Signal, recipe: Recipe, within: Range<f64>, step: usize) -> Vec<usize> {
     let first = (signal.len() as f64 * within.start) as usize;
@@ -295,5 +334,29 @@ impl Augmentation {
             let noise: f32 = StandardNormal.sample(random);
             *value += self.noise * noise;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_coarsened_row_keeps_lines_and_loses_what_is_fast() {
+        let mut line: Vec<f32> = (0..100).map(|index| index as f32).collect();
+        let original = line.clone();
+        coarsen(&mut line, 2.5, 1.25);
+        for (a, b) in line[3..97].iter().zip(&original[3..97]) {
+            assert!((a - b).abs() < 1e-3, "{a} {b}");
+        }
+        let mut same: Vec<f32> = (0..100).map(|index| (index as f32).sin()).collect();
+        let original = same.clone();
+        coarsen(&mut same, 1.0, 0.0);
+        for (a, b) in same.iter().zip(&original) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+        let mut fast: Vec<f32> = (0..100).map(|index| (index % 2) as f32).collect();
+        coarsen(&mut fast, 2.0, 0.0);
+        assert!(fast[2..97].iter().all(|value| *value == fast[2]), "{fast:?}");
     }
 }

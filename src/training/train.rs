@@ -105,7 +105,8 @@ pub fn train(
     let mut gradient = vec![0.0; schedule.batch * architecture.classes()];
     let mut rate = schedule.rate;
     let mut epochs_without_gain = 0;
-    let mut best: Option<Trained> = None;
+    let mut best: Option<(Parameters, f32)> = None;
+    let mut finished = 0;
     let mut state = Progress {
         step: 0,
         steps: steps * schedule.epochs,
@@ -114,7 +115,7 @@ pub fn train(
         validation_accuracy: None,
         samples_per_second: 0.0,
     };
-    for epoch in 1..=schedule.epochs {
+    'training: for epoch in 1..=schedule.epochs {
         state.epoch = epoch;
         // Every person is as likely, however long their walks.
         let mut order: Vec<usize> =
@@ -134,7 +135,7 @@ pub fn train(
             state.samples_per_second =
                 (state.step * schedule.batch) as f32 / begin.elapsed().as_secs_f32();
             if progress(&state).is_break() {
-                return Ok(best);
+                break 'training;
             }
         }
         for (number, labels) in
@@ -143,15 +144,9 @@ pub fn train(
             network.forward(batch.draw(labels), Pass::Calibration(number));
         }
         let accuracy = accuracy(&mut network, &division.validation);
-        state.validation_accuracy = Some(accuracy);
-        if best.as_ref().is_none_or(|best| accuracy > best.validation_accuracy) {
-            best = Some(Trained {
-                parameters: network.parameters(),
-                validation_accuracy: accuracy,
-                epochs: epoch,
-                elapsed: begin.elapsed(),
-                samples_per_second: state.samples_per_second,
-            });
+        state.validation_accuracy = (!division.validation.is_empty()).then_some(accuracy);
+        let before = best.as_ref().map_or(-1.0, |(_, accuracy)| *accuracy);
+        if accuracy > before {
             epochs_without_gain = 0;
         } else {
             epochs_without_gain += 1;
@@ -160,13 +155,19 @@ pub fn train(
                 epochs_without_gain = 0;
             }
         }
-        if let Some(best) = &mut best {
-            best.epochs = epoch;
-            best.elapsed = begin.elapsed();
-            best.samples_per_second = state.samples_per_second;
+        // Of equals the later one has learned more.
+        if accuracy >= before {
+            best = Some((network.parameters(), accuracy));
         }
+        finished = epoch;
     }
-    Ok(best)
+    Ok(best.map(|(parameters, validation_accuracy)| Trained {
+        parameters,
+        validation_accuracy,
+        epochs: finished,
+        elapsed: begin.elapsed(),
+        samples_per_second: state.samples_per_second,
+    }))
 }
 
 /// Draws batches of windows; each draw has random numbers of its own.

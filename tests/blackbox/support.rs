@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use bipedalnet::gait::{Conditions, Recording, RecordingDocument, Walker};
+use bipedalnet::gait::simulator::{Conditions, Walker};
+use bipedalnet::gait::{Recording, RecordingDocument};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -1,14 +1,13 @@
 //! The REST API as clients meet it.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Server, program, simulated};
+
+use crate::support::{self, Server, program, simulated};
 
 const WALKERS: [(&str, u64); 3] = [("ann", 11), ("bob", 12), ("cem", 13)];
 
@@ -104,9 +103,11 @@ fn bad_recordings() -> Vec<(&'static str, String)> {
         })
     };
     let noise = |at: usize, axis: usize| {
-        // A hash, so that nothing repeats.
-        let mixed = (at as u64 * 3 + axis as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        f64::from((mixed >> 40) as u32 as f32 / (1 << 24) as f32) - 0.5
+        // A hash (SplitMix64), so that nothing repeats.
+        let mut mixed = (at as u64 * 3 + axis as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        f64::from((mixed >> 40) as u32) / f64::from(1 << 24) - 0.5
     };
     let good = document(&|_| ());
     vec![
@@ -123,47 +124,70 @@ fn bad_recordings() -> Vec<(&'static str, String)> {
         ("an unknown unit", document(&|v| v["acceleration_unit"] = json!("ft/s^2"))),
         ("beyond a float", document(&|v| v["acceleration"][3][1] = json!(1e39))),
         ("no sample", cut(0)),
-        ("lists of different lengths", document(&|v| {
-            v["angular_rate"].as_array_mut().unwrap().truncate(5);
-        })),
+        (
+            "lists of different lengths",
+            document(&|v| {
+                v["angular_rate"].as_array_mut().unwrap().truncate(5);
+            }),
+        ),
         ("times and a rate", document(&|v| v["rate_hz"] = json!(50))),
-        ("rate zero", document(&|v| {
-            v["rate_hz"] = json!(0);
-            v["time_seconds"] = json!(null);
-        })),
-        ("rate too low", document(&|v| {
-            v["rate_hz"] = json!(10);
-            v["time_seconds"] = json!(null);
-        })),
+        (
+            "rate zero",
+            document(&|v| {
+                v["rate_hz"] = json!(0);
+                v["time_seconds"] = json!(null);
+            }),
+        ),
+        (
+            "rate too low",
+            document(&|v| {
+                v["rate_hz"] = json!(10);
+                v["time_seconds"] = json!(null);
+            }),
+        ),
         ("time runs backward", document(&|v| v["time_seconds"][7] = json!(0.0))),
         ("too short", cut(60)),
         ("too long", {
             let samples = vec![[0, 0, 9]; 46_000];
             json!({"rate_hz": 50, "acceleration": samples}).to_string()
         }),
-        ("samples missing", document(&|v| {
-            each(&mut v["time_seconds"], &|at, time| {
-                *time = json!(time.as_f64().unwrap() + (at / 50) as f64);
-            });
-        })),
+        (
+            "samples missing",
+            document(&|v| {
+                each(&mut v["time_seconds"], &|at, time| {
+                    *time = json!(time.as_f64().unwrap() + (at / 50) as f64);
+                });
+            }),
+        ),
         ("in g", acceleration(&|_, axes| axes.map(|value| value / 9.81))),
         ("without gravity", acceleration(&|at, _| [0, 1, 2].map(|axis| noise(at, axis) * 0.4))),
         ("a stuck axis", acceleration(&|_, [x, y, _]| [x, y, 9.81])),
-        ("a clipped sensor", acceleration(&|_, [x, y, z]| {
-            // Along the axis that gravity is strongest on, whatever the pocket.
-            let clip = |value: f64| value.clamp(-16.0, 16.0);
-            [x, y, z].map(|value| clip(value * 3.0) / 1.6)
-        })),
-        ("standing still", acceleration(&|at, _| {
-            [noise(at, 0) * 0.1, noise(at, 1) * 0.1, 9.81 + noise(at, 2) * 0.1]
-        })),
-        ("shaken", acceleration(&|at, _| {
-            let swing = (at as f64 / 50.0 * 6.0 * std::f64::consts::TAU).sin();
-            [12.0 * swing, 3.0 * swing + noise(at, 1), 9.81 + noise(at, 2)]
-        })),
-        ("no steps", acceleration(&|at, _| {
-            [noise(at, 0) * 6.0, noise(at, 1) * 6.0, 9.81 + noise(at, 2) * 6.0]
-        })),
+        (
+            "a clipped sensor",
+            acceleration(&|at, _| {
+                let step = (at as f64 / 50.0 * 2.0 * std::f64::consts::TAU).sin();
+                [noise(at, 0), noise(at, 1), (9.81 + 14.0 * step).min(19.6)]
+            }),
+        ),
+        (
+            "standing still",
+            acceleration(&|at, _| {
+                [noise(at, 0) * 0.1, noise(at, 1) * 0.1, 9.81 + noise(at, 2) * 0.1]
+            }),
+        ),
+        (
+            "shaken",
+            acceleration(&|at, _| {
+                let swing = (at as f64 / 50.0 * 6.0 * std::f64::consts::TAU).sin();
+                [12.0 * swing, 3.0 * swing + noise(at, 1), 9.81 + noise(at, 2)]
+            }),
+        ),
+        (
+            "no steps",
+            acceleration(&|at, _| {
+                [noise(at, 0) * 6.0, noise(at, 1) * 6.0, 9.81 + noise(at, 2) * 6.0]
+            }),
+        ),
     ]
 }
 
@@ -308,12 +332,7 @@ fn a_server_that_cannot_start_says_why() {
     sqlite("foreign.db", "CREATE TABLE invoices (id)");
 
     let run = |arguments: &[&str]| {
-        let output = program()
-            .arg("serve")
-            .args(arguments)
-            .stdout(Stdio::null())
-            .output()
-            .unwrap();
+        let output = program().arg("serve").args(arguments).stdout(Stdio::null()).output().unwrap();
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
     };
@@ -346,7 +365,10 @@ fn a_server_that_cannot_start_says_why() {
 #[tokio::test]
 async fn a_database_of_another_version_or_model_is_refused_and_left_alone() {
     for (statement, expected) in [
-        ("UPDATE enrollments SET model = 'fedcba9876543210'", "templates of model fedcba9876543210"),
+        (
+            "UPDATE enrollments SET model = 'fedcba9876543210'",
+            "templates of model fedcba9876543210",
+        ),
         (
             "INSERT INTO _sqlx_migrations VALUES (9999, 'later', '', 1, x'00', 0)",
             "start the version of this program that wrote it",

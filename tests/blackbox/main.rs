@@ -1,0 +1,6 @@
+//! The real program from outside: a real socket, a real shell, real clients.
+
+mod commands;
+mod recordings;
+mod server;
+mod support;
