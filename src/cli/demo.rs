@@ -30,9 +30,8 @@ pub struct Arguments {
 const ENROLLED: usize = 8;
 const STRANGERS: usize = 2;
 
-/// What a phone sends in one request.
-const ENROLLMENT_SECONDS: f64 = 60.0;
-const PROBE_SECONDS: f64 = 20.0;
+/// What a phone sends in one request at most.
+const WALK_SECONDS: f64 = 60.0;
 
 /// Fewest of the eight that must be named for the demo to be a success.
 const FEWEST_NAMED: usize = 7;
@@ -143,8 +142,8 @@ fn simulated(seed: u64) -> Vec<Participant> {
             let walker = Walker::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
             Participant {
                 name: format!("walker-{}", number + 1),
-                enrollments: vec![walker.walk(1, &length(ENROLLMENT_SECONDS))],
-                probe: walker.walk(2, &length(PROBE_SECONDS)),
+                enrollments: vec![walker.walk(1, &length(WALK_SECONDS))],
+                probe: walker.walk(2, &length(WALK_SECONDS)),
             }
         })
         .collect()
@@ -156,8 +155,8 @@ fn recorded(folder: &Path, seed: u64) -> Result<Vec<Participant>, Failure> {
         .into_iter()
         .filter_map(|person| {
             let middles = person.enrollments.iter();
-            let enrollments = middles.filter_map(|walk| middle(walk, ENROLLMENT_SECONDS)).collect();
-            let probe = middle(&person.unseen, PROBE_SECONDS)?;
+            let enrollments = middles.filter_map(|walk| middle(walk, WALK_SECONDS)).collect();
+            let probe = middle(&person.unseen, WALK_SECONDS)?;
             Some(Participant { name: person.subject, enrollments, probe })
         })
         .collect();

@@ -34,7 +34,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Passes over the data
-    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
     epochs: u16,
 }
 
@@ -43,7 +43,7 @@ pub struct Arguments {
 const WITHOUT_GYROSCOPE: f32 = 0.3;
 
 /// Share of training windows coarsened as if the phone sampled more slowly than the network reads.
-const LOW_RATE: f32 = 0.3;
+const LOW_RATE: f32 = 0.1;
 
 /// Parts into which people are divided to be strangers in turn.
 const FOLDS: usize = 3;

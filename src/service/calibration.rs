@@ -9,7 +9,7 @@ use crate::training::Person;
 const PROBE_SECONDS: f64 = 10.0;
 
 /// Share of strangers' probes that may be taken for someone enrolled.
-const TARGET_FPIR: f64 = 0.01;
+const TARGET_FPIR: f64 = 0.03;
 
 /// Scores of people that a network was not trained on.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,7 @@ impl StrangerScores {
         }
     }
 
-    /// The threshold that strangers' probes reach in 1 % of cases, and what it costs. `None`
+    /// The threshold that strangers' probes reach in 3 % of cases, and what it costs. `None`
     /// before there are scores.
     pub fn calibrate(&self) -> Option<Calibration> {
         if self.genuine.is_empty() {

@@ -64,11 +64,11 @@ impl Published {
             low_rate: 0.0,
         };
         let schedule = Schedule {
-            epochs: 30,
+            epochs: 12,
             batch: 64,
             rate: 1e-3,
             decay: 0.5,
-            patience: 3,
+            patience: 2,
             seed,
             augmentation,
         };
