@@ -20,25 +20,18 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
             bias,
         },
     );
-    let dense =
-        || (channels(), any::<bool>()).prop_map(|(units, bias)| Layer::Dense { units, bias });
+    let dense = (channels(), any::<bool>()).prop_map(|(units, bias)| Layer::Dense { units, bias });
     let block = (
-        prop_oneof![4 => convolution, 1 => dense()],
-        prop::collection::vec(before_sign.clone(), 0..4),
+        prop_oneof![4 => convolution, 1 => dense],
+        prop::collection::vec(before_sign, 0..4),
         prop::option::weighted(0.3, pool()),
     );
-    (
-        (1..=9usize, 1..=30usize),
-        prop::collection::vec(block, 0..4),
-        dense(),
-        prop::collection::vec(Just(Layer::BatchNorm), 0..2),
-        1..=40usize,
-    )
-        .prop_map(|((rows, samples), blocks, hidden, norms, classes)| {
+    ((1..=9usize, 1..=30usize), prop::collection::vec(block, 0..4), 1..=40usize, any::<bool>())
+        .prop_map(|((rows, samples), blocks, units, bias)| {
             let mut architecture = Architecture {
                 input: [rows, samples],
                 weights: Weights::Binary,
-                layers: vec![Layer::Dense { units: classes, bias: classes % 2 == 0 }],
+                layers: vec![Layer::Dense { units, bias }],
             };
             // Before the last layer, and only where it fits.
             let mut push = |layer| {
@@ -52,14 +45,11 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
             };
             for (sum, before_sign, after_sign) in blocks {
                 if push(sum) {
-                    before_sign.into_iter().for_each(|layer| drop(push(layer)));
-                    push(Layer::Sign);
-                    after_sign.into_iter().for_each(|layer| drop(push(layer)));
+                    let layers = before_sign.into_iter().chain([Layer::Sign]).chain(after_sign);
+                    for layer in layers {
+                        push(layer);
+                    }
                 }
-            }
-            if classes % 3 == 0 && push(hidden) {
-                norms.into_iter().for_each(|layer| drop(push(layer)));
-                push(Layer::Sign);
             }
             architecture
         })
