@@ -17,3 +17,6 @@ pub use architecture::{Architecture, ArchitectureError, Layer, Padding, Shape, W
 pub use model_file::{MAX_FILE_BYTES, Metadata, Model, ModelFileError, decode, encode};
 pub use network::{INPUT_FRACTION_BITS, Network, Output, Scratch};
 pub use parameters::{BATCH_NORM_EPSILON, LayerParameters, NetworkError, Parameters};
+
+#[cfg(test)]
+mod arbitrary;

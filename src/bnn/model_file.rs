@@ -4,10 +4,11 @@
 //! else is 32-bit floats. Metadata is strings. The checksum is the SHA-256 of the whole file with
 //! its own 64 digits as zeros.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::str::FromStr;
 
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -15,8 +16,8 @@ use super::{
     Weights,
 };
 
-/// Largest file that is looked at.
-pub const MAX_FILE_BYTES: usize = 16 << 20;
+/// Largest file that is looked at: three times the float network.
+pub const MAX_FILE_BYTES: usize = 4 << 20;
 
 const FORMAT_VERSION: &str = "1";
 const CHECKSUM_KEY: &str = "sha256";
@@ -62,12 +63,31 @@ pub enum ModelFileError {
         /// Its size.
         bytes: usize,
     },
-    /// Not the container format, or cut short.
-    #[error("not a safetensors file, or damaged: {0}")]
-    Container(#[from] safetensors::SafeTensorError),
+    /// Cut short, continued, or not the container format.
+    #[error(
+        "the model file has {bytes} bytes where its header asks for {needed}: it is cut short, or not a safetensors file"
+    )]
+    Length {
+        /// Its size.
+        bytes: usize,
+        /// The size that it tells of.
+        needed: u64,
+    },
+    /// Not the container format.
+    #[error("the model file has no safetensors header: {0}")]
+    Header(#[source] serde_json::Error),
+    /// Not in the form in which this format is written.
+    #[error("the model file's header repeats itself or is not in compact form")]
+    Form,
+    /// Another program's file.
+    #[error("a safetensors file, but not a model of this program: its metadata has no {0:?}")]
+    Foreign(&'static str),
+    /// Written by another version of this program.
+    #[error("the model file has format version {0:?}; this program reads {FORMAT_VERSION:?}")]
+    Version(String),
     /// The content is not what was written.
     #[error(
-        "the model file's checksum is {actual}, not {recorded} as it says: it was altered; fetch it again"
+        "the model file's checksum is {actual}, not {recorded:?} as it says: it was altered; fetch it again"
     )]
     Checksum {
         /// As the file says.
@@ -75,23 +95,40 @@ pub enum ModelFileError {
         /// Of the file.
         actual: String,
     },
-    /// Written by another version of this program.
-    #[error("the model file has format version {0}; this program reads {FORMAT_VERSION}")]
-    Version(String),
-    /// An entry of the metadata is missing or wrong.
-    #[error(
-        "the model file's metadata entry {key:?} is missing or wrong: is it a model of this program?"
-    )]
+    /// A value of the metadata cannot be used.
+    #[error("the model file's {key} is {value:?}; it must be {needed}")]
     Metadata {
-        /// The entry.
+        /// Which value.
         key: &'static str,
+        /// What is there, its beginning if it is long.
+        value: String,
+        /// What is needed.
+        needed: &'static str,
+    },
+    /// Every output needs a name.
+    #[error("the model file names {names} classes; its network has {classes}")]
+    ClassCount {
+        /// Names.
+        names: usize,
+        /// Outputs of the network.
+        classes: usize,
     },
     /// The layers do not make a network.
     #[error("the model file: {0}")]
     Architecture(#[from] ArchitectureError),
-    /// A tensor is missing, superfluous, or of another type or size.
-    #[error("the model file's tensor {0:?} is missing, superfluous, or of the wrong type or size")]
-    Tensor(String),
+    /// A tensor is missing or is not what the architecture asks for.
+    #[error("the model file's tensor {name:?} is {found}; it must be {needed}")]
+    Tensor {
+        /// Its name.
+        name: String,
+        /// What is there.
+        found: String,
+        /// What is needed.
+        needed: String,
+    },
+    /// A tensor that the architecture does not ask for.
+    #[error("the model file's tensor {0:?} belongs to no layer")]
+    ExtraTensor(String),
     /// The parameters do not make a network that can be run.
     #[error("the model file: {0}")]
     Network(#[from] NetworkError),
@@ -126,62 +163,112 @@ fn read(bytes: &[u8]) -> Result<(Metadata, Parameters, String), ModelFileError> 
     if bytes.len() > MAX_FILE_BYTES {
         return Err(ModelFileError::TooLarge { bytes: bytes.len() });
     }
-    let tensors = SafeTensors::deserialize(bytes)?;
-    let (_, header) = SafeTensors::read_metadata(bytes)?;
-    let empty = HashMap::new();
-    let entries = header.metadata().as_ref().unwrap_or(&empty);
-    let entry = |key: &'static str| {
-        entries.get(key).map(String::as_str).ok_or(ModelFileError::Metadata { key })
-    };
-    let recorded = entry(CHECKSUM_KEY)?;
-    let version = entry("format_version")?;
-    let actual = checksum(bytes).ok_or(ModelFileError::Metadata { key: CHECKSUM_KEY })?;
-    if recorded != actual {
-        return Err(ModelFileError::Checksum { recorded: recorded.to_owned(), actual });
+    // Not left to `SafeTensors::deserialize`, whose sum of sizes can overflow.
+    let length = |needed| ModelFileError::Length { bytes: bytes.len(), needed };
+    let (prefix, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| length(8))?;
+    let header_bytes = u64::from_le_bytes(*prefix);
+    if header_bytes > rest.len() as u64 {
+        return Err(length(header_bytes.saturating_add(8)));
     }
-    if version != FORMAT_VERSION {
-        return Err(ModelFileError::Version(version.to_owned()));
+    let (json, data) = rest.split_at(header_bytes as usize);
+    let header: Header = serde_json::from_slice(json).map_err(ModelFileError::Header)?;
+    if header.data_len() != data.len() {
+        return Err(length((header.data_len() as u64).saturating_add(8 + header_bytes)));
+    }
+    // Repeated keys are lost in reading, so a header that has them is longer than its meaning.
+    let compact = serde_json::to_vec(&header).map_err(ModelFileError::Header)?;
+    if compact.len() != json.trim_ascii_end().len() {
+        return Err(ModelFileError::Form);
     }
 
-    let parsed = |key| ModelFileError::Metadata { key };
-    let architecture: Architecture = entry("architecture")?.parse()?;
-    let classes: Vec<String> =
-        serde_json::from_str(entry("classes")?).map_err(|_| parsed("classes"))?;
-    if classes.len() != architecture.classes() {
-        return Err(parsed("classes"));
+    let entries = header.metadata().as_ref().ok_or(ModelFileError::Foreign("format_version"))?;
+    let entry = |key| entries.get(key).map(String::as_str).ok_or(ModelFileError::Foreign(key));
+    let version = entry("format_version")?;
+    if version != FORMAT_VERSION {
+        return Err(ModelFileError::Version(excerpt(version)));
     }
-    let rate_hz: f64 = entry("rate_hz")?.parse().map_err(|_| parsed("rate_hz"))?;
-    if !(rate_hz.is_finite() && rate_hz > 0.0) {
-        return Err(parsed("rate_hz"));
+    let recorded = entry(CHECKSUM_KEY)?;
+    let actual = checksum(bytes).ok_or(ModelFileError::Foreign(CHECKSUM_KEY))?;
+    if recorded != actual {
+        return Err(ModelFileError::Checksum { recorded: excerpt(recorded), actual });
     }
+
     let metadata = Metadata {
         name: entry("name")?.to_owned(),
-        rate_hz,
+        architecture: entry("architecture")?.parse()?,
+        rate_hz: parsed("rate_hz", entry("rate_hz")?, "a number")?,
         rows: entry("rows")?.to_owned(),
-        classes,
+        classes: json_of("classes", entry("classes")?, "a JSON array of names")?,
         training_data: entry("training_data")?.to_owned(),
-        seed: entry("seed")?.parse().map_err(|_| parsed("seed"))?,
-        metrics: serde_json::from_str(entry("metrics")?).map_err(|_| parsed("metrics"))?,
-        architecture,
+        seed: parsed("seed", entry("seed")?, "a whole number")?,
+        metrics: json_of("metrics", entry("metrics")?, "a JSON object of numbers")?,
     };
-    let parameters = read_parameters(&tensors, &metadata.architecture)?;
+    metadata.check()?;
+    let parameters = read_parameters(&header, data, &metadata.architecture)?;
     parameters.check(&metadata.architecture)?;
     Ok((metadata, parameters, actual))
 }
 
+fn parsed<T: FromStr>(
+    key: &'static str,
+    value: &str,
+    needed: &'static str,
+) -> Result<T, ModelFileError> {
+    value.parse().map_err(|_| unusable(key, value, needed))
+}
+
+fn json_of<T: serde::de::DeserializeOwned>(
+    key: &'static str,
+    value: &str,
+    needed: &'static str,
+) -> Result<T, ModelFileError> {
+    serde_json::from_str(value).map_err(|_| unusable(key, value, needed))
+}
+
+fn unusable(key: &'static str, value: &str, needed: &'static str) -> ModelFileError {
+    ModelFileError::Metadata { key, value: excerpt(value), needed }
+}
+
+fn excerpt(value: &str) -> String {
+    value.chars().take(80).collect()
+}
+
+impl Metadata {
+    fn check(&self) -> Result<(), ModelFileError> {
+        let (names, classes) = (self.classes.len(), self.architecture.classes());
+        if names != classes {
+            return Err(ModelFileError::ClassCount { names, classes });
+        }
+        if !(self.rate_hz.is_finite() && self.rate_hz > 0.0) {
+            return Err(unusable("rate_hz", &self.rate_hz.to_string(), "finite and above zero"));
+        }
+        if let Some((name, value)) = self.metrics.iter().find(|(_, value)| !value.is_finite()) {
+            return Err(unusable("metrics", &format!("{name}: {value}"), "finite"));
+        }
+        Ok(())
+    }
+}
+
 fn read_parameters(
-    tensors: &SafeTensors<'_>,
+    header: &Header,
+    data: &[u8],
     architecture: &Architecture,
 ) -> Result<Parameters, ModelFileError> {
-    let mut expected = 0;
-    let mut bytes_of = |name: &str, dtype: Dtype, bytes: usize| {
-        expected += 1;
-        match tensors.tensor(name) {
-            Ok(tensor) if tensor.dtype() == dtype && tensor.data().len() == bytes => {
-                Ok(tensor.data().to_vec())
-            }
-            _ => Err(ModelFileError::Tensor(name.to_owned())),
-        }
+    let mut known = Vec::new();
+    let mut tensor = |name: String, dtype: Dtype, length: usize| {
+        let error = |found: String| ModelFileError::Tensor {
+            name: name.clone(),
+            found,
+            needed: format!("{dtype} [{length}]"),
+        };
+        let info = header.info(&name).ok_or_else(|| error("missing".to_owned()))?;
+        let (start, end) = info.data_offsets;
+        let bytes = data
+            .get(start..end)
+            .filter(|_| info.dtype == dtype && info.shape == [length])
+            .ok_or_else(|| error(excerpt(&format!("{} {:?}", info.dtype, info.shape))))?;
+        known.push(name.clone());
+        Ok::<_, ModelFileError>((name, bytes))
     };
     let shapes = architecture.shapes()?;
     let counts = architecture.weight_counts()?;
@@ -190,23 +277,28 @@ fn read_parameters(
         let channels = shapes[index + 1].channels;
         layers.push(match *layer {
             Layer::Convolution { bias, .. } | Layer::Dense { bias, .. } => {
-                let name = format!("{index}.weights");
+                let (name, count) = (format!("{index}.weights"), counts[index]);
                 let weights = match architecture.weights {
-                    Weights::Binary => unpack(
-                        &bytes_of(&name, Dtype::U8, counts[index].div_ceil(8))?,
-                        counts[index],
-                    ),
-                    Weights::Float => floats(&bytes_of(&name, Dtype::F32, counts[index] * 4)?),
+                    Weights::Binary => {
+                        let (name, bytes) = tensor(name, Dtype::U8, count.div_ceil(8))?;
+                        unpack(bytes, count).ok_or_else(|| ModelFileError::Tensor {
+                            name,
+                            found: "not zero after its last weight".to_owned(),
+                            needed: format!("{count} bits, then zeros"),
+                        })?
+                    }
+                    Weights::Float => floats(tensor(name, Dtype::F32, count)?.1),
                 };
-                let bias = bias
-                    .then(|| bytes_of(&format!("{index}.bias"), Dtype::F32, channels * 4))
-                    .transpose()?
-                    .map(|bytes| floats(&bytes));
+                let bias = if bias {
+                    Some(floats(tensor(format!("{index}.bias"), Dtype::F32, channels)?.1))
+                } else {
+                    None
+                };
                 Some(LayerParameters::Weights { weights, bias })
             }
             Layer::BatchNorm => {
                 let name = format!("{index}.batch_norm");
-                let values = floats(&bytes_of(&name, Dtype::F32, channels * 12)?);
+                let values = floats(tensor(name, Dtype::F32, 3 * channels)?.1);
                 let (beta, rest) = values.split_at(channels);
                 let (mean, variance) = rest.split_at(channels);
                 Some(LayerParameters::BatchNorm {
@@ -218,60 +310,80 @@ fn read_parameters(
             Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh => None,
         });
     }
-    if tensors.len() != expected {
-        return Err(ModelFileError::Tensor("(one too many)".to_owned()));
+    match header.tensors().into_keys().filter(|name| !known.contains(name)).min() {
+        Some(extra) => Err(ModelFileError::ExtraTensor(excerpt(&extra))),
+        None => Ok(Parameters { layers }),
     }
-    Ok(Parameters { layers })
 }
 
-/// Writes a model file.
+/// Writes a model file; the same model always gives the same bytes.
 ///
 /// # Errors
-/// When parameters or class names do not fit the architecture.
+/// When parameters or class names do not fit the architecture, or a figure is not finite.
 pub fn encode(metadata: &Metadata, parameters: &Parameters) -> Result<Vec<u8>, ModelFileError> {
+    #[derive(Serialize)]
+    struct FileHeader {
+        __metadata__: BTreeMap<&'static str, String>,
+        #[serde(flatten)]
+        tensors: BTreeMap<String, TensorInfo>,
+    }
+
     let architecture = &metadata.architecture;
     parameters.check(architecture)?;
-    if metadata.classes.len() != architecture.classes() {
-        return Err(ModelFileError::Metadata { key: "classes" });
-    }
+    metadata.check()?;
     let mut tensors = Vec::new();
     for (index, layer) in parameters.layers.iter().enumerate() {
         match layer {
             Some(LayerParameters::Weights { weights, bias }) => {
-                let tensor = match architecture.weights {
-                    Weights::Binary => Tensor::bytes(pack(weights)),
-                    Weights::Float => Tensor::floats(weights),
-                };
-                tensors.push((format!("{index}.weights"), tensor));
+                tensors.push(match architecture.weights {
+                    Weights::Binary => (format!("{index}.weights"), Dtype::U8, pack(weights)),
+                    Weights::Float => (format!("{index}.weights"), Dtype::F32, le_bytes(weights)),
+                });
                 if let Some(bias) = bias {
-                    tensors.push((format!("{index}.bias"), Tensor::floats(bias)));
+                    tensors.push((format!("{index}.bias"), Dtype::F32, le_bytes(bias)));
                 }
             }
             Some(LayerParameters::BatchNorm { beta, mean, variance }) => {
-                let tensor = Tensor::floats(&[&beta[..], mean, variance].concat());
-                tensors.push((format!("{index}.batch_norm"), tensor));
+                let values = le_bytes(&[&beta[..], mean, variance].concat());
+                tensors.push((format!("{index}.batch_norm"), Dtype::F32, values));
             }
             None => {}
         }
     }
-    let json = |key, result: serde_json::Result<String>| {
-        result.map_err(|_| ModelFileError::Metadata { key })
-    };
-    let entries = HashMap::from([
-        ("format_version".to_owned(), FORMAT_VERSION.to_owned()),
-        ("name".to_owned(), metadata.name.clone()),
-        ("architecture".to_owned(), architecture.to_string()),
-        ("rate_hz".to_owned(), metadata.rate_hz.to_string()),
-        ("rows".to_owned(), metadata.rows.clone()),
-        ("classes".to_owned(), json("classes", serde_json::to_string(&metadata.classes))?),
-        ("training_data".to_owned(), metadata.training_data.clone()),
-        ("seed".to_owned(), metadata.seed.to_string()),
-        ("metrics".to_owned(), json("metrics", serde_json::to_string(&metadata.metrics))?),
-        (CHECKSUM_KEY.to_owned(), "0".repeat(CHECKSUM_DIGITS)),
+    // Floats first, so that they lie aligned.
+    tensors.sort_by_key(|(_, dtype, _)| *dtype != Dtype::F32);
+    let mut data = Vec::new();
+    let mut infos = BTreeMap::new();
+    for (name, dtype, bytes) in tensors {
+        let shape = vec![bytes.len() * 8 / dtype.bitsize()];
+        let data_offsets = (data.len(), data.len() + bytes.len());
+        infos.insert(name, TensorInfo { dtype, shape, data_offsets });
+        data.extend(bytes);
+    }
+    let entries = BTreeMap::from([
+        ("format_version", FORMAT_VERSION.to_owned()),
+        ("name", metadata.name.clone()),
+        ("architecture", architecture.to_string()),
+        ("rate_hz", metadata.rate_hz.to_string()),
+        ("rows", metadata.rows.clone()),
+        ("classes", serde_json::to_string(&metadata.classes).map_err(ModelFileError::Header)?),
+        ("training_data", metadata.training_data.clone()),
+        ("seed", metadata.seed.to_string()),
+        ("metrics", serde_json::to_string(&metadata.metrics).map_err(ModelFileError::Header)?),
+        (CHECKSUM_KEY, "0".repeat(CHECKSUM_DIGITS)),
     ]);
-    let mut file = safetensors::serialize(tensors, Some(entries))?;
-    let digits = checksum(&file).ok_or(ModelFileError::Metadata { key: CHECKSUM_KEY })?;
-    let at = checksum_position(&file).ok_or(ModelFileError::Metadata { key: CHECKSUM_KEY })?;
+    let header = FileHeader { __metadata__: entries, tensors: infos };
+    let mut json = serde_json::to_vec(&header).map_err(ModelFileError::Header)?;
+    json.resize(json.len().next_multiple_of(8), b' ');
+
+    let mut file = (json.len() as u64).to_le_bytes().to_vec();
+    file.extend(json);
+    file.extend(data);
+    if file.len() > MAX_FILE_BYTES {
+        return Err(ModelFileError::TooLarge { bytes: file.len() });
+    }
+    let digits = checksum(&file).ok_or(ModelFileError::Foreign(CHECKSUM_KEY))?;
+    let at = checksum_position(&file).ok_or(ModelFileError::Foreign(CHECKSUM_KEY))?;
     file[at..at + CHECKSUM_DIGITS].copy_from_slice(digits.as_bytes());
     Ok(file)
 }
@@ -292,41 +404,6 @@ fn checksum(file: &[u8]) -> Option<String> {
     Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-struct Tensor {
-    dtype: Dtype,
-    shape: [usize; 1],
-    data: Vec<u8>,
-}
-
-impl Tensor {
-    fn bytes(data: Vec<u8>) -> Self {
-        Self { dtype: Dtype::U8, shape: [data.len()], data }
-    }
-
-    fn floats(values: &[f32]) -> Self {
-        let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { dtype: Dtype::F32, shape: [values.len()], data }
-    }
-}
-
-impl View for Tensor {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.data)
-    }
-
-    fn data_len(&self) -> usize {
-        self.data.len()
-    }
-}
-
 fn pack(weights: &[f32]) -> Vec<u8> {
     weights
         .chunks(8)
@@ -339,13 +416,21 @@ fn pack(weights: &[f32]) -> Vec<u8> {
         .collect()
 }
 
-fn unpack(bytes: &[u8], count: usize) -> Vec<f32> {
-    (0..count).map(|at| if bytes[at / 8] >> (at % 8) & 1 == 1 { 1.0 } else { -1.0 }).collect()
+/// Nothing where a bit after the last weight is set.
+fn unpack(bytes: &[u8], count: usize) -> Option<Vec<f32>> {
+    let bit = |at: usize| bytes[at / 8] >> (at % 8) & 1 == 1;
+    (count..bytes.len() * 8)
+        .all(|at| !bit(at))
+        .then(|| (0..count).map(|at| if bit(at) { 1.0 } else { -1.0 }).collect())
+}
+
+fn le_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes
-        .chunks_exact(4)
-        .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-        .collect()
+    bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,9 @@ pub const INPUT_FRACTION_BITS: u32 = 10;
 /// Inputs of one filter of the first layer at most, so that its sums are exact in a float too.
 const MAX_FIRST_LAYER_TAPS: usize = 512;
 
+/// Products of a whole network at most; more would keep a caller waiting for seconds.
+const MAX_PRODUCTS: usize = 1 << 31;
+
 /// A binary network in packed form. Immutable; share it between threads.
 #[derive(Debug)]
 pub struct Network {
@@ -22,11 +25,11 @@ pub struct Network {
     feature_len: usize,
 }
 
-/// Working memory of [`Network::run`]; one a thread, for any network.
+/// Working memory of [`Network::run`]; one a thread, for any network. It grows at a network's
+/// first run; later runs allocate nothing.
 #[derive(Debug, Default)]
 pub struct Scratch {
     integers: Vec<i32>,
-    pooled: Vec<i32>,
     bits: Vec<u64>,
     feature: Vec<f32>,
     logits: Vec<f32>,
@@ -146,6 +149,8 @@ impl Network {
             });
         }
         let shapes = architecture.shapes()?;
+        let weight_counts = architecture.weight_counts()?;
+        let mut products = 0usize;
         let last_sign = architecture.layers.iter().rposition(|layer| *layer == Layer::Sign);
         let mut stages = Vec::new();
         let mut flow = Flow::Input;
@@ -153,6 +158,11 @@ impl Network {
         for (index, layer) in architecture.layers.iter().enumerate() {
             let (from, to) = (shapes[index], shapes[index + 1]);
             let unsupported = |reason| NetworkError::Unsupported { layer: index, reason };
+            products =
+                weight_counts[index].saturating_mul(to.rows * to.samples).saturating_add(products);
+            if products > MAX_PRODUCTS {
+                return Err(unsupported(TOO_MANY_PRODUCTS));
+            }
             flow = match (layer, &parameters.layers[index], flow) {
                 (Layer::Convolution { kernel, padding, .. }, Some(parameters), flow) => {
                     let before = match padding {
@@ -244,9 +254,7 @@ impl Network {
                 }
                 (Layer::Tanh, ..) => return Err(unsupported("tanh cannot be packed")),
                 _ => {
-                    return Err(unsupported(
-                        "this layer needs a convolution or a dense layer before it",
-                    ));
+                    return Err(unsupported(NEEDS_SUMS));
                 }
             };
         }
@@ -294,12 +302,14 @@ impl Network {
 }
 
 const NEEDS_SIGN: &str = "packed layers read signs: put a sign before this one";
+const NEEDS_SUMS: &str = "packed, it must stand between a convolution or dense layer and its sign";
+const TOO_MANY_PRODUCTS: &str = "with the layers before it, over 2^31 products in one window";
 const TOO_MANY_TAPS: &str = "a filter of the first layer sees more than 512 values";
 
 impl Stage {
     /// Reads and replaces what the scratch holds.
     fn run(&self, input: &[i16], scratch: &mut Scratch) {
-        let Scratch { integers, pooled, bits, feature, .. } = scratch;
+        let Scratch { integers, bits, feature, .. } = scratch;
         match self {
             Self::FirstConvolution { geometry, negative } => {
                 let filters = geometry.to.channels;
@@ -345,25 +355,10 @@ impl Stage {
                 );
             }
             Self::MaxPool { from, to, size } => {
-                pooled.clear();
-                pooled.resize(to.len(), i32::MIN);
-                for_each_pooled(*from, *to, *size, |source, target| {
-                    let source = &integers[source * to.channels..][..to.channels];
-                    let target = &mut pooled[target * to.channels..][..to.channels];
-                    for (target, &source) in target.iter_mut().zip(source) {
-                        *target = (*target).max(source);
-                    }
-                });
-                std::mem::swap(integers, pooled);
+                pool_in_place(integers, *from, *to, *size, to.channels, i32::max);
             }
             Self::MaxPoolBits { from, to, size, words } => {
-                let mut result = vec![0; to.rows * to.samples * words];
-                for_each_pooled(*from, *to, *size, |source, target| {
-                    for word in 0..*words {
-                        result[target * words + word] |= bits[source * words + word];
-                    }
-                });
-                *bits = result;
+                pool_in_place(bits, *from, *to, *size, *words, |a, b| a | b);
             }
             Self::Sign { thresholds, words, feature: affine } => {
                 let channels = thresholds.len();
@@ -403,14 +398,32 @@ impl Geometry {
     }
 }
 
-/// Calls `visit` with each input position of a pool and the output position it belongs to.
-fn for_each_pooled(from: Shape, to: Shape, size: [usize; 2], mut visit: impl FnMut(usize, usize)) {
-    for row in 0..to.rows * size[0] {
-        for sample in 0..to.samples * size[1] {
-            let target = row / size[0] * to.samples + sample / size[1];
-            visit(row * from.samples + sample, target);
+/// Combines each block of positions, `width` values each, into one.
+fn pool_in_place<T: Copy>(
+    values: &mut Vec<T>,
+    from: Shape,
+    to: Shape,
+    size: [usize; 2],
+    width: usize,
+    combine: impl Fn(T, T) -> T,
+) {
+    for row in 0..to.rows {
+        for sample in 0..to.samples {
+            // Outputs never overtake the block that they are made from.
+            let target = (row * to.samples + sample) * width;
+            let first = (row * size[0] * from.samples + sample * size[1]) * width;
+            values.copy_within(first..first + width, target);
+            for block_row in 0..size[0] {
+                for block_sample in usize::from(block_row == 0)..size[1] {
+                    let source = first + (block_row * from.samples + block_sample) * width;
+                    let (done, rest) = values.split_at_mut(source);
+                    let pairs = done[target..target + width].iter_mut().zip(&rest[..width]);
+                    pairs.for_each(|(pooled, &value)| *pooled = combine(*pooled, value));
+                }
+            }
         }
     }
+    values.truncate(to.rows * to.samples * width);
 }
 
 fn weights_of(parameters: &LayerParameters) -> &[f32] {
@@ -470,3 +483,6 @@ fn pack_units(weights: &[f32], channels: usize) -> Vec<u64> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

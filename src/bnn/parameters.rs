@@ -35,12 +35,20 @@ pub struct Parameters {
 }
 
 /// Why parameters do not make a network.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error, PartialEq)]
 pub enum NetworkError {
     /// The stack of layers itself is wrong.
     #[error(transparent)]
     Architecture(#[from] ArchitectureError),
-    /// A list is missing, superfluous, or has the wrong length.
+    /// Parameters are missing, superfluous, or of another kind of layer.
+    #[error("layer {layer}: its parameters are not those of {kind}")]
+    Kind {
+        /// Position of the layer, from 0.
+        layer: usize,
+        /// What the architecture has there.
+        kind: &'static str,
+    },
+    /// A list has the wrong length.
     #[error("layer {layer}: {list} has {length} values where {needed} are needed")]
     Length {
         /// Position of the layer, from 0.
@@ -53,12 +61,16 @@ pub enum NetworkError {
         needed: usize,
     },
     /// NaN, infinity, a negative variance, or a binary weight that is neither +1 nor -1.
-    #[error("layer {layer}: {list} holds a value that cannot be")]
+    #[error("layer {layer}: {list}[{index}] is {value}, which it cannot be")]
     Value {
         /// Position of the layer, from 0.
         layer: usize,
         /// Which list.
         list: &'static str,
+        /// Position in the list.
+        index: usize,
+        /// What is there.
+        value: f32,
     },
     /// Packed inference has no way to run this stack.
     #[error("layer {layer}: {reason}")]
@@ -99,29 +111,36 @@ impl Parameters {
                     Layer::Convolution { bias: with_bias, .. }
                     | Layer::Dense { bias: with_bias, .. },
                     Some(LayerParameters::Weights { weights, bias }),
-                ) => {
+                ) if *with_bias == bias.is_some() => {
                     same_length(index, "weights", weights.len(), weight_counts[index])?;
-                    let possible = |value: &f32| match architecture.weights {
+                    let possible = |value: f32| match architecture.weights {
                         Weights::Binary => value.abs() == 1.0,
                         Weights::Float => value.is_finite(),
                     };
                     all(index, "weights", weights, possible)?;
-                    let biases = if *with_bias { channels } else { 0 };
-                    let bias = bias.as_deref().unwrap_or_default();
-                    same_length(index, "bias", bias.len(), biases)?;
-                    all(index, "bias", bias, |value| value.is_finite())?;
+                    if let Some(bias) = bias {
+                        same_length(index, "bias", bias.len(), channels)?;
+                        all(index, "bias", bias, f32::is_finite)?;
+                    }
                 }
                 (Layer::BatchNorm, Some(LayerParameters::BatchNorm { beta, mean, variance })) => {
                     for (name, list) in [("beta", beta), ("mean", mean), ("variance", variance)] {
                         same_length(index, name, list.len(), channels)?;
-                        all(index, name, list, |value| value.is_finite())?;
+                        all(index, name, list, f32::is_finite)?;
                     }
-                    all(index, "variance", variance, |value| *value >= 0.0)?;
+                    all(index, "variance", variance, |value| value >= 0.0)?;
                 }
                 (Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh, None) => {}
-                (_, found) => {
-                    let length = usize::from(found.is_some());
-                    same_length(index, "parameters", length, 1 - length)?;
+                (layer, _) => {
+                    let kind = match layer {
+                        Layer::Convolution { bias: true, .. } => "a convolution with a bias",
+                        Layer::Convolution { .. } => "a convolution without a bias",
+                        Layer::Dense { bias: true, .. } => "a dense layer with a bias",
+                        Layer::Dense { .. } => "a dense layer without a bias",
+                        Layer::BatchNorm => "BatchNorm",
+                        _ => "a layer that has none",
+                    };
+                    return Err(NetworkError::Kind { layer: index, kind });
                 }
             }
         }
@@ -146,9 +165,12 @@ fn all(
     layer: usize,
     list: &'static str,
     values: &[f32],
-    possible: impl Fn(&f32) -> bool,
+    possible: impl Fn(f32) -> bool,
 ) -> Result<(), NetworkError> {
-    if values.iter().all(possible) { Ok(()) } else { Err(NetworkError::Value { layer, list }) }
+    match values.iter().position(|&value| !possible(value)) {
+        Some(at) => Err(NetworkError::Value { layer, list, index: at, value: values[at] }),
+        None => Ok(()),
+    }
 }
 
 /// BatchNorm of one value; the one definition, so that ties fall the same way everywhere.

@@ -1,0 +1,122 @@
+//! Random networks and windows for tests.
+
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use super::{Architecture, Layer, LayerParameters, Padding, Parameters, Weights};
+
+/// Binary stacks of everything that can run packed.
+pub fn architectures() -> impl Strategy<Value = Architecture> {
+    let size = || (1..=3usize, 1..=3usize).prop_map(|(rows, samples)| [rows, samples]);
+    let pool = || size().prop_map(|size| Layer::MaxPool { size });
+    let before_sign = prop_oneof![3 => Just(Layer::BatchNorm), 2 => pool()];
+    let channels = || prop_oneof![16 => 1..=70usize, 1 => 127..=130usize];
+    let convolution = (channels(), 1..=4usize, 1..=5usize, any::<bool>(), any::<bool>()).prop_map(
+        |(filters, rows, samples, same, bias)| Layer::Convolution {
+            filters,
+            kernel: [rows, samples],
+            padding: if same { Padding::Same } else { Padding::Valid },
+            bias,
+        },
+    );
+    let dense = (channels(), any::<bool>()).prop_map(|(units, bias)| Layer::Dense { units, bias });
+    let block = (
+        prop_oneof![4 => convolution, 1 => dense],
+        prop::collection::vec(before_sign, 0..4),
+        prop::option::weighted(0.3, pool()),
+    );
+    ((1..=9usize, 1..=30usize), prop::collection::vec(block, 0..4), 1..=40usize, any::<bool>())
+        .prop_map(|((rows, samples), blocks, units, bias)| {
+            let mut architecture = Architecture {
+                input: [rows, samples],
+                weights: Weights::Binary,
+                layers: vec![Layer::Dense { units, bias }],
+            };
+            // Before the last layer, and only where it fits.
+            let mut push = |layer| {
+                let end = architecture.layers.len() - 1;
+                architecture.layers.insert(end, layer);
+                let fits = architecture.shapes().is_ok();
+                if !fits {
+                    architecture.layers.remove(end);
+                }
+                fits
+            };
+            for (sum, before_sign, after_sign) in blocks {
+                if push(sum) {
+                    let layers = before_sign.into_iter().chain([Layer::Sign]).chain(after_sign);
+                    for layer in layers {
+                        push(layer);
+                    }
+                }
+            }
+            architecture
+        })
+}
+
+/// Random parameters: many on which a sign hangs by a tie, some extreme.
+pub fn parameters(architecture: &Architecture, seed: u64) -> Parameters {
+    let mut random = Pcg64Mcg::seed_from_u64(seed);
+    let shapes = architecture.shapes().unwrap();
+    let counts = architecture.weight_counts().unwrap();
+    let mut list = |length: usize, value: fn(&mut Pcg64Mcg) -> f32| -> Vec<f32> {
+        (0..length).map(|_| value(&mut random)).collect()
+    };
+    let weight: fn(&mut Pcg64Mcg) -> f32 = match architecture.weights {
+        Weights::Binary => |random| if random.random() { 1.0 } else { -1.0 },
+        Weights::Float => |random| random.random_range(-0.1..0.1),
+    };
+    let layers = architecture.layers.iter().enumerate().map(|(index, layer)| {
+        let channels = shapes[index + 1].channels;
+        match *layer {
+            Layer::Convolution { bias, .. } | Layer::Dense { bias, .. } => {
+                Some(LayerParameters::Weights {
+                    weights: list(counts[index], weight),
+                    bias: bias.then(|| list(channels, offset)),
+                })
+            }
+            Layer::BatchNorm => Some(LayerParameters::BatchNorm {
+                beta: list(channels, |random| if random.random() { 0.0 } else { offset(random) }),
+                mean: list(channels, offset),
+                variance: list(channels, |random| match random.random_range(0..4) {
+                    0 => 0.0,
+                    1 => 1.0,
+                    2 => random.random_range(0.0..1e9),
+                    _ => random.random_range(0.0..10.0),
+                }),
+            }),
+            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh => None,
+        }
+    });
+    Parameters { layers: layers.collect() }
+}
+
+fn offset(random: &mut Pcg64Mcg) -> f32 {
+    match random.random_range(0..12) {
+        0 => 0.0,
+        1 => -0.0,
+        2 => random.random_range(-1e6..1e6),
+        3 => f32::MAX,
+        4 => f32::MIN,
+        5 => f32::MIN_POSITIVE,
+        6 => random.random_range(-32..32) as f32 / 1024.0,
+        7 | 8 => random.random_range(-6..=6) as f32,
+        _ => random.random_range(-6.0..6.0),
+    }
+}
+
+/// A random window, now and then all extremes.
+pub fn window(length: usize, seed: u64) -> Vec<i16> {
+    let mut random = Pcg64Mcg::seed_from_u64(seed);
+    let kind = random.random_range(0..5);
+    (0..length)
+        .map(|_| match kind {
+            0 => i16::MIN,
+            1 => i16::MAX,
+            2 => [i16::MIN, i16::MAX, 0, -1, 1][random.random_range(0..5)],
+            3 => random.random(),
+            _ => random.random_range(-1024..1024),
+        })
+        .collect()
+}

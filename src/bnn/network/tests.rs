@@ -1,0 +1,252 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::bnn::arbitrary::{architectures, parameters, window};
+use crate::bnn::reference;
+
+fn signs(words: &[u64], channels: usize) -> Vec<f32> {
+    words
+        .chunks(channels.div_ceil(64))
+        .flat_map(|words| (0..channels).map(|at| words[at / 64] >> (at % 64) & 1))
+        .map(|bit| if bit == 1 { 1.0 } else { -1.0 })
+        .collect()
+}
+
+fn assert_same(layer: usize, packed: &[f32], float: &[f32]) {
+    assert_eq!(packed.len(), float.len(), "length of layer {layer}");
+    for (at, (packed, float)) in packed.iter().zip(float).enumerate() {
+        assert!(packed == float, "layer {layer}, value {at}: packed {packed}, float {float}");
+    }
+}
+
+/// Runs stage by stage and compares every layer's output with the reference's.
+fn assert_equals_reference(architecture: &Architecture, seed: u64, scratch: &mut Scratch) {
+    let parameters = parameters(architecture, seed);
+    let network = Network::new(architecture, &parameters).unwrap();
+    let values = window(network.input_len(), seed);
+    let input: Vec<f32> = values.iter().map(|&value| f32::from(value) / 1024.0).collect();
+    let expected = reference::forward(architecture, &parameters, &input).unwrap();
+    let shapes = architecture.shapes().unwrap();
+
+    let mut stages = network.stages.iter();
+    // What a packed sum still lacks of its float value.
+    let mut affine = Affine::new(1.0 / 1024.0);
+    let mut is_bits = false;
+    for (index, layer) in architecture.layers.iter().enumerate() {
+        match (layer, &parameters.layers[index]) {
+            (Layer::BatchNorm, Some(LayerParameters::BatchNorm { beta, mean, variance })) => {
+                affine.steps.push(Step::BatchNorm {
+                    beta: beta.clone(),
+                    mean: mean.clone(),
+                    variance: variance.clone(),
+                });
+            }
+            (_, layer_parameters) => {
+                stages.next().expect("one stage a layer").run(&values, scratch);
+                if let Some(LayerParameters::Weights { bias, .. }) = layer_parameters {
+                    affine = Affine::new(if index == 0 { 1.0 / 1024.0 } else { 1.0 });
+                    affine.steps.extend(bias.clone().map(Step::Bias));
+                    is_bits = false;
+                }
+                is_bits |= *layer == Layer::Sign;
+            }
+        }
+        let channels = shapes[index + 1].channels;
+        let mut packed = Vec::new();
+        if is_bits {
+            packed = signs(&scratch.bits, channels);
+        } else {
+            affine.apply_all(&scratch.integers, channels, &mut packed);
+        }
+        assert_same(index, &packed, &expected[index]);
+    }
+    assert!(stages.next().is_none());
+
+    let output = network.run(&values, scratch).unwrap();
+    assert_same(architecture.layers.len() - 1, output.logits, expected.last().unwrap());
+    match architecture.layers.iter().rposition(|layer| *layer == Layer::Sign) {
+        None => assert!(output.feature.is_empty()),
+        Some(sign) => assert_same(sign - 1, output.feature, &expected[sign - 1]),
+    }
+    assert_eq!(output.feature.len(), network.feature_len());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(384))]
+
+    #[test]
+    fn packed_equals_float_in_every_layer(
+        networks in prop::collection::vec((architectures(), any::<u64>()), 1..3),
+    ) {
+        // One scratch for several networks: what one leaves behind must not reach the next.
+        let mut scratch = Scratch::default();
+        for (architecture, seed) in networks {
+            assert_equals_reference(&architecture, seed, &mut scratch);
+        }
+    }
+}
+
+#[test]
+fn the_published_networks_equal_their_float_forms() {
+    let mut scratch = Scratch::default();
+    for seed in 0..5 {
+        assert_equals_reference(&Architecture::bipedalnet(100, 38), seed, &mut scratch);
+    }
+    assert_equals_reference(&Architecture::binarized_idnet(38), 5, &mut scratch);
+}
+
+#[test]
+fn sums_of_the_widest_first_filter_are_exact() {
+    // 512 values of -32768 are the limit of what a float holds exactly.
+    let architecture: Architecture = "binary 2x256 dense3+ bn sign dense1".parse().unwrap();
+    for seed in 0..64 {
+        assert_equals_reference(&architecture, seed, &mut Scratch::default());
+    }
+}
+
+#[test]
+fn features_come_before_the_last_sign() {
+    for (architecture, length) in
+        [(Architecture::bipedalnet(100, 38), 32), (Architecture::binarized_idnet(38), 40)]
+    {
+        let network = Network::new(&architecture, &parameters(&architecture, 1)).unwrap();
+        assert_eq!(network.feature_len(), length);
+    }
+}
+
+#[test]
+fn a_tie_is_plus_one() {
+    // One weight of +1 and no bias: the sum is the input itself, and the mean is a tie.
+    let architecture: Architecture = "binary 1x3 conv1/1x1 bn sign dense1".parse().unwrap();
+    let weights = |count| Some(LayerParameters::Weights { weights: vec![1.0; count], bias: None });
+    let batch_norm = LayerParameters::BatchNorm {
+        beta: vec![0.0],
+        mean: vec![2.0 / 1024.0],
+        variance: vec![1.0],
+    };
+    let parameters = Parameters { layers: vec![weights(1), Some(batch_norm), None, weights(3)] };
+    let network = Network::new(&architecture, &parameters).unwrap();
+    let mut scratch = Scratch::default();
+    for (window, logit) in [([1, 1, 1], -3.0), ([1, 2, 1], -1.0), ([2, 3, 2], 3.0)] {
+        assert_eq!(network.run(&window, &mut scratch).unwrap().logits, [logit]);
+    }
+}
+
+#[test]
+fn what_cannot_run_packed_is_named() {
+    for (text, layer, reason) in [
+        ("float 8x20 sign dense2", 0, "float weights cannot be packed"),
+        ("binary 8x20 conv4/3x3 conv4/3x3 sign dense2", 1, NEEDS_SIGN),
+        ("binary 8x20 conv4/3x3 bn dense2", 2, NEEDS_SIGN),
+        ("binary 8x20 conv4/3x3 sign bn dense2", 2, NEEDS_SUMS),
+        ("binary 8x20 conv4/3x3 sign sign dense2", 2, NEEDS_SUMS),
+        ("binary 8x20 bn conv4/3x3 sign dense2", 0, NEEDS_SUMS),
+        ("binary 8x20 pool2x2 dense2", 0, NEEDS_SUMS),
+        ("binary 8x20 sign dense2", 0, NEEDS_SUMS),
+        ("binary 8x20 conv4/3x3 tanh dense2", 1, "tanh cannot be packed"),
+        ("binary 27x19 dense2", 0, TOO_MANY_TAPS),
+        ("binary 30x40 conv1/27x19 sign dense2", 0, TOO_MANY_TAPS),
+        (
+            "binary 512x512 conv64/1x1 sign conv64/3x3/same sign pool512x512 dense2",
+            2,
+            TOO_MANY_PRODUCTS,
+        ),
+    ] {
+        let architecture: Architecture = text.parse().unwrap();
+        let error = Network::new(&architecture, &parameters(&architecture, 1)).unwrap_err();
+        assert_eq!(error, NetworkError::Unsupported { layer, reason }, "{text}");
+    }
+}
+
+#[test]
+fn parameters_of_another_network_are_refused() {
+    let architecture: Architecture = "binary 4x9 conv3/2x2+ bn sign dense2".parse().unwrap();
+    let fitting = parameters(&architecture, 1);
+    type Damage = fn(&mut Parameters);
+    let weights = |parameters: &mut Parameters,
+                   change: fn(&mut Vec<f32>, &mut Option<Vec<f32>>)| {
+        match &mut parameters.layers[0] {
+            Some(LayerParameters::Weights { weights, bias }) => change(weights, bias),
+            _ => unreachable!(),
+        }
+    };
+    let change_weights = |change| {
+        let mut parameters = fitting.clone();
+        weights(&mut parameters, change);
+        parameters.check(&architecture).unwrap_err()
+    };
+    let change = |damage: Damage| {
+        let mut parameters = fitting.clone();
+        damage(&mut parameters);
+        parameters.check(&architecture).unwrap_err()
+    };
+    let length = |layer, list, length, needed| NetworkError::Length { layer, list, length, needed };
+    let kind = |layer, kind| NetworkError::Kind { layer, kind };
+    let value = |list, index, value| NetworkError::Value { layer: 0, list, index, value };
+
+    let error = change_weights(|weights, _| weights.truncate(11));
+    assert_eq!(error, length(0, "weights", 11, 12));
+    let error = change_weights(|weights, _| weights[3] = 0.5);
+    assert_eq!(error, value("weights", 3, 0.5));
+    let error = change_weights(|_, bias| bias.as_mut().unwrap()[2] = f32::INFINITY);
+    assert_eq!(error, value("bias", 2, f32::INFINITY));
+    let error = change_weights(|_, bias| bias.as_mut().unwrap().push(0.0));
+    assert_eq!(error, length(0, "bias", 4, 3));
+    let error = change_weights(|_, bias| *bias = None);
+    assert_eq!(error, kind(0, "a convolution with a bias"));
+    let error = change(|parameters| parameters.layers.truncate(3));
+    assert_eq!(error, length(4, "parameters", 3, 4));
+    let error = change(|parameters| parameters.layers.swap(1, 2));
+    assert_eq!(error, kind(1, "BatchNorm"));
+    let error = change(|parameters| parameters.layers[2] = parameters.layers[1].clone());
+    assert_eq!(error, kind(2, "a layer that has none"));
+    let error = change(|parameters| match &mut parameters.layers[3] {
+        Some(LayerParameters::Weights { bias, .. }) => *bias = Some(Vec::new()),
+        _ => unreachable!(),
+    });
+    assert_eq!(error, kind(3, "a dense layer without a bias"));
+    let error = change(|parameters| match &mut parameters.layers[1] {
+        Some(LayerParameters::BatchNorm { variance, .. }) => variance[0] = -1.0,
+        _ => unreachable!(),
+    });
+    assert_eq!(error, NetworkError::Value { layer: 1, list: "variance", index: 0, value: -1.0 });
+}
+
+#[test]
+fn a_window_of_another_length_is_refused() {
+    let architecture = Architecture::bipedalnet(100, 3);
+    let parameters = parameters(&architecture, 1);
+    let network = Network::new(&architecture, &parameters).unwrap();
+    for length in [0, 799, 801] {
+        let refused = NetworkError::InputLength { length, needed: 800 };
+        let error = network.run(&vec![0; length], &mut Scratch::default()).unwrap_err();
+        assert_eq!(error, refused);
+        let error = reference::forward(&architecture, &parameters, &vec![0.0; length]).unwrap_err();
+        assert_eq!(error, refused);
+    }
+}
+
+#[test]
+fn later_runs_allocate_nothing() {
+    let every_stage =
+        "binary 8x100 conv32/3x3 pool2x2 bn sign conv70/1x3 sign pool1x2 dense32 sign dense38+";
+    for architecture in [Architecture::bipedalnet(100, 38), every_stage.parse().unwrap()] {
+        let network = Network::new(&architecture, &parameters(&architecture, 1)).unwrap();
+        let mut scratch = Scratch::default();
+        // A buffer that grew or was replaced would have moved.
+        let buffers = |scratch: &Scratch| {
+            (
+                scratch.integers.as_ptr(),
+                scratch.bits.as_ptr(),
+                scratch.feature.as_ptr(),
+                scratch.logits.as_ptr(),
+            )
+        };
+        network.run(&window(800, 0), &mut scratch).unwrap();
+        let before = buffers(&scratch);
+        for seed in 1..6 {
+            network.run(&window(800, seed), &mut scratch).unwrap();
+            assert_eq!(buffers(&scratch), before);
+        }
+    }
+}
