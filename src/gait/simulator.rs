@@ -12,7 +12,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 
 use super::Recording;
-use population::{AXES, COMPONENTS, FACTORS, HARMONICS, MEAN, REST, STRIDE};
+use population::{AXES, COMPONENTS, FACTORS, HARMONICS, MEAN, REST};
 
 mod population;
 
@@ -24,16 +24,19 @@ type Waveform = [[[f64; 2]; HARMONICS]; AXES];
 
 /// Mean stride rate of people, and relative deviations between people, walks and strides.
 const STRIDE_RATE_HZ: f64 = 0.943;
-const STRIDE_RATE_DEVIATION: [f64; 3] = [0.055, 0.016, 0.025];
+const STRIDE_RATE_DEVIATION: [f64; 3] = [0.055, 0.016, 0.028];
+/// Deviation between people of the logarithm of an axis's amplitude, beside the components.
+const GAIN_DEVIATION: [f64; AXES] = [0.1, 0.1, 0.0, 0.0, 0.0, 0.25];
 /// How far a walk is from the person's mean, as a share of how far people are from each other.
-const WALK_SHARE: f64 = 0.25;
+const WALK_SHARE: f64 = 0.2;
 /// The same of what components leave, at the fundamental and more at each harmonic: the finer a
 /// detail, the more it depends on shoes, clothes and the pocket.
-const WALK_REST_SHARE: [f64; 2] = [0.45, 0.03];
+const WALK_REST_SHARE: [f64; 2] = [0.4, 0.02];
 /// Neighbouring strides are alike: the correlation of their deviations.
 const STRIDE_CORRELATION: f64 = 0.4;
-/// Makes up for the variance that is lost by moving evenly from stride to stride.
-const STRIDE_GAIN: f64 = 1.15;
+/// Deviation of every harmonic's amplitudes between strides, by axis; most of what differs between
+/// strides is timing, not shape.
+const STRIDE_DEVIATION: [f64; AXES] = [0.23, 0.17, 0.25, 0.04, 0.05, 0.065];
 /// Mean amplitude of a contact's burst by axis (m/s^2, then rad/s).
 const IMPACT: [f64; AXES] = [4.5, 3.5, 7.0, 0.6, 0.9, 1.2];
 /// Phases of the stride at which the pocket's own foot and the other one land.
@@ -103,11 +106,13 @@ impl Walker {
     pub fn new(seed: u64) -> Self {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
         let scores = [(); FACTORS].map(|()| normal(&mut random));
+        let gain = GAIN_DEVIATION.map(|deviation| (deviation * normal(&mut random)).exp());
         let waveform = waveform(|axis, harmonic| {
             [0, 1].map(|part| {
-                MEASURE * f64::from(MEAN[axis][2 * harmonic + part])
-                    + along_components(&scores, axis, 2 * harmonic + part)
-                    + MEASURE * f64::from(REST[axis][harmonic]) * normal(&mut random)
+                let mean = MEASURE * f64::from(MEAN[axis][2 * harmonic + part]);
+                let rest = MEASURE * f64::from(REST[axis][harmonic]) * normal(&mut random);
+                let person = along_components(&scores, axis, 2 * harmonic + part) + rest;
+                gain[axis] * (mean + person)
             })
         });
         // The first component is vigour.
@@ -173,10 +178,7 @@ impl<'a> Walk<'a> {
                 }
                 Stride {
                     waveform: waveform(|axis, harmonic| {
-                        let scale = STRIDE_GAIN
-                            * walker.variability
-                            * MEASURE
-                            * f64::from(STRIDE[axis][harmonic]);
+                        let scale = STRIDE_DEVIATION[axis] * walker.variability;
                         [0, 1].map(|part| {
                             mean[axis][harmonic][part] + scale * deviation[axis][harmonic][part]
                         })
