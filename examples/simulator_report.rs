@@ -79,7 +79,7 @@ fn measure(recording: &Recording) -> Option<Measures> {
     };
     for window in &windows {
         let rows = centred_rows(window);
-        measures.cadence_hz += cadence_hz(&rows[2]) / count;
+        measures.cadence_hz += cadence_hz(&rows) / count;
         for (index, row) in rows.iter().enumerate() {
             measures.variance[index] += covariance(row, 0) / count;
             for lag in 0..50 {
@@ -128,11 +128,16 @@ fn power(row: &[f64], hz: f64) -> f64 {
     real * real + imaginary * imaginary
 }
 
-/// Steps a second: the strongest line of vertical acceleration between 1.4 and 2.6 Hz.
-fn cadence_hz(vertical: &[f64]) -> f64 {
+/// Steps a second, between 1.4 and 2.6: the strongest line of acceleration, with half of it, the
+/// stride's, in the swing of the thigh.
+fn cadence_hz(rows: &[Vec<f64>]) -> f64 {
+    let strength = |hz: f64| -> f64 {
+        let steps: f64 = rows[..3].iter().map(|row| power(row, hz)).sum();
+        steps / SCALES[0].powi(2) + power(&rows[5], hz / 2.0) / SCALES[5].powi(2)
+    };
     (140..260)
         .map(|hundredths| f64::from(hundredths) / 100.0)
-        .max_by(|&a, &b| power(vertical, a).total_cmp(&power(vertical, b)))
+        .max_by(|&a, &b| strength(a).total_cmp(&strength(b)))
         .unwrap_or(0.0)
 }
 

@@ -12,83 +12,31 @@ use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 
 use super::Recording;
+use population::{AXES, COMPONENTS, FACTORS, HARMONICS, MEAN, REST};
 
+mod population;
+
+/// Unit of the population's tables.
+const MEASURE: f64 = 0.01;
 const GRAVITY_M_S2: f64 = 9.81;
-const HARMONICS: usize = 12;
-const AXES: usize = 6;
-
 /// Cosine and sine amplitude of every harmonic of every axis.
 type Waveform = [[[f64; 2]; HARMONICS]; AXES];
 
-/// One axis of a stride, whose phase is 0 about where the pitch rate is highest.
-/// Mean over people and standard deviations of one amplitude, fitted to trouser-pocket walks.
-struct Axis {
-    cosine: [f64; HARMONICS],
-    sine: [f64; HARMONICS],
-    /// Between people, beside their difference of gain.
-    person: [f64; HARMONICS],
-    /// Between the strides of one walk.
-    stride: [f64; HARMONICS],
-}
-
-/// x is forward, y left, z up; roll, pitch and yaw turn about them.
-#[rustfmt::skip]
-const POPULATION: [Axis; AXES] = [
-    // forward acceleration, m/s^2
-    Axis {
-        cosine: [-0.23, -3.34, 0.63, 1.60, 0.07, -0.04, -0.49, 0.33, 0.17, 0.32, 0.34, 0.01],
-        sine: [1.49, 0.56, 0.87, 1.24, -0.92, -0.10, 0.57, 0.32, 0.45, 0.09, 0.05, -0.40],
-        person: [0.45, 0.61, 0.68, 0.54, 0.53, 0.53, 0.61, 0.70, 0.50, 0.56, 0.40, 0.34],
-        stride: [0.29, 0.41, 0.39, 0.48, 0.43, 0.44, 0.50, 0.54, 0.52, 0.53, 0.48, 0.46],
-    },
-    // lateral
-    Axis {
-        cosine: [0.09, -0.28, 0.77, 0.84, 0.22, -0.11, -0.14, -0.06, -0.09, -0.13, 0.04, 0.03],
-        sine: [0.92, 0.39, -0.44, 0.65, -0.79, -0.15, -0.28, -0.05, -0.15, 0.01, 0.04, 0.22],
-        person: [0.32, 0.49, 0.64, 0.46, 0.53, 0.41, 0.44, 0.37, 0.33, 0.28, 0.18, 0.19],
-        stride: [0.20, 0.26, 0.35, 0.40, 0.46, 0.40, 0.41, 0.37, 0.36, 0.35, 0.32, 0.31],
-    },
-    // vertical
-    Axis {
-        cosine: [-0.20, -0.99, -1.33, 2.18, 0.77, -0.46, 0.75, 1.19, 0.41, -1.03, -0.80, 0.23],
-        sine: [0.75, -3.80, 2.60, 0.22, -0.66, -0.58, 0.79, -0.38, -1.53, -0.55, 0.53, 0.68],
-        person: [0.20, 0.87, 0.40, 0.52, 0.37, 0.59, 0.57, 0.68, 0.47, 0.42, 0.34, 0.31],
-        stride: [0.30, 0.52, 0.54, 0.57, 0.56, 0.66, 0.80, 0.92, 0.98, 0.90, 0.80, 0.70],
-    },
-    // roll rate, rad/s
-    Axis {
-        cosine: [-0.02, 0.14, 0.01, -0.02, -0.10, -0.03, 0.01, -0.02, 0.01, 0.01, 0.02, -0.03],
-        sine: [-0.05, -0.16, 0.22, 0.10, -0.05, 0.09, -0.04, 0.01, 0.04, 0.00, -0.02, 0.00],
-        person: [0.22, 0.15, 0.15, 0.10, 0.08, 0.08, 0.06, 0.07, 0.07, 0.06, 0.04, 0.04],
-        stride: [0.07, 0.08, 0.09, 0.09, 0.09, 0.09, 0.09, 0.09, 0.09, 0.09, 0.08, 0.08],
-    },
-    // pitch rate
-    Axis {
-        cosine: [1.82, -0.42, 0.45, 0.30, -0.30, 0.11, 0.12, -0.07, -0.14, -0.09, 0.00, 0.02],
-        sine: [-0.09, 0.66, -0.25, -0.33, -0.04, 0.01, -0.02, -0.25, -0.04, 0.09, 0.05, 0.00],
-        person: [0.20, 0.18, 0.14, 0.19, 0.16, 0.12, 0.15, 0.14, 0.13, 0.10, 0.09, 0.08],
-        stride: [0.13, 0.12, 0.11, 0.12, 0.12, 0.11, 0.12, 0.15, 0.14, 0.13, 0.11, 0.10],
-    },
-    // yaw rate
-    Axis {
-        cosine: [-0.95, -0.15, 0.24, -0.20, 0.33, 0.00, -0.10, 0.01, 0.01, 0.12, 0.01, 0.06],
-        sine: [-0.53, 0.28, 0.04, 0.34, 0.14, 0.05, 0.00, 0.12, 0.06, 0.00, -0.07, -0.07],
-        person: [0.32, 0.26, 0.31, 0.26, 0.28, 0.18, 0.19, 0.18, 0.17, 0.11, 0.11, 0.07],
-        stride: [0.13, 0.11, 0.14, 0.14, 0.15, 0.14, 0.15, 0.16, 0.15, 0.15, 0.14, 0.13],
-    },
-];
-
 /// Mean stride rate of people, and relative deviations between people, walks and strides.
 const STRIDE_RATE_HZ: f64 = 0.943;
-const STRIDE_RATE_DEVIATION: [f64; 3] = [0.055, 0.016, 0.025];
-/// Deviations of the logarithm of amplitude: of people, of their angular rate beside it, of walks.
-const GAIN_DEVIATION: f64 = 0.35;
-const RATE_GAIN_DEVIATION: f64 = 0.22;
-const WALK_GAIN_DEVIATION: f64 = 0.08;
+const STRIDE_RATE_DEVIATION: [f64; 3] = [0.055, 0.016, 0.028];
+/// Deviation between people of the logarithm of an axis's amplitude, beside the components.
+const GAIN_DEVIATION: [f64; AXES] = [0.1, 0.1, 0.0, 0.0, 0.0, 0.25];
+/// How far a walk is from the person's mean, as a share of how far people are from each other.
+const WALK_SHARE: f64 = 0.2;
+/// The same of what components leave, at the fundamental and more at each harmonic: the finer a
+/// detail, the more it depends on shoes, clothes and the pocket.
+const WALK_REST_SHARE: [f64; 2] = [0.4, 0.02];
 /// Neighbouring strides are alike: the correlation of their deviations.
 const STRIDE_CORRELATION: f64 = 0.4;
-/// Makes up for the variance that is lost by moving evenly from stride to stride.
-const STRIDE_GAIN: f64 = 1.15;
+/// Deviation of every harmonic's amplitudes between strides, by axis; most of what differs between
+/// strides is timing, not shape.
+const STRIDE_DEVIATION: [f64; AXES] = [0.23, 0.17, 0.25, 0.04, 0.05, 0.065];
 /// Mean amplitude of a contact's burst by axis (m/s^2, then rad/s).
 const IMPACT: [f64; AXES] = [4.5, 3.5, 7.0, 0.6, 0.9, 1.2];
 /// Phases of the stride at which the pocket's own foot and the other one land.
@@ -157,15 +105,19 @@ impl Walker {
     /// The person that this seed names.
     pub fn new(seed: u64) -> Self {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
-        let gain = (GAIN_DEVIATION * (normal(&mut random) - 0.5 * GAIN_DEVIATION)).exp();
-        let rate_gain = (RATE_GAIN_DEVIATION * normal(&mut random)).exp();
+        let scores = [(); FACTORS].map(|()| normal(&mut random));
+        let gain = GAIN_DEVIATION.map(|deviation| (deviation * normal(&mut random)).exp());
         let waveform = waveform(|axis, harmonic| {
-            let Axis { cosine, sine, person, .. } = &POPULATION[axis];
-            let gain = if axis < 3 { gain } else { gain * rate_gain };
-            [cosine[harmonic], sine[harmonic]]
-                .map(|mean| gain * mean + person[harmonic] * normal(&mut random))
+            [0, 1].map(|part| {
+                let mean = MEASURE * f64::from(MEAN[axis][2 * harmonic + part]);
+                let rest = MEASURE * f64::from(REST[axis][harmonic]) * normal(&mut random);
+                let person = along_components(&scores, axis, 2 * harmonic + part) + rest;
+                gain[axis] * (mean + person)
+            })
         });
-        let strength = gain.sqrt() * (0.3 * normal(&mut random)).exp();
+        // The first component is vigour.
+        let strength = (0.3 * scores[0] + 0.3 * normal(&mut random)).exp();
+        let variability = (0.2 * scores[0] + 0.16 * normal(&mut random)).exp();
         let impact = Impact {
             amplitude: IMPACT.map(|mean| mean * strength * (0.3 * normal(&mut random)).exp()),
             phase: [(); AXES].map(|()| random.random_range(0.0..TAU)),
@@ -177,7 +129,7 @@ impl Walker {
             seed,
             stride_rate_hz: STRIDE_RATE_HZ * (1.0 + STRIDE_RATE_DEVIATION[0] * normal(&mut random)),
             waveform,
-            variability: gain.powf(0.6) * (0.18 * normal(&mut random)).exp(),
+            variability,
             impact,
         }
     }
@@ -203,12 +155,15 @@ pub fn standing(seed: u64, conditions: &Conditions) -> Recording {
 
 impl<'a> Walk<'a> {
     fn new(walker: &'a Walker, conditions: &Conditions, random: &mut Pcg64Mcg) -> Self {
-        let gain = (WALK_GAIN_DEVIATION * normal(random)).exp();
+        let scores = [(); FACTORS].map(|()| WALK_SHARE * normal(random));
         let mean = waveform(|axis, harmonic| {
-            // The finer a detail, the more it depends on shoes, clothes and the pocket.
-            let share = 0.28 + 0.03 * harmonic as f64;
-            let deviation = share * POPULATION[axis].person[harmonic];
-            walker.waveform[axis][harmonic].map(|mean| gain * mean + deviation * normal(random))
+            let share = WALK_REST_SHARE[0] + WALK_REST_SHARE[1] * harmonic as f64;
+            let rest = share * MEASURE * f64::from(REST[axis][harmonic]);
+            [0, 1].map(|part| {
+                walker.waveform[axis][harmonic][part]
+                    + along_components(&scores, axis, 2 * harmonic + part)
+                    + rest * normal(random)
+            })
         });
         let stride_rate_hz =
             walker.stride_rate_hz * (1.0 + STRIDE_RATE_DEVIATION[1] * normal(random));
@@ -223,8 +178,7 @@ impl<'a> Walk<'a> {
                 }
                 Stride {
                     waveform: waveform(|axis, harmonic| {
-                        let scale =
-                            STRIDE_GAIN * walker.variability * POPULATION[axis].stride[harmonic];
+                        let scale = STRIDE_DEVIATION[axis] * walker.variability;
                         [0, 1].map(|part| {
                             mean[axis][harmonic][part] + scale * deviation[axis][harmonic][part]
                         })
@@ -337,6 +291,13 @@ fn record(
     Recording::new(times, accelerations, conditions.gyroscope.then_some(rates)).expect(
         "there is a sample, values are bounded, and jitter is less than half a sample period",
     )
+}
+
+/// How far `scores` move one amplitude from the mean stride.
+fn along_components(scores: &[f64; FACTORS], axis: usize, column: usize) -> f64 {
+    let terms = scores.iter().zip(&COMPONENTS);
+    MEASURE
+        * terms.map(|(score, amplitudes)| score * f64::from(amplitudes[axis][column])).sum::<f64>()
 }
 
 fn waveform(mut value: impl FnMut(usize, usize) -> [f64; 2]) -> Waveform {
