@@ -252,9 +252,10 @@ impl<'a> Walk<'a> {
             let strength = if foot == 0 { strength } else { strength * impact.other_foot };
             let decay = seconds / impact.decay_seconds;
             let envelope = strength * decay * (1.0 - decay).exp();
-            for axis in 0..AXES {
-                let carrier = TAU * impact.frequency_hz * seconds + impact.phase[axis] + jitter;
-                value[axis] += impact.amplitude[axis] * envelope * carrier.cos();
+            let axes = impact.amplitude.iter().zip(impact.phase);
+            for (value, (amplitude, phase)) in value.iter_mut().zip(axes) {
+                let carrier = TAU * impact.frequency_hz * seconds + phase + jitter;
+                *value += amplitude * envelope * carrier.cos();
             }
         }
     }
@@ -262,7 +263,7 @@ impl<'a> Walk<'a> {
 
 impl Conditions {
     fn bounded_seconds(&self) -> f64 {
-        self.seconds.max(0.0).min(3600.0)
+        bounded(self.seconds, 0.0, 3600.0)
     }
 }
 
@@ -272,10 +273,10 @@ fn record(
     random: &mut Pcg64Mcg,
     mut motion: impl FnMut(f64) -> ([f64; 3], [f64; 3]),
 ) -> Recording {
-    let rate_hz = conditions.rate_hz.max(1.0).min(1000.0);
+    let rate_hz = bounded(conditions.rate_hz, 1.0, 1000.0);
     let samples = (conditions.bounded_seconds() * rate_hz).round() as usize + 1;
     let mount = random_rotation(random);
-    let mut read = |thigh: [f64; 3], noise: f64, random: &mut Pcg64Mcg| {
+    let read = |thigh: [f64; 3], noise: f64, random: &mut Pcg64Mcg| {
         mount.map(|row| {
             let value: f64 = row.iter().zip(thigh).map(|(a, b)| a * b).sum();
             (value + noise * normal(random)) as f32
@@ -320,6 +321,11 @@ fn random_rotation(random: &mut Pcg64Mcg) -> [[f64; 3]; 3] {
         [2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x)],
         [2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)],
     ]
+}
+
+/// The nearest value within bounds; the least for NaN.
+fn bounded(value: f64, least: f64, most: f64) -> f64 {
+    if value.is_nan() { least } else { value.clamp(least, most) }
 }
 
 #[cfg(test)]

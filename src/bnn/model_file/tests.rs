@@ -183,7 +183,9 @@ fn what_cannot_be_read_is_not_written() {
         r#"the model file's rate_hz is "NaN"; it must be finite and above zero"#
     );
     assert_eq!(
-        error(|metadata| drop(metadata.metrics.insert("eer".to_owned(), f32::NAN))),
+        error(|metadata| {
+            metadata.metrics.insert("eer".to_owned(), f32::NAN);
+        }),
         r#"the model file's metrics is "eer: NaN"; it must be finite"#
     );
     assert_eq!(
