@@ -316,8 +316,13 @@ fn entries_that_are_missing_or_wrong_are_named() {
     ] {
         assert_eq!(with_entry(key, value).to_string(), message);
     }
-    for (key, value) in [("sha256", "0"), ("sha256", &"g".repeat(63))] {
-        assert!(matches!(with_entry(key, value), ModelFileError::Checksum { .. }));
+    for recorded in ["0", &"g".repeat(64)] {
+        let (mut header, data) = header_and_data(&small());
+        header["__metadata__"]["sha256"] = recorded.into();
+        let json = header.to_string();
+        let file = [&(json.len() as u64).to_le_bytes(), json.as_bytes(), &data].concat();
+        let error = decode(&file).unwrap_err();
+        assert!(matches!(error, ModelFileError::Checksum { .. }), "{error}");
     }
 }
 
@@ -353,9 +358,9 @@ fn tensors_that_are_not_the_networks_are_named() {
             header[name]["data_offsets"][at] = (offset + bytes).into();
         }
     };
-    // Offsets in the small file: bias 0, BatchNorm 12, weights 48 and 50, end 56.
+    // Offsets in the small file: bias 0, BatchNorm 12, weights 48 and 50, end 68.
     let superfluous = forged(|header, data| {
-        header["4.weights"] = json!({"dtype": "U8", "shape": [1], "data_offsets": [56, 57]});
+        header["4.weights"] = json!({"dtype": "U8", "shape": [1], "data_offsets": [68, 69]});
         data.push(0);
     });
     assert_eq!(
@@ -368,15 +373,15 @@ fn tensors_that_are_not_the_networks_are_named() {
     });
     assert_eq!(
         missing.to_string(),
-        r#"the model file's tensor "3.weights" is missing; it must be U8 [6]"#
+        r#"the model file's tensor "3.weights" is missing; it must be U8 [18]"#
     );
     let short = forged(|header, data| {
-        header["3.weights"] = json!({"dtype": "U8", "shape": [5], "data_offsets": [50, 55]});
-        data.truncate(55);
+        header["3.weights"] = json!({"dtype": "U8", "shape": [17], "data_offsets": [50, 67]});
+        data.truncate(67);
     });
     assert_eq!(
         short.to_string(),
-        r#"the model file's tensor "3.weights" is U8 [5]; it must be U8 [6]"#
+        r#"the model file's tensor "3.weights" is U8 [17]; it must be U8 [18]"#
     );
     let other_type = forged(|header, _| header["0.bias"]["dtype"] = "I32".into());
     assert_eq!(
@@ -395,7 +400,7 @@ fn tensors_that_are_not_the_networks_are_named() {
     assert!(matches!(gap, ModelFileError::Header(_)), "{gap}");
     let overlap = forged(|header, data| {
         move_by(header, "3.weights", -1);
-        data.truncate(55);
+        data.truncate(67);
     });
     assert!(matches!(overlap, ModelFileError::Header(_)), "{overlap}");
 }
@@ -414,7 +419,7 @@ fn headers_that_repeat_themselves_are_errors() {
     let metadata_twice = json.replacen('{', r#"{"__metadata__":{},"#, 1);
     assert!(matches!(decode(&assemble(&metadata_twice, &data)), Err(ModelFileError::Header(_))));
     // A second tensor of one name, with bytes of its own, leaves the first one's unnamed.
-    let moved = again.replace("[0,12]", "[56,68]");
+    let moved = again.replace("[0,12]", "[68,80]");
     data.extend([0; 12]);
     assert!(decode(&assemble(&json.replacen('{', &moved, 1), &data)).is_err());
 }
