@@ -136,14 +136,14 @@ async fn expect(status: StatusCode, response: reqwest::Response) -> Result<Value
 }
 
 fn simulated(seed: u64) -> Vec<Participant> {
-    let length = |seconds| Conditions { seconds, ..Conditions::default() };
+    let conditions = Conditions { seconds: WALK_SECONDS, ..Conditions::default() };
     (0..(ENROLLED + STRANGERS) as u64)
         .map(|number| {
             let walker = Walker::new(seed.wrapping_mul(1_000_003).wrapping_add(number));
             Participant {
                 name: format!("walker-{}", number + 1),
-                enrollments: vec![walker.walk(1, &length(WALK_SECONDS))],
-                probe: walker.walk(2, &length(WALK_SECONDS)),
+                enrollments: [1, 2].map(|seed| walker.walk(seed, &conditions)).into(),
+                probe: walker.walk(3, &conditions),
             }
         })
         .collect()

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
-use super::train::{read, report_left_out, write};
+use super::train::{OutputFile, read, report_left_out};
 use crate::bnn::{self, Metadata};
 use crate::gait::ROW_RECIPE;
 use crate::training::{Division, Published, Schedule, Split, Walk, evaluate, train};
@@ -72,6 +72,8 @@ struct Row {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
+    // First, so that no training is lost to a wrong path.
+    let json = arguments.json.as_deref().map(OutputFile::create).transpose()?;
     let walks = read(&arguments.data)?;
     let split = match (arguments.test_tail, arguments.random_split) {
         (Some(fraction), _) => Split::Tail { fraction },
@@ -94,8 +96,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
              figures are optimistic; a split by session or tail is not"
         );
     }
-    if let Some(path) = arguments.json {
-        write(&path, &serde_json::to_vec_pretty(&rows)?)?;
+    if let Some(json) = json {
+        json.write(&serde_json::to_vec_pretty(&rows)?)?;
     }
     Ok(())
 }

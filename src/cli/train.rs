@@ -48,8 +48,13 @@ const LOW_RATE: f32 = 0.1;
 /// Parts into which people are divided to be strangers in turn.
 const FOLDS: usize = 3;
 
+/// So that each part leaves two people to train on, and one part has two strangers.
+const FEWEST_PEOPLE: usize = FOLDS + 1;
+
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
+    // First, so that no training is lost to a wrong path.
+    let out = OutputFile::create(&arguments.out)?;
     let walks = read(&arguments.data)?;
     let split = if arguments.train_sessions.is_empty() {
         Split::Tail { fraction: 0.0 }
@@ -99,7 +104,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         architecture,
     };
     let file = bnn::encode(&metadata, &trained.parameters)?;
-    write(&arguments.out, &file)?;
+    out.write(&file)?;
 
     println!(
         "{}: {} people, {} epochs in {:.0} s, {} bytes",
@@ -116,18 +121,24 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         println!("stopped early: the best network so far");
     }
     if !metadata.metrics.contains_key(IDENTIFICATION_THRESHOLD) {
-        println!("no threshold for strangers: `serve` will refuse this model");
+        println!(
+            "no threshold for strangers, which takes {FEWEST_PEOPLE} people and a run to the end: \
+             `serve` will refuse this model"
+        );
     }
     Ok(())
 }
 
 /// Trains networks that each lack a part of the people, in half the epochs, and learns from that
-/// part how strangers score. `None` where it was stopped.
+/// part how strangers score. `None` where it was stopped, or where there are too few people.
 fn calibrate(
     people: Vec<Person>,
     schedule: &Schedule,
     stopped: &Arc<AtomicBool>,
 ) -> Result<Option<Calibration>, Failure> {
+    if people.len() < FEWEST_PEOPLE {
+        return Ok(None);
+    }
     let network = Published::Bipedalnet;
     let schedule = Schedule { epochs: schedule.epochs.div_ceil(2), ..schedule.clone() };
     let mut scores = StrangerScores::default();
@@ -190,15 +201,32 @@ fn describe(data: &str, split: &Split) -> String {
     }
 }
 
-/// Whole or not at all: a reader never sees half a file.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let explain = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(explain)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(explain)?;
-    file.persist(path).map_err(|error| explain(error.error))?;
-    Ok(())
+/// A file that is written whole or not at all: a reader never sees half of it.
+pub(super) struct OutputFile<'a> {
+    path: &'a Path,
+    file: tempfile::NamedTempFile,
+}
+
+impl<'a> OutputFile<'a> {
+    /// Makes sure that the path can be written to, and leaves what is there as it is.
+    pub fn create(path: &'a Path) -> Result<Self, Failure> {
+        if path.is_dir() {
+            return Err(format!("{}: is a directory", path.display()).into());
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let file = tempfile::NamedTempFile::new_in(folder)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    pub fn write(mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let explain = |error: std::io::Error| format!("{}: {error}", self.path.display());
+        self.file.write_all(bytes).map_err(explain)?;
+        self.file.as_file().sync_all().map_err(explain)?;
+        self.file.persist(self.path).map_err(|error| explain(error.error))?;
+        Ok(())
+    }
 }

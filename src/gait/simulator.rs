@@ -28,10 +28,10 @@ const STRIDE_RATE_DEVIATION: [f64; 3] = [0.055, 0.016, 0.028];
 /// Deviation between people of the logarithm of an axis's amplitude, beside the components.
 const GAIN_DEVIATION: [f64; AXES] = [0.1, 0.1, 0.0, 0.0, 0.0, 0.25];
 /// How far a walk is from the person's mean, as a share of how far people are from each other.
-const WALK_SHARE: f64 = 0.2;
+const WALK_SHARE: f64 = 0.1;
 /// The same of what components leave, at the fundamental and more at each harmonic: the finer a
 /// detail, the more it depends on shoes, clothes and the pocket.
-const WALK_REST_SHARE: [f64; 2] = [0.4, 0.02];
+const WALK_REST_SHARE: [f64; 2] = [0.2, 0.02];
 /// Neighbouring strides are alike: the correlation of their deviations.
 const STRIDE_CORRELATION: f64 = 0.4;
 /// Deviation of every harmonic's amplitudes between strides, by axis; most of what differs between

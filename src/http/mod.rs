@@ -6,16 +6,14 @@ mod server;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{
-    DefaultBodyLimit, FromRequest, FromRequestParts, MatchedPath, Path, Request, State,
-};
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post, put};
+use http_body_util::BodyExt;
 use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -30,6 +28,10 @@ pub use server::serve;
 /// Largest body: ten minutes of a six-axis walk at 50 Hz as JSON.
 const MAX_BODY_BYTES: usize = 2 << 20;
 
+/// A larger body is read on to here and thrown away: a client that is still sending when the
+/// connection closes never sees the answer.
+const MAX_DISCARDED_BYTES: usize = 8 * MAX_BODY_BYTES;
+
 /// From the last header to the answer, a slowly sent body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -41,7 +43,6 @@ pub fn router(service: Service) -> Router {
         .route("/v1/users/{user}/enrollments", post(enroll))
         .route("/v1/identify", post(identify))
         .route("/livez", get(|| async { "live\n" }))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(Problem::of_panic))
         .layer(middleware::map_response(explain_bare_errors))
@@ -138,7 +139,9 @@ impl FromRequest<Service> for Walk {
     type Rejection = Problem;
 
     async fn from_request(request: Request, service: &Service) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
+        let is_json = is_json(request.headers());
+        let body = read(request.into_body()).await?;
+        if !is_json {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported-media-type",
@@ -147,7 +150,6 @@ impl FromRequest<Service> for Walk {
             )
             .at("content-type"));
         }
-        let body = Bytes::from_request(request, service).await.map_err(unreadable)?;
         let recording = service.compute(move || decode(&body)).await??;
         Ok(Self(recording))
     }
@@ -161,16 +163,32 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-fn unreadable(rejection: BytesRejection) -> Problem {
-    match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE),
-        _ => Problem::new(
-            StatusCode::BAD_REQUEST,
-            "incomplete-body",
-            "The body broke off",
-            "the connection ended before the body did; nothing was changed, send it again",
-        ),
+async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
+    let mut kept = Vec::new();
+    let mut length = 0;
+    while length <= MAX_DISCARDED_BYTES
+        && let Some(frame) = body.frame().await
+    {
+        let frame = frame.map_err(|_| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "incomplete-body",
+                "The body broke off",
+                "the connection ended before the body did; nothing was changed, send it again",
+            )
+        })?;
+        let data = frame.into_data().unwrap_or_default();
+        length += data.len();
+        if length <= MAX_BODY_BYTES {
+            kept.extend_from_slice(&data);
+        } else {
+            kept = Vec::new();
+        }
     }
+    if length > MAX_BODY_BYTES {
+        return Err(Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    Ok(kept)
 }
 
 fn decode(body: &[u8]) -> Result<Recording, Problem> {

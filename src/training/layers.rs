@@ -51,10 +51,15 @@ pub(super) struct Weights {
     pub bias: Vec<f32>,
     pub bias_gradient: Vec<f32>,
     pub binary: bool,
+    /// What an output's size is measured in: three standard deviations of a sum of as many signs as
+    /// there are inputs where the network is binary, 1 otherwise.
+    pub unit: f32,
 }
 
 impl Weights {
-    pub fn new(count: usize, biases: usize, binary: bool) -> Self {
+    pub fn new(inputs: usize, outputs: usize, bias: bool, binary: bool) -> Self {
+        let count = inputs * outputs;
+        let biases = if bias { outputs } else { 0 };
         Self {
             latent: vec![0.0; count],
             effective: vec![0.0; count],
@@ -62,6 +67,7 @@ impl Weights {
             bias: vec![0.0; biases],
             bias_gradient: vec![0.0; biases],
             binary,
+            unit: if binary { 3.0 * (inputs as f32).sqrt() } else { 1.0 },
         }
     }
 
@@ -123,11 +129,7 @@ impl Convolution {
             input,
             output,
             kernel,
-            weights: Weights::new(
-                kernel[0] * kernel[1] * input.channels * filters,
-                if bias { filters } else { 0 },
-                binary,
-            ),
+            weights: Weights::new(kernel[0] * kernel[1] * input.channels, filters, bias, binary),
             padding_before: [total[0] / 2, total[1] / 2],
             stacked: Vec::new(),
             stacked_gradient: Vec::new(),
@@ -578,11 +580,10 @@ const INPUTS_PER_TASK: usize = 2048;
 impl Dense {
     pub fn new(input: Extent, units: usize, bias: bool, binary: bool) -> Self {
         let inputs = input.rows * input.valid * input.channels;
-        let biases = if bias { units } else { 0 };
         Self {
             input,
             units,
-            weights: Weights::new(inputs * units, biases, binary),
+            weights: Weights::new(inputs, units, bias, binary),
             flat: Vec::new(),
             flat_gradient: Vec::new(),
         }

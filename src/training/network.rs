@@ -13,8 +13,10 @@ enum Stage {
     Convolution(Box<Convolution>),
     MaxPool(MaxPool),
     BatchNorm(BatchNorm),
-    /// Straight-through: the gradient passes where the input lies within [-1, 1].
-    Sign,
+    /// Straight-through: the gradient passes where the input is no further from 0 than this: 1
+    /// after BatchNorm, else the unit of the layer before. Sums of hundreds of signs are hardly
+    /// ever within 1, and nothing would be learned.
+    Sign(f32),
     Tanh,
     Dense(Box<Dense>),
 }
@@ -52,6 +54,7 @@ impl Network {
         let [rows, samples] = architecture.input;
         let mut extent = Extent { rows, width: samples, valid: samples, channels: 1 };
         let mut extents = vec![extent];
+        let mut unit = 1.0;
         let mut stages = Vec::new();
         for layer in &architecture.layers {
             let stage = match *layer {
@@ -62,6 +65,7 @@ impl Network {
                     let fans = window * (extent.channels + filters);
                     initialise(&mut layer.weights, fans, random);
                     extent = layer.output;
+                    unit = layer.weights.unit;
                     Stage::Convolution(Box::new(layer))
                 }
                 Layer::MaxPool { size } => {
@@ -69,13 +73,17 @@ impl Network {
                     extent = layer.output;
                     Stage::MaxPool(layer)
                 }
-                Layer::BatchNorm => Stage::BatchNorm(BatchNorm::new(extent)),
-                Layer::Sign => Stage::Sign,
+                Layer::BatchNorm => {
+                    unit = 1.0;
+                    Stage::BatchNorm(BatchNorm::new(extent))
+                }
+                Layer::Sign => Stage::Sign(unit),
                 Layer::Tanh => Stage::Tanh,
                 Layer::Dense { units, bias } => {
                     let mut layer = Dense::new(extent, units, bias, binary);
                     let fans = layer.inputs() + units;
                     initialise(&mut layer.weights, fans, random);
+                    unit = layer.weights.unit;
                     extent = Extent { rows: 1, width: 1, valid: 1, channels: units };
                     Stage::Dense(Box::new(layer))
                 }
@@ -113,7 +121,7 @@ impl Network {
                 Stage::MaxPool(layer) => layer.forward(input, output, samples),
                 Stage::BatchNorm(layer) => layer.forward(input, output, samples, pass),
                 Stage::Dense(layer) => layer.forward(input, output, samples),
-                Stage::Sign => map(input, output, sign),
+                Stage::Sign(_) => map(input, output, sign),
                 Stage::Tanh => map(input, output, f32::tanh),
             }
         }
@@ -147,9 +155,12 @@ impl Network {
                 Stage::BatchNorm(layer) => {
                     layer.backward(output, gradient, input_gradient, samples);
                 }
-                Stage::Sign => zip_map(input_gradient, input, gradient, |value, gradient| {
-                    if value.abs() <= 1.0 { gradient } else { 0.0 }
-                }),
+                Stage::Sign(unit) => {
+                    let unit = *unit;
+                    zip_map(input_gradient, input, gradient, |value, gradient| {
+                        if value.abs() <= unit { gradient } else { 0.0 }
+                    });
+                }
                 Stage::Tanh => zip_map(input_gradient, output, gradient, |value, gradient| {
                     gradient * (1.0 - value * value)
                 }),
@@ -165,6 +176,7 @@ impl Network {
             (1.0 - ADAM_BETA_2.powi(self.steps)).sqrt() / (1.0 - ADAM_BETA_1.powi(self.steps));
         let rate = rate * correction;
         for (list, moments) in lists(&mut self.stages).zip(&mut self.moments) {
+            let rate = rate * list.unit;
             list.values
                 .par_chunks_mut(VALUES_PER_TASK)
                 .zip(list.gradient.par_chunks_mut(VALUES_PER_TASK))
@@ -200,7 +212,7 @@ impl Network {
                     mean: layer.inference_mean.clone(),
                     variance: layer.inference_variance.clone(),
                 }),
-                Stage::MaxPool(_) | Stage::Sign | Stage::Tanh => None,
+                Stage::MaxPool(_) | Stage::Sign(_) | Stage::Tanh => None,
             })
             .collect();
         Parameters { layers }
@@ -250,6 +262,8 @@ const VALUES_PER_TASK: usize = 1 << 14;
 struct List<'a> {
     values: &'a mut Vec<f32>,
     gradient: &'a mut Vec<f32>,
+    /// A step's rate is relative to it.
+    unit: f32,
     /// Whether these are latent weights of a binary layer.
     latent: bool,
 }
@@ -257,10 +271,20 @@ struct List<'a> {
 /// All that is trained, in a fixed order.
 fn lists(stages: &mut [Stage]) -> impl Iterator<Item = List<'_>> {
     fn of_weights(weights: &mut Weights) -> Vec<List<'_>> {
-        let latent = weights.binary;
+        let (latent, unit) = (weights.binary, weights.unit);
         vec![
-            List { values: &mut weights.latent, gradient: &mut weights.gradient, latent },
-            List { values: &mut weights.bias, gradient: &mut weights.bias_gradient, latent: false },
+            List {
+                values: &mut weights.latent,
+                gradient: &mut weights.gradient,
+                unit: 1.0,
+                latent,
+            },
+            List {
+                values: &mut weights.bias,
+                gradient: &mut weights.bias_gradient,
+                unit,
+                latent: false,
+            },
         ]
     }
     stages.iter_mut().flat_map(|stage| match stage {
@@ -269,9 +293,10 @@ fn lists(stages: &mut [Stage]) -> impl Iterator<Item = List<'_>> {
         Stage::BatchNorm(layer) => vec![List {
             values: &mut layer.beta,
             gradient: &mut layer.beta_gradient,
+            unit: 1.0,
             latent: false,
         }],
-        Stage::MaxPool(_) | Stage::Sign | Stage::Tanh => Vec::new(),
+        Stage::MaxPool(_) | Stage::Sign(_) | Stage::Tanh => Vec::new(),
     })
 }
 

@@ -93,7 +93,7 @@ fn ctrl_c_keeps_the_best_network_so_far() {
     data_set(folder.path(), 3, 24.0);
     let out = folder.path().join("model.safetensors");
     let mut training = program()
-        .args(["train", "--epochs", "2000", "--data"])
+        .args(["train", "--epochs", "100", "--data"])
         .arg(folder.path())
         .arg("--out")
         .arg(&out)

@@ -113,7 +113,7 @@ fn bad_recordings() -> Vec<(&'static str, String)> {
     vec![
         ("empty body", String::new()),
         ("not JSON", "walk".to_owned()),
-        ("cut JSON", good[..good.len() / 2].to_owned()),
+        ("cut JSON", good[..1000].to_owned()),
         ("two documents", format!("{good}{good}")),
         ("NaN", good.replacen("\"acceleration\":[[", "\"acceleration\":[[NaN,1,1],[", 1)),
         ("no acceleration", document(&|v| drop(v.as_object_mut().unwrap().remove("acceleration")))),
@@ -235,7 +235,7 @@ async fn every_bad_request_is_answered_with_a_problem() {
         ("a wrong method", client.get(server.url("/v1/identify"))),
         ("no media type", client.post(server.url("/v1/identify")).body(walk.clone())),
         ("another media type", text("/v1/identify").body(walk.clone())),
-        ("an oversized body", post("/v1/identify").body(vec![b' '; (2 << 20) + 1])),
+        ("an oversized body", post("/v1/identify").body(vec![b' '; 12 << 20])),
     ] {
         let answer = support::answer(request.send().await.unwrap()).await;
         assert_eq!(answer.content_type, "application/problem+json", "{case}: {answer:?}");
