@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 const PEOPLE: u64 = 38;
 
 fn training(criterion: &mut Criterion) {
-    let conditions = Conditions { seconds: 60.0, ..Conditions::default() };
+    let conditions = Conditions { seconds: 120.0, ..Conditions::default() };
     let walks: Vec<Walk> = (0..PEOPLE)
         .map(|person| Walk {
             subject: format!("p{person:02}"),

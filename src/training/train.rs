@@ -66,9 +66,9 @@ pub struct Trained {
     pub samples_per_second: f32,
 }
 
-/// Batches that the statistics for inference are averaged over before each validation. A moving
+/// Windows that the statistics for inference are averaged over before each validation. A moving
 /// average would mix statistics of weights that have since changed sign.
-const CALIBRATION_BATCHES: usize = 64;
+const CALIBRATION_WINDOWS: usize = 4096;
 
 /// Logits of a binary network are sums of signs, too hot for a softmax; this brings them near
 /// unit variance. Their order, all that counts after training, stays as it is.
@@ -101,6 +101,7 @@ pub fn train(
     };
     let classes = division.subjects.len();
     let steps = (division.windows_per_epoch() / schedule.batch).max(1);
+    let calibration_batches = CALIBRATION_WINDOWS.div_ceil(schedule.batch);
     let mut batch = Batch::new(division, schedule, network.input_len());
     let mut gradient = vec![0.0; schedule.batch * architecture.classes()];
     let mut rate = schedule.rate;
@@ -139,7 +140,7 @@ pub fn train(
             }
         }
         for (number, labels) in
-            order.chunks_exact(schedule.batch).cycle().take(CALIBRATION_BATCHES).enumerate()
+            order.chunks_exact(schedule.batch).cycle().take(calibration_batches).enumerate()
         {
             network.forward(batch.draw(labels), Pass::Calibration(number));
         }
