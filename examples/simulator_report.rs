@@ -69,7 +69,7 @@ fn real_people(directory: &Path) -> Result<Vec<Vec<Measures>>, Box<dyn Error>> {
 }
 
 fn measure(recording: &Recording) -> Option<Measures> {
-    let windows = cut_windows(recording, &RECIPE, RECIPE.samples / 2).ok()?;
+    let windows = cut_windows(recording, &RECIPE, RECIPE.samples / 2).ok()?.windows;
     let count = windows.len() as f64;
     let mut measures = Measures {
         cadence_hz: 0.0,

@@ -113,7 +113,9 @@ async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure
             participant.name,
             if enrolled { "yes" } else { "no" },
             user.unwrap_or("unknown"),
-            answer["score"].as_f64().map_or("-".to_owned(), |score| format!("{score:.2}")),
+            answer["candidates"][0]["score"]
+                .as_f64()
+                .map_or("-".to_owned(), |score| format!("{score:.2}")),
         );
     }
     let line = format!(

@@ -10,7 +10,9 @@ use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
 use crate::bnn::{self, Metadata};
 use crate::gait::ROW_RECIPE;
-use crate::service::{Calibration, IDENTIFICATION_THRESHOLD, StrangerScores};
+use crate::service::{
+    Calibration, IDENTIFICATION_THRESHOLD, StrangerScores, verification_threshold,
+};
 use crate::training::{
     Division, Person, Published, Schedule, Split, Walk, by_person, evaluate, read_data, train,
 };
@@ -88,6 +90,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         metrics.insert("strangers_eer".to_owned(), calibration.eer);
         metrics.insert("strangers_fpir".to_owned(), calibration.fpir);
         metrics.insert("strangers_fnir".to_owned(), calibration.fnir);
+        for point in &calibration.operating_points {
+            metrics.insert(verification_threshold(point.fmr), point.threshold);
+            metrics.insert(format!("strangers_fnmr_at_fmr_{}", point.fmr), point.fnmr);
+        }
         metrics.insert("strangers_people".to_owned(), calibration.people as f32);
         metrics.insert("strangers_probes".to_owned(), calibration.probes as f32);
     }

@@ -16,5 +16,5 @@ pub use error::SignalError;
 pub use formats::{FormatError, MAX_RECORDING_BYTES, read_padova_walk, read_recording};
 pub use recording::{AccelerationUnit, AngularRateUnit, Recording, RecordingDocument};
 pub(crate) use resample::Signal;
-pub use window::{ROW_RECIPE, Recipe, WINDOW_FRACTION_BITS, WINDOW_ROWS, Window, cut_windows};
+pub use window::{Cut, ROW_RECIPE, Recipe, WINDOW_FRACTION_BITS, WINDOW_ROWS, Window, cut_windows};
 pub(crate) use window::{is_walking, quantise, rows};

@@ -336,7 +336,7 @@ mod tests {
     const RECIPE: Recipe = Recipe::BIPEDALNET;
 
     fn windows(recording: &Recording) -> Vec<Window> {
-        cut_windows(recording, &RECIPE, 50).unwrap()
+        cut_windows(recording, &RECIPE, 50).unwrap().windows
     }
 
     #[test]

@@ -50,8 +50,17 @@ pub struct Window {
     pub values: Vec<i16>,
 }
 
+/// A recording, cut.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cut {
+    /// Windows of walking, one at least.
+    pub windows: Vec<Window>,
+    /// Windows that are not walking: one of each reason, and how many it holds for.
+    pub refused: Vec<(SignalError, usize)>,
+}
+
 /// Cuts a recording into windows that start `stride_samples` (at the recipe's rate) apart,
-/// leaving out those that are not walking.
+/// apart from those that are not walking.
 ///
 /// # Errors
 /// When the recording is unusable as a whole, or no window of it is walking: then the most
@@ -63,26 +72,28 @@ pub fn cut_windows(
     recording: &Recording,
     recipe: &Recipe,
     stride_samples: usize,
-) -> Result<Vec<Window>, SignalError> {
+) -> Result<Cut, SignalError> {
     let signal = Signal::new(recording, recipe)?;
     let mut windows = Vec::new();
-    let mut refusals: Vec<(usize, SignalError)> = Vec::new();
+    let mut refused: Vec<(SignalError, usize)> = Vec::new();
     for start in (0..=signal.len() - recipe.samples).step_by(stride_samples) {
         match walking::check(&signal, start, recipe.samples) {
             Ok(()) => windows.push(Window {
                 start_seconds: start as f64 / recipe.rate_hz,
                 values: quantise(&rows(&signal, start, recipe.samples, true)),
             }),
-            Err(error) => match refusals.iter_mut().find(|(_, e)| e.code() == error.code()) {
-                Some((count, _)) => *count += 1,
-                None => refusals.push((1, error)),
+            Err(error) => match refused.iter_mut().find(|(e, _)| e.code() == error.code()) {
+                Some((_, count)) => *count += 1,
+                None => refused.push((error, 1)),
             },
         }
     }
-    match refusals.into_iter().max_by_key(|(count, _)| *count) {
-        Some((_, error)) if windows.is_empty() => Err(error),
-        _ => Ok(windows),
+    if windows.is_empty()
+        && let Some((error, _)) = refused.iter().max_by_key(|(_, count)| *count)
+    {
+        return Err(error.clone());
     }
+    Ok(Cut { windows, refused })
 }
 
 /// The rows of the window at `start`, row by row, scaled to about unit variance.

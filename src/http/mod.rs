@@ -1,26 +1,28 @@
 //! REST over HTTP: routes, JSON, and errors as problem+json. Knows the service alone.
 
 mod problem;
+mod recognition;
 mod server;
+mod users;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
-use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post, put};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
 use http_body_util::BodyExt;
-use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::gait::{Recording, RecordingDocument};
-use crate::identity::{Decision, UserId};
+use crate::identity::UserId;
 use crate::service::{Service, ServiceError};
 use problem::Problem;
 pub use server::serve;
@@ -39,9 +41,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub fn router(service: Service) -> Router {
     // Outermost last.
     Router::new()
-        .route("/v1/users/{user}", put(put_user))
-        .route("/v1/users/{user}/enrollments", post(enroll))
-        .route("/v1/identify", post(identify))
+        .route("/v1/users", get(users::list))
+        .route("/v1/users/{user}", put(users::put).get(users::read).delete(users::erase))
+        .route("/v1/users/{user}/export", get(users::export))
+        .route("/v1/users/{user}/enrollments", post(users::enroll).get(users::enrollments))
+        .route("/v1/users/{user}/enrollments/{enrollment}", delete(users::erase_enrollment))
+        .route("/v1/users/{user}/verify", post(recognition::verify))
+        .route("/v1/identify", post(recognition::identify))
         .route("/livez", get(|| async { "live\n" }))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(Problem::of_panic))
@@ -55,80 +61,58 @@ pub fn router(service: Service) -> Router {
         .with_state(service)
 }
 
-#[derive(Serialize)]
-struct UserAnswer {
-    user: String,
-}
-
-async fn put_user(State(service): State<Service>, user: User) -> Result<Response, Problem> {
-    let User(user) = user;
-    let status = if service.put_user(&user).await? { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(UserAnswer { user: user.to_string() })).into_response())
-}
-
-#[derive(Serialize)]
-struct EnrollmentAnswer {
-    enrollment: i64,
-    user: String,
-    windows: u32,
-}
-
-async fn enroll(
-    State(service): State<Service>,
-    User(user): User,
-    Walk(recording): Walk,
-) -> Result<(StatusCode, Json<EnrollmentAnswer>), Problem> {
-    let enrolled = service.enroll(user.clone(), recording).await?;
-    let answer = EnrollmentAnswer {
-        enrollment: enrolled.enrollment,
-        user: user.to_string(),
-        windows: enrolled.windows,
-    };
-    Ok((StatusCode::CREATED, Json(answer)))
-}
-
-#[derive(Serialize)]
-struct IdentifyAnswer {
-    decision: &'static str,
-    user: Option<String>,
-    /// Two digits: more would help only someone who climbs toward a match.
-    score: Option<f64>,
-    windows: u32,
-    model: String,
-}
-
-async fn identify(
-    State(service): State<Service>,
-    Walk(recording): Walk,
-) -> Result<Json<IdentifyAnswer>, Problem> {
-    let answer = service.identify(recording).await?;
-    let (decision, user, score) = match answer.decision {
-        Decision::Identified { user, score } => {
-            ("identified", Some(user.to_string()), Some((f64::from(score) * 100.0).round() / 100.0))
-        }
-        Decision::Unknown => ("unknown", None, None),
-    };
-    Ok(Json(IdentifyAnswer { decision, user, score, windows: answer.windows, model: answer.model }))
-}
-
 /// The user named in the path.
-struct User(UserId);
+struct UserPath(UserId);
 
-impl<S: Send + Sync> FromRequestParts<S> for User {
+impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(user) =
-            Path::<String>::from_request_parts(parts, state).await.map_err(|error| {
-                Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "malformed-path",
-                    "The path is not valid UTF-8",
-                    error.body_text(),
-                )
-                .at("user")
-            })?;
-        Ok(Self(user.parse()?))
+        let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
+        let Path(path) = path.map_err(|error| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "malformed-path",
+                "The path is not valid UTF-8",
+                error.body_text(),
+            )
+            .at("user")
+        })?;
+        Ok(Self(path["user"].parse()?))
+    }
+}
+
+/// The number of an enrollment in the path.
+struct EnrollmentPath(i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for EnrollmentPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
+        let number = path.ok().and_then(|Path(path)| path["enrollment"].parse().ok());
+        Ok(Self(number.ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))?))
+    }
+}
+
+/// The query, with an error that names what is wrong.
+struct Parameters<T>(T);
+
+impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        let Query(parameters) = query.map_err(|error| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid-query",
+                "A query parameter is wrong",
+                error.body_text(),
+            )
+            .at("query")
+        })?;
+        Ok(Self(parameters))
     }
 }
 

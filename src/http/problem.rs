@@ -43,6 +43,11 @@ impl Problem {
         Self { status, code, title, detail: detail.into(), field: None }
     }
 
+    /// The stable URI of a kind of problem.
+    pub fn type_of(code: &str) -> String {
+        format!("urn:bipedalnet:problem:{code}")
+    }
+
     /// Names the part of the request that is at fault.
     pub fn at(self, field: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..self }
@@ -70,7 +75,7 @@ impl Problem {
                 status,
                 "no-such-resource",
                 "There is nothing at this path",
-                "the API is PUT /v1/users/{user}, POST /v1/users/{user}/enrollments, POST /v1/identify and GET /livez",
+                "the README lists the API's paths, all of which but /livez begin with /v1",
             ),
             StatusCode::METHOD_NOT_ALLOWED => Self::new(
                 status,
@@ -109,7 +114,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = Body {
-            r#type: format!("urn:bipedalnet:problem:{}", self.code),
+            r#type: Self::type_of(self.code),
             title: self.title,
             status: self.status.as_u16(),
             detail: &self.detail,
@@ -129,8 +134,8 @@ impl From<UserIdError> for Problem {
     fn from(error: UserIdError) -> Self {
         Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid-user-id",
-            "The path holds no user id",
+            "invalid-id",
+            "This cannot be an id",
             error.to_string(),
         )
         .at("user")
@@ -168,6 +173,27 @@ impl From<ServiceError> for Problem {
                 format!("there is no user {user}; make it with PUT /v1/users/{user}"),
             )
             .at("user"),
+            ServiceError::NoSuchEnrollment { .. } => Self::new(
+                StatusCode::NOT_FOUND,
+                "unknown-enrollment",
+                "There is no such enrollment",
+                format!("{error}; GET /v1/users/{{user}}/enrollments lists those that there are"),
+            )
+            .at("enrollment"),
+            ServiceError::NotEnrolled(_) => Self::new(
+                StatusCode::CONFLICT,
+                "not-enrolled",
+                "The user has no enrolled walk",
+                format!("{error}; enroll one with POST /v1/users/{{user}}/enrollments"),
+            )
+            .at("user"),
+            ServiceError::UnknownRate { .. } => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "unknown-false-match-rate",
+                "There is no threshold for this false match rate",
+                error.to_string(),
+            )
+            .at("fmr"),
             ServiceError::Store(error) => Self::internal(&error),
         }
     }

@@ -15,13 +15,13 @@ pub struct UserId(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UserIdError {
     /// Empty, or too long.
-    #[error("the user id has {0} bytes; 1 to {MAX_LENGTH} are allowed")]
+    #[error("the id has {0} bytes; 1 to {MAX_LENGTH} are allowed")]
     Length(usize),
     /// A character that would need escaping in a URL.
-    #[error("the user id holds {0:?}; letters A-Z a-z, digits and . _ ~ - are allowed")]
+    #[error("the id holds {0:?}; letters A-Z a-z, digits and . _ ~ - are allowed")]
     Character(char),
     /// A path segment that clients and proxies resolve away.
-    #[error("the user id cannot be . or ..: URLs give them another meaning")]
+    #[error("the id cannot be . or ..: URLs give them another meaning")]
     Dots,
 }
 

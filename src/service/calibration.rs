@@ -11,6 +11,9 @@ const PROBE_SECONDS: f64 = 10.0;
 /// Share of strangers' probes that may be taken for someone enrolled.
 const TARGET_FPIR: f64 = 0.03;
 
+/// False match rates that a caller of a verification can ask for.
+pub const FALSE_MATCH_RATES: [f64; 3] = [0.1, 0.01, 0.001];
+
 /// Scores of people that a network was not trained on.
 #[derive(Clone, Debug, Default)]
 pub struct StrangerScores {
@@ -24,7 +27,7 @@ pub struct StrangerScores {
 }
 
 /// What strangers tell of a network (terms of ISO/IEC 19795-1).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
     /// The least score that identifies.
     pub threshold: f32,
@@ -36,10 +39,23 @@ pub struct Calibration {
     pub fnir: f32,
     /// Equal error rate of single comparisons.
     pub eer: f32,
+    /// Of single comparisons, for each of [`FALSE_MATCH_RATES`].
+    pub operating_points: Vec<OperatingPoint>,
     /// People enrolled.
     pub people: usize,
     /// Probes, of ten seconds each.
     pub probes: usize,
+}
+
+/// What single comparisons do at one threshold (terms of ISO/IEC 19795-1).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OperatingPoint {
+    /// The false match rate asked for.
+    pub fmr: f64,
+    /// The least score that is a match.
+    pub threshold: f32,
+    /// False non-match rate: share of walks that are not matched with their own walker's.
+    pub fnmr: f32,
 }
 
 impl StrangerScores {
@@ -50,8 +66,8 @@ impl StrangerScores {
         let mut template = |recordings: &[Recording]| -> Option<Template> {
             let mut template = Template::empty(network.feature_len());
             for recording in recordings {
-                let windows = cut_windows(recording, &recipe, recipe.samples / 2);
-                for window in windows.unwrap_or_default() {
+                let cut = cut_windows(recording, &recipe, recipe.samples / 2);
+                for window in cut.map_or(Vec::new(), |cut| cut.windows) {
                     template.add_window(network.run(&window.values, &mut scratch).ok()?.feature);
                 }
             }
@@ -98,7 +114,12 @@ impl StrangerScores {
         let threshold = quantile(&self.nearest_impostors, 1.0 - TARGET_FPIR);
         let scores = self.genuine.iter().zip(&self.nearest_impostors);
         let missed = scores.filter(|(own, other)| **own < threshold || own < other).count();
+        let operating_points = FALSE_MATCH_RATES.iter().map(|&fmr| {
+            let threshold = quantile(&self.impostors, 1.0 - fmr);
+            OperatingPoint { fmr, threshold, fnmr: 1.0 - share_from(&self.genuine, threshold) }
+        });
         Some(Calibration {
+            operating_points: operating_points.collect(),
             threshold,
             fpir: share_from(&self.nearest_impostors, threshold),
             fnir: missed as f32 / self.genuine.len() as f32,

@@ -1,21 +1,34 @@
-//! The use cases: make a user, enroll a walk, identify a walker. Knows no HTTP.
+//! The use cases: users, enrollments, identification, verification. Knows no HTTP.
 
 mod calibration;
+mod enrolling;
 mod pool;
+mod recognising;
+mod sessions;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::bnn::{Model, Scratch};
-use crate::gait::{ROW_RECIPE, Recipe, Recording, SignalError, WINDOW_ROWS, cut_windows};
-use crate::identity::{Decision, Gallery, Template, UserId};
+use crate::gait::{Cut, ROW_RECIPE, Recipe, Recording, SignalError, WINDOW_ROWS, cut_windows};
+use crate::identity::{Gallery, Template, UserId};
 use crate::store::{Store, StoreError};
 
-pub use calibration::{Calibration, StrangerScores};
+pub use calibration::{Calibration, FALSE_MATCH_RATES, OperatingPoint, StrangerScores};
+pub use enrolling::{Enrolled, EnrolledWalk, Enrollment, Export, StoredTemplate, User, UserStatus};
 use pool::Pool;
 pub use pool::PoolError;
+pub use recognising::{Identification, Verification};
+pub use sessions::SessionId;
+use sessions::Sessions;
 
 /// The metric of a model file that tells from which score on a probe is the nearest user.
 pub const IDENTIFICATION_THRESHOLD: &str = "identification_threshold";
+
+/// The metric of a model file that tells from which score on two walks are of one person, at a
+/// false match rate.
+pub fn verification_threshold(fmr: f64) -> String {
+    format!("verification_threshold_at_fmr_{fmr}")
+}
 
 /// Longest recording that is taken: a bound on the compute of one request.
 const LONGEST_RECORDING_SECONDS: f64 = 900.0;
@@ -30,29 +43,14 @@ struct Shared {
     model: Model,
     recipe: Recipe,
     threshold: f32,
+    /// Thresholds of [`FALSE_MATCH_RATES`], in that order.
+    verification_thresholds: Vec<f32>,
     store: Store,
     gallery: RwLock<Gallery>,
+    sessions: Mutex<Sessions>,
+    /// Held over a change of the database and of the gallery, so that the two change in one order.
+    writing: tokio::sync::Mutex<()>,
     pool: Pool,
-}
-
-/// An accepted walk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enrolled {
-    /// Number of the enrollment.
-    pub enrollment: i64,
-    /// Windows of walking in it.
-    pub windows: u32,
-}
-
-/// An answer to "who is walking?".
-#[derive(Clone, Debug, PartialEq)]
-pub struct Identification {
-    /// Who it is.
-    pub decision: Decision,
-    /// Windows of walking that it rests on.
-    pub windows: u32,
-    /// Id of the model that decided.
-    pub model: String,
 }
 
 /// Why a use case was not carried out. Nothing was changed then.
@@ -77,6 +75,25 @@ pub enum ServiceError {
     /// The user does not exist.
     #[error("there is no user {0}")]
     NoSuchUser(UserId),
+    /// The user has no such walk.
+    #[error("user {user} has no enrollment {id}")]
+    NoSuchEnrollment {
+        /// The user.
+        user: UserId,
+        /// Number of the walk.
+        id: i64,
+    },
+    /// There is nothing to compare a walk with.
+    #[error("user {0} has no enrolled walk to compare with")]
+    NotEnrolled(UserId),
+    /// A rate for which no threshold was set when the model was trained.
+    #[error(
+        "no threshold is known for a false match rate of {fmr}; there are those for {FALSE_MATCH_RATES:?}"
+    )]
+    UnknownRate {
+        /// The rate asked for.
+        fmr: f64,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(StoreError),
@@ -86,6 +103,7 @@ impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NoSuchUser(user) => Self::NoSuchUser(user),
+            StoreError::NoSuchEnrollment { user, id } => Self::NoSuchEnrollment { user, id },
             error => Self::Store(error),
         }
     }
@@ -101,10 +119,11 @@ pub enum StartError {
         found: String,
     },
     /// The model cannot tell strangers.
-    #[error(
-        "the model file has no usable {IDENTIFICATION_THRESHOLD:?} among its metrics: train it anew"
-    )]
-    Threshold,
+    #[error("the model file has no usable {metric:?} among its metrics: train it anew")]
+    Threshold {
+        /// What is missing.
+        metric: String,
+    },
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -122,79 +141,32 @@ impl Service {
             let found = format!("{rows} rows of {samples} samples, {:?}", metadata.rows);
             return Err(StartError::Windows { found });
         }
-        let threshold = match metadata.metrics.get(IDENTIFICATION_THRESHOLD) {
-            Some(&threshold) if (-1.0..=1.0).contains(&threshold) => threshold,
-            _ => return Err(StartError::Threshold),
+        let threshold = |metric: String| match metadata.metrics.get(&metric) {
+            Some(&threshold) if (-1.0..=1.0).contains(&threshold) => Ok(threshold),
+            _ => Err(StartError::Threshold { metric }),
         };
+        let verification_thresholds: Result<_, _> =
+            FALSE_MATCH_RATES.iter().map(|&fmr| threshold(verification_threshold(fmr))).collect();
+        let (threshold, verification_thresholds) =
+            (threshold(IDENTIFICATION_THRESHOLD.to_owned())?, verification_thresholds?);
         let recipe = Recipe { rate_hz: metadata.rate_hz, samples };
         let feature_len = model.network.feature_len();
         let mut gallery = Gallery::new(feature_len);
-        for (user, template) in store.templates(model.id(), feature_len).await? {
-            gallery.add(&user, &template);
+        for walk in store.templates(model.id(), feature_len).await? {
+            gallery.add(&walk.user, &walk.template);
         }
         let shared = Shared {
             model,
             recipe,
             threshold,
+            verification_thresholds,
             store,
             gallery: RwLock::new(gallery),
+            sessions: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
             pool: Pool::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
-    }
-
-    /// Makes a user; tells whether it is new.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn put_user(&self, user: &UserId) -> Result<bool, ServiceError> {
-        Ok(self.shared.store.put_user(user).await?)
-    }
-
-    /// Enrolls a walk of a user, who is recognised from then on.
-    ///
-    /// # Errors
-    /// When the user does not exist, the recording is no walk, or there is no compute for it.
-    pub async fn enroll(
-        &self,
-        user: UserId,
-        recording: Recording,
-    ) -> Result<Enrolled, ServiceError> {
-        let shared = Arc::clone(&self.shared);
-        // Before any compute, so that a wrong name costs little.
-        if !shared.store.has_user(&user).await? {
-            return Err(ServiceError::NoSuchUser(user));
-        }
-        let computing = Arc::clone(&shared);
-        let compute = move |scratch: &mut Scratch| computing.template(&recording, scratch);
-        let template = shared.pool.run(compute).await??;
-        // A task of its own: a client that hangs up now cannot part the database from the gallery.
-        let task = tokio::spawn(async move {
-            let enrollment =
-                shared.store.add_enrollment(&user, shared.model.id(), &template).await?;
-            let mut gallery = shared.gallery.write().unwrap_or_else(PoisonError::into_inner);
-            gallery.add(&user, &template);
-            Ok(Enrolled { enrollment, windows: template.windows() })
-        });
-        task.await.map_err(|_| PoolError::Failed)?
-    }
-
-    /// Tells who is walking, among all enrolled users. Does not touch the database.
-    ///
-    /// # Errors
-    /// When the recording is no walk, or there is no compute for it.
-    pub async fn identify(&self, recording: Recording) -> Result<Identification, ServiceError> {
-        let shared = Arc::clone(&self.shared);
-        let decide = move |scratch: &mut Scratch| {
-            let probe = shared.template(&recording, scratch)?;
-            let gallery = shared.gallery.read().unwrap_or_else(PoisonError::into_inner);
-            Ok(Identification {
-                decision: gallery.identify(&probe, shared.threshold),
-                windows: probe.windows(),
-                model: shared.model.id().to_owned(),
-            })
-        };
-        self.shared.pool.run(decide).await?
     }
 
     /// Runs other compute of a request, such as decoding, off the async runtime.
@@ -210,7 +182,7 @@ impl Service {
 
     /// Enrolled users that have a template.
     pub fn gallery_len(&self) -> usize {
-        self.shared.gallery.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.shared.gallery().len()
     }
 
     /// Finishes writes and closes the database.
@@ -220,25 +192,42 @@ impl Service {
 }
 
 impl Shared {
-    /// Cuts a recording and runs its windows.
+    // A panic while a lock was held is logged where it happened; each change below is whole before
+    // anything in it can panic, so what the lock guards is still good.
+    fn gallery(&self) -> RwLockReadGuard<'_, Gallery> {
+        self.gallery.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gallery_mut(&self) -> RwLockWriteGuard<'_, Gallery> {
+        self.gallery.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn feature_len(&self) -> usize {
+        self.model.network.feature_len()
+    }
+
+    /// Cuts a recording and runs its windows; tells which were refused.
     fn template(
         &self,
         recording: &Recording,
         scratch: &mut Scratch,
-    ) -> Result<Template, ServiceError> {
+    ) -> Result<(Template, Vec<(SignalError, usize)>), ServiceError> {
         let seconds = recording.duration_seconds();
         if seconds > LONGEST_RECORDING_SECONDS {
             let allowed_seconds = LONGEST_RECORDING_SECONDS;
             return Err(ServiceError::TooLong { seconds, allowed_seconds });
         }
-        let network = &self.model.network;
-        let mut template = Template::empty(network.feature_len());
-        for window in cut_windows(recording, &self.recipe, self.recipe.samples / 2)? {
-            let output = network
+        let mut template = Template::empty(self.feature_len());
+        let Cut { windows, refused } =
+            cut_windows(recording, &self.recipe, self.recipe.samples / 2)?;
+        for window in windows {
+            let output = self
+                .model
+                .network
                 .run(&window.values, scratch)
                 .expect("the recipe cuts windows of the network's input length");
             template.add_window(output.feature);
         }
-        Ok(template)
+        Ok((template, refused))
     }
 }

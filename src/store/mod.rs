@@ -1,23 +1,28 @@
-//! SQLite: users and the templates of their walks. All SQL of this crate is here.
+//! SQLite: users and the templates of their walks. All SQL of this crate is here: opening in this
+//! file, then one file for each family of tables.
+
+mod enrollments;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sqlx::Row;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use crate::identity::{Template, TemplateError, UserId, UserIdError};
+use crate::identity::UserId;
+pub use enrollments::{Enrollment, StoredTemplate};
+pub use users::User;
 
 /// As in the first migration.
 const APPLICATION_ID: i32 = 1_112_559_188;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// The database. Clones share one connection: SQLite has one writer at a time, and nothing is
-/// read but at the start.
+/// The database. Clones share one connection: SQLite has one writer at a time, and what is read
+/// often is kept in memory elsewhere.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: SqlitePool,
@@ -68,18 +73,26 @@ pub enum StoreError {
         wanted: String,
     },
     /// A row that this program cannot have written.
-    #[error("database {path}, enrollment {enrollment}: {reason}; restore a backup", path = path.display())]
+    #[error("database {path}, {row}: {reason}; restore a backup", path = path.display())]
     Row {
         /// The file.
         path: PathBuf,
-        /// The enrollment at fault.
-        enrollment: i64,
+        /// The row at fault.
+        row: String,
         /// What is wrong with it.
         reason: String,
     },
     /// The user does not exist.
     #[error("there is no user {0}")]
     NoSuchUser(UserId),
+    /// The user has no such walk.
+    #[error("user {user} has no enrollment {id}")]
+    NoSuchEnrollment {
+        /// The user.
+        user: UserId,
+        /// Number of the walk.
+        id: i64,
+    },
     /// A statement failed, on a full disk for example.
     #[error("database: {0}")]
     Statement(#[from] sqlx::Error),
@@ -144,104 +157,10 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a user; tells whether it is new.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn put_user(&self, user: &UserId) -> Result<bool, StoreError> {
-        let result = sqlx::query(
-            "INSERT INTO users (id, created_at_unix_seconds) VALUES (?, ?) ON CONFLICT DO NOTHING",
-        )
-        .bind(user.as_str())
-        .bind(unix_seconds())
-        .execute(&self.pool)
-        .await?;
-        Ok(result.rows_affected() == 1)
-    }
-
-    /// Whether a user exists.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn has_user(&self, user: &UserId) -> Result<bool, StoreError> {
-        let exists = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE id = ?)")
-            .bind(user.as_str())
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(exists)
-    }
-
-    /// Keeps a template; gives its number. Once this returns it survives a power loss.
-    ///
-    /// # Errors
-    /// When there is no such user, or the statement fails.
-    pub async fn add_enrollment(
-        &self,
-        user: &UserId,
-        model: &str,
-        template: &Template,
-    ) -> Result<i64, StoreError> {
-        let bytes: Vec<u8> =
-            template.values().iter().flat_map(|value| value.to_le_bytes()).collect();
-        let result = sqlx::query(
-            "INSERT INTO enrollments (user_id, model, template, windows, created_at_unix_seconds)
-             VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind(user.as_str())
-        .bind(model)
-        .bind(bytes)
-        .bind(template.windows())
-        .bind(unix_seconds())
-        .execute(&self.pool)
-        .await
-        .map_err(|error| match error.as_database_error() {
-            Some(reason) if reason.is_foreign_key_violation() => {
-                StoreError::NoSuchUser(user.clone())
-            }
-            _ => StoreError::Statement(error),
-        })?;
-        Ok(result.last_insert_rowid())
-    }
-
-    /// All templates, each with its user, in the order of enrollment.
-    ///
-    /// # Errors
-    /// When there are templates of another model, or rows that make no sense.
-    pub async fn templates(
-        &self,
-        model: &str,
-        feature_len: usize,
-    ) -> Result<Vec<(UserId, Template)>, StoreError> {
-        let rows = sqlx::query("SELECT id, user_id, model, template, windows FROM enrollments")
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter()
-            .map(|row| {
-                let found: String = row.try_get("model")?;
-                if found != model {
-                    return Err(StoreError::OtherModel {
-                        path: self.path.clone(),
-                        found,
-                        wanted: model.to_owned(),
-                    });
-                }
-                let enrollment = row.try_get("id")?;
-                let wrong = |reason: String| StoreError::Row {
-                    path: self.path.clone(),
-                    enrollment,
-                    reason,
-                };
-                let user: String = row.try_get("user_id")?;
-                let user = user.parse().map_err(|error: UserIdError| wrong(error.to_string()))?;
-                let bytes: &[u8] = row.try_get("template")?;
-                let values =
-                    bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
-                let template =
-                    Template::from_values(values.collect(), row.try_get("windows")?, feature_len)
-                        .map_err(|error: TemplateError| wrong(error.to_string()))?;
-                Ok((user, template))
-            })
-            .collect()
+    /// Empties the write-ahead log, in which erased rows would live on.
+    async fn scrub_log(&self) -> Result<(), StoreError> {
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Finishes what is under way and closes the file.

@@ -68,7 +68,7 @@ pub struct Trained {
 
 /// Windows that the statistics for inference are averaged over before each validation. A moving
 /// average would mix statistics of weights that have since changed sign.
-const CALIBRATION_WINDOWS: usize = 4096;
+const CALIBRATION_WINDOWS: usize = 1024;
 
 /// Logits of a binary network are sums of signs, too hot for a softmax; this brings them near
 /// unit variance. Their order, all that counts after training, stays as it is.

@@ -4,3 +4,4 @@ mod commands;
 mod recordings;
 mod server;
 mod support;
+mod users;

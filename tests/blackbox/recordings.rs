@@ -13,7 +13,7 @@ fn share_of_walking(set: &str) -> Option<f64> {
     for walk in data.walks.iter().filter(|walk| walk.recording.duration_seconds() > 10.0) {
         let seconds = walk.recording.duration_seconds();
         all += ((seconds - recipe.window_seconds()) * recipe.rate_hz / 50.0) as usize + 1;
-        accepted += cut_windows(&walk.recording, &recipe, 50).map_or(0, |windows| windows.len());
+        accepted += cut_windows(&walk.recording, &recipe, 50).map_or(0, |cut| cut.windows.len());
     }
     Some(accepted as f64 / all as f64)
 }

@@ -1,0 +1,225 @@
+//! Users and their walks over the API: read, compared, erased.
+
+use std::fs;
+use std::process::Command;
+
+use bipedalnet::gait::simulator::{Conditions, Walker};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::server::stable;
+use crate::support::{Answer, Server, simulated};
+
+async fn get(server: &Server, path: &str) -> Answer {
+    server.send(Method::GET, path, "").await
+}
+
+async fn delete(server: &Server, path: &str) -> u16 {
+    server.send(Method::DELETE, path, "").await.status
+}
+
+async fn enrolled(walkers: &[(&str, u64)]) -> Server {
+    let server = Server::start();
+    for (user, person) in walkers {
+        server.put_user(user).await;
+        assert_eq!(server.enroll(user, &simulated(*person, 1)).await.status, 201);
+    }
+    server
+}
+
+/// A walk with a stop in the middle.
+fn with_a_stop() -> bipedalnet::gait::Recording {
+    let conditions = Conditions { seconds: 10.0, ..Conditions::default() };
+    let walk = Walker::new(11).walk(1, &conditions);
+    let still = bipedalnet::gait::simulator::standing(1, &conditions);
+    let times = walk.time_seconds().iter().copied();
+    let later = still.time_seconds().iter().map(|time| time + 10.03);
+    let joined = |a: &[[f32; 3]], b: &[[f32; 3]]| [a, b].concat();
+    bipedalnet::gait::Recording::new(
+        times.chain(later).collect(),
+        joined(walk.acceleration_m_s2(), still.acceleration_m_s2()),
+        None,
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_user_is_collected_until_ready_and_refused_windows_are_named() {
+    let server = Server::start();
+    server.put_user("ann").await;
+    let answer = server.enroll("ann", &with_a_stop()).await;
+    assert_eq!(answer.status, 201);
+    insta::assert_json_snapshot!("collecting", stable(answer.body));
+    let answer = server.enroll("ann", &simulated(11, 2)).await;
+    insta::assert_json_snapshot!("ready", stable(answer.body));
+    insta::assert_json_snapshot!("user", stable(get(&server, "/v1/users/ann").await.body));
+    let path = "/v1/users/ann/enrollments";
+    insta::assert_json_snapshot!("enrollments", stable(get(&server, path).await.body));
+    let path = "/v1/users/ann/export";
+    insta::assert_json_snapshot!("export", stable(get(&server, path).await.body));
+}
+
+#[tokio::test]
+async fn users_are_listed_in_pages_each_once() {
+    let server = Server::start();
+    let names: Vec<String> = (0..7).map(|number| format!("user-{number}")).collect();
+    for name in names.iter().rev() {
+        server.put_user(name).await;
+    }
+    let mut seen = Vec::new();
+    let mut path = "/v1/users?limit=3".to_owned();
+    let mut pages = 0;
+    loop {
+        let page = get(&server, &path).await.body;
+        let users = page["users"].as_array().unwrap();
+        seen.extend(users.iter().map(|user| user["user"].as_str().unwrap().to_owned()));
+        pages += 1;
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/v1/users?limit=3&after={next}");
+    }
+    assert_eq!((seen, pages), (names, 3));
+}
+
+#[tokio::test]
+async fn an_erased_user_leaves_no_residue_and_is_known_no_more() {
+    let server = enrolled(&[("ann-of-ancona", 11), ("bob", 12)]).await;
+    let sqlite = |statement: &str| {
+        let output =
+            Command::new("sqlite3").arg(server.database()).arg(statement).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let export = get(&server, "/v1/users/ann-of-ancona/export").await.body;
+    let template: Vec<u8> = export["walks"][0]["template"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|value| (value.as_f64().unwrap() as f32).to_le_bytes())
+        .collect();
+    let residues = || -> Vec<String> {
+        let files = fs::read_dir(server.folder.path()).unwrap();
+        let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|w| w == part);
+        files
+            .map(|file| file.unwrap().path())
+            .filter(|path| {
+                let bytes = fs::read(path).unwrap();
+                holds(&bytes, &template[..16]) || holds(&bytes, b"ann-of-ancona")
+            })
+            .map(|path| path.display().to_string())
+            .collect()
+    };
+    assert!(!residues().is_empty(), "the search finds nothing even before");
+
+    assert_eq!(delete(&server, "/v1/users/ann-of-ancona").await, 204);
+    assert_eq!(residues(), [""; 0]);
+    assert_eq!(get(&server, "/v1/users/ann-of-ancona").await.status, 404);
+    assert_eq!(get(&server, "/v1/users/ann-of-ancona/export").await.status, 404);
+    assert_eq!(delete(&server, "/v1/users/ann-of-ancona").await, 404);
+    assert_eq!(server.named(&simulated(11, 2)).await, None);
+    assert_eq!(server.named(&simulated(12, 2)).await.as_deref(), Some("bob"));
+    assert_eq!(sqlite("SELECT count(*), sum(enrollments) FROM erasures"), "1|1");
+    assert_eq!(sqlite("SELECT user_id FROM enrollments"), "bob");
+
+    // After a restart too.
+    let server = Server::start_in(server.kill());
+    assert_eq!(server.named(&simulated(11, 2)).await, None);
+    assert_eq!(server.named(&simulated(12, 2)).await.as_deref(), Some("bob"));
+}
+
+#[tokio::test]
+async fn an_erased_walk_counts_no_more() {
+    // Someone else's walk was enrolled for ann by mistake.
+    let server = enrolled(&[("ann", 12)]).await;
+    assert_eq!(server.named(&simulated(12, 2)).await.as_deref(), Some("ann"));
+    server.enroll("ann", &simulated(11, 1)).await;
+    server.put_user("bob").await;
+    assert_eq!(delete(&server, "/v1/users/bob/enrollments/1").await, 404);
+    assert_eq!(delete(&server, "/v1/users/ann/enrollments/x").await, 404);
+    assert_eq!(delete(&server, "/v1/users/ann/enrollments/1").await, 204);
+    assert_eq!(delete(&server, "/v1/users/ann/enrollments/1").await, 404);
+    assert_eq!(server.named(&simulated(12, 2)).await, None);
+    assert_eq!(server.named(&simulated(11, 2)).await.as_deref(), Some("ann"));
+    assert_eq!(delete(&server, "/v1/users/ann/enrollments/2").await, 204);
+    assert_eq!(server.named(&simulated(11, 2)).await, None);
+    assert_eq!(get(&server, "/v1/users/ann").await.body["enrollments"], 0);
+}
+
+async fn verify(server: &Server, query: &str, person: u64, walk: u64, seconds: f64) -> Value {
+    let conditions = Conditions { seconds, ..Conditions::default() };
+    let recording = Walker::new(person).walk(walk, &conditions);
+    let path = format!("/v1/users/ann/verify{query}");
+    let answer = server.send(Method::POST, &path, crate::support::json(&recording)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body
+}
+
+#[tokio::test]
+async fn a_claim_is_accepted_rejected_or_left_open() {
+    let server = enrolled(&[("ann", 11)]).await;
+    let answer = verify(&server, "", 11, 2, 20.0).await;
+    insta::assert_json_snapshot!("verification", stable(answer));
+    for fmr in ["0.1", "0.01"] {
+        let query = format!("?fmr={fmr}");
+        assert_eq!(verify(&server, &query, 11, 2, 20.0).await["decision"], "accept", "{fmr}");
+        assert_eq!(verify(&server, &query, 40, 1, 20.0).await["decision"], "reject", "{fmr}");
+        assert_eq!(verify(&server, &query, 40, 1, 4.0).await["decision"], "inconclusive");
+    }
+}
+
+#[tokio::test]
+async fn weak_walks_of_one_session_add_up_and_a_retry_does_not() {
+    let server = enrolled(&[("ann", 11)]).await;
+    let windows = async |walk| verify(&server, "?session=s1", 40, walk, 4.0).await;
+    assert_eq!(windows(1).await["windows"], 3);
+    assert_eq!(windows(1).await["windows"], 3);
+    assert_eq!(windows(2).await["windows"], 6);
+    let third = windows(3).await;
+    assert_eq!((&third["windows"], &third["decision"]), (&9.into(), &"reject".into()));
+    assert_eq!(verify(&server, "?session=s2", 40, 1, 4.0).await["windows"], 3);
+}
+
+#[tokio::test]
+async fn identification_can_be_kept_to_some_users() {
+    let server = enrolled(&[("ann", 11), ("bob", 12)]).await;
+    let body = crate::support::json(&simulated(11, 2));
+    let identify = async |query: &str| {
+        let path = format!("/v1/identify{query}");
+        server.send(Method::POST, &path, body.clone()).await.body
+    };
+    assert_eq!(identify("").await["user"], "ann");
+    assert_eq!(identify("?among=ann,bob").await["user"], "ann");
+    let among_others = identify("?among=bob,eve").await;
+    assert_eq!(among_others["decision"], "unknown");
+    assert_eq!(among_others["candidates"].as_array().unwrap().len(), 1);
+    assert_eq!(identify("?among=eve").await["decision"], "unknown");
+}
+
+#[tokio::test]
+async fn bad_requests_about_users_are_explained() {
+    let server = enrolled(&[("ann", 11)]).await;
+    server.put_user("bob").await;
+    let walk = crate::support::json(&simulated(11, 2));
+    let mut answers = Vec::new();
+    for (method, path) in [
+        (Method::GET, "/v1/users/eve"),
+        (Method::GET, "/v1/users/eve/export"),
+        (Method::GET, "/v1/users/eve/enrollments"),
+        (Method::DELETE, "/v1/users/eve"),
+        (Method::DELETE, "/v1/users/ann/enrollments/99"),
+        (Method::GET, "/v1/users?limit=many"),
+        (Method::GET, "/v1/users?page=2"),
+        (Method::GET, "/v1/users?after=a%20b"),
+        (Method::POST, "/v1/users/eve/verify"),
+        (Method::POST, "/v1/users/bob/verify"),
+        (Method::POST, "/v1/users/ann/verify?fmr=0.05"),
+        (Method::POST, "/v1/users/ann/verify?fmr=often"),
+        (Method::POST, "/v1/users/ann/verify?session=a%20b"),
+        (Method::POST, "/v1/identify?among=ann,,bob"),
+    ] {
+        let request = format!("{method} {path}");
+        let answer = server.send(method, path, walk.clone()).await;
+        assert_eq!(answer.content_type, "application/problem+json", "{request}: {answer:?}");
+        answers.push(serde_json::json!({"request": request, "problem": answer.body}));
+    }
+    insta::assert_json_snapshot!("bad_requests_about_users", answers);
+}
