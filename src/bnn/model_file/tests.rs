@@ -112,6 +112,8 @@ proptest! {
     ) {
         if float {
             architecture.weights = Weights::Float;
+            // Larger files are refused.
+            prop_assume!(architecture.parameter_count().unwrap() < MAX_FILE_BYTES / 8);
         }
         let [name, rows, training_data, class] = texts;
         let classes = (0..architecture.classes()).map(|at| format!("{class}{at}")).collect();
