@@ -1,5 +1,6 @@
 //! REST over HTTP: routes, JSON, and errors as problem+json. Knows the service alone.
 
+mod once;
 mod problem;
 mod recognition;
 mod server;
@@ -17,6 +18,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use http_body_util::BodyExt;
+use sha2::{Digest, Sha256};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
@@ -117,7 +119,11 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Par
 }
 
 /// The recording in the body.
-struct Walk(Recording);
+struct Walk {
+    recording: Recording,
+    /// SHA-256 of the body.
+    digest: [u8; 32],
+}
 
 impl FromRequest<Service> for Walk {
     type Rejection = Problem;
@@ -134,8 +140,9 @@ impl FromRequest<Service> for Walk {
             )
             .at("content-type"));
         }
-        let recording = service.compute(move || decode(&body)).await??;
-        Ok(Self(recording))
+        let decode = move || decode(&body).map(|recording| (recording, Sha256::digest(&body)));
+        let (recording, digest) = service.compute(decode).await??;
+        Ok(Self { recording, digest: digest.into() })
     }
 }
 

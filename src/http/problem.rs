@@ -18,9 +18,11 @@ pub(super) struct Problem {
     title: &'static str,
     detail: Cow<'static, str>,
     field: Option<String>,
+    /// Whether the same request may succeed soon.
+    retry: bool,
 }
 
-/// Seconds after which a client should try again when compute is short.
+/// Seconds after which a client should try again.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 #[derive(Serialize)]
@@ -40,7 +42,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, title, detail: detail.into(), field: None }
+        Self { status, code, title, detail: detail.into(), field: None, retry: false }
     }
 
     /// The stable URI of a kind of problem.
@@ -51,6 +53,11 @@ impl Problem {
     /// Names the part of the request that is at fault.
     pub fn at(self, field: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..self }
+    }
+
+    /// Tells the client to try again.
+    fn retry(self) -> Self {
+        Self { retry: true, ..self }
     }
 
     /// A defect or a broken machine: the reason is for the log, not for the client.
@@ -123,7 +130,7 @@ impl IntoResponse for Problem {
         let mut response = (self.status, axum::Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.retry {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         response
@@ -150,7 +157,8 @@ impl From<PoolError> for Problem {
                 "overloaded",
                 "The server is busy",
                 error.to_string(),
-            ),
+            )
+            .retry(),
             PoolError::Failed => Self::internal(&error),
         }
     }
@@ -180,6 +188,21 @@ impl From<ServiceError> for Problem {
                 format!("{error}; GET /v1/users/{{user}}/enrollments lists those that there are"),
             )
             .at("enrollment"),
+            ServiceError::OtherRequest => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "This idempotency key stands for another request",
+                "send the same method, path and body as before, or take a new key",
+            )
+            .at("idempotency-key"),
+            ServiceError::InFlight => Self::new(
+                StatusCode::CONFLICT,
+                "request-in-flight",
+                "This request is being carried out",
+                "send it again in a second: its answer will be there",
+            )
+            .at("idempotency-key")
+            .retry(),
             ServiceError::NotEnrolled(_) => Self::new(
                 StatusCode::CONFLICT,
                 "not-enrolled",

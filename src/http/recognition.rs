@@ -39,12 +39,12 @@ struct CandidateAnswer {
 pub(super) async fn identify(
     State(service): State<Service>,
     Parameters(parameters): Parameters<IdentifyParameters>,
-    Walk(recording): Walk,
+    walk: Walk,
 ) -> Result<Json<IdentifyAnswer>, Problem> {
     let among: Option<Result<BTreeSet<UserId>, _>> =
         parameters.among.map(|users| users.split(',').map(str::parse).collect());
     let among = among.transpose().map_err(|error| Problem::from(error).at("among"))?;
-    let answer = service.identify(recording, among).await?;
+    let answer = service.identify(walk.recording, among).await?;
     let (decision, user) = match answer.decision {
         Decision::Identified(user) => ("identified", Some(user.to_string())),
         Decision::Unknown => ("unknown", None),
@@ -84,7 +84,7 @@ pub(super) async fn verify(
     State(service): State<Service>,
     UserPath(user): UserPath,
     Parameters(parameters): Parameters<VerifyParameters>,
-    Walk(recording): Walk,
+    walk: Walk,
 ) -> Result<Json<VerifyAnswer>, Problem> {
     let fmr = parameters.fmr.unwrap_or(USUAL_FMR);
     let session: Option<SessionId> = parameters
@@ -92,7 +92,7 @@ pub(super) async fn verify(
         .map(|session| session.parse())
         .transpose()
         .map_err(|error| Problem::from(error).at("session"))?;
-    let answer = service.verify(user.clone(), recording, fmr, session).await?;
+    let answer = service.verify(user.clone(), walk.recording, fmr, session).await?;
     let decision = match answer.verdict {
         Verdict::Accept => "accept",
         Verdict::Reject => "reject",

@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Json;
+use axum::response::{Json, Response};
 use serde::{Deserialize, Serialize};
 
+use super::once::{Once, nothing, reply, sent};
 use super::problem::Problem;
 use super::{EnrollmentPath, Parameters, UserPath, Walk};
 use crate::identity::UserId;
@@ -74,10 +75,13 @@ pub(super) async fn list(
 pub(super) async fn put(
     State(service): State<Service>,
     UserPath(user): UserPath,
-) -> Result<(StatusCode, Json<UserAnswer>), Problem> {
-    let (new, status) = service.put_user(&user).await?;
-    let code = if new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((code, Json(status.into())))
+    once: Once,
+) -> Result<Response, Problem> {
+    let answer = service.put_user(user, once.request(&[]), |new, status| {
+        let code = if new { StatusCode::CREATED } else { StatusCode::OK };
+        reply(code, &UserAnswer::from(status))
+    });
+    Ok(sent(answer.await?))
 }
 
 pub(super) async fn read(
@@ -90,9 +94,9 @@ pub(super) async fn read(
 pub(super) async fn erase(
     State(service): State<Service>,
     UserPath(user): UserPath,
-) -> Result<StatusCode, Problem> {
-    service.erase_user(user).await?;
-    Ok(StatusCode::NO_CONTENT)
+    once: Once,
+) -> Result<Response, Problem> {
+    Ok(sent(service.erase_user(user, once.request(&[]), nothing()).await?))
 }
 
 #[derive(Serialize)]
@@ -173,28 +177,33 @@ struct RefusedAnswer {
 pub(super) async fn enroll(
     State(service): State<Service>,
     UserPath(user): UserPath,
-    Walk(recording): Walk,
-) -> Result<(StatusCode, Json<EnrolledAnswer>), Problem> {
-    let enrolled = service.enroll(user, recording).await?;
-    let refused = enrolled.walk.refused.iter().map(|(error, windows)| RefusedAnswer {
-        r#type: Problem::type_of(error.code()),
-        windows: *windows,
-        detail: error.to_string(),
+    once: Once,
+    walk: Walk,
+) -> Result<Response, Problem> {
+    let request = once.request(&walk.digest);
+    let answer = service.enroll(user, walk.recording, request, |enrolled| {
+        let refused = enrolled.refused.iter().map(|(error, windows)| RefusedAnswer {
+            r#type: Problem::type_of(error.code()),
+            windows: *windows,
+            detail: error.to_string(),
+        });
+        let answer = EnrolledAnswer {
+            enrollment: enrolled.enrollment,
+            windows_accepted: enrolled.windows,
+            windows_refused: refused.collect(),
+            user: enrolled.status.into(),
+        };
+        reply(StatusCode::CREATED, &answer)
     });
-    let answer = EnrolledAnswer {
-        enrollment: enrolled.walk.enrollment,
-        windows_accepted: enrolled.walk.windows,
-        windows_refused: refused.collect(),
-        user: enrolled.status.into(),
-    };
-    Ok((StatusCode::CREATED, Json(answer)))
+    Ok(sent(answer.await?))
 }
 
 pub(super) async fn erase_enrollment(
     State(service): State<Service>,
     UserPath(user): UserPath,
     EnrollmentPath(enrollment): EnrollmentPath,
-) -> Result<StatusCode, Problem> {
-    service.erase_enrollment(user, enrollment).await?;
-    Ok(StatusCode::NO_CONTENT)
+    once: Once,
+) -> Result<Response, Problem> {
+    let answer = service.erase_enrollment(user, enrollment, once.request(&[]), nothing());
+    Ok(sent(answer.await?))
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{PoolError, Service, ServiceError, Shared};
+use super::writing::{Answer, Start};
+use super::{Service, ServiceError, Shared};
 use crate::bnn::Scratch;
 use crate::gait::{Recording, SignalError};
 use crate::identity::{READY_WINDOWS, Template, UserId};
 use crate::store::StoreError;
-pub use crate::store::{Enrollment, StoredTemplate, User};
+pub use crate::store::{Enrollment, Reply, Request, StoredTemplate, User};
 
 /// A user, and whether they are known well enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,20 +21,13 @@ pub struct UserStatus {
 
 /// A walk that was enrolled.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EnrolledWalk {
+pub struct Enrolled {
     /// Number of the enrollment.
     pub enrollment: i64,
     /// Windows of walking in it.
     pub windows: u32,
     /// Other windows: one of each reason, and how many it holds for.
     pub refused: Vec<(SignalError, usize)>,
-}
-
-/// What came of a request to enroll.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Enrolled {
-    /// The walk.
-    pub walk: EnrolledWalk,
     /// The user, now.
     pub status: UserStatus,
 }
@@ -55,13 +49,27 @@ impl From<User> for UserStatus {
 }
 
 impl Service {
-    /// Makes a user; tells whether it is new.
+    /// Makes a user. `answer` is given whether the user is new.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn put_user(&self, user: &UserId) -> Result<(bool, UserStatus), ServiceError> {
-        let new = self.shared.store.put_user(user).await?;
-        Ok((new, self.user(user).await?))
+    /// When the request's key stands for another request, or the database fails.
+    pub async fn put_user(
+        &self,
+        user: UserId,
+        request: Option<Request>,
+        answer: impl FnOnce(bool, UserStatus) -> Reply + Send + 'static,
+    ) -> Result<Answer, ServiceError> {
+        let claim = match self.claim(request).await? {
+            Start::New(claim) => claim,
+            Start::Answered(answer) => return Ok(answer),
+        };
+        self.write(claim, |_, mut turn| async move {
+            let new = turn.writing.put_user(&user).await?;
+            let reply = answer(new, turn.writing.user(&user).await?.into());
+            turn.commit(Some(&user), &reply).await?;
+            Ok(reply)
+        })
+        .await
     }
 
     /// A user.
@@ -105,22 +113,33 @@ impl Service {
     /// Enrolls a walk of a user, who is recognised from then on.
     ///
     /// # Errors
-    /// When the user does not exist, the recording is no walk, or there is no compute for it.
+    /// When the user does not exist, the recording is no walk, there is no compute for it, or the
+    /// request's key stands for another request.
     pub async fn enroll(
         &self,
         user: UserId,
         recording: Recording,
-    ) -> Result<Enrolled, ServiceError> {
+        request: Option<Request>,
+        answer: impl FnOnce(Enrolled) -> Reply + Send + 'static,
+    ) -> Result<Answer, ServiceError> {
+        let claim = match self.claim(request).await? {
+            Start::New(claim) => claim,
+            Start::Answered(answer) => return Ok(answer),
+        };
         // Before any compute, so that a wrong name costs little.
         self.user(&user).await?;
         let shared = Arc::clone(&self.shared);
         let compute = move |scratch: &mut Scratch| shared.template(&recording, scratch);
         let (template, refused) = self.shared.pool.run(compute).await??;
-        self.write(|shared| async move {
-            let id = shared.store.add_enrollment(&user, shared.model.id(), &template).await?;
+        self.write(claim, |shared, mut turn| async move {
+            let model = shared.model.id();
+            let enrollment = turn.writing.add_enrollment(&user, model, &template).await?;
+            let status = turn.writing.user(&user).await?.into();
+            let windows = template.windows();
+            let reply = answer(Enrolled { enrollment, windows, refused, status });
+            turn.commit(Some(&user), &reply).await?;
             shared.gallery_mut().add(&user, &template);
-            let walk = EnrolledWalk { enrollment: id, windows: template.windows(), refused };
-            Ok(Enrolled { walk, status: shared.store.user(&user).await?.into() })
+            Ok(reply)
         })
         .await
     }
@@ -128,13 +147,25 @@ impl Service {
     /// Erases a user with all that is held about them.
     ///
     /// # Errors
-    /// When there is no such user, or the database fails.
-    pub async fn erase_user(&self, user: UserId) -> Result<(), ServiceError> {
-        self.write(|shared| async move {
-            shared.store.erase_user(&user).await?;
+    /// When there is no such user, the request's key stands for another request, or the database
+    /// fails.
+    pub async fn erase_user(
+        &self,
+        user: UserId,
+        request: Option<Request>,
+        reply: Reply,
+    ) -> Result<Answer, ServiceError> {
+        let claim = match self.claim(request).await? {
+            Start::New(claim) => claim,
+            Start::Answered(answer) => return Ok(answer),
+        };
+        self.write(claim, |shared, mut turn| async move {
+            turn.writing.erase_user(&user).await?;
+            turn.commit(None, &reply).await?;
             shared.gallery_mut().replace(&user, None);
             shared.sessions().forget(&user);
-            Ok(())
+            shared.scrub_log().await;
+            Ok(reply)
         })
         .await
     }
@@ -142,41 +173,44 @@ impl Service {
     /// Erases one walk of a user.
     ///
     /// # Errors
-    /// When the user has no such walk, or the database fails.
-    pub async fn erase_enrollment(&self, user: UserId, id: i64) -> Result<(), ServiceError> {
-        self.write(move |shared| async move {
-            shared.store.erase_enrollment(&user, id).await?;
+    /// When the user has no such walk, the request's key stands for another request, or the database
+    /// fails.
+    pub async fn erase_enrollment(
+        &self,
+        user: UserId,
+        id: i64,
+        request: Option<Request>,
+        reply: Reply,
+    ) -> Result<Answer, ServiceError> {
+        let claim = match self.claim(request).await? {
+            Start::New(claim) => claim,
+            Start::Answered(answer) => return Ok(answer),
+        };
+        self.write(claim, move |shared, mut turn| async move {
+            turn.writing.erase_enrollment(&user, id).await?;
+            turn.commit(Some(&user), &reply).await?;
             let mut left = Template::empty(shared.feature_len());
             for walk in shared.walks(&user).await? {
                 left.add(&walk.template);
             }
             let left = (left.windows() > 0).then_some(&left);
             shared.gallery_mut().replace(&user, left);
-            Ok(())
+            shared.scrub_log().await;
+            Ok(reply)
         })
         .await
-    }
-
-    /// Changes database and gallery, one change at a time, in a task of its own: a client that hangs
-    /// up cannot part the two.
-    async fn write<T, F>(
-        &self,
-        change: impl FnOnce(Arc<Shared>) -> F + Send + 'static,
-    ) -> Result<T, ServiceError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, ServiceError>> + Send,
-    {
-        let shared = Arc::clone(&self.shared);
-        let task = tokio::spawn(async move {
-            let _turn = shared.writing.lock().await;
-            change(Arc::clone(&shared)).await
-        });
-        task.await.map_err(|_| PoolError::Failed)?
     }
 }
 
 impl Shared {
+    /// The data is gone from the tables already: a failure here is the operator's to mend, and none
+    /// of the client's.
+    async fn scrub_log(&self) {
+        if let Err(error) = self.store.scrub_log().await {
+            tracing::error!(%error, "the write-ahead log still holds erased data");
+        }
+    }
+
     async fn walks(&self, user: &UserId) -> Result<Vec<StoredTemplate>, StoreError> {
         self.store.templates_of(user, self.model.id(), self.feature_len()).await
     }

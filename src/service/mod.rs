@@ -5,6 +5,7 @@ mod enrolling;
 mod pool;
 mod recognising;
 mod sessions;
+mod writing;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -14,12 +15,16 @@ use crate::identity::{Gallery, Template, UserId};
 use crate::store::{Store, StoreError};
 
 pub use calibration::{Calibration, FALSE_MATCH_RATES, OperatingPoint, StrangerScores};
-pub use enrolling::{Enrolled, EnrolledWalk, Enrollment, Export, StoredTemplate, User, UserStatus};
+pub use enrolling::{
+    Enrolled, Enrollment, Export, Reply, Request, StoredTemplate, User, UserStatus,
+};
 use pool::Pool;
 pub use pool::PoolError;
 pub use recognising::{Identification, Verification};
 pub use sessions::SessionId;
 use sessions::Sessions;
+pub use writing::Answer;
+use writing::InFlight;
 
 /// The metric of a model file that tells from which score on a probe is the nearest user.
 pub const IDENTIFICATION_THRESHOLD: &str = "identification_threshold";
@@ -48,6 +53,7 @@ struct Shared {
     store: Store,
     gallery: RwLock<Gallery>,
     sessions: Mutex<Sessions>,
+    in_flight: InFlight,
     /// Held over a change of the database and of the gallery, so that the two change in one order.
     writing: tokio::sync::Mutex<()>,
     pool: Pool,
@@ -83,6 +89,12 @@ pub enum ServiceError {
         /// Number of the walk.
         id: i64,
     },
+    /// The idempotency key stands for another request.
+    #[error("this idempotency key was used for another request")]
+    OtherRequest,
+    /// The request is being carried out.
+    #[error("a request with this idempotency key is being carried out")]
+    InFlight,
     /// There is nothing to compare a walk with.
     #[error("user {0} has no enrolled walk to compare with")]
     NotEnrolled(UserId),
@@ -103,6 +115,7 @@ impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NoSuchUser(user) => Self::NoSuchUser(user),
+            StoreError::OtherRequest => Self::OtherRequest,
             StoreError::NoSuchEnrollment { user, id } => Self::NoSuchEnrollment { user, id },
             error => Self::Store(error),
         }
@@ -163,6 +176,7 @@ impl Service {
             store,
             gallery: RwLock::new(gallery),
             sessions: Mutex::default(),
+            in_flight: InFlight::default(),
             writing: tokio::sync::Mutex::default(),
             pool: Pool::new(),
         };

@@ -3,7 +3,7 @@
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError, unix_seconds};
+use super::{Store, StoreError, Writing, unix_seconds};
 use crate::identity::{Template, TemplateError, UserId, UserIdError};
 
 /// A walk that is kept, without its template.
@@ -31,54 +31,6 @@ pub struct StoredTemplate {
 }
 
 impl Store {
-    /// Keeps a template; gives its number. Once this returns it survives a power loss.
-    ///
-    /// # Errors
-    /// When there is no such user, or the statement fails.
-    pub async fn add_enrollment(
-        &self,
-        user: &UserId,
-        model: &str,
-        template: &Template,
-    ) -> Result<i64, StoreError> {
-        let bytes: Vec<u8> =
-            template.values().iter().flat_map(|value| value.to_le_bytes()).collect();
-        let result = sqlx::query(
-            "INSERT INTO enrollments (user_id, model, template, windows, created_at_unix_seconds)
-             VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind(user.as_str())
-        .bind(model)
-        .bind(bytes)
-        .bind(template.windows())
-        .bind(unix_seconds())
-        .execute(&self.pool)
-        .await
-        .map_err(|error| match error.as_database_error() {
-            Some(reason) if reason.is_foreign_key_violation() => {
-                StoreError::NoSuchUser(user.clone())
-            }
-            _ => StoreError::Statement(error),
-        })?;
-        Ok(result.last_insert_rowid())
-    }
-
-    /// Erases one walk of a user, from the file's free space too.
-    ///
-    /// # Errors
-    /// When the user has no such walk, or a statement fails; nothing is erased then.
-    pub async fn erase_enrollment(&self, user: &UserId, id: i64) -> Result<(), StoreError> {
-        let erased = sqlx::query("DELETE FROM enrollments WHERE user_id = ? AND id = ?")
-            .bind(user.as_str())
-            .bind(id)
-            .execute(&self.pool)
-            .await?;
-        if erased.rows_affected() == 0 {
-            return Err(StoreError::NoSuchEnrollment { user: user.clone(), id });
-        }
-        self.scrub_log().await
-    }
-
     /// A user's templates, in the order of enrollment; none for a user that does not exist.
     ///
     /// # Errors
@@ -141,5 +93,55 @@ impl Store {
         let template = Template::from_values(values.collect(), enrollment.windows, feature_len)
             .map_err(|error: TemplateError| wrong(error.to_string()))?;
         Ok(StoredTemplate { enrollment, user, template })
+    }
+}
+
+impl Writing {
+    /// Keeps a template; gives its number.
+    ///
+    /// # Errors
+    /// When there is no such user, or the statement fails.
+    pub async fn add_enrollment(
+        &mut self,
+        user: &UserId,
+        model: &str,
+        template: &Template,
+    ) -> Result<i64, StoreError> {
+        let bytes: Vec<u8> =
+            template.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let result = sqlx::query(
+            "INSERT INTO enrollments (user_id, model, template, windows, created_at_unix_seconds)
+             VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(user.as_str())
+        .bind(model)
+        .bind(bytes)
+        .bind(template.windows())
+        .bind(unix_seconds())
+        .execute(&mut *self.transaction)
+        .await
+        .map_err(|error| match error.as_database_error() {
+            Some(reason) if reason.is_foreign_key_violation() => {
+                StoreError::NoSuchUser(user.clone())
+            }
+            _ => StoreError::Statement(error),
+        })?;
+        Ok(result.last_insert_rowid())
+    }
+
+    /// Erases one walk of a user. [`Store::scrub_log`] is due after it.
+    ///
+    /// # Errors
+    /// When the user has no such walk, or the statement fails.
+    pub async fn erase_enrollment(&mut self, user: &UserId, id: i64) -> Result<(), StoreError> {
+        let erased = sqlx::query("DELETE FROM enrollments WHERE user_id = ? AND id = ?")
+            .bind(user.as_str())
+            .bind(id)
+            .execute(&mut *self.transaction)
+            .await?;
+        if erased.rows_affected() == 0 {
+            return Err(StoreError::NoSuchEnrollment { user: user.clone(), id });
+        }
+        Ok(())
     }
 }

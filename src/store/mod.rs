@@ -2,6 +2,7 @@
 //! file, then one file for each family of tables.
 
 mod enrollments;
+mod replies;
 mod users;
 
 use std::path::{Path, PathBuf};
@@ -11,9 +12,11 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{Sqlite, Transaction};
 
 use crate::identity::UserId;
 pub use enrollments::{Enrollment, StoredTemplate};
+pub use replies::{Reply, Request};
 pub use users::User;
 
 /// As in the first migration.
@@ -27,6 +30,22 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 pub struct Store {
     pool: SqlitePool,
     path: PathBuf,
+}
+
+/// A change under way.
+pub struct Writing {
+    transaction: Transaction<'static, Sqlite>,
+    path: PathBuf,
+}
+
+impl Writing {
+    /// Ends the change. Once this returns it survives a power loss.
+    ///
+    /// # Errors
+    /// When the disk is full, for example; nothing was changed then.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
 }
 
 /// Why the database did not do what was asked.
@@ -93,6 +112,9 @@ pub enum StoreError {
         /// Number of the walk.
         id: i64,
     },
+    /// The idempotency key stands for another request.
+    #[error("this idempotency key was used for another request")]
+    OtherRequest,
     /// A statement failed, on a full disk for example.
     #[error("database: {0}")]
     Statement(#[from] sqlx::Error),
@@ -157,8 +179,21 @@ impl Store {
         Ok(())
     }
 
+    /// Begins a change. Dropped without [`Writing::commit`], it never was.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn write(&self) -> Result<Writing, StoreError> {
+        // Not deferred: a transaction that reads first may later be refused the right to write.
+        let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Writing { transaction, path: self.path.clone() })
+    }
+
     /// Empties the write-ahead log, in which erased rows would live on.
-    async fn scrub_log(&self) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn scrub_log(&self) -> Result<(), StoreError> {
         sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await?;
         Ok(())
     }

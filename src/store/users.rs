@@ -1,10 +1,12 @@
 //! Users, and the record of their erasure.
 
-use sha2::{Digest, Sha256};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use std::path::Path;
 
-use super::{Store, StoreError, unix_seconds};
+use sha2::{Digest, Sha256};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Executor, Row, Sqlite};
+
+use super::{Store, StoreError, Writing, unix_seconds};
 use crate::identity::{UserId, UserIdError};
 
 /// A user, and how much is known of them.
@@ -21,31 +23,12 @@ pub struct User {
 }
 
 impl Store {
-    /// Makes a user; tells whether it is new.
-    ///
-    /// # Errors
-    /// When the statement fails.
-    pub async fn put_user(&self, user: &UserId) -> Result<bool, StoreError> {
-        let result = sqlx::query(
-            "INSERT INTO users (id, created_at_unix_seconds) VALUES (?, ?) ON CONFLICT DO NOTHING",
-        )
-        .bind(user.as_str())
-        .bind(unix_seconds())
-        .execute(&self.pool)
-        .await?;
-        Ok(result.rows_affected() == 1)
-    }
-
     /// A user.
     ///
     /// # Errors
     /// When there is no such user, or the statement fails.
     pub async fn user(&self, user: &UserId) -> Result<User, StoreError> {
-        let row = sqlx::query("SELECT * FROM user_summaries WHERE id = ?")
-            .bind(user.as_str())
-            .fetch_optional(&self.pool)
-            .await?;
-        self.user_of(&row.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?)
+        one_user(&self.path, user, &self.pool).await
     }
 
     /// Users in the order of their ids, from the one that follows `after` on.
@@ -58,29 +41,61 @@ impl Store {
             .bind(limit)
             .fetch_all(&self.pool)
             .await?;
-        rows.iter().map(|row| self.user_of(row)).collect()
+        rows.iter().map(|row| user_of(&self.path, row)).collect()
     }
+}
 
-    /// Erases a user with all that is held about them, from the file's free space too.
+fn user_of(path: &Path, row: &SqliteRow) -> Result<User, StoreError> {
+    let id: String = row.try_get("id")?;
+    let id = id.parse().map_err(|reason: UserIdError| StoreError::Row {
+        path: path.to_owned(),
+        row: format!("user {id:?}"),
+        reason: reason.to_string(),
+    })?;
+    Ok(User {
+        id,
+        created_at_unix_seconds: row.try_get("created_at_unix_seconds")?,
+        enrollments: row.try_get("enrollments")?,
+        windows: row.try_get("windows")?,
+    })
+}
+
+impl Writing {
+    /// Makes a user; tells whether it is new.
     ///
     /// # Errors
-    /// When there is no such user, or a statement fails; nothing is erased then.
-    pub async fn erase_user(&self, user: &UserId) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+    /// When the statement fails.
+    pub async fn put_user(&mut self, user: &UserId) -> Result<bool, StoreError> {
+        let result = sqlx::query(
+            "INSERT INTO users (id, created_at_unix_seconds) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(user.as_str())
+        .bind(unix_seconds())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(result.rows_affected() == 1)
+    }
+
+    /// A user, as this change leaves them.
+    ///
+    /// # Errors
+    /// When there is no such user, or the statement fails.
+    pub async fn user(&mut self, user: &UserId) -> Result<User, StoreError> {
+        one_user(&self.path, user, &mut *self.transaction).await
+    }
+
+    /// Erases a user with all that is held about them. [`Store::scrub_log`] is due after it.
+    ///
+    /// # Errors
+    /// When there is no such user, or a statement fails.
+    pub async fn erase_user(&mut self, user: &UserId) -> Result<(), StoreError> {
+        let enrollments = self.user(user).await?.enrollments as i64;
         let salt: Vec<u8> =
-            sqlx::query_scalar("SELECT randomblob(16)").fetch_one(&mut *transaction).await?;
+            sqlx::query_scalar("SELECT randomblob(16)").fetch_one(&mut *self.transaction).await?;
         let digest = Sha256::new().chain_update(&salt).chain_update(user.as_str()).finalize();
-        let enrollments: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM enrollments WHERE user_id = ?")
-                .bind(user.as_str())
-                .fetch_one(&mut *transaction)
-                .await?;
-        let erased = sqlx::query("DELETE FROM users WHERE id = ?")
-            .bind(user.as_str())
-            .execute(&mut *transaction)
-            .await?;
-        if erased.rows_affected() == 0 {
-            return Err(StoreError::NoSuchUser(user.clone()));
+        for statement in ["DELETE FROM users WHERE id = ?", "DELETE FROM replies WHERE user_id = ?"]
+        {
+            sqlx::query(statement).bind(user.as_str()).execute(&mut *self.transaction).await?;
         }
         sqlx::query(
             "INSERT INTO erasures (user_digest, salt, enrollments, erased_at_unix_seconds)
@@ -90,24 +105,20 @@ impl Store {
         .bind(salt)
         .bind(enrollments)
         .bind(unix_seconds())
-        .execute(&mut *transaction)
+        .execute(&mut *self.transaction)
         .await?;
-        transaction.commit().await?;
-        self.scrub_log().await
+        Ok(())
     }
+}
 
-    fn user_of(&self, row: &SqliteRow) -> Result<User, StoreError> {
-        let id: String = row.try_get("id")?;
-        let id = id.parse().map_err(|reason: UserIdError| StoreError::Row {
-            path: self.path.clone(),
-            row: format!("user {id:?}"),
-            reason: reason.to_string(),
-        })?;
-        Ok(User {
-            id,
-            created_at_unix_seconds: row.try_get("created_at_unix_seconds")?,
-            enrollments: row.try_get("enrollments")?,
-            windows: row.try_get("windows")?,
-        })
-    }
+async fn one_user<'c>(
+    path: &Path,
+    user: &UserId,
+    connection: impl Executor<'c, Database = Sqlite>,
+) -> Result<User, StoreError> {
+    let row = sqlx::query("SELECT * FROM user_summaries WHERE id = ?")
+        .bind(user.as_str())
+        .fetch_optional(connection)
+        .await?;
+    user_of(path, &row.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?)
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod recordings;
+mod retries;
 mod server;
 mod support;
 mod users;

@@ -1,0 +1,84 @@
+//! Retried writes: the `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header).
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::problem::Problem;
+use crate::service::{Answer, Reply, Request};
+
+const KEY: &str = "idempotency-key";
+const MAX_KEY_BYTES: usize = 255;
+
+/// Says that an answer was given before.
+const REPLAYED: &str = "idempotency-replayed";
+
+/// A write's idempotency key, if it has one, with what it stands for.
+pub(super) struct Once {
+    key: Option<String>,
+    /// Of method and path.
+    digest: Sha256,
+}
+
+impl Once {
+    /// The request as a whole, given the digest of its body.
+    pub fn request(self, body_digest: &[u8]) -> Option<Request> {
+        let digest = self.digest.chain_update(body_digest).finalize().into();
+        self.key.map(|idempotency_key| Request { idempotency_key, digest })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Once {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let key = parts.headers.get(KEY).map(|value| match value.to_str() {
+            Ok(key) if (1..=MAX_KEY_BYTES).contains(&key.len()) => Ok(key.to_owned()),
+            _ => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid-idempotency-key",
+                "The idempotency key cannot be used",
+                format!(
+                    "1 to {MAX_KEY_BYTES} visible ASCII characters are needed, a UUID for example"
+                ),
+            )
+            .at(KEY)),
+        });
+        let digest = Sha256::new()
+            .chain_update(parts.method.as_str())
+            .chain_update([0])
+            .chain_update(parts.uri.to_string())
+            .chain_update([0]);
+        Ok(Self { key: key.transpose()?, digest })
+    }
+}
+
+/// An answer with a body.
+pub(super) fn reply(status: StatusCode, body: &impl Serialize) -> Reply {
+    let body = serde_json::to_vec(body).expect("answers are plain data with string keys");
+    Reply { status: status.as_u16(), body }
+}
+
+/// An answer without one.
+pub(super) fn nothing() -> Reply {
+    Reply { status: StatusCode::NO_CONTENT.as_u16(), body: Vec::new() }
+}
+
+/// An answer on its way.
+pub(super) fn sent(Answer { reply, replayed }: Answer) -> Response {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
+    let mut response = (status, reply.body).into_response();
+    let headers = response.headers_mut();
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_TYPE);
+    } else {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if replayed {
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    response
+}

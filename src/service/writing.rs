@@ -1,0 +1,98 @@
+//! Changes: one at a time, each with its answer, each answered once.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{PoolError, Service, ServiceError, Shared};
+use crate::identity::UserId;
+use crate::store::{Reply, Request, StoreError, Writing};
+
+/// An answer to a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What to send.
+    pub reply: Reply,
+    /// Whether it was given before, to an earlier request under the same key.
+    pub replayed: bool,
+}
+
+/// What a request to write meets.
+pub(super) enum Start {
+    /// It is new.
+    New(Claim),
+    /// It was answered before.
+    Answered(Answer),
+}
+
+/// The right to carry out a request; no other under the same key has it meanwhile.
+pub(super) struct Claim {
+    request: Option<Request>,
+    shared: Arc<Shared>,
+}
+
+/// A change that is being made.
+pub(super) struct Turn {
+    pub writing: Writing,
+    claim: Claim,
+}
+
+/// Keys of requests that are being carried out.
+pub(super) type InFlight = Mutex<HashSet<String>>;
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(request) = &self.request {
+            let mut keys = self.shared.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.remove(&request.idempotency_key);
+        }
+    }
+}
+
+impl Service {
+    /// Claims a request, or finds its earlier answer.
+    pub(super) async fn claim(&self, request: Option<Request>) -> Result<Start, ServiceError> {
+        if let Some(request) = &request {
+            let mut keys = self.shared.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+            if !keys.insert(request.idempotency_key.clone()) {
+                return Err(ServiceError::InFlight);
+            }
+        }
+        let claim = Claim { request, shared: Arc::clone(&self.shared) };
+        if let Some(request) = &claim.request
+            && let Some(reply) = self.shared.store.reply(request).await?
+        {
+            return Ok(Start::Answered(Answer { reply, replayed: true }));
+        }
+        Ok(Start::New(claim))
+    }
+
+    /// Changes database and gallery, one change at a time, in a task of its own: a client that hangs
+    /// up cannot part the two.
+    pub(super) async fn write<F>(
+        &self,
+        claim: Claim,
+        change: impl FnOnce(Arc<Shared>, Turn) -> F + Send + 'static,
+    ) -> Result<Answer, ServiceError>
+    where
+        F: Future<Output = Result<Reply, ServiceError>> + Send,
+    {
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::spawn(async move {
+            let _one_at_a_time = shared.writing.lock().await;
+            let writing = shared.store.write().await?;
+            let reply = change(Arc::clone(&shared), Turn { writing, claim }).await?;
+            Ok(Answer { reply, replayed: false })
+        });
+        task.await.map_err(|_| PoolError::Failed)?
+    }
+}
+
+impl Turn {
+    /// Makes the change and its answer last. `user` is whom the answer is about.
+    pub async fn commit(mut self, user: Option<&UserId>, reply: &Reply) -> Result<(), StoreError> {
+        if let Some(request) = &self.claim.request {
+            self.writing.keep_reply(request, user, reply).await?;
+        }
+        self.writing.commit().await
+    }
+}

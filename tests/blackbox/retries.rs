@@ -1,0 +1,233 @@
+//! Clients on bad networks: retries, duplicates, connections that break.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bipedalnet::gait::simulator::{Conditions, Walker};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Server, json, simulated};
+
+/// Status, whether it is a replay, and body as sent.
+type Raw = (u16, bool, Vec<u8>);
+
+async fn raw(request: RequestBuilder) -> reqwest::Result<Raw> {
+    let response = request.send().await?;
+    let replayed = response.headers().contains_key("idempotency-replayed");
+    let status = response.status().as_u16();
+    if status == 409 {
+        assert_eq!(response.headers()["retry-after"], "1");
+    }
+    Ok((status, replayed, response.bytes().await?.to_vec()))
+}
+
+async fn send(server: &Server, method: Method, path: &str, key: &str, body: &str) -> Raw {
+    let request = Client::new()
+        .request(method, server.url(path))
+        .header("content-type", "application/json")
+        .header("idempotency-key", key)
+        .body(body.to_owned());
+    raw(request).await.unwrap()
+}
+
+fn problem(answer: &Raw) -> Value {
+    serde_json::from_slice::<Value>(&answer.2).unwrap()["type"].clone()
+}
+
+#[tokio::test]
+async fn a_retry_gets_the_first_answer_and_changes_nothing() {
+    let mut server = Server::start();
+    let walk = json(&simulated(11, 1));
+    let put = async |server: &Server| send(server, Method::PUT, "/v1/users/ann", "k1", "").await;
+    let path = "/v1/users/ann/enrollments";
+    let enroll = async |server: &Server| send(server, Method::POST, path, "k2", &walk).await;
+    let first = [put(&server).await, enroll(&server).await];
+    assert_eq!(first.each_ref().map(|answer| (answer.0, answer.1)), [(201, false), (201, false)]);
+    for restarted in [false, true] {
+        if restarted {
+            server = Server::start_in(server.kill());
+        }
+        let again = [put(&server).await, enroll(&server).await];
+        for (first, again) in first.iter().zip(again) {
+            assert_eq!(again, (first.0, true, first.2.clone()));
+        }
+        assert_eq!(server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"], 1);
+    }
+
+    // Another body, path or method under the same key.
+    for (method, path, body) in [
+        (Method::POST, path, &json(&simulated(11, 2))[..]),
+        (Method::POST, "/v1/users/bob/enrollments", &walk),
+        (Method::DELETE, "/v1/users/ann", ""),
+    ] {
+        let answer = send(&server, method, path, "k2", body).await;
+        assert_eq!(answer.0, 422);
+        assert_eq!(problem(&answer), "urn:bipedalnet:problem:idempotency-key-reused");
+    }
+    let answer = send(&server, Method::PUT, "/v1/users/ann", &"k".repeat(256), "").await;
+    assert_eq!(problem(&answer), "urn:bipedalnet:problem:invalid-idempotency-key");
+
+    // A request that failed changed nothing, so its key is free.
+    let short = "{\"rate_hz\":50,\"acceleration\":[[0,0,9.8]]}";
+    assert_eq!(send(&server, Method::POST, path, "k3", short).await.0, 422);
+    assert_eq!(send(&server, Method::POST, path, "k3", &walk).await.0, 201);
+
+    // The erasure is answered again too, and takes the other answers with it.
+    let erase = async || send(&server, Method::DELETE, "/v1/users/ann", "k4", "").await;
+    assert_eq!(erase().await, (204, false, Vec::new()));
+    assert_eq!(erase().await, (204, true, Vec::new()));
+    assert_eq!(enroll(&server).await.0, 404);
+    assert_eq!(put(&server).await.0, 201);
+}
+
+#[tokio::test]
+async fn duplicates_at_the_same_time_count_once() {
+    let server = Arc::new(Server::start());
+    server.put_user("ann").await;
+    let walk = Arc::new(json(&simulated(11, 1)));
+    let requests: Vec<_> = (0..24)
+        .map(|_| {
+            let (server, walk) = (Arc::clone(&server), Arc::clone(&walk));
+            tokio::spawn(async move {
+                send(&server, Method::POST, "/v1/users/ann/enrollments", "once", &walk).await
+            })
+        })
+        .collect();
+    let mut first = 0;
+    for request in requests {
+        let answer = request.await.unwrap();
+        match answer.0 {
+            201 => first += usize::from(!answer.1),
+            409 => assert_eq!(problem(&answer), "urn:bipedalnet:problem:request-in-flight"),
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert_eq!(first, 1);
+    assert_eq!(server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"], 1);
+}
+
+/// One HTTP message with a content-length, or what arrived before the connection broke.
+async fn message(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut needed = None;
+    while needed.is_none_or(|needed| bytes.len() < needed) {
+        let mut part = [0; 16384];
+        match stream.read(&mut part).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => bytes.extend_from_slice(&part[..count]),
+        }
+        if needed.is_none()
+            && let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n")
+        {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            let length = head.split("content-length:").nth(1);
+            let length = length.and_then(|rest| rest.lines().next()?.trim().parse::<usize>().ok());
+            needed = Some(end + 4 + length.unwrap_or(0));
+        }
+    }
+    bytes
+}
+
+/// Passes requests on, each connection badly in its own way.
+async fn bad_network(listener: TcpListener, server: String, broken: Arc<AtomicUsize>) {
+    for number in 0.. {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let (server, broken) = (server.clone(), Arc::clone(&broken));
+        tokio::spawn(async move {
+            let mut random = Pcg64Mcg::seed_from_u64(number);
+            let request = message(&mut client).await;
+            let fate = random.random_range(0..10);
+            // Overtaken by other connections.
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..8))).await;
+            let mut upstream = TcpStream::connect(&server).await.unwrap();
+            if fate == 0 {
+                // The request breaks off.
+                broken.fetch_add(1, Ordering::Relaxed);
+                let part = random.random_range(0..request.len().max(1));
+                let _ = upstream.write_all(&request[..part]).await;
+                return;
+            }
+            let _ = upstream.write_all(&request).await;
+            if fate == 1 {
+                // It arrives, and nobody waits for the answer.
+                broken.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            let mut answer = message(&mut upstream).await;
+            if fate == 2 {
+                // The answer is lost, in part or whole.
+                broken.fetch_add(1, Ordering::Relaxed);
+                answer.truncate(random.random_range(0..answer.len().max(1)));
+            }
+            if fate == 3 {
+                // It arrives twice, and the second answer is the one that comes back.
+                broken.fetch_add(1, Ordering::Relaxed);
+                let mut again = TcpStream::connect(&server).await.unwrap();
+                let _ = again.write_all(&request).await;
+                answer = message(&mut again).await;
+            }
+            let _ = client.write_all(&answer).await;
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_enrollments_over_a_bad_network_count_a_thousand() {
+    const ENROLLMENTS: usize = 1000;
+    const CLIENTS: usize = 16;
+    let server = Server::start();
+    server.put_user("ann").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let broken = Arc::new(AtomicUsize::new(0));
+    let network = bad_network(listener, server.address.clone(), Arc::clone(&broken));
+    let network = tokio::spawn(network);
+    let conditions = Conditions { seconds: 3.0, ..Conditions::default() };
+    let walk = json(&Walker::new(11).walk(1, &conditions));
+    let next = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (next, walk) = (Arc::clone(&next), walk.clone());
+            tokio::spawn(async move {
+                let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= ENROLLMENTS {
+                        return;
+                    }
+                    loop {
+                        let request = client
+                            .post(format!("http://{address}/v1/users/ann/enrollments"))
+                            .header("content-type", "application/json")
+                            .header("idempotency-key", format!("walk-{number}"))
+                            .body(walk.clone());
+                        match raw(request).await {
+                            Ok((201, ..)) => break,
+                            Ok((409 | 503, ..)) | Err(_) => {}
+                            Ok(answer) => panic!("{answer:?}"),
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    network.abort();
+    let broken = broken.load(Ordering::Relaxed);
+    eprintln!("{broken} connections went wrong");
+    assert!(broken > ENROLLMENTS / 5);
+    let count = async |server: &Server| {
+        server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"].clone()
+    };
+    assert_eq!(count(&server).await, ENROLLMENTS);
+    let server = Server::start_in(server.kill());
+    assert_eq!(count(&server).await, ENROLLMENTS);
+}
