@@ -231,3 +231,57 @@ async fn a_thousand_enrollments_over_a_bad_network_count_a_thousand() {
     let server = Server::start_in(server.kill());
     assert_eq!(count(&server).await, ENROLLMENTS);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_kill_9_under_load() {
+    const ROUNDS: usize = 8;
+    const CLIENTS: usize = 8;
+    let conditions = Conditions { seconds: 3.0, ..Conditions::default() };
+    let walk = json(&Walker::new(11).walk(1, &conditions));
+    let mut server = Server::start();
+    server.put_user("ann").await;
+    let mut acknowledged: Vec<(String, Raw)> = Vec::new();
+    for round in 0..ROUNDS {
+        let (sender, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        for client in 0..CLIENTS {
+            let (sender, walk) = (sender.clone(), walk.clone());
+            let address = server.url("/v1/users/ann/enrollments");
+            tokio::spawn(async move {
+                for number in 0.. {
+                    let key = format!("{round}-{client}-{number}");
+                    let request = Client::new()
+                        .post(&address)
+                        .header("content-type", "application/json")
+                        .header("idempotency-key", &key)
+                        .body(walk.clone());
+                    // The server is gone.
+                    let Ok(answer) = raw(request).await else { return };
+                    assert_eq!(answer.0, 201);
+                    if sender.send((key, answer)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        // A little later in every round.
+        for _ in 0..10 + 7 * round {
+            acknowledged.push(answers.recv().await.unwrap());
+        }
+        let folder = server.kill();
+        while let Some(answer) = answers.recv().await {
+            acknowledged.push(answer);
+        }
+        server = Server::start_in(folder);
+        let kept = server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"].clone();
+        let kept = kept.as_u64().unwrap() as usize;
+        // A client may have missed the answer to its last request.
+        let most = acknowledged.len() + (round + 1) * CLIENTS;
+        assert!((acknowledged.len()..=most).contains(&kept), "{} {kept}", acknowledged.len());
+    }
+    eprintln!("{} acknowledged enrollments over {ROUNDS} kills", acknowledged.len());
+    for (key, (status, _, body)) in acknowledged {
+        let again = send(&server, Method::POST, "/v1/users/ann/enrollments", &key, &walk).await;
+        assert_eq!(again, (status, true, body), "{key}");
+    }
+}
