@@ -1,5 +1,6 @@
 //! REST over HTTP: routes, JSON, and errors as problem+json. Knows the service alone.
 
+mod encoding;
 mod once;
 mod problem;
 mod recognition;
@@ -20,12 +21,14 @@ use axum::routing::{delete, get, post, put};
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::gait::{Recording, RecordingDocument};
 use crate::identity::UserId;
 use crate::service::{Service, ServiceError};
+use encoding::Encoding;
 use problem::Problem;
 pub use server::serve;
 
@@ -51,6 +54,7 @@ pub fn router(service: Service) -> Router {
         .route("/v1/users/{user}/verify", post(recognition::verify))
         .route("/v1/identify", post(recognition::identify))
         .route("/livez", get(|| async { "live\n" }))
+        .layer(CompressionLayer::new())
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(Problem::of_panic))
         .layer(middleware::map_response(explain_bare_errors))
@@ -121,7 +125,7 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Par
 /// The recording in the body.
 struct Walk {
     recording: Recording,
-    /// SHA-256 of the body.
+    /// SHA-256 of the body as it was sent.
     digest: [u8; 32],
 }
 
@@ -130,6 +134,7 @@ impl FromRequest<Service> for Walk {
 
     async fn from_request(request: Request, service: &Service) -> Result<Self, Problem> {
         let is_json = is_json(request.headers());
+        let encoding = Encoding::of(request.headers());
         let body = read(request.into_body()).await?;
         if !is_json {
             return Err(Problem::new(
@@ -140,7 +145,11 @@ impl FromRequest<Service> for Walk {
             )
             .at("content-type"));
         }
-        let decode = move || decode(&body).map(|recording| (recording, Sha256::digest(&body)));
+        let encoding = encoding?;
+        let decode = move || {
+            let digest = Sha256::digest(&body);
+            decode(&encoding.decode(body)?).map(|recording| (recording, digest))
+        };
         let (recording, digest) = service.compute(decode).await??;
         Ok(Self { recording, digest: digest.into() })
     }

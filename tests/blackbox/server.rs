@@ -407,3 +407,60 @@ async fn a_database_of_another_version_or_model_is_refused_and_left_alone() {
         assert!(!output.status.success() && message.contains(expected), "{message}");
     }
 }
+
+#[tokio::test]
+async fn bodies_are_taken_and_given_compressed() {
+    let server = with_walkers().await;
+    let walk = support::json(&simulated(11, 2)).into_bytes();
+    let gzip = |plain: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let brotli = |plain: &[u8]| {
+        let mut encoded = Vec::new();
+        brotli::CompressorWriter::new(&mut encoded, 4096, 5, 20).write_all(plain).unwrap();
+        encoded
+    };
+    let client = reqwest::Client::new();
+    let identify = async |encoding: &str, body: Vec<u8>| {
+        let request = client
+            .post(server.url("/v1/identify"))
+            .header("content-type", "application/json")
+            .header("content-encoding", encoding);
+        support::answer(request.body(body).send().await.unwrap()).await
+    };
+    for (encoding, body) in [
+        ("identity", walk.clone()),
+        ("gzip", gzip(&walk)),
+        ("zstd", zstd::encode_all(&walk[..], 3).unwrap()),
+        ("br", brotli(&walk)),
+    ] {
+        assert_eq!(identify(encoding, body).await.body["user"], "ann", "{encoding}");
+    }
+    let mut answers = Vec::new();
+    for (case, encoding, body) in [
+        ("an unknown compression", "deflate", walk.clone()),
+        ("not compressed as it says", "gzip", walk.clone()),
+        ("cut", "zstd", zstd::encode_all(&walk[..], 3).unwrap()[..5000].to_vec()),
+        ("a bomb", "br", brotli(&vec![b' '; 256 << 20])),
+    ] {
+        let answer = identify(encoding, body).await;
+        assert_eq!(answer.content_type, "application/problem+json", "{case}: {answer:?}");
+        answers.push(json!({"case": case, "problem": answer.body}));
+    }
+    insta::assert_json_snapshot!("bad_compression", answers);
+
+    let export = server.url("/v1/users/ann/export");
+    let curl = |arguments: &[&str]| {
+        let output = Command::new("curl").arg("-sS").args(arguments).arg(&export).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let plain = curl(&[]);
+    assert_eq!(curl(&["--compressed"]), plain);
+    for encoding in ["gzip", "br", "zstd"] {
+        let accept = format!("accept-encoding: {encoding}");
+        assert!(curl(&["-H", &accept]).len() < plain.len(), "{encoding}");
+    }
+}

@@ -1,0 +1,147 @@
+//! Compressed bodies (RFC 9110, section 8.4).
+
+use std::io::Read;
+
+use axum::http::{HeaderMap, StatusCode, header};
+
+use super::MAX_BODY_BYTES;
+use super::problem::Problem;
+
+/// Window of a zstd stream, as a power of two: it bounds the memory that a body can ask for.
+const ZSTD_WINDOW_LOG: u32 = 21;
+
+/// Buffer of a brotli stream.
+const BROTLI_BUFFER_BYTES: usize = 4096;
+
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Identity,
+    Gzip,
+    Zstd,
+    Brotli,
+}
+
+impl Encoding {
+    /// Of a request with these headers.
+    pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Self::Identity) };
+        match value.to_str().map(str::to_ascii_lowercase).as_deref() {
+            Ok("identity") => Ok(Self::Identity),
+            Ok("gzip" | "x-gzip") => Ok(Self::Gzip),
+            Ok("zstd") => Ok(Self::Zstd),
+            Ok("br") => Ok(Self::Brotli),
+            _ => Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-encoding",
+                "The body's compression is not supported",
+                "send it plain, or in one of gzip, zstd and br",
+            )
+            .at("content-encoding")),
+        }
+    }
+
+    /// The plain body. A compressed one is given up on as soon as it exceeds what a plain one may
+    /// have.
+    pub fn decode(self, body: Vec<u8>) -> Result<Vec<u8>, Problem> {
+        let compressed = &body[..];
+        let plain = match self {
+            Self::Identity => return Ok(body),
+            Self::Gzip => limited(flate2::read::MultiGzDecoder::new(compressed)),
+            Self::Zstd => zstd::stream::read::Decoder::with_buffer(compressed)
+                .and_then(|mut decoder| {
+                    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+                    Ok(decoder)
+                })
+                .and_then(limited),
+            Self::Brotli => limited(brotli::Decompressor::new(compressed, BROTLI_BUFFER_BYTES)),
+        };
+        let plain = plain.map_err(|error| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "malformed-encoding",
+                "The body cannot be decompressed",
+                format!("{error}; is content-encoding what was used, and is the body whole?"),
+            )
+            .at("content-encoding")
+        })?;
+        if plain.len() > MAX_BODY_BYTES {
+            return Err(Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        Ok(plain)
+    }
+}
+
+/// All of a stream, or a little more than is allowed of it.
+fn limited(stream: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    stream.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut plain)?;
+    Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encode(encoding: Encoding, plain: &[u8]) -> Vec<u8> {
+        match encoding {
+            Encoding::Identity => plain.to_vec(),
+            Encoding::Gzip => {
+                let mut encoder =
+                    flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            Encoding::Zstd => zstd::encode_all(plain, 3).unwrap(),
+            Encoding::Brotli => {
+                let mut encoded = Vec::new();
+                brotli::CompressorWriter::new(&mut encoded, 4096, 5, 20).write_all(plain).unwrap();
+                encoded
+            }
+        }
+    }
+
+    const ALL: [Encoding; 4] =
+        [Encoding::Identity, Encoding::Gzip, Encoding::Zstd, Encoding::Brotli];
+
+    #[test]
+    fn a_bomb_is_given_up_on() {
+        for encoding in &ALL[1..] {
+            let bomb = encode(*encoding, &vec![0; 64 << 20]);
+            assert!(bomb.len() < 100_000);
+            let problem = encoding.decode(bomb).unwrap_err();
+            assert_eq!(problem, Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE));
+            assert!(encoding.decode(encode(*encoding, &vec![0; MAX_BODY_BYTES])).is_ok());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_compressed_comes_back(
+            plain in prop::collection::vec(any::<u8>(), 0..2000),
+        ) {
+            for encoding in ALL {
+                let decoded = encoding.decode(encode(encoding, &plain));
+                prop_assert_eq!(decoded.unwrap(), plain.clone());
+            }
+        }
+
+        #[test]
+        fn garbage_is_an_error_and_so_is_a_cut_body(
+            garbage in prop::collection::vec(any::<u8>(), 0..200),
+            plain in prop::collection::vec(any::<u8>(), 1..200),
+        ) {
+            for encoding in &ALL[1..] {
+                // Whatever comes of it, it is no panic.
+                let _ = encoding.decode(garbage.clone());
+                let mut cut = encode(*encoding, &plain);
+                cut.truncate(cut.len() / 2);
+                prop_assert!(encoding.decode(cut).is_err());
+            }
+        }
+    }
+}
