@@ -60,7 +60,7 @@ pub struct Cut {
 }
 
 /// Cuts a recording into windows that start `stride_samples` (at the recipe's rate) apart,
-/// apart from those that are not walking.
+/// and counts those that are not walking.
 ///
 /// # Errors
 /// When the recording is unusable as a whole, or no window of it is walking: then the most

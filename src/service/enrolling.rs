@@ -59,11 +59,7 @@ impl Service {
         request: Option<Request>,
         answer: impl FnOnce(bool, UserStatus) -> Reply + Send + 'static,
     ) -> Result<Answer, ServiceError> {
-        let claim = match self.claim(request).await? {
-            Start::New(claim) => claim,
-            Start::Answered(answer) => return Ok(answer),
-        };
-        self.write(claim, |_, mut turn| async move {
+        self.write_once(request, |_, mut turn| async move {
             let new = turn.writing.put_user(&user).await?;
             let reply = answer(new, turn.writing.user(&user).await?.into());
             turn.commit(Some(&user), &reply).await?;
@@ -155,11 +151,7 @@ impl Service {
         request: Option<Request>,
         reply: Reply,
     ) -> Result<Answer, ServiceError> {
-        let claim = match self.claim(request).await? {
-            Start::New(claim) => claim,
-            Start::Answered(answer) => return Ok(answer),
-        };
-        self.write(claim, |shared, mut turn| async move {
+        self.write_once(request, |shared, mut turn| async move {
             turn.writing.erase_user(&user).await?;
             turn.commit(None, &reply).await?;
             shared.gallery_mut().replace(&user, None);
@@ -182,11 +174,7 @@ impl Service {
         request: Option<Request>,
         reply: Reply,
     ) -> Result<Answer, ServiceError> {
-        let claim = match self.claim(request).await? {
-            Start::New(claim) => claim,
-            Start::Answered(answer) => return Ok(answer),
-        };
-        self.write(claim, move |shared, mut turn| async move {
+        self.write_once(request, move |shared, mut turn| async move {
             turn.writing.erase_enrollment(&user, id).await?;
             turn.commit(Some(&user), &reply).await?;
             let mut left = Template::empty(shared.feature_len());

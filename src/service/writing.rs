@@ -66,6 +66,21 @@ impl Service {
         Ok(Start::New(claim))
     }
 
+    /// Makes a change that needs no preparation, unless it was made before.
+    pub(super) async fn write_once<F>(
+        &self,
+        request: Option<Request>,
+        change: impl FnOnce(Arc<Shared>, Turn) -> F + Send + 'static,
+    ) -> Result<Answer, ServiceError>
+    where
+        F: Future<Output = Result<Reply, ServiceError>> + Send,
+    {
+        match self.claim(request).await? {
+            Start::New(claim) => self.write(claim, change).await,
+            Start::Answered(answer) => Ok(answer),
+        }
+    }
+
     /// Changes database and gallery, one change at a time, in a task of its own: a client that hangs
     /// up cannot part the two.
     pub(super) async fn write<F>(
