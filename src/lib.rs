@@ -5,16 +5,22 @@
 //! | room | what it does |
 //! |---|---|
 //! | [`cli`] | one file per subcommand |
-//! | [`http`] | routes, codecs, problem+json |
+//! | [`http`] | routes, codecs, access, problem+json |
+//! | [`api`] | documents of requests and answers |
 //! | [`service`] | use cases, the inference pool |
 //! | [`store`] | SQLite |
 //! | [`identity`] | templates, gallery, decision |
 //! | [`training`] | data sets, straight-through layers, Adam, evaluation |
 //! | [`gait`] | recording to window, walking check, simulator |
 //! | [`bnn`] | packed inference, the model file |
+//! | [`access`] | API keys and scopes |
+//! | [`config`] | settings |
 
+pub mod access;
+pub mod api;
 pub mod bnn;
 pub mod cli;
+pub mod config;
 pub mod gait;
 pub mod http;
 pub mod identity;

@@ -4,7 +4,6 @@ use std::io::Read;
 
 use axum::http::{HeaderMap, StatusCode, header};
 
-use super::MAX_BODY_BYTES;
 use super::problem::Problem;
 
 /// Window of a zstd stream, as a power of two: it bounds the memory that a body can ask for.
@@ -41,20 +40,22 @@ impl Encoding {
         }
     }
 
-    /// The plain body. A compressed one is given up on as soon as it exceeds what a plain one may
-    /// have.
-    pub fn decode(self, body: Vec<u8>) -> Result<Vec<u8>, Problem> {
+    /// The plain body. A compressed one is given up on as soon as it exceeds `most` bytes, as many as
+    /// a plain one may have.
+    pub fn decode(self, body: Vec<u8>, most: usize) -> Result<Vec<u8>, Problem> {
         let compressed = &body[..];
         let plain = match self {
             Self::Identity => return Ok(body),
-            Self::Gzip => limited(flate2::read::MultiGzDecoder::new(compressed)),
+            Self::Gzip => limited(flate2::read::MultiGzDecoder::new(compressed), most),
             Self::Zstd => zstd::stream::read::Decoder::with_buffer(compressed)
                 .and_then(|mut decoder| {
                     decoder.window_log_max(ZSTD_WINDOW_LOG)?;
                     Ok(decoder)
                 })
-                .and_then(limited),
-            Self::Brotli => limited(brotli::Decompressor::new(compressed, BROTLI_BUFFER_BYTES)),
+                .and_then(|decoder| limited(decoder, most)),
+            Self::Brotli => {
+                limited(brotli::Decompressor::new(compressed, BROTLI_BUFFER_BYTES), most)
+            },
         };
         let plain = plain.map_err(|error| {
             Problem::new(
@@ -65,17 +66,17 @@ impl Encoding {
             )
             .at("content-encoding")
         })?;
-        if plain.len() > MAX_BODY_BYTES {
-            return Err(Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE));
+        if plain.len() > most {
+            return Err(Problem::too_large(most));
         }
         Ok(plain)
     }
 }
 
 /// All of a stream, or a little more than is allowed of it.
-fn limited(stream: impl Read) -> std::io::Result<Vec<u8>> {
+fn limited(stream: impl Read, most: usize) -> std::io::Result<Vec<u8>> {
     let mut plain = Vec::new();
-    stream.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut plain)?;
+    stream.take(most as u64 + 1).read_to_end(&mut plain)?;
     Ok(plain)
 }
 
@@ -105,6 +106,8 @@ mod tests {
         }
     }
 
+    const MOST: usize = 2 << 20;
+
     const ALL: [Encoding; 4] =
         [Encoding::Identity, Encoding::Gzip, Encoding::Zstd, Encoding::Brotli];
 
@@ -113,9 +116,9 @@ mod tests {
         for encoding in &ALL[1..] {
             let bomb = encode(*encoding, &vec![0; 64 << 20]);
             assert!(bomb.len() < 100_000);
-            let problem = encoding.decode(bomb).unwrap_err();
-            assert_eq!(problem, Problem::of_status(StatusCode::PAYLOAD_TOO_LARGE));
-            assert!(encoding.decode(encode(*encoding, &vec![0; MAX_BODY_BYTES])).is_ok());
+            let problem = encoding.decode(bomb, MOST).unwrap_err();
+            assert_eq!(problem, Problem::too_large(MOST));
+            assert!(encoding.decode(encode(*encoding, &vec![0; MOST]), MOST).is_ok());
         }
     }
 
@@ -125,7 +128,7 @@ mod tests {
             plain in prop::collection::vec(any::<u8>(), 0..2000),
         ) {
             for encoding in ALL {
-                let decoded = encoding.decode(encode(encoding, &plain));
+                let decoded = encoding.decode(encode(encoding, &plain), MOST);
                 prop_assert_eq!(decoded.unwrap(), plain.clone());
             }
         }
@@ -137,10 +140,10 @@ mod tests {
         ) {
             for encoding in &ALL[1..] {
                 // Whatever comes of it, it is no panic.
-                let _ = encoding.decode(garbage.clone());
+                let _ = encoding.decode(garbage.clone(), MOST);
                 let mut cut = encode(*encoding, &plain);
                 cut.truncate(cut.len() / 2);
-                prop_assert!(encoding.decode(cut).is_err());
+                prop_assert!(encoding.decode(cut, MOST).is_err());
             }
         }
     }

@@ -4,10 +4,10 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
+use crate::access::Principal;
 use crate::service::{Answer, Reply, Request};
 
 const KEY: &str = "idempotency-key";
@@ -18,6 +18,7 @@ const REPLAYED: &str = "idempotency-replayed";
 
 /// A write's idempotency key, if it has one, with what it stands for.
 pub(super) struct Once {
+    principal: String,
     key: Option<String>,
     /// Of method and path.
     digest: Sha256,
@@ -27,7 +28,8 @@ impl Once {
     /// The request as a whole, given the digest of its body.
     pub fn request(self, body_digest: &[u8]) -> Option<Request> {
         let digest = self.digest.chain_update(body_digest).finalize().into();
-        self.key.map(|idempotency_key| Request { idempotency_key, digest })
+        let principal = self.principal;
+        self.key.map(|idempotency_key| Request { principal, idempotency_key, digest })
     }
 }
 
@@ -52,19 +54,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Once {
             .chain_update([0])
             .chain_update(parts.uri.to_string())
             .chain_update([0]);
-        Ok(Self { key: key.transpose()?, digest })
+        let principal = parts.extensions.get::<Principal>();
+        let principal = principal.map_or(String::new(), |principal| principal.id.clone());
+        Ok(Self { principal, key: key.transpose()?, digest })
     }
-}
-
-/// An answer with a body.
-pub(super) fn reply(status: StatusCode, body: &impl Serialize) -> Reply {
-    let body = serde_json::to_vec(body).expect("answers are plain data with string keys");
-    Reply { status: status.as_u16(), body }
 }
 
 /// An answer without one.
 pub(super) fn nothing() -> Reply {
-    Reply { status: StatusCode::NO_CONTENT.as_u16(), body: Vec::new() }
+    Reply { status: StatusCode::NO_CONTENT.as_u16(), content_type: None, body: Vec::new() }
 }
 
 /// An answer on its way.
@@ -72,11 +70,9 @@ pub(super) fn sent(Answer { reply, replayed }: Answer) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
     let mut response = (status, reply.body).into_response();
     let headers = response.headers_mut();
-    if status == StatusCode::NO_CONTENT {
-        headers.remove(header::CONTENT_TYPE);
-    } else {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    }
+    headers.remove(header::CONTENT_TYPE);
+    let content_type = reply.content_type.and_then(|name| HeaderValue::try_from(name).ok());
+    headers.extend(content_type.map(|name| (header::CONTENT_TYPE, name)));
     if replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }

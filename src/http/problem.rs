@@ -3,12 +3,13 @@
 use std::any::Any;
 use std::borrow::Cow;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 
+use crate::access::Scope;
+use crate::api;
 use crate::identity::UserIdError;
-use crate::service::{PoolError, ServiceError};
+use crate::service::{AccessError, PoolError, ServiceError};
 
 /// An error response. `code` is the stable end of the `type` URI.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,22 +19,11 @@ pub(super) struct Problem {
     title: &'static str,
     detail: Cow<'static, str>,
     field: Option<String>,
-    /// Whether the same request may succeed soon.
-    retry: bool,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Seconds after which a client should try again.
-const RETRY_AFTER_SECONDS: &str = "1";
-
-#[derive(Serialize)]
-struct Body<'a> {
-    r#type: String,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'a str>,
-}
+/// Seconds after which a client should try again, where nothing better is known.
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 impl Problem {
     pub fn new(
@@ -42,7 +32,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, title, detail: detail.into(), field: None, retry: false }
+        Self { status, code, title, detail: detail.into(), field: None, headers: Vec::new() }
     }
 
     /// The stable URI of a kind of problem.
@@ -55,9 +45,52 @@ impl Problem {
         Self { field: Some(field.into()), ..self }
     }
 
-    /// Tells the client to try again.
-    fn retry(self) -> Self {
-        Self { retry: true, ..self }
+    /// Tells the client when to try again.
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.headers.push((header::RETRY_AFTER, seconds.into()));
+        self
+    }
+
+    /// Adds a header to the answer.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Whether the server is at fault, or for the time being cannot.
+    pub fn is_server_error(&self) -> bool {
+        self.status.is_server_error()
+    }
+
+    pub fn too_large(most_bytes: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body-too-large",
+            "The body is too large",
+            format!("at most {most_bytes} bytes are taken; send the walk in parts"),
+        )
+    }
+
+    /// A key that is good, but not for this.
+    pub fn forbidden(needed: Scope) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "missing-scope",
+            "The API key does not allow this",
+            format!("a key with the scope {} is needed", needed.name()),
+        )
+        .at("authorization")
+    }
+
+    /// As it is sent.
+    pub fn document(&self) -> api::Problem {
+        api::Problem {
+            r#type: Self::type_of(self.code),
+            title: self.title.to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail.clone().into_owned(),
+            field: self.field.clone(),
+        }
     }
 
     /// A defect or a broken machine: the reason is for the log, not for the client.
@@ -82,31 +115,13 @@ impl Problem {
                 status,
                 "no-such-resource",
                 "There is nothing at this path",
-                "the README lists the API's paths, all of which but /livez begin with /v1",
+                "/docs and /openapi.json list the paths that there are",
             ),
             StatusCode::METHOD_NOT_ALLOWED => Self::new(
                 status,
                 "method-not-allowed",
                 "This path has no such method",
                 "the Allow header names those that it has",
-            ),
-            StatusCode::PAYLOAD_TOO_LARGE => Self::new(
-                status,
-                "body-too-large",
-                "The body is too large",
-                format!(
-                    "at most {} bytes are taken; send the walk in parts",
-                    super::MAX_BODY_BYTES
-                ),
-            ),
-            StatusCode::REQUEST_TIMEOUT => Self::new(
-                status,
-                "timeout",
-                "The request took too long",
-                format!(
-                    "a request must be whole within {} s; nothing was changed, send it again",
-                    super::REQUEST_TIMEOUT.as_secs()
-                ),
             ),
             _ => Self::new(
                 status,
@@ -120,20 +135,28 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body {
-            r#type: Self::type_of(self.code),
-            title: self.title,
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            field: self.field.as_deref(),
-        };
-        let mut response = (self.status, axum::Json(body)).into_response();
+        let mut response = (self.status, axum::Json(self.document())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.retry {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
-        }
+        headers.extend(self.headers);
         response
+    }
+}
+
+impl From<AccessError> for Problem {
+    fn from(error: AccessError) -> Self {
+        let code = match error {
+            AccessError::NoKey => "no-api-key",
+            AccessError::BadKey => "bad-api-key",
+        };
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            code,
+            "An API key is needed",
+            format!("{error}: send `Authorization: Bearer` with a key of `bipedalnet keys create`"),
+        )
+        .at("authorization")
+        .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 }
 
@@ -158,7 +181,7 @@ impl From<PoolError> for Problem {
                 "The server is busy",
                 error.to_string(),
             )
-            .retry(),
+            .retry_after(RETRY_AFTER_SECONDS),
             PoolError::Failed => Self::internal(&error),
         }
     }
@@ -173,6 +196,16 @@ impl From<ServiceError> for Problem {
         match error {
             ServiceError::Signal(error) => unusable(error.code(), error.field(), error.to_string()),
             ServiceError::TooLong { .. } => unusable("too-long", "acceleration", error.to_string()),
+            ServiceError::OtherModel { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "other-model",
+                "The features are of another model",
+                error.to_string(),
+            )
+            .at("model"),
+            ServiceError::FeatureCount { .. } | ServiceError::Feature { .. } => {
+                unusable("bad-features", "features", error.to_string())
+            }
             ServiceError::Pool(error) => error.into(),
             ServiceError::NoSuchUser(user) => Self::new(
                 StatusCode::NOT_FOUND,
@@ -181,6 +214,34 @@ impl From<ServiceError> for Problem {
                 format!("there is no user {user}; make it with PUT /v1/users/{user}"),
             )
             .at("user"),
+            ServiceError::TooManyUsers { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "too-many-users",
+                "No more users may be made",
+                error.to_string(),
+            )
+            .at("user"),
+            ServiceError::ChallengeNeeded => Self::new(
+                StatusCode::PRECONDITION_REQUIRED,
+                "challenge-needed",
+                "A challenge is needed",
+                format!("{error}; get one with POST /v1/users/{{user}}/challenges"),
+            )
+            .at("challenge"),
+            ServiceError::BadChallenge => Self::new(
+                StatusCode::CONFLICT,
+                "bad-challenge",
+                "The challenge is not good",
+                format!("{error}; get another with POST /v1/users/{{user}}/challenges"),
+            )
+            .at("challenge"),
+            ServiceError::TooManyChallenges => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too-many-challenges",
+                "The server is busy",
+                error.to_string(),
+            )
+            .retry_after(60),
             ServiceError::NoSuchEnrollment { .. } => Self::new(
                 StatusCode::NOT_FOUND,
                 "unknown-enrollment",
@@ -202,7 +263,7 @@ impl From<ServiceError> for Problem {
                 "send it again in a second: its answer will be there",
             )
             .at("idempotency-key")
-            .retry(),
+            .retry_after(RETRY_AFTER_SECONDS),
             ServiceError::NotEnrolled(_) => Self::new(
                 StatusCode::CONFLICT,
                 "not-enrolled",
@@ -217,7 +278,7 @@ impl From<ServiceError> for Problem {
                 error.to_string(),
             )
             .at("fmr"),
-            ServiceError::Store(error) => Self::internal(&error),
+            ServiceError::Randomness(_) | ServiceError::Store(_) => Self::internal(&error),
         }
     }
 }

@@ -2,113 +2,143 @@
 
 use std::collections::BTreeSet;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::response::Json;
-use serde::{Deserialize, Serialize};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
+use super::body::{Document, Format};
+use super::once::{Once, sent};
+use super::path::{Parameters, UserPath};
 use super::problem::Problem;
-use super::{Parameters, UserPath, Walk};
-use crate::identity::{Decision, UserId, Verdict};
-use crate::service::{Service, SessionId};
+use super::walk::{evidence, identify_answer, verify_answer};
+use crate::access::Principal;
+use crate::api::{self, WalkDocument};
+use crate::identity::UserId;
+use crate::service::{Claim, Evidence, Service, SessionId};
 
 /// The false match rate of a verification that asks for none.
 const USUAL_FMR: f64 = 0.01;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct IdentifyParameters {
     /// Users to choose from, separated by commas; all where not given.
     among: Option<String>,
 }
 
-#[derive(Serialize)]
-pub(super) struct IdentifyAnswer {
-    decision: &'static str,
-    user: Option<String>,
-    candidates: Vec<CandidateAnswer>,
-    windows: u32,
-    model: String,
-}
-
-#[derive(Serialize)]
-struct CandidateAnswer {
-    user: String,
-    score: f64,
-}
-
+/// Tell who is walking
+///
+/// `unknown` is an answer like any other: a stranger is not the nearest user. After less than nine
+/// seconds of walking it may be `inconclusive` instead.
+#[utoipa::path(post, path = "/v1/identify", tag = "recognition", params(IdentifyParameters),
+    request_body = WalkDocument,
+    responses((status = 200, description = "Who it is", body = api::IdentifyAnswer)),
+    security(("api_key" = ["identify"])))]
 pub(super) async fn identify(
     State(service): State<Service>,
+    Extension(principal): Extension<Principal>,
+    format: Format,
     Parameters(parameters): Parameters<IdentifyParameters>,
-    walk: Walk,
-) -> Result<Json<IdentifyAnswer>, Problem> {
-    let among: Option<Result<BTreeSet<UserId>, _>> =
-        parameters.among.map(|users| users.split(',').map(str::parse).collect());
-    let among = among.transpose().map_err(|error| Problem::from(error).at("among"))?;
-    let answer = service.identify(walk.recording, among).await?;
-    let (decision, user) = match answer.decision {
-        Decision::Identified(user) => ("identified", Some(user.to_string())),
-        Decision::Unknown => ("unknown", None),
-        Decision::Inconclusive => ("inconclusive", None),
-    };
-    let candidates = answer.candidates.into_iter().map(|candidate| CandidateAnswer {
-        user: candidate.user.to_string(),
-        score: shown(candidate.score),
-    });
-    Ok(Json(IdentifyAnswer {
-        decision,
-        user,
-        candidates: candidates.collect(),
-        windows: answer.windows,
-        model: answer.model,
-    }))
+    body: Document<WalkDocument>,
+) -> Result<Response, Problem> {
+    let among = parameters.among.as_deref().map(|users| among(users.split(','))).transpose()?;
+    let answer = service.identify(evidence(body.value)?, among).await?;
+    Ok(format.answer(&identify_answer(answer, &principal)))
 }
 
-#[derive(Deserialize)]
+/// Users to choose from.
+pub(super) fn among<'a>(
+    users: impl Iterator<Item = &'a str>,
+) -> Result<BTreeSet<UserId>, Problem> {
+    let users: Result<BTreeSet<UserId>, _> = users.map(str::parse).collect();
+    users.map_err(|error| Problem::from(error).at("among"))
+}
+
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct VerifyParameters {
+    /// The false match rate that decides: 0.1, 0.01 or 0.001; 0.01 where not given.
     fmr: Option<f64>,
+    /// Walks of one session count together, each once: chosen by the client, written as a user's id.
     session: Option<String>,
+    /// The answer to `POST /v1/users/{user}/challenges`, where there is one.
+    challenge: Option<String>,
 }
 
-#[derive(Serialize)]
-pub(super) struct VerifyAnswer {
-    decision: &'static str,
-    user: String,
-    score: f64,
-    fmr: f64,
-    windows: u32,
-    model: String,
-}
-
+/// Tell whether it is the user who walks
+///
+/// Where a walk is too short, send more under the same `session`. A walk that was sent before, other
+/// than as a retry under its `Idempotency-Key` or session, is answered as `suspected_replay`.
+#[utoipa::path(post, path = "/v1/users/{user}/verify", tag = "recognition",
+    params(("user" = String, Path, description = "The user"), VerifyParameters),
+    request_body = WalkDocument,
+    responses((status = 200, description = "Whether it is", body = api::VerifyAnswer)),
+    security(("api_key" = ["identify"])))]
 pub(super) async fn verify(
     State(service): State<Service>,
+    Extension(principal): Extension<Principal>,
     UserPath(user): UserPath,
+    format: Format,
     Parameters(parameters): Parameters<VerifyParameters>,
-    walk: Walk,
-) -> Result<Json<VerifyAnswer>, Problem> {
-    let fmr = parameters.fmr.unwrap_or(USUAL_FMR);
+    once: Once,
+    body: Document<WalkDocument>,
+) -> Result<Response, Problem> {
+    let claim = claim(&principal, user, evidence(body.value)?, parameters)?;
+    let answer = service.verify(claim, once.request(&body.digest), move |verification| {
+        format.reply(StatusCode::OK, &verify_answer(verification, &principal))
+    });
+    Ok(sent(answer.await?))
+}
+
+fn claim(
+    principal: &Principal,
+    user: UserId,
+    evidence: Evidence,
+    parameters: VerifyParameters,
+) -> Result<Claim, Problem> {
     let session: Option<SessionId> = parameters
         .session
         .map(|session| session.parse())
         .transpose()
         .map_err(|error| Problem::from(error).at("session"))?;
-    let answer = service.verify(user.clone(), walk.recording, fmr, session).await?;
-    let decision = match answer.verdict {
-        Verdict::Accept => "accept",
-        Verdict::Reject => "reject",
-        Verdict::Inconclusive => "inconclusive",
-    };
-    Ok(Json(VerifyAnswer {
-        decision,
-        user: user.to_string(),
-        score: shown(answer.score),
-        fmr,
-        windows: answer.windows,
-        model: answer.model,
-    }))
+    Ok(Claim {
+        principal: principal.id.clone(),
+        user,
+        evidence,
+        fmr: parameters.fmr.unwrap_or(USUAL_FMR),
+        session,
+        challenge: parameters.challenge,
+    })
 }
 
-/// Two digits: more would help only someone who climbs toward a match.
-fn shown(score: f32) -> f64 {
-    (f64::from(score) * 100.0).round() / 100.0
+/// The claim of a batch's item.
+pub(super) fn claim_of(principal: &Principal, item: api::VerifyItem) -> Result<Claim, Problem> {
+    let api::VerifyItem { user, fmr, session, challenge, walk } = item;
+    claim(principal, user.parse()?, evidence(walk)?, VerifyParameters { fmr, session, challenge })
+}
+
+/// Ask for a challenge
+///
+/// A nonce for one verification of this user, soon: a request that was overheard earlier has none
+/// that is good. Pass it to the phone, and have it sent with the walk.
+#[utoipa::path(post, path = "/v1/users/{user}/challenges", tag = "recognition",
+    params(("user" = String, Path, description = "The user")),
+    responses((status = 201, description = "The challenge", body = api::ChallengeAnswer)),
+    security(("api_key" = ["identify"])))]
+pub(super) async fn challenge(
+    State(service): State<Service>,
+    UserPath(user): UserPath,
+    format: Format,
+) -> Result<Response, Problem> {
+    let challenge = service.challenge(&user).await?;
+    let answer = format.answer(&api::ChallengeAnswer {
+        challenge: challenge.nonce,
+        expires_in_seconds: challenge.good_for.as_secs(),
+    });
+    Ok((StatusCode::CREATED, answer).into_response())
 }

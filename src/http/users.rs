@@ -1,63 +1,49 @@
 //! Users and their walks.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{Json, Response};
-use serde::{Deserialize, Serialize};
+use axum::response::Response;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::once::{Once, nothing, reply, sent};
+use super::App;
+use super::batch::{batch_of, outcomes};
+use super::body::{Document, Format};
+use super::once::{Once, nothing, sent};
+use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::Problem;
-use super::{EnrollmentPath, Parameters, UserPath, Walk};
+use super::walk::{enrolled_answer, evidence, user_answer};
+use crate::access::Principal;
+use crate::api::{self, BatchItem, EnrollItem, Walks};
 use crate::identity::UserId;
-use crate::service::{Enrollment, Service, UserStatus};
+use crate::service::{Enrollment, Service};
 
 /// Users on one page.
 const PAGE: u32 = 100;
 
-#[derive(Serialize)]
-pub(super) struct UserAnswer {
-    user: String,
-    /// `ready` once enough walking is known, `collecting` before.
-    status: &'static str,
-    windows: u64,
-    /// What is missing until the user is ready.
-    windows_missing: u64,
-    enrollments: u64,
-    created_at_unix_seconds: i64,
-}
-
-impl From<UserStatus> for UserAnswer {
-    fn from(UserStatus { user, windows_missing }: UserStatus) -> Self {
-        Self {
-            user: user.id.to_string(),
-            status: if windows_missing == 0 { "ready" } else { "collecting" },
-            windows: user.windows,
-            windows_missing,
-            enrollments: user.enrollments,
-            created_at_unix_seconds: user.created_at_unix_seconds,
-        }
-    }
-}
-
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PageParameters {
+    /// The last user of the page before: its `next`.
     after: Option<String>,
+    /// Users on the page, 100 at most.
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
 }
 
-#[derive(Serialize)]
-pub(super) struct UsersAnswer {
-    users: Vec<UserAnswer>,
-    /// The `after` of the next page, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
+/// List users
+///
+/// In pages, in the order of their ids.
+#[utoipa::path(get, path = "/v1/users", tag = "users", params(PageParameters),
+    responses((status = 200, description = "A page", body = api::UsersAnswer)),
+    security(("api_key" = ["admin"])))]
 pub(super) async fn list(
     State(service): State<Service>,
+    format: Format,
     Parameters(page): Parameters<PageParameters>,
-) -> Result<Json<UsersAnswer>, Problem> {
+) -> Result<Response, Problem> {
     let after: Option<UserId> = page
         .after
         .map(|user| user.parse())
@@ -69,28 +55,56 @@ pub(super) async fn list(
     let more = users.len() > limit as usize;
     users.truncate(limit as usize);
     let next = users.last().filter(|_| more).map(|last| last.user.id.to_string());
-    Ok(Json(UsersAnswer { users: users.into_iter().map(UserAnswer::from).collect(), next }))
+    let users = users.into_iter().map(user_answer).collect();
+    Ok(format.answer(&api::UsersAnswer { users, next }))
 }
 
+/// Make a user
+///
+/// Of an id that the caller chooses: a pseudonym serves best.
+#[utoipa::path(put, path = "/v1/users/{user}", tag = "users",
+    params(("user" = String, Path, description = "The user")),
+    responses(
+        (status = 201, description = "The user was made", body = api::UserAnswer),
+        (status = 200, description = "The user was there", body = api::UserAnswer),
+    ),
+    security(("api_key" = ["enroll"])))]
 pub(super) async fn put(
     State(service): State<Service>,
     UserPath(user): UserPath,
+    format: Format,
     once: Once,
 ) -> Result<Response, Problem> {
-    let answer = service.put_user(user, once.request(&[]), |new, status| {
+    let answer = service.put_user(user, once.request(&[]), move |new, status| {
         let code = if new { StatusCode::CREATED } else { StatusCode::OK };
-        reply(code, &UserAnswer::from(status))
+        format.reply(code, &user_answer(status))
     });
     Ok(sent(answer.await?))
 }
 
+/// Read a user
+///
+/// Tells whether enough is known of them to be recognised, and what is missing.
+#[utoipa::path(get, path = "/v1/users/{user}", tag = "users",
+    params(("user" = String, Path, description = "The user")),
+    responses((status = 200, description = "The user", body = api::UserAnswer)),
+    security(("api_key" = ["enroll"])))]
 pub(super) async fn read(
     State(service): State<Service>,
     UserPath(user): UserPath,
-) -> Result<Json<UserAnswer>, Problem> {
-    Ok(Json(service.user(&user).await?.into()))
+    format: Format,
+) -> Result<Response, Problem> {
+    Ok(format.answer(&user_answer(service.user(&user).await?)))
 }
 
+/// Erase a user
+///
+/// With all that is held about them: walks, templates, fingerprints, recordings and stored answers. A
+/// salted digest of the id and the time stay, to show that it was done.
+#[utoipa::path(delete, path = "/v1/users/{user}", tag = "users",
+    params(("user" = String, Path, description = "The user")),
+    responses((status = 204, description = "Nothing is left of them")),
+    security(("api_key" = ["admin"])))]
 pub(super) async fn erase(
     State(service): State<Service>,
     UserPath(user): UserPath,
@@ -99,105 +113,100 @@ pub(super) async fn erase(
     Ok(sent(service.erase_user(user, once.request(&[]), nothing()).await?))
 }
 
-#[derive(Serialize)]
-pub(super) struct WalkAnswer {
-    enrollment: i64,
-    windows: u32,
-    model: String,
-    created_at_unix_seconds: i64,
-    /// Sum of the windows' unit feature vectors.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    template: Option<Vec<f32>>,
+fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
+    api::EnrollmentAnswer {
+        enrollment: walk.id,
+        windows: walk.windows,
+        model: walk.model,
+        created_at_unix_seconds: walk.created_at_unix_seconds,
+    }
 }
 
-impl WalkAnswer {
-    fn new(walk: Enrollment, template: Option<Vec<f32>>) -> Self {
-        Self {
-            enrollment: walk.id,
-            windows: walk.windows,
-            model: walk.model,
-            created_at_unix_seconds: walk.created_at_unix_seconds,
-            template,
+/// Export a user
+///
+/// All that is held about them.
+#[utoipa::path(get, path = "/v1/users/{user}/export", tag = "users",
+    params(("user" = String, Path, description = "The user")),
+    responses((status = 200, description = "All of it", body = api::ExportAnswer)),
+    security(("api_key" = ["admin"])))]
+pub(super) async fn export(
+    State(service): State<Service>,
+    UserPath(user): UserPath,
+    format: Format,
+) -> Result<Response, Problem> {
+    let export = service.export(&user).await?;
+    let walks = export.walks.into_iter().map(|walk| api::ExportedWalk {
+        enrollment: enrollment_answer(walk.enrollment),
+        template: walk.template.values().to_vec(),
+        recording: walk.recording,
+    });
+    let hexadecimal = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format.answer(&api::ExportAnswer {
+        user: user_answer(export.status),
+        walks: walks.collect(),
+        fingerprints: export.fingerprints.iter().map(|mark| hexadecimal(mark.to_bytes())).collect(),
+    }))
+}
+
+/// List a user's walks
+#[utoipa::path(get, path = "/v1/users/{user}/enrollments", tag = "enrollments",
+    params(("user" = String, Path, description = "The user")),
+    responses((status = 200, description = "Their walks", body = api::EnrollmentsAnswer)),
+    security(("api_key" = ["enroll"])))]
+pub(super) async fn enrollments(
+    State(service): State<Service>,
+    UserPath(user): UserPath,
+    format: Format,
+) -> Result<Response, Problem> {
+    let walks = service.enrollments(&user).await?;
+    let enrollments = walks.into_iter().map(enrollment_answer).collect();
+    Ok(format.answer(&api::EnrollmentsAnswer { enrollments }))
+}
+
+/// Enroll a walk, or several
+///
+/// The user is recognised from then on. One walk is enrolled or refused; of a list, each has an
+/// outcome of its own, as in a batch.
+#[utoipa::path(post, path = "/v1/users/{user}/enrollments", tag = "enrollments",
+    params(("user" = String, Path, description = "The user")),
+    request_body = Walks,
+    responses(
+        (status = 201, description = "The walk was enrolled", body = api::EnrolledAnswer),
+        (status = 200, description = "What came of each walk of a list", body = api::OutcomesAnswer),
+    ),
+    security(("api_key" = ["enroll"])))]
+pub(super) async fn enroll(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    UserPath(user): UserPath,
+    format: Format,
+    once: Once,
+    body: Document<Walks>,
+) -> Result<Response, Problem> {
+    let request = once.request(&body.digest);
+    match body.value {
+        Walks::One(walk) => {
+            let answer = app.service.enroll(user, evidence(*walk)?, request, move |enrolled| {
+                format.reply(StatusCode::CREATED, &enrolled_answer(enrolled))
+            });
+            Ok(sent(answer.await?))
+        }
+        Walks::Many(walks) => {
+            let item = |walk| BatchItem::Enroll(EnrollItem { user: user.to_string(), walk });
+            let items = batch_of(walks.into_iter().map(item).collect(), &app.http, &principal)?;
+            outcomes(&app.service, items, request, format, principal).await
         }
     }
 }
 
-#[derive(Serialize)]
-pub(super) struct ExportAnswer {
-    #[serde(flatten)]
-    user: UserAnswer,
-    walks: Vec<WalkAnswer>,
-}
-
-pub(super) async fn export(
-    State(service): State<Service>,
-    UserPath(user): UserPath,
-) -> Result<Json<ExportAnswer>, Problem> {
-    let export = service.export(&user).await?;
-    let walks = export.walks.into_iter().map(|walk| {
-        let template = walk.template.values().to_vec();
-        WalkAnswer::new(walk.enrollment, Some(template))
-    });
-    Ok(Json(ExportAnswer { user: export.status.into(), walks: walks.collect() }))
-}
-
-#[derive(Serialize)]
-pub(super) struct EnrollmentsAnswer {
-    enrollments: Vec<WalkAnswer>,
-}
-
-pub(super) async fn enrollments(
-    State(service): State<Service>,
-    UserPath(user): UserPath,
-) -> Result<Json<EnrollmentsAnswer>, Problem> {
-    let walks = service.enrollments(&user).await?;
-    let enrollments = walks.into_iter().map(|walk| WalkAnswer::new(walk, None)).collect();
-    Ok(Json(EnrollmentsAnswer { enrollments }))
-}
-
-#[derive(Serialize)]
-pub(super) struct EnrolledAnswer {
-    enrollment: i64,
-    /// Windows of walking that were taken.
-    windows_accepted: u32,
-    /// Windows that were not, by reason.
-    windows_refused: Vec<RefusedAnswer>,
-    #[serde(flatten)]
-    user: UserAnswer,
-}
-
-#[derive(Serialize)]
-struct RefusedAnswer {
-    r#type: String,
-    windows: usize,
-    /// Of one of these windows.
-    detail: String,
-}
-
-pub(super) async fn enroll(
-    State(service): State<Service>,
-    UserPath(user): UserPath,
-    once: Once,
-    walk: Walk,
-) -> Result<Response, Problem> {
-    let request = once.request(&walk.digest);
-    let answer = service.enroll(user, walk.recording, request, |enrolled| {
-        let refused = enrolled.refused.iter().map(|(error, windows)| RefusedAnswer {
-            r#type: Problem::type_of(error.code()),
-            windows: *windows,
-            detail: error.to_string(),
-        });
-        let answer = EnrolledAnswer {
-            enrollment: enrolled.enrollment,
-            windows_accepted: enrolled.windows,
-            windows_refused: refused.collect(),
-            user: enrolled.status.into(),
-        };
-        reply(StatusCode::CREATED, &answer)
-    });
-    Ok(sent(answer.await?))
-}
-
+/// Erase a walk
+#[utoipa::path(delete, path = "/v1/users/{user}/enrollments/{enrollment}", tag = "enrollments",
+    params(
+        ("user" = String, Path, description = "The user"),
+        ("enrollment" = i64, Path, description = "Number of the walk"),
+    ),
+    responses((status = 204, description = "Nothing is left of it")),
+    security(("api_key" = ["enroll"])))]
 pub(super) async fn erase_enrollment(
     State(service): State<Service>,
     UserPath(user): UserPath,

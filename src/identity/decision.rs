@@ -43,6 +43,8 @@ pub enum Verdict {
     Reject,
     /// Too short a walk to tell.
     Inconclusive,
+    /// It is a walk that was sent before.
+    SuspectedReplay,
 }
 
 impl Verdict {

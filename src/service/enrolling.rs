@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::writing::{Answer, Start};
+use super::evidence::{Evidence, Walk, unpack};
+use super::writing::{Answer, Start, Turn};
 use super::{Service, ServiceError, Shared};
 use crate::bnn::Scratch;
-use crate::gait::{Recording, SignalError};
+use crate::gait::{Fingerprint, RecordingDocument, SignalError};
 use crate::identity::{READY_WINDOWS, Template, UserId};
-use crate::store::StoreError;
-pub use crate::store::{Enrollment, Reply, Request, StoredTemplate, User};
+use crate::store::{StoreError, StoredTemplate};
+pub use crate::store::{Enrollment, Reply, Request, User};
 
 /// A user, and whether they are known well enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +39,20 @@ pub struct Export {
     /// The user.
     pub status: UserStatus,
     /// Their walks.
-    pub walks: Vec<StoredTemplate>,
+    pub walks: Vec<ExportedWalk>,
+    /// Of enrolled and of verified walks.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// An enrolled walk with all that is held of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExportedWalk {
+    /// The walk.
+    pub enrollment: Enrollment,
+    /// Its template.
+    pub template: Template,
+    /// The recording, where it is kept.
+    pub recording: Option<RecordingDocument>,
 }
 
 impl From<User> for UserStatus {
@@ -59,10 +73,10 @@ impl Service {
         request: Option<Request>,
         answer: impl FnOnce(bool, UserStatus) -> Reply + Send + 'static,
     ) -> Result<Answer, ServiceError> {
-        self.write_once(request, |_, mut turn| async move {
-            let new = turn.writing.put_user(&user).await?;
+        self.write_once(request, |shared, mut turn| async move {
+            let new = turn.writing.put_user(&user, shared.settings.max_users).await?;
             let reply = answer(new, turn.writing.user(&user).await?.into());
-            turn.commit(Some(&user), &reply).await?;
+            turn.commit(&[user], &reply).await?;
             Ok(reply)
         })
         .await
@@ -92,9 +106,25 @@ impl Service {
     /// All that is held about a user.
     ///
     /// # Errors
-    /// When there is no such user, or the database fails.
+    /// When there is no such user, there is no compute for it, or the database fails.
     pub async fn export(&self, user: &UserId) -> Result<Export, ServiceError> {
-        Ok(Export { status: self.user(user).await?, walks: self.shared.walks(user).await? })
+        let status = self.user(user).await?;
+        let store = &self.shared.store;
+        let templates = self.shared.walks(user).await?;
+        let fingerprints = store.fingerprints(user).await?;
+        let mut recordings = store.recordings_of(user).await?;
+        let unpack = move || -> Vec<ExportedWalk> {
+            let walk = |walk: StoredTemplate| {
+                let kept = recordings.remove(&walk.enrollment.id);
+                ExportedWalk {
+                    recording: kept.and_then(|kept| unpack(&kept)),
+                    enrollment: walk.enrollment,
+                    template: walk.template,
+                }
+            };
+            templates.into_iter().map(walk).collect()
+        };
+        Ok(Export { status, walks: self.compute(unpack).await?, fingerprints })
     }
 
     /// A user's walks.
@@ -102,42 +132,46 @@ impl Service {
     /// # Errors
     /// When there is no such user, or the database fails.
     pub async fn enrollments(&self, user: &UserId) -> Result<Vec<Enrollment>, ServiceError> {
-        let walks = self.export(user).await?.walks;
-        Ok(walks.into_iter().map(|walk| walk.enrollment).collect())
+        self.user(user).await?;
+        Ok(self.shared.store.enrollments_of(user).await?)
     }
 
     /// Enrolls a walk of a user, who is recognised from then on.
     ///
     /// # Errors
-    /// When the user does not exist, the recording is no walk, there is no compute for it, or the
+    /// When the user does not exist, the evidence is no walk, there is no compute for it, or the
     /// request's key stands for another request.
     pub async fn enroll(
         &self,
         user: UserId,
-        recording: Recording,
+        evidence: Evidence,
         request: Option<Request>,
         answer: impl FnOnce(Enrolled) -> Reply + Send + 'static,
     ) -> Result<Answer, ServiceError> {
-        let claim = match self.claim(request).await? {
-            Start::New(claim) => claim,
+        let ticket = match self.start(request).await? {
+            Start::New(ticket) => ticket,
             Start::Answered(answer) => return Ok(answer),
         };
-        // Before any compute, so that a wrong name costs little.
-        self.user(&user).await?;
-        let shared = Arc::clone(&self.shared);
-        let compute = move |scratch: &mut Scratch| shared.template(&recording, scratch);
-        let (template, refused) = self.shared.pool.run(compute).await??;
-        self.write(claim, |shared, mut turn| async move {
-            let model = shared.model.id();
-            let enrollment = turn.writing.add_enrollment(&user, model, &template).await?;
-            let status = turn.writing.user(&user).await?.into();
-            let windows = template.windows();
-            let reply = answer(Enrolled { enrollment, windows, refused, status });
-            turn.commit(Some(&user), &reply).await?;
-            shared.gallery_mut().add(&user, &template);
+        let walk = self.walk_of(&user, evidence).await?;
+        self.write(ticket, |shared, mut turn| async move {
+            let reply = answer(turn.enroll(shared.model.id(), &user, &walk).await?);
+            turn.commit(std::slice::from_ref(&user), &reply).await?;
+            shared.gallery_mut().add(&user, &walk.template);
             Ok(reply)
         })
         .await
+    }
+
+    /// Reads a walk of a user.
+    pub(super) async fn walk_of(
+        &self,
+        user: &UserId,
+        evidence: Evidence,
+    ) -> Result<Walk, ServiceError> {
+        // Before any compute, so that a wrong name costs little.
+        self.user(user).await?;
+        let shared = Arc::clone(&self.shared);
+        self.shared.pool.run(move |scratch: &mut Scratch| shared.read(evidence, scratch)).await?
     }
 
     /// Erases a user with all that is held about them.
@@ -153,9 +187,10 @@ impl Service {
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, |shared, mut turn| async move {
             turn.writing.erase_user(&user).await?;
-            turn.commit(None, &reply).await?;
+            turn.commit(&[], &reply).await?;
             shared.gallery_mut().replace(&user, None);
             shared.sessions().forget(&user);
+            shared.challenges().forget(&user);
             shared.scrub_log().await;
             Ok(reply)
         })
@@ -175,14 +210,13 @@ impl Service {
         reply: Reply,
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, move |shared, mut turn| async move {
-            turn.writing.erase_enrollment(&user, id).await?;
-            turn.commit(Some(&user), &reply).await?;
             let mut left = Template::empty(shared.feature_len());
-            for walk in shared.walks(&user).await? {
+            for walk in shared.walks(&user).await?.iter().filter(|walk| walk.enrollment.id != id) {
                 left.add(&walk.template);
             }
-            let left = (left.windows() > 0).then_some(&left);
-            shared.gallery_mut().replace(&user, left);
+            turn.writing.erase_enrollment(&user, id).await?;
+            turn.commit(std::slice::from_ref(&user), &reply).await?;
+            shared.gallery_mut().replace(&user, (left.windows() > 0).then_some(&left));
             shared.scrub_log().await;
             Ok(reply)
         })
@@ -190,15 +224,31 @@ impl Service {
     }
 }
 
-impl Shared {
-    /// The data is gone from the tables already: a failure here is the operator's to mend, and none
-    /// of the client's.
-    async fn scrub_log(&self) {
-        if let Err(error) = self.store.scrub_log().await {
-            tracing::error!(%error, "the write-ahead log still holds erased data");
+impl Turn {
+    /// Puts a walk among a user's, in this change.
+    pub async fn enroll(
+        &mut self,
+        model: &str,
+        user: &UserId,
+        walk: &Walk,
+    ) -> Result<Enrolled, ServiceError> {
+        let enrollment = self.writing.add_enrollment(user, model, &walk.template).await?;
+        if let Some(fingerprint) = &walk.fingerprint {
+            self.writing.add_fingerprint(user, Some(enrollment), fingerprint).await?;
         }
+        if let Some(recording) = &walk.kept {
+            self.writing.add_recording(enrollment, recording).await?;
+        }
+        Ok(Enrolled {
+            enrollment,
+            windows: walk.template.windows(),
+            refused: walk.refused.clone(),
+            status: self.writing.user(user).await?.into(),
+        })
     }
+}
 
+impl Shared {
     async fn walks(&self, user: &UserId) -> Result<Vec<StoredTemplate>, StoreError> {
         self.store.templates_of(user, self.model.id(), self.feature_len()).await
     }

@@ -1,26 +1,37 @@
 //! The use cases: users, enrollments, identification, verification. Knows no HTTP.
 
+mod batch;
 mod calibration;
+mod challenges;
 mod enrolling;
+mod evidence;
+mod keys;
+mod maintenance;
 mod pool;
 mod recognising;
 mod sessions;
 mod writing;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::bnn::{Model, Scratch};
-use crate::gait::{Cut, ROW_RECIPE, Recipe, Recording, SignalError, WINDOW_ROWS, cut_windows};
-use crate::identity::{Gallery, Template, UserId};
+use crate::bnn::Model;
+use crate::config::ServiceSettings;
+use crate::gait::{ROW_RECIPE, Recipe, SignalError, WINDOW_ROWS};
+use crate::identity::{Gallery, UserId};
 use crate::store::{Store, StoreError};
 
+pub use batch::{Item, Outcome};
 pub use calibration::{Calibration, FALSE_MATCH_RATES, OperatingPoint, StrangerScores};
-pub use enrolling::{
-    Enrolled, Enrollment, Export, Reply, Request, StoredTemplate, User, UserStatus,
-};
+pub use challenges::Challenge;
+use challenges::Challenges;
+pub use enrolling::{Enrolled, Enrollment, Export, ExportedWalk, Reply, Request, User, UserStatus};
+pub use evidence::Evidence;
+pub use keys::AccessError;
+use keys::Keys;
 use pool::Pool;
 pub use pool::PoolError;
-pub use recognising::{Identification, Verification};
+pub use recognising::{Claim, Identification, Verification};
 pub use sessions::SessionId;
 use sessions::Sessions;
 pub use writing::Answer;
@@ -35,9 +46,6 @@ pub fn verification_threshold(fmr: f64) -> String {
     format!("verification_threshold_at_fmr_{fmr}")
 }
 
-/// Longest recording that is taken: a bound on the compute of one request.
-const LONGEST_RECORDING_SECONDS: f64 = 900.0;
-
 /// Everything that answers a request. Clones are cheap and share all state.
 #[derive(Clone)]
 pub struct Service {
@@ -50,12 +58,17 @@ struct Shared {
     threshold: f32,
     /// Thresholds of [`FALSE_MATCH_RATES`], in that order.
     verification_thresholds: Vec<f32>,
+    settings: ServiceSettings,
     store: Store,
     gallery: RwLock<Gallery>,
+    keys: Keys,
     sessions: Mutex<Sessions>,
+    challenges: Mutex<Challenges>,
     in_flight: InFlight,
     /// Held over a change of the database and of the gallery, so that the two change in one order.
     writing: tokio::sync::Mutex<()>,
+    /// Whether the write-ahead log still holds erased data.
+    scrub_due: AtomicBool,
     pool: Pool,
 }
 
@@ -75,12 +88,60 @@ pub enum ServiceError {
         /// Longest that is taken.
         allowed_seconds: f64,
     },
+    /// Features of another model than the one that serves.
+    #[error(
+        "the features are of model {found}; {wanted} serves: fetch it, or send the recording itself"
+    )]
+    OtherModel {
+        /// The model named.
+        found: String,
+        /// The model that serves.
+        wanted: String,
+    },
+    /// No features, or more than a recording may have windows.
+    #[error("there are features of {windows} windows; 1 to {most} are taken at once")]
+    FeatureCount {
+        /// Windows seen.
+        windows: usize,
+        /// Most that are taken.
+        most: usize,
+    },
+    /// A feature that the network cannot have made.
+    #[error(
+        "features[{window}] has {length} values; {needed} finite ones are needed, not all of them 0"
+    )]
+    Feature {
+        /// Position of the window.
+        window: usize,
+        /// Its length.
+        length: usize,
+        /// Length needed.
+        needed: usize,
+    },
     /// No compute for it now.
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The user does not exist.
     #[error("there is no user {0}")]
     NoSuchUser(UserId),
+    /// No more users may be made.
+    #[error("there are {most} users, as many as may be; erase some, or raise the limit")]
+    TooManyUsers {
+        /// The limit.
+        most: u64,
+    },
+    /// A verification must come with a challenge here.
+    #[error("this service verifies only against a challenge")]
+    ChallengeNeeded,
+    /// A challenge that was not given for this user, was used, or is too old.
+    #[error("this challenge is not good: it was used, has expired, or is not this user's")]
+    BadChallenge,
+    /// As many challenges are open as may be.
+    #[error("too many challenges are open; try again in a minute")]
+    TooManyChallenges,
+    /// The system has no randomness to give.
+    #[error("no randomness: {0}")]
+    Randomness(#[from] getrandom::Error),
     /// The user has no such walk.
     #[error("user {user} has no enrollment {id}")]
     NoSuchEnrollment {
@@ -116,6 +177,7 @@ impl From<StoreError> for ServiceError {
         match error {
             StoreError::NoSuchUser(user) => Self::NoSuchUser(user),
             StoreError::OtherRequest => Self::OtherRequest,
+            StoreError::TooManyUsers { most } => Self::TooManyUsers { most },
             StoreError::NoSuchEnrollment { user, id } => Self::NoSuchEnrollment { user, id },
             error => Self::Store(error),
         }
@@ -147,7 +209,11 @@ impl Service {
     ///
     /// # Errors
     /// When the model does not suit this version or the database.
-    pub async fn new(model: Model, store: Store) -> Result<Self, StartError> {
+    pub async fn new(
+        model: Model,
+        store: Store,
+        settings: ServiceSettings,
+    ) -> Result<Self, StartError> {
         let metadata = &model.metadata;
         let [rows, samples] = metadata.architecture.input;
         if metadata.rows != ROW_RECIPE || rows != WINDOW_ROWS || samples < 2 {
@@ -173,14 +239,21 @@ impl Service {
             recipe,
             threshold,
             verification_thresholds,
+            settings,
             store,
             gallery: RwLock::new(gallery),
+            keys: Keys::default(),
             sessions: Mutex::default(),
+            challenges: Mutex::default(),
             in_flight: InFlight::default(),
             writing: tokio::sync::Mutex::default(),
+            // After a crash, too, erased data may be left in the log.
+            scrub_due: AtomicBool::new(true),
             pool: Pool::new(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let service = Self { shared: Arc::new(shared) };
+        service.refresh_keys().await?;
+        Ok(service)
     }
 
     /// Runs other compute of a request, such as decoding, off the async runtime.
@@ -218,30 +291,5 @@ impl Shared {
 
     fn feature_len(&self) -> usize {
         self.model.network.feature_len()
-    }
-
-    /// Cuts a recording and runs its windows; tells which were refused.
-    fn template(
-        &self,
-        recording: &Recording,
-        scratch: &mut Scratch,
-    ) -> Result<(Template, Vec<(SignalError, usize)>), ServiceError> {
-        let seconds = recording.duration_seconds();
-        if seconds > LONGEST_RECORDING_SECONDS {
-            let allowed_seconds = LONGEST_RECORDING_SECONDS;
-            return Err(ServiceError::TooLong { seconds, allowed_seconds });
-        }
-        let mut template = Template::empty(self.feature_len());
-        let Cut { windows, refused } =
-            cut_windows(recording, &self.recipe, self.recipe.samples / 2)?;
-        for window in windows {
-            let output = self
-                .model
-                .network
-                .run(&window.values, scratch)
-                .expect("the recipe cuts windows of the network's input length");
-            template.add_window(output.feature);
-        }
-        Ok((template, refused))
     }
 }

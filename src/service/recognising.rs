@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::{FALSE_MATCH_RATES, Service, ServiceError, SessionId};
+use super::evidence::Evidence;
+use super::sessions::SessionKey;
+use super::writing::{Answer, Start};
+use super::{FALSE_MATCH_RATES, Reply, Request, Service, ServiceError, SessionId};
 use crate::bnn::Scratch;
-use crate::gait::Recording;
+use crate::gait::Fingerprint;
 use crate::identity::{Candidate, Decision, UserId, Verdict};
 
 /// Candidates in an answer.
@@ -24,32 +28,55 @@ pub struct Identification {
     pub model: String,
 }
 
+/// A claim to be a user, to be verified.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// Id of the API key that asks, or empty.
+    pub principal: String,
+    /// Who the walker is said to be.
+    pub user: UserId,
+    /// The walk.
+    pub evidence: Evidence,
+    /// One of [`FALSE_MATCH_RATES`].
+    pub fmr: f64,
+    /// Walks of one session count together, each once, however often it is sent.
+    pub session: Option<SessionId>,
+    /// From [`Service::challenge`].
+    pub challenge: Option<String>,
+}
+
 /// An answer to "is it this user who walks?".
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verification {
-    /// Whether it is.
+    /// Who the walker is said to be.
+    pub user: UserId,
+    /// Whether it is so.
     pub verdict: Verdict,
     /// Cosine between the walk and the user's template, from -1 to 1.
     pub score: f32,
+    /// The false match rate that decided.
+    pub fmr: f64,
     /// Windows of walking that it rests on, earlier requests of the session included.
     pub windows: u32,
     /// Id of the model that decided.
     pub model: String,
+    /// By which the walk is known should it be sent again; `None` where that need not be remembered.
+    pub(super) remembered: Option<Fingerprint>,
 }
 
 impl Service {
     /// Tells who is walking, among all enrolled users or `among` some. Does not touch the database.
     ///
     /// # Errors
-    /// When the recording is no walk, or there is no compute for it.
+    /// When the evidence is no walk, or there is no compute for it.
     pub async fn identify(
         &self,
-        recording: Recording,
+        evidence: Evidence,
         among: Option<BTreeSet<UserId>>,
     ) -> Result<Identification, ServiceError> {
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
-            let (probe, _) = shared.template(&recording, scratch)?;
+            let probe = shared.read(evidence, scratch)?.template;
             let candidates = shared.gallery().rank(&probe, among.as_ref(), CANDIDATES);
             Ok(Identification {
                 decision: Decision::new(candidates.first(), shared.threshold, probe.windows()),
@@ -61,39 +88,89 @@ impl Service {
         self.shared.pool.run(decide).await?
     }
 
-    /// Tells whether a walk is a user's, at a false match rate of [`FALSE_MATCH_RATES`]. Walks of one
-    /// session count together, each once, however often it is sent.
+    /// Tells whether a walk is a user's, and remembers it, so that it is known should it be sent
+    /// again.
     ///
     /// # Errors
-    /// When the user does not exist or has no walk, there is no threshold for the rate, the recording
-    /// is no walk, or there is no compute for it.
+    /// When the user does not exist or has no walk, there is no threshold for the rate, the challenge
+    /// is not good, the evidence is no walk, there is no compute for it, or the request's key stands
+    /// for another request.
     pub async fn verify(
         &self,
-        user: UserId,
-        recording: Recording,
-        fmr: f64,
-        session: Option<SessionId>,
-    ) -> Result<Verification, ServiceError> {
+        claim: Claim,
+        request: Option<Request>,
+        answer: impl FnOnce(&Verification) -> Reply + Send + 'static,
+    ) -> Result<Answer, ServiceError> {
+        let ticket = match self.start(request).await? {
+            Start::New(ticket) => ticket,
+            Start::Answered(answer) => return Ok(answer),
+        };
+        let verification = self.decide(claim).await?;
+        let reply = answer(&verification);
+        if !ticket.is_repeatable() && verification.remembered.is_none() {
+            return Ok(Answer { reply, replayed: false });
+        }
+        self.write(ticket, |_, mut turn| async move {
+            let user = verification.user;
+            if let Some(fingerprint) = &verification.remembered {
+                turn.writing.add_fingerprint(&user, None, fingerprint).await?;
+            }
+            turn.commit(&[user], &reply).await?;
+            Ok(reply)
+        })
+        .await
+    }
+
+    /// A verification without what is written of it.
+    pub(super) async fn decide(&self, claim: Claim) -> Result<Verification, ServiceError> {
+        let Claim { principal, user, evidence, fmr, session, challenge } = claim;
         let point = FALSE_MATCH_RATES.iter().position(|rate| *rate == fmr);
         let point = point.ok_or(ServiceError::UnknownRate { fmr })?;
+        if challenge.is_none() && self.shared.settings.require_challenge {
+            return Err(ServiceError::ChallengeNeeded);
+        }
         if self.user(&user).await?.user.enrollments == 0 {
             return Err(ServiceError::NotEnrolled(user));
         }
+        let earlier = self.shared.store.fingerprints(&user).await?;
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
-            let (mut probe, _) = shared.template(&recording, scratch)?;
-            if let Some(session) = session {
-                probe = shared.sessions().add(&user, session, probe);
+            let walk = shared.read(evidence, scratch)?;
+            // Not before: a recording that is no walk must not cost the challenge.
+            if let Some(nonce) = challenge
+                && !shared.challenges().redeem(&nonce, &user, Instant::now())
+            {
+                return Err(ServiceError::BadChallenge);
             }
+            let key = session.map(|session| SessionKey { principal, user: user.clone(), session });
+            let retried =
+                key.as_ref().is_some_and(|key| shared.sessions().holds(key, &walk.template));
+            let replayed = !retried
+                && walk.fingerprint.as_ref().is_some_and(|fingerprint| {
+                    earlier.iter().any(|earlier| fingerprint.is_replay_of(earlier))
+                });
+            let probe = match key {
+                Some(key) if !replayed => shared.sessions().add(key, walk.template),
+                _ => walk.template,
+            };
             let score = shared.gallery().score(&user, &probe);
             // Erased since it was looked up.
-            let score = score.ok_or_else(|| ServiceError::NotEnrolled(user))?;
-            let threshold = shared.verification_thresholds[point];
+            let score = score.ok_or_else(|| ServiceError::NotEnrolled(user.clone()))?;
+            let verdict = match replayed {
+                true => Verdict::SuspectedReplay,
+                false => {
+                    Verdict::new(score, shared.verification_thresholds[point], probe.windows())
+                }
+            };
+            let counts = matches!(verdict, Verdict::Accept | Verdict::Inconclusive);
             Ok(Verification {
-                verdict: Verdict::new(score, threshold, probe.windows()),
+                user,
+                verdict,
                 score,
+                fmr,
                 windows: probe.windows(),
                 model: shared.model.id().to_owned(),
+                remembered: walk.fingerprint.filter(|_| counts && !retried),
             })
         };
         self.shared.pool.run(decide).await?

@@ -21,6 +21,15 @@ const QUIET: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(UserId);
 
+/// A session as it is kept apart from others: principals cannot see into each other's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SessionKey {
+    /// Id of the API key, or empty.
+    pub principal: String,
+    pub user: UserId,
+    pub session: SessionId,
+}
+
 impl FromStr for SessionId {
     type Err = <UserId as FromStr>::Err;
 
@@ -32,7 +41,7 @@ impl FromStr for SessionId {
 /// Open sessions of all users.
 #[derive(Default)]
 pub(super) struct Sessions {
-    open: HashMap<(UserId, SessionId), Session>,
+    open: HashMap<SessionKey, Session>,
 }
 
 struct Session {
@@ -41,11 +50,17 @@ struct Session {
 }
 
 impl Sessions {
+    /// Whether a session holds a walk already: then it is a retry.
+    pub fn holds(&self, key: &SessionKey, walk: &Template) -> bool {
+        self.open.get(key).is_some_and(|session| {
+            session.last_used.elapsed() < QUIET && session.walks.contains(walk)
+        })
+    }
+
     /// Adds a walk to a session and gives all of its walks as one. A walk that is there already
     /// is a retry, and counts once.
-    pub fn add(&mut self, user: &UserId, session: SessionId, walk: Template) -> Template {
+    pub fn add(&mut self, key: SessionKey, walk: Template) -> Template {
         let now = Instant::now();
-        let key = (user.clone(), session);
         if !self.open.contains_key(&key) && self.open.len() == MAX_SESSIONS {
             self.open.retain(|_, session| now - session.last_used < QUIET);
             let quietest = self.open.iter().min_by_key(|(_, session)| session.last_used);
@@ -75,7 +90,7 @@ impl Sessions {
 
     /// Drops a user's sessions.
     pub fn forget(&mut self, user: &UserId) {
-        self.open.retain(|(owner, _), _| owner != user);
+        self.open.retain(|key, _| key.user != *user);
     }
 }
 
@@ -95,35 +110,38 @@ mod tests {
         walk
     }
 
-    fn named(name: &str) -> (UserId, SessionId) {
-        ("ann".parse().unwrap(), name.parse().unwrap())
+    fn named(user: &str, session: &str) -> SessionKey {
+        let (user, session) = (user.parse().unwrap(), session.parse().unwrap());
+        SessionKey { principal: String::new(), user, session }
     }
 
     #[test]
     fn each_walk_of_a_session_counts_once() {
         let mut sessions = Sessions::default();
-        let (ann, one) = named("one");
-        assert_eq!(sessions.add(&ann, one.clone(), walk(1.0)), walk(1.0));
-        assert_eq!(sessions.add(&ann, one.clone(), walk(1.0)).windows(), 1);
-        assert_eq!(sessions.add(&ann, one.clone(), walk(2.0)).windows(), 2);
-        let (bob, _) = ("bob".parse::<UserId>().unwrap(), ());
-        assert_eq!(sessions.add(&bob, one.clone(), walk(3.0)).windows(), 1);
-        sessions.forget(&ann);
-        assert_eq!(sessions.add(&ann, one, walk(1.0)).windows(), 1);
+        let one = named("ann", "one");
+        assert!(!sessions.holds(&one, &walk(1.0)));
+        assert_eq!(sessions.add(one.clone(), walk(1.0)), walk(1.0));
+        assert!(sessions.holds(&one, &walk(1.0)));
+        assert_eq!(sessions.add(one.clone(), walk(1.0)).windows(), 1);
+        assert_eq!(sessions.add(one.clone(), walk(2.0)).windows(), 2);
+        assert_eq!(sessions.add(named("bob", "one"), walk(3.0)).windows(), 1);
+        let of_another_key = SessionKey { principal: "key".to_owned(), ..one.clone() };
+        assert_eq!(sessions.add(of_another_key, walk(3.0)).windows(), 1);
+        sessions.forget(&one.user);
+        assert_eq!(sessions.add(one, walk(1.0)).windows(), 1);
     }
 
     #[test]
     fn nothing_grows_without_bound() {
         let mut sessions = Sessions::default();
         for number in 0..MAX_SESSIONS + 10 {
-            let (ann, session) = named(&number.to_string());
-            sessions.add(&ann, session, walk(1.0));
+            sessions.add(named("ann", &number.to_string()), walk(1.0));
         }
         assert_eq!(sessions.open.len(), MAX_SESSIONS);
-        let (ann, last) = named(&(MAX_SESSIONS + 9).to_string());
+        let last = named("ann", &(MAX_SESSIONS + 9).to_string());
         for value in 0..MAX_WALKS + 10 {
-            assert!(sessions.add(&ann, last.clone(), walk(value as f32)).windows() <= 16);
+            assert!(sessions.add(last.clone(), walk(value as f32)).windows() <= 16);
         }
-        assert_eq!(sessions.open[&named(&(MAX_SESSIONS + 9).to_string())].walks.len(), MAX_WALKS);
+        assert_eq!(sessions.open[&last].walks.len(), MAX_WALKS);
     }
 }

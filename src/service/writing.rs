@@ -19,13 +19,13 @@ pub struct Answer {
 /// What a request to write meets.
 pub(super) enum Start {
     /// It is new.
-    New(Claim),
+    New(Ticket),
     /// It was answered before.
     Answered(Answer),
 }
 
 /// The right to carry out a request; no other under the same key has it meanwhile.
-pub(super) struct Claim {
+pub(super) struct Ticket {
     request: Option<Request>,
     shared: Arc<Shared>,
 }
@@ -33,37 +33,48 @@ pub(super) struct Claim {
 /// A change that is being made.
 pub(super) struct Turn {
     pub writing: Writing,
-    claim: Claim,
+    ticket: Ticket,
 }
 
-/// Keys of requests that are being carried out.
-pub(super) type InFlight = Mutex<HashSet<String>>;
+/// Principals and keys of requests that are being carried out.
+pub(super) type InFlight = Mutex<HashSet<(String, String)>>;
 
-impl Drop for Claim {
+impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(request) = &self.request {
             let mut keys = self.shared.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.remove(&request.idempotency_key);
+            keys.remove(&in_flight(request));
         }
     }
 }
 
+fn in_flight(request: &Request) -> (String, String) {
+    (request.principal.clone(), request.idempotency_key.clone())
+}
+
+impl Ticket {
+    /// Whether the answer is kept for retries.
+    pub fn is_repeatable(&self) -> bool {
+        self.request.is_some()
+    }
+}
+
 impl Service {
-    /// Claims a request, or finds its earlier answer.
-    pub(super) async fn claim(&self, request: Option<Request>) -> Result<Start, ServiceError> {
+    /// Takes up a request, or finds its earlier answer.
+    pub(super) async fn start(&self, request: Option<Request>) -> Result<Start, ServiceError> {
         if let Some(request) = &request {
             let mut keys = self.shared.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-            if !keys.insert(request.idempotency_key.clone()) {
+            if !keys.insert(in_flight(request)) {
                 return Err(ServiceError::InFlight);
             }
         }
-        let claim = Claim { request, shared: Arc::clone(&self.shared) };
-        if let Some(request) = &claim.request
+        let ticket = Ticket { request, shared: Arc::clone(&self.shared) };
+        if let Some(request) = &ticket.request
             && let Some(reply) = self.shared.store.reply(request).await?
         {
             return Ok(Start::Answered(Answer { reply, replayed: true }));
         }
-        Ok(Start::New(claim))
+        Ok(Start::New(ticket))
     }
 
     /// Makes a change that needs no preparation, unless it was made before.
@@ -75,8 +86,8 @@ impl Service {
     where
         F: Future<Output = Result<Reply, ServiceError>> + Send,
     {
-        match self.claim(request).await? {
-            Start::New(claim) => self.write(claim, change).await,
+        match self.start(request).await? {
+            Start::New(ticket) => self.write(ticket, change).await,
             Start::Answered(answer) => Ok(answer),
         }
     }
@@ -85,7 +96,7 @@ impl Service {
     /// up cannot part the two.
     pub(super) async fn write<F>(
         &self,
-        claim: Claim,
+        ticket: Ticket,
         change: impl FnOnce(Arc<Shared>, Turn) -> F + Send + 'static,
     ) -> Result<Answer, ServiceError>
     where
@@ -95,7 +106,7 @@ impl Service {
         let task = tokio::spawn(async move {
             let _one_at_a_time = shared.writing.lock().await;
             let writing = shared.store.write().await?;
-            let reply = change(Arc::clone(&shared), Turn { writing, claim }).await?;
+            let reply = change(Arc::clone(&shared), Turn { writing, ticket }).await?;
             Ok(Answer { reply, replayed: false })
         });
         task.await.map_err(|_| PoolError::Failed)?
@@ -103,10 +114,10 @@ impl Service {
 }
 
 impl Turn {
-    /// Makes the change and its answer last. `user` is whom the answer is about.
-    pub async fn commit(mut self, user: Option<&UserId>, reply: &Reply) -> Result<(), StoreError> {
-        if let Some(request) = &self.claim.request {
-            self.writing.keep_reply(request, user, reply).await?;
+    /// Makes the change and its answer last. `users` are whom the answer is about.
+    pub async fn commit(mut self, users: &[UserId], reply: &Reply) -> Result<(), StoreError> {
+        if let Some(request) = &self.ticket.request {
+            self.writing.keep_reply(request, users, reply).await?;
         }
         self.writing.commit().await
     }

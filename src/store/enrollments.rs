@@ -31,6 +31,22 @@ pub struct StoredTemplate {
 }
 
 impl Store {
+    /// A user's walks without their templates, in the order of enrollment; none for a user that does
+    /// not exist.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn enrollments_of(&self, user: &UserId) -> Result<Vec<Enrollment>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, windows, model, created_at_unix_seconds FROM enrollments
+             WHERE user_id = ? ORDER BY id",
+        )
+        .bind(user.as_str())
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(enrollment_of).collect()
+    }
+
     /// A user's templates, in the order of enrollment; none for a user that does not exist.
     ///
     /// # Errors
@@ -43,7 +59,7 @@ impl Store {
     ) -> Result<Vec<StoredTemplate>, StoreError> {
         let rows = sqlx::query("SELECT * FROM enrollments WHERE user_id = ? ORDER BY id")
             .bind(user.as_str())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await?;
         rows.iter().map(|row| self.template_of(row, model, feature_len)).collect()
     }
@@ -58,7 +74,7 @@ impl Store {
         feature_len: usize,
     ) -> Result<Vec<StoredTemplate>, StoreError> {
         let rows =
-            sqlx::query("SELECT * FROM enrollments ORDER BY id").fetch_all(&self.pool).await?;
+            sqlx::query("SELECT * FROM enrollments ORDER BY id").fetch_all(&self.readers).await?;
         rows.iter().map(|row| self.template_of(row, model, feature_len)).collect()
     }
 
@@ -68,12 +84,7 @@ impl Store {
         model: &str,
         feature_len: usize,
     ) -> Result<StoredTemplate, StoreError> {
-        let enrollment = Enrollment {
-            id: row.try_get("id")?,
-            windows: row.try_get("windows")?,
-            model: row.try_get("model")?,
-            created_at_unix_seconds: row.try_get("created_at_unix_seconds")?,
-        };
+        let enrollment = enrollment_of(row)?;
         if enrollment.model != model {
             return Err(StoreError::OtherModel {
                 path: self.path.clone(),
@@ -94,6 +105,15 @@ impl Store {
             .map_err(|error: TemplateError| wrong(error.to_string()))?;
         Ok(StoredTemplate { enrollment, user, template })
     }
+}
+
+fn enrollment_of(row: &SqliteRow) -> Result<Enrollment, StoreError> {
+    Ok(Enrollment {
+        id: row.try_get("id")?,
+        windows: row.try_get("windows")?,
+        model: row.try_get("model")?,
+        created_at_unix_seconds: row.try_get("created_at_unix_seconds")?,
+    })
 }
 
 impl Writing {
@@ -120,12 +140,7 @@ impl Writing {
         .bind(unix_seconds())
         .execute(&mut *self.transaction)
         .await
-        .map_err(|error| match error.as_database_error() {
-            Some(reason) if reason.is_foreign_key_violation() => {
-                StoreError::NoSuchUser(user.clone())
-            }
-            _ => StoreError::Statement(error),
-        })?;
+        .map_err(|error| super::no_such_user(error, user))?;
         Ok(result.last_insert_rowid())
     }
 

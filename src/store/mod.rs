@@ -1,9 +1,12 @@
 //! SQLite: users and the templates of their walks. All SQL of this crate is here: opening in this
 //! file, then one file for each family of tables.
 
+mod api_keys;
+mod backup;
 mod enrollments;
 mod replies;
 mod users;
+mod walks;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,6 +18,7 @@ use sqlx::sqlite::{
 use sqlx::{Sqlite, Transaction};
 
 use crate::identity::UserId;
+pub use backup::backup;
 pub use enrollments::{Enrollment, StoredTemplate};
 pub use replies::{Reply, Request};
 pub use users::User;
@@ -24,11 +28,18 @@ const APPLICATION_ID: i32 = 1_112_559_188;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// The database. Clones share one connection: SQLite has one writer at a time, and what is read
-/// often is kept in memory elsewhere.
+/// Connections that read: more would wait for processors.
+const READERS: u32 = 4;
+
+/// How long a connection waits for another process that has the file locked, a backup for example.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The database: one connection that writes, as SQLite has one writer at a time, and some that read
+/// meanwhile. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: SqlitePool,
+    writer: SqlitePool,
+    readers: SqlitePool,
     path: PathBuf,
 }
 
@@ -112,6 +123,31 @@ pub enum StoreError {
         /// Number of the walk.
         id: i64,
     },
+    /// No more users may be made.
+    #[error("there are {most} users, as many as may be")]
+    TooManyUsers {
+        /// The limit.
+        most: u64,
+    },
+    /// The key does not exist.
+    #[error("there is no API key {0}; `bipedalnet keys list` shows those that there are")]
+    NoSuchApiKey(String),
+    /// The file lies on a network file system, whose locks SQLite cannot rely on.
+    #[error("database {path} lies on a network file system ({kind}), where SQLite loses data; choose a local disk", path = path.display())]
+    NetworkFileSystem {
+        /// The file.
+        path: PathBuf,
+        /// Which file system.
+        kind: &'static str,
+    },
+    /// A backup was not made.
+    #[error("backup {path}: {reason}; the database is unharmed", path = path.display())]
+    Backup {
+        /// The backup.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
     /// The idempotency key stands for another request.
     #[error("this idempotency key was used for another request")]
     OtherRequest,
@@ -126,57 +162,32 @@ impl Store {
     /// # Errors
     /// When the file cannot be opened, is damaged, or is not a database of this version.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
+        refuse_network(path)?;
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+        let writing = options
+            .clone()
             .create_if_missing(true)
             .foreign_keys(true)
             .journal_mode(SqliteJournalMode::Wal)
             // WAL with NORMAL may lose acknowledged commits on power loss.
             .synchronous(SqliteSynchronous::Full)
             // Biometric data: what is deleted is overwritten.
-            .pragma("secure_delete", "ON")
-            .busy_timeout(Duration::from_secs(5));
-        let opened = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_with(options)
-            .await;
-        let path = path.to_owned();
-        let pool = match opened {
-            Ok(pool) => pool,
-            Err(error) => return Err(opening(path, error)),
+            .pragma("secure_delete", "ON");
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(10))
         };
-        let store = Self { pool, path };
-        store.check_origin().await?;
-        MIGRATIONS.run(&store.pool).await.map_err(|error| match error {
-            MigrateError::Execute(error) => opening(store.path.clone(), error),
-            error => StoreError::Version { path: store.path.clone(), error },
+        let path = path.to_owned();
+        let fail = |error| opening(path.clone(), error);
+        let writer = pool(1).connect_with(writing).await.map_err(fail)?;
+        check_origin(&writer, &path).await?;
+        MIGRATIONS.run(&writer).await.map_err(|error| match error {
+            MigrateError::Execute(error) => fail(error),
+            error => StoreError::Version { path: path.clone(), error },
         })?;
-        Ok(store)
-    }
-
-    /// Refuses damaged files and other programs' databases before anything is written.
-    async fn check_origin(&self) -> Result<(), StoreError> {
-        let fail = |error| opening(self.path.clone(), error);
-        let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(fail)?;
-        if verdict != "ok" {
-            return Err(StoreError::Damaged { path: self.path.clone(), reason: verdict });
-        }
-        let id: i32 = sqlx::query_scalar("PRAGMA application_id")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(fail)?;
-        let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(fail)?;
-        if id != APPLICATION_ID && (id != 0 || tables > 0) {
-            return Err(StoreError::Foreign { path: self.path.clone() });
-        }
-        Ok(())
+        let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(fail)?;
+        Ok(Self { writer, readers, path })
     }
 
     /// Begins a change. Dropped without [`Writing::commit`], it never was.
@@ -185,22 +196,75 @@ impl Store {
     /// When the statement fails.
     pub async fn write(&self) -> Result<Writing, StoreError> {
         // Not deferred: a transaction that reads first may later be refused the right to write.
-        let transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         Ok(Writing { transaction, path: self.path.clone() })
     }
 
-    /// Empties the write-ahead log, in which erased rows would live on.
+    /// Empties the write-ahead log, in which erased rows would live on. Tells whether it did: a
+    /// reader may still have needed it.
     ///
     /// # Errors
     /// When the statement fails.
-    pub async fn scrub_log(&self) -> Result<(), StoreError> {
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await?;
-        Ok(())
+    pub async fn scrub_log(&self) -> Result<bool, StoreError> {
+        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&self.writer)
+            .await?;
+        Ok(busy == 0)
     }
 
     /// Finishes what is under way and closes the file.
     pub async fn close(&self) {
-        self.pool.close().await;
+        // The last connection to close writes the log back, which a reader cannot.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Refuses damaged files and other programs' databases before anything is written.
+async fn check_origin(connection: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+    let fail = |error| opening(path.to_owned(), error);
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(connection)
+        .await
+        .map_err(fail)?;
+    if verdict != "ok" {
+        return Err(StoreError::Damaged { path: path.to_owned(), reason: verdict });
+    }
+    let id: i32 =
+        sqlx::query_scalar("PRAGMA application_id").fetch_one(connection).await.map_err(fail)?;
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_master")
+        .fetch_one(connection)
+        .await
+        .map_err(fail)?;
+    if id != APPLICATION_ID && (id != 0 || tables > 0) {
+        return Err(StoreError::Foreign { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+/// SQLite relies on file locks, which network file systems are known to get wrong.
+fn refuse_network(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    #[cfg(target_os = "linux")]
+    if let Ok(system) = rustix::fs::statfs(folder.unwrap_or(Path::new("."))) {
+        // From linux/magic.h and the kernel's file systems. The field's width differs by platform.
+        let kind = match system.f_type as u32 {
+            0x6969 => "NFS",
+            0xff53_4d42 | 0xfe53_4d42 | 0x517b => "SMB",
+            0x5346_414f => "AFS",
+            0x00c3_6400 => "Ceph",
+            _ => return Ok(()),
+        };
+        return Err(StoreError::NetworkFileSystem { path: path.to_owned(), kind });
+    }
+    Ok(())
+}
+
+/// Names the user whose absence broke a foreign key.
+fn no_such_user(error: sqlx::Error, user: &UserId) -> StoreError {
+    match error.as_database_error() {
+        Some(reason) if reason.is_foreign_key_violation() => StoreError::NoSuchUser(user.clone()),
+        _ => StoreError::Statement(error),
     }
 }
 
@@ -217,6 +281,7 @@ fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
     }
 }
 
-fn unix_seconds() -> i64 {
+/// Seconds since 1970, UTC.
+pub fn unix_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
 }

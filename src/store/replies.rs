@@ -11,6 +11,8 @@ const KEPT_SECONDS: i64 = 24 * 60 * 60;
 /// A write that may be sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
+    /// Whose request it is: the id of an API key, or empty.
+    pub principal: String,
     /// The client's name for it.
     pub idempotency_key: String,
     /// SHA-256 of all that makes the request.
@@ -22,7 +24,9 @@ pub struct Request {
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// JSON, or empty.
+    /// Of the body; `None` where there is none.
+    pub content_type: Option<String>,
+    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -33,31 +37,36 @@ impl Store {
     /// When the key was used for another request, or the statement fails.
     pub async fn reply(&self, request: &Request) -> Result<Option<Reply>, StoreError> {
         let row = sqlx::query(
-            "SELECT request_digest, status, body FROM replies
-             WHERE idempotency_key = ? AND created_at_unix_seconds > ?",
+            "SELECT request_digest, status, content_type, body FROM replies
+             WHERE principal = ? AND idempotency_key = ? AND created_at_unix_seconds > ?",
         )
+        .bind(&request.principal)
         .bind(&request.idempotency_key)
         .bind(unix_seconds() - KEPT_SECONDS)
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.readers)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let digest: &[u8] = row.try_get("request_digest")?;
         if digest != request.digest {
             return Err(StoreError::OtherRequest);
         }
-        Ok(Some(Reply { status: row.try_get("status")?, body: row.try_get("body")? }))
+        Ok(Some(Reply {
+            status: row.try_get("status")?,
+            content_type: row.try_get("content_type")?,
+            body: row.try_get("body")?,
+        }))
     }
 }
 
 impl Writing {
-    /// Keeps the answer to this change, and drops those that are too old.
+    /// Keeps the answer to this change, which is about `users`, and drops those that are too old.
     ///
     /// # Errors
     /// When a statement fails.
     pub async fn keep_reply(
         &mut self,
         request: &Request,
-        user: Option<&UserId>,
+        users: &[UserId],
         reply: &Reply,
     ) -> Result<(), StoreError> {
         let now = unix_seconds();
@@ -67,17 +76,30 @@ impl Writing {
             .await?;
         sqlx::query(
             "INSERT INTO replies
-             (idempotency_key, request_digest, user_id, status, body, created_at_unix_seconds)
-             VALUES (?, ?, ?, ?, ?, ?)",
+             (principal, idempotency_key, request_digest, status, content_type, body,
+              created_at_unix_seconds)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
+        .bind(&request.principal)
         .bind(&request.idempotency_key)
         .bind(&request.digest[..])
-        .bind(user.map(UserId::as_str))
         .bind(reply.status)
+        .bind(&reply.content_type)
         .bind(&reply.body)
         .bind(now)
         .execute(&mut *self.transaction)
         .await?;
+        for user in users {
+            sqlx::query(
+                "INSERT INTO reply_users (principal, idempotency_key, user_id) VALUES (?, ?, ?)
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(&request.principal)
+            .bind(&request.idempotency_key)
+            .bind(user.as_str())
+            .execute(&mut *self.transaction)
+            .await?;
+        }
         Ok(())
     }
 }

@@ -28,7 +28,7 @@ impl Store {
     /// # Errors
     /// When there is no such user, or the statement fails.
     pub async fn user(&self, user: &UserId) -> Result<User, StoreError> {
-        one_user(&self.path, user, &self.pool).await
+        one_user(&self.path, user, &self.readers).await
     }
 
     /// Users in the order of their ids, from the one that follows `after` on.
@@ -39,7 +39,7 @@ impl Store {
         let rows = sqlx::query("SELECT * FROM user_summaries WHERE id > ? ORDER BY id LIMIT ?")
             .bind(after.map_or("", UserId::as_str))
             .bind(limit)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await?;
         rows.iter().map(|row| user_of(&self.path, row)).collect()
     }
@@ -61,11 +61,11 @@ fn user_of(path: &Path, row: &SqliteRow) -> Result<User, StoreError> {
 }
 
 impl Writing {
-    /// Makes a user; tells whether it is new.
+    /// Makes a user, unless there are `most` already; tells whether it is new.
     ///
     /// # Errors
-    /// When the statement fails.
-    pub async fn put_user(&mut self, user: &UserId) -> Result<bool, StoreError> {
+    /// When there are too many users, or a statement fails.
+    pub async fn put_user(&mut self, user: &UserId, most: u64) -> Result<bool, StoreError> {
         let result = sqlx::query(
             "INSERT INTO users (id, created_at_unix_seconds) VALUES (?, ?) ON CONFLICT DO NOTHING",
         )
@@ -73,7 +73,16 @@ impl Writing {
         .bind(unix_seconds())
         .execute(&mut *self.transaction)
         .await?;
-        Ok(result.rows_affected() == 1)
+        let new = result.rows_affected() == 1;
+        if new {
+            let users: i64 = sqlx::query_scalar("SELECT count(*) FROM users")
+                .fetch_one(&mut *self.transaction)
+                .await?;
+            if users as u64 > most {
+                return Err(StoreError::TooManyUsers { most });
+            }
+        }
+        Ok(new)
     }
 
     /// A user, as this change leaves them.
@@ -93,8 +102,9 @@ impl Writing {
         let salt: Vec<u8> =
             sqlx::query_scalar("SELECT randomblob(16)").fetch_one(&mut *self.transaction).await?;
         let digest = Sha256::new().chain_update(&salt).chain_update(user.as_str()).finalize();
-        for statement in ["DELETE FROM users WHERE id = ?", "DELETE FROM replies WHERE user_id = ?"]
-        {
+        let replies = "DELETE FROM replies WHERE (principal, idempotency_key) IN
+             (SELECT principal, idempotency_key FROM reply_users WHERE user_id = ?)";
+        for statement in ["DELETE FROM users WHERE id = ?", replies] {
             sqlx::query(statement).bind(user.as_str()).execute(&mut *self.transaction).await?;
         }
         sqlx::query(

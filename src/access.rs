@@ -1,0 +1,221 @@
+//! Who may do what: API keys and their scopes. Pure: no I/O but the system's randomness.
+//!
+//! A key reads `bpn_<id>_<secret>`: the id finds it, the secret proves it. The secret has 256
+//! random bits, so that its bare SHA-256 may be stored: there is nothing to guess.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+const PREFIX: &str = "bpn";
+const ID_BYTES: usize = 6;
+const SECRET_BYTES: usize = 32;
+
+/// Something that a key may allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Ask who is walking.
+    Identify,
+    /// Make users, read them, and add or erase their walks.
+    Enroll,
+    /// Train and change models.
+    Train,
+    /// List, export and erase users.
+    Admin,
+    /// Read metrics.
+    Metrics,
+    /// See scores beside decisions: they help whoever climbs toward a match.
+    Scores,
+}
+
+impl Scope {
+    /// All of them, in the order of their names' first mention in the documentation.
+    pub const ALL: [Self; 6] =
+        [Self::Identify, Self::Enroll, Self::Train, Self::Admin, Self::Metrics, Self::Scores];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identify => "identify",
+            Self::Enroll => "enroll",
+            Self::Train => "train",
+            Self::Admin => "admin",
+            Self::Metrics => "metrics",
+            Self::Scores => "scores",
+        }
+    }
+}
+
+/// Why a text is no scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no scope {0:?}; there are identify, enroll, train, admin, metrics and scores")]
+pub struct ScopeError(String);
+
+impl FromStr for Scope {
+    type Err = ScopeError;
+
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        let found = Self::ALL.into_iter().find(|scope| scope.name() == text);
+        found.ok_or_else(|| ScopeError(text.to_owned()))
+    }
+}
+
+/// A set of scopes, written with spaces between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scopes(BTreeSet<Scope>);
+
+impl Scopes {
+    /// Every scope.
+    pub fn all() -> Self {
+        Scope::ALL.into_iter().collect()
+    }
+
+    /// Whether a scope is among them.
+    pub fn contains(&self, scope: Scope) -> bool {
+        self.0.contains(&scope)
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        Self(scopes.into_iter().collect())
+    }
+}
+
+impl FromStr for Scopes {
+    type Err = ScopeError;
+
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        text.split_whitespace().map(str::parse).collect()
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.0.iter().map(|scope| scope.name()).collect();
+        f.write_str(&names.join(" "))
+    }
+}
+
+/// Who sends a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Id of the key, or empty where the service asks for none.
+    pub id: String,
+    /// What the key allows.
+    pub scopes: Scopes,
+}
+
+impl Principal {
+    /// Anybody, where the service asks for no key.
+    pub fn anonymous() -> Self {
+        Self { id: String::new(), scopes: Scopes::all() }
+    }
+}
+
+/// A key as it is kept: without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Names the key; no secret.
+    pub id: String,
+    /// SHA-256 of the secret.
+    pub secret_digest: [u8; 32],
+    /// Whom or what it is for, in the operator's words.
+    pub name: String,
+    /// What it allows.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at_unix_seconds: i64,
+    /// From when on it is worth nothing.
+    pub expires_at_unix_seconds: Option<i64>,
+    /// Whether it was revoked.
+    pub revoked: bool,
+    /// When it was last used, to the minute.
+    pub last_used_at_unix_seconds: Option<i64>,
+}
+
+impl ApiKey {
+    /// A new key, and the text that its holder sends. The text is nowhere else.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn generate(
+        name: String,
+        scopes: Scopes,
+        now_unix_seconds: i64,
+        expires_at_unix_seconds: Option<i64>,
+    ) -> Result<(Self, String), getrandom::Error> {
+        let (id, secret) = (random_hex::<ID_BYTES>()?, random_hex::<SECRET_BYTES>()?);
+        let text = format!("{PREFIX}_{id}_{secret}");
+        let key = Self {
+            id,
+            secret_digest: Sha256::digest(secret).into(),
+            name,
+            scopes,
+            created_at_unix_seconds: now_unix_seconds,
+            expires_at_unix_seconds,
+            revoked: false,
+            last_used_at_unix_seconds: None,
+        };
+        Ok((key, text))
+    }
+
+    /// The id in a key's text, where it has a key's form.
+    pub fn id_in(text: &str) -> Option<&str> {
+        let (id, secret) = text.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')?;
+        (id.len() == 2 * ID_BYTES && secret.len() == 2 * SECRET_BYTES).then_some(id)
+    }
+
+    /// Whether a text is this key, and the key is good at that time. Takes as long whichever
+    /// character of the secret is wrong.
+    pub fn accepts(&self, text: &str, now_unix_seconds: i64) -> bool {
+        let secret = text.rsplit('_').next().unwrap_or_default();
+        let same = Sha256::digest(secret).ct_eq(&self.secret_digest);
+        let live = self.expires_at_unix_seconds.is_none_or(|end| now_unix_seconds < end);
+        bool::from(same) && live && !self.revoked
+    }
+}
+
+/// Random bytes as lower-case hexadecimal digits, two a byte.
+///
+/// # Errors
+/// When the system has no randomness to give.
+pub fn random_hex<const BYTES: usize>() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_text_of_a_live_key_is_accepted() {
+        let scopes: Scopes = "identify enroll".parse().unwrap();
+        let (key, text) = ApiKey::generate("phones".into(), scopes, 100, Some(200)).unwrap();
+        assert_eq!(ApiKey::id_in(&text), Some(&key.id[..]));
+        assert!(key.accepts(&text, 199));
+        assert!(!key.accepts(&text, 200), "expired");
+        assert!(!ApiKey { revoked: true, ..key.clone() }.accepts(&text, 150));
+        let (other, other_text) =
+            ApiKey::generate("phones".into(), key.scopes.clone(), 100, None).unwrap();
+        assert!(!key.accepts(&other_text, 150));
+        assert_ne!(key.id, other.id);
+        for cut in [0, 3, 4, 16, text.len() - 1] {
+            assert!(!key.accepts(&text[..cut], 150));
+            assert_eq!(ApiKey::id_in(&text[..cut]), None);
+        }
+    }
+
+    #[test]
+    fn scopes_are_read_as_they_are_written() {
+        let all = Scopes::all();
+        assert_eq!(all.to_string().parse(), Ok(all));
+        assert_eq!("enroll  identify".parse::<Scopes>().unwrap().to_string(), "identify enroll");
+        assert_eq!("enrol".parse::<Scopes>(), Err(ScopeError("enrol".to_owned())));
+    }
+}

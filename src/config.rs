@@ -1,0 +1,116 @@
+//! Settings of the service: each with its flag, its environment variable, its default and its unit.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the service listens, and what it works on.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Config {
+    /// Address and port to listen on
+    #[arg(
+        long,
+        env = "BIPEDALNET_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub listen: SocketAddr,
+    /// SQLite database, made where it does not exist
+    #[arg(long, env = "BIPEDALNET_DATABASE", default_value = "bipedalnet.db", value_name = "FILE")]
+    pub database: PathBuf,
+    /// Model file; the one shipped in this program where not given
+    #[arg(long, env = "BIPEDALNET_MODEL", value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Serve without API keys on any address: everybody who reaches it may do everything
+    #[arg(long, env = "BIPEDALNET_ALLOW_ANONYMOUS")]
+    pub allow_anonymous: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub service: ServiceSettings,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub http: HttpSettings,
+}
+
+/// What the service does with walks.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ServiceSettings {
+    /// Keep recordings, for training, for so many days; 0 keeps none
+    #[arg(long, env = "BIPEDALNET_KEEP_RECORDINGS_DAYS", default_value_t = 0, value_name = "DAYS",
+        value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    pub keep_recordings_days: u32,
+    /// Verify only against a challenge
+    #[arg(long, env = "BIPEDALNET_REQUIRE_CHALLENGE")]
+    pub require_challenge: bool,
+    /// Users that there may be
+    #[arg(long, env = "BIPEDALNET_MAX_USERS", default_value_t = 100_000, value_name = "USERS")]
+    pub max_users: u64,
+    /// Longest recording that is taken
+    #[arg(
+        long,
+        env = "BIPEDALNET_MAX_RECORDING_SECONDS",
+        default_value_t = 900.0,
+        value_name = "SECONDS"
+    )]
+    pub max_recording_seconds: f64,
+}
+
+impl ServiceSettings {
+    /// Whether recordings are kept at all.
+    pub fn keeps_recordings(&self) -> bool {
+        self.keep_recordings_days > 0
+    }
+
+    /// How long recordings are kept.
+    pub fn kept_recordings(&self) -> Duration {
+        Duration::from_secs(u64::from(self.keep_recordings_days) * 24 * 60 * 60)
+    }
+}
+
+/// Bounds on requests.
+#[derive(clap::Args, Clone, Debug)]
+pub struct HttpSettings {
+    /// Largest body, as it is sent and after decompression
+    #[arg(
+        long,
+        env = "BIPEDALNET_MAX_BODY_BYTES",
+        default_value_t = 2 << 20,
+        value_name = "BYTES",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1024..=64 << 20)
+    )]
+    pub max_body_bytes: usize,
+    /// Items of one batch
+    #[arg(
+        long,
+        env = "BIPEDALNET_MAX_BATCH",
+        default_value_t = 64,
+        value_name = "ITEMS",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64)
+    )]
+    pub max_batch: usize,
+    /// Time for a request, from its last header to its answer, a slowly sent body included
+    #[arg(
+        long,
+        env = "BIPEDALNET_REQUEST_TIMEOUT_SECONDS",
+        default_value_t = 30,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub request_timeout_seconds: u32,
+    /// Requests of one API key, on average; ten seconds' worth may come at once; 0 sets no limit
+    #[arg(
+        long,
+        env = "BIPEDALNET_KEY_REQUESTS_PER_SECOND",
+        default_value_t = 200,
+        value_name = "REQUESTS"
+    )]
+    pub key_requests_per_second: u32,
+    /// The same of one address (of one /64 network with IPv6), with whatever keys
+    #[arg(
+        long,
+        env = "BIPEDALNET_ADDRESS_REQUESTS_PER_SECOND",
+        default_value_t = 200,
+        value_name = "REQUESTS"
+    )]
+    pub address_requests_per_second: u32,
+}

@@ -1,0 +1,125 @@
+//! Several pieces of work in one request, an outcome for each.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::App;
+use super::body::{Document, Format};
+use super::once::{Once, sent};
+use super::problem::Problem;
+use super::recognition::{among, claim_of};
+use super::walk::{enrolled_answer, evidence, identify_answer, verify_answer};
+use crate::access::{Principal, Scope};
+use crate::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAnswer};
+use crate::config::HttpSettings;
+use crate::service::{Item, Outcome, Request, Service};
+
+/// Send a batch
+///
+/// Up to 64 walks that a phone could not send one by one. Each item has the outcome that a request of
+/// its own would have had; its key must allow it. The batch as a whole counts once under its
+/// `Idempotency-Key`. Only where there is no compute or no disk for it does it fail as a whole, and
+/// then nothing was changed.
+#[utoipa::path(post, path = "/v1/batch", tag = "recognition",
+    request_body = BatchDocument,
+    responses((status = 200, description = "What came of each item", body = OutcomesAnswer)),
+    security(("api_key" = [])))]
+pub(super) async fn batch(
+    State(app): State<App>,
+    Extension(principal): Extension<Principal>,
+    format: Format,
+    once: Once,
+    body: Document<BatchDocument>,
+) -> Result<Response, Problem> {
+    let request = once.request(&body.digest);
+    let items = batch_of(body.value.items, &app.http, &principal)?;
+    outcomes(&app.service, items, request, format, principal).await
+}
+
+/// Items as the service takes them, or what is wrong with each.
+pub(super) fn batch_of(
+    items: Vec<BatchItem>,
+    settings: &HttpSettings,
+    principal: &Principal,
+) -> Result<Vec<Result<Item, Problem>>, Problem> {
+    let most = settings.max_batch;
+    if items.is_empty() || items.len() > most {
+        let problem = Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "batch-size",
+            "The batch has too few or too many items",
+            format!("there are {} items; 1 to {most} are taken at once", items.len()),
+        );
+        return Err(problem.at("items"));
+    }
+    Ok(items.into_iter().map(|item| work(item, principal)).collect())
+}
+
+fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
+    let scope = match &item {
+        BatchItem::Enroll(_) => Scope::Enroll,
+        BatchItem::Identify(_) | BatchItem::Verify(_) => Scope::Identify,
+    };
+    if !principal.scopes.contains(scope) {
+        return Err(Problem::forbidden(scope));
+    }
+    Ok(match item {
+        BatchItem::Enroll(item) => {
+            Item::Enroll { user: item.user.parse()?, evidence: evidence(item.walk)? }
+        }
+        BatchItem::Identify(item) => {
+            let users = item.among.as_ref().map(|users| among(users.iter().map(String::as_str)));
+            Item::Identify { evidence: evidence(item.walk)?, among: users.transpose()? }
+        }
+        BatchItem::Verify(item) => Item::Verify(claim_of(principal, item)?),
+    })
+}
+
+/// Carries out what can be, and answers with an outcome for each item.
+pub(super) async fn outcomes(
+    service: &Service,
+    items: Vec<Result<Item, Problem>>,
+    request: Option<Request>,
+    format: Format,
+    principal: Principal,
+) -> Result<Response, Problem> {
+    let mut good = Vec::new();
+    let slots: Vec<Result<(), Problem>> =
+        items.into_iter().map(|item| item.map(|item| good.push(item))).collect();
+    let answer = service.batch(good, request, move |done| {
+        let mut done = done.into_iter();
+        let mut outcome = |slot: Result<(), Problem>| {
+            let result = slot.and_then(|()| {
+                let done = done.next().expect("the service answers each item");
+                done.map_err(Problem::from)
+            });
+            outcome_answer(result, &principal)
+        };
+        let outcomes = slots.into_iter().map(&mut outcome).collect();
+        format.reply(StatusCode::OK, &OutcomesAnswer { outcomes })
+    });
+    Ok(sent(answer.await?))
+}
+
+fn outcome_answer(result: Result<Outcome, Problem>, principal: &Principal) -> OutcomeAnswer {
+    let ok = OutcomeAnswer { status: StatusCode::OK.as_u16(), ..OutcomeAnswer::default() };
+    match result {
+        Ok(Outcome::Enrolled(enrolled)) => OutcomeAnswer {
+            status: StatusCode::CREATED.as_u16(),
+            enrolled: Some(enrolled_answer(enrolled)),
+            ..ok
+        },
+        Ok(Outcome::Identified(answer)) => {
+            OutcomeAnswer { identified: Some(identify_answer(answer, principal)), ..ok }
+        }
+        Ok(Outcome::Verified(answer)) => {
+            OutcomeAnswer { verified: Some(verify_answer(&answer, principal)), ..ok }
+        }
+        Err(problem) => {
+            let problem = problem.document();
+            OutcomeAnswer { status: problem.status, problem: Some(problem), ..ok }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Bodies: read up to a bound, decompressed up to a bound, decoded from JSON or CBOR; and answers
+//! encoded as the client wants them.
+
+use axum::body::Body;
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::App;
+use super::encoding::Encoding;
+use super::problem::Problem;
+use crate::gait::cbor;
+use crate::service::Reply;
+
+const JSON: &str = "application/json";
+const CBOR: &str = "application/cbor";
+
+/// A larger body is read on to so many times what is allowed, and thrown away: a client that is
+/// still sending when the connection closes never sees the answer.
+const DISCARDED_BODIES: usize = 8;
+
+/// A body's document.
+pub(super) struct Document<T> {
+    pub value: T,
+    /// SHA-256 of the body as it was sent.
+    pub digest: [u8; 32],
+}
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Document<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let format = Format::of_body(request.headers());
+        let encoding = Encoding::of(request.headers());
+        let most = app.http.max_body_bytes;
+        let body = read(request.into_body(), most).await?;
+        let (format, encoding) = (format?, encoding?);
+        let decode = move || {
+            let digest = Sha256::digest(&body);
+            let body = encoding.decode(body, most)?;
+            Ok(Self { value: format.decode(&body)?, digest: digest.into() })
+        };
+        app.service.compute(decode).await?
+    }
+}
+
+/// How documents are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Json,
+    Cbor,
+}
+
+/// The format that a client wants answers in.
+impl<S: Send + Sync> FromRequestParts<S> for Format {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let accepted = parts.headers.get_all(header::ACCEPT).iter();
+        let cbor = accepted
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|range| essence(range).eq_ignore_ascii_case(CBOR));
+        Ok(if cbor { Self::Cbor } else { Self::Json })
+    }
+}
+
+impl Format {
+    fn of_body(headers: &HeaderMap) -> Result<Self, Problem> {
+        let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        match media_type.map(essence) {
+            Some(name) if name.eq_ignore_ascii_case(JSON) => Ok(Self::Json),
+            Some(name) if name.eq_ignore_ascii_case(CBOR) => Ok(Self::Cbor),
+            _ => Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "The body's media type is not supported",
+                "send application/json or application/cbor, and say so",
+            )
+            .at("content-type")),
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, Problem> {
+        if body.is_empty() {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "empty-body",
+                "The body is empty",
+                "send a document as JSON or CBOR; /docs says what it holds",
+            ));
+        }
+        match self {
+            Self::Json => {
+                let mut json = serde_json::Deserializer::from_slice(body);
+                let value = serde_path_to_error::deserialize(&mut json)
+                    .map_err(|error| bad_json(&error.path().to_string(), error.inner()))?;
+                json.end().map_err(|error| bad_json(".", &error))?;
+                Ok(value)
+            }
+            Self::Cbor => {
+                let mut cbor = cbor::Deserializer::from_slice(body);
+                let value = serde_path_to_error::deserialize(&mut cbor)
+                    .map_err(|error| bad_cbor(&error.path().to_string(), error.inner()))?;
+                cbor.end().map_err(|error| bad_cbor(".", &error))?;
+                Ok(value)
+            }
+        }
+    }
+
+    fn encode(self, body: &impl Serialize) -> Vec<u8> {
+        match self {
+            Self::Json => serde_json::to_vec(body).map_err(|error| error.to_string()),
+            Self::Cbor => minicbor_serde::to_vec(body).map_err(|error| error.to_string()),
+        }
+        .expect("answers are plain data with string keys")
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => JSON,
+            Self::Cbor => CBOR,
+        }
+    }
+
+    /// An answer that is not kept.
+    pub fn answer(self, body: &impl Serialize) -> Response {
+        ([(header::CONTENT_TYPE, self.media_type())], self.encode(body)).into_response()
+    }
+
+    /// An answer that may be kept for retries.
+    pub fn reply(self, status: StatusCode, body: &impl Serialize) -> Reply {
+        let content_type = Some(self.media_type().to_owned());
+        Reply { status: status.as_u16(), content_type, body: self.encode(body) }
+    }
+}
+
+/// A media type without its parameters.
+fn essence(value: &str) -> &str {
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+/// Reads a body of `most` bytes or less.
+async fn read(mut body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+    let mut kept = Vec::new();
+    let mut length = 0;
+    while length <= most * DISCARDED_BODIES
+        && let Some(frame) = body.frame().await
+    {
+        let frame = frame.map_err(|_| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "incomplete-body",
+                "The body broke off",
+                "the connection ended before the body did; nothing was changed, send it again",
+            )
+        })?;
+        let data = frame.into_data().unwrap_or_default();
+        length += data.len();
+        if length <= most {
+            kept.extend_from_slice(&data);
+        } else {
+            kept = Vec::new();
+        }
+    }
+    if length > most {
+        return Err(Problem::too_large(most));
+    }
+    Ok(kept)
+}
+
+/// Reads a body that nobody wants, so that the client sees the answer.
+pub(super) async fn discard(body: Body, most: usize) {
+    // Too long or broken off: in either case there is an answer already.
+    let _ = read(body, most).await;
+}
+
+fn bad_json(path: &str, error: &serde_json::Error) -> Problem {
+    if error.is_data() {
+        return invalid_field(path, error.to_string());
+    }
+    let detail = match error.to_string() {
+        // What a NaN looks like to the parser.
+        text if text.starts_with("expected value") => {
+            format!("{text}; NaN and infinity are not JSON: leave broken samples out")
+        }
+        text => text,
+    };
+    let title = "The body is not JSON";
+    named(path, Problem::new(StatusCode::BAD_REQUEST, "malformed-json", title, detail))
+}
+
+fn bad_cbor(path: &str, error: &cbor::CborError) -> Problem {
+    if let cbor::CborError::Data { .. } = error {
+        return invalid_field(path, error.to_string());
+    }
+    let title = "The body is not CBOR that is read here";
+    named(path, Problem::new(StatusCode::BAD_REQUEST, "malformed-cbor", title, error.to_string()))
+}
+
+fn invalid_field(path: &str, detail: String) -> Problem {
+    let title = "A field of the body is wrong";
+    named(path, Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", title, detail))
+}
+
+fn named(path: &str, problem: Problem) -> Problem {
+    if path == "." { problem } else { problem.at(path) }
+}
+
+/// Lets handlers of this state ask for the service alone.
+impl FromRef<App> for crate::service::Service {
+    fn from_ref(app: &App) -> Self {
+        app.service.clone()
+    }
+}

@@ -1,0 +1,71 @@
+//! How long a request may take: as long as the server allows, or as the client will wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::problem::Problem;
+use crate::config::HttpSettings;
+
+/// Milliseconds, from now, for which the client waits.
+const DEADLINE: &str = "request-deadline-ms";
+
+/// Drops a request that is not answered in time; what is queued for it is then dropped at its turn.
+/// A change that is being written is finished all the same, and a retry under its idempotency key
+/// gets the answer.
+pub(super) async fn deadline(
+    State(settings): State<Arc<HttpSettings>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let allowed = Duration::from_secs(settings.request_timeout_seconds.into());
+    let deadline = match asked_for(request.headers()) {
+        Ok(deadline) => deadline,
+        Err(problem) => return problem.into_response(),
+    };
+    let limit = deadline.map_or(allowed, |deadline| deadline.min(allowed));
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) if limit < allowed => Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "deadline-passed",
+            "The deadline has passed",
+            format!(
+                "there was no answer within the {} ms of {DEADLINE}; a write may be under way: \
+                 send it again under its idempotency key",
+                limit.as_millis()
+            ),
+        )
+        .at(DEADLINE)
+        .into_response(),
+        Err(_) => Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            "The request took too long",
+            format!(
+                "a request must be whole and answered within {} s; send a write again under its \
+                 idempotency key",
+                allowed.as_secs()
+            ),
+        )
+        .into_response(),
+    }
+}
+
+fn asked_for(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
+    let Some(value) = headers.get(DEADLINE) else { return Ok(None) };
+    match value.to_str().ok().and_then(|text| text.parse().ok()) {
+        Some(milliseconds @ 1u32..) => Ok(Some(Duration::from_millis(milliseconds.into()))),
+        _ => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-deadline",
+            "The deadline cannot be used",
+            "give the milliseconds for which the client waits, a whole number from 1 on",
+        )
+        .at(DEADLINE)),
+    }
+}

@@ -1,0 +1,66 @@
+//! Paths and queries, with errors that name what is wrong.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+use crate::identity::UserId;
+
+/// The user named in the path.
+pub(super) struct UserPath(pub UserId);
+
+impl<S: Send + Sync> FromRequestParts<S> for UserPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
+        let Path(path) = path.map_err(|error| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "malformed-path",
+                "The path is not valid UTF-8",
+                error.body_text(),
+            )
+            .at("user")
+        })?;
+        Ok(Self(path["user"].parse()?))
+    }
+}
+
+/// The number of an enrollment in the path.
+pub(super) struct EnrollmentPath(pub i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for EnrollmentPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
+        let number = path.ok().and_then(|Path(path)| path["enrollment"].parse().ok());
+        Ok(Self(number.ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))?))
+    }
+}
+
+/// The query.
+pub(super) struct Parameters<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        let Query(parameters) = query.map_err(|error| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid-query",
+                "A query parameter is wrong",
+                error.body_text(),
+            )
+            .at("query")
+        })?;
+        Ok(Self(parameters))
+    }
+}

@@ -1,0 +1,118 @@
+//! Between the documents of walks and what the service makes of them.
+
+use axum::http::StatusCode;
+
+use super::problem::Problem;
+use crate::access::{Principal, Scope};
+use crate::api;
+use crate::gait::RecordingDocument;
+use crate::identity::{Decision, Verdict};
+use crate::service::{Enrolled, Evidence, Identification, UserStatus, Verification};
+
+/// The walk of a document.
+pub(super) fn evidence(document: api::WalkDocument) -> Result<Evidence, Problem> {
+    let missing = |field: &'static str, detail: &'static str| {
+        Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid-field",
+            "A field of the body is wrong",
+            detail,
+        )
+        .at(field)
+    };
+    match (document.acceleration, document.features) {
+        (Some(_), Some(_)) => {
+            Err(missing("features", "there are a recording and features: send one of them"))
+        }
+        (None, None) => Err(missing(
+            "acceleration",
+            "there is no walk: send acceleration, or features and the model that made them",
+        )),
+        (None, Some(windows)) => {
+            let needed = "features need the id of the model that made them";
+            let model = document.model.ok_or_else(|| missing("model", needed))?;
+            Ok(Evidence::Features { model, windows })
+        }
+        (Some(acceleration), None) => Ok(Evidence::Recording(RecordingDocument {
+            time_seconds: document.time_seconds,
+            rate_hz: document.rate_hz,
+            acceleration_unit: document.acceleration_unit.unwrap_or_default(),
+            acceleration_scale: document.acceleration_scale,
+            acceleration,
+            angular_rate_unit: document.angular_rate_unit.unwrap_or_default(),
+            angular_rate_scale: document.angular_rate_scale,
+            angular_rate: document.angular_rate,
+        })),
+    }
+}
+
+/// A score as it is shown: more digits would help only someone who climbs toward a match.
+fn shown(score: f32) -> f64 {
+    (f64::from(score) * 100.0).round() / 100.0
+}
+
+pub(super) fn user_answer(UserStatus { user, windows_missing }: UserStatus) -> api::UserAnswer {
+    api::UserAnswer {
+        user: user.id.to_string(),
+        status: match windows_missing {
+            0 => api::UserState::Ready,
+            _ => api::UserState::Collecting,
+        },
+        windows: user.windows,
+        windows_missing,
+        enrollments: user.enrollments,
+        created_at_unix_seconds: user.created_at_unix_seconds,
+    }
+}
+
+pub(super) fn enrolled_answer(enrolled: Enrolled) -> api::EnrolledAnswer {
+    let refused = enrolled.refused.iter().map(|(error, windows)| api::RefusedAnswer {
+        r#type: Problem::type_of(error.code()),
+        windows: *windows as u64,
+        detail: error.to_string(),
+    });
+    api::EnrolledAnswer {
+        enrollment: enrolled.enrollment,
+        windows_accepted: enrolled.windows,
+        windows_refused: refused.collect(),
+        user: user_answer(enrolled.status),
+    }
+}
+
+pub(super) fn identify_answer(
+    answer: Identification,
+    principal: &Principal,
+) -> api::IdentifyAnswer {
+    let (decision, user) = match answer.decision {
+        Decision::Identified(user) => (api::Identified::Identified, Some(user.to_string())),
+        Decision::Unknown => (api::Identified::Unknown, None),
+        Decision::Inconclusive => (api::Identified::Inconclusive, None),
+    };
+    let candidates = answer.candidates.into_iter().map(|candidate| api::CandidateAnswer {
+        user: candidate.user.to_string(),
+        score: shown(candidate.score),
+    });
+    api::IdentifyAnswer {
+        decision,
+        user,
+        candidates: principal.scopes.contains(Scope::Scores).then(|| candidates.collect()),
+        windows: answer.windows,
+        model: answer.model,
+    }
+}
+
+pub(super) fn verify_answer(answer: &Verification, principal: &Principal) -> api::VerifyAnswer {
+    api::VerifyAnswer {
+        decision: match answer.verdict {
+            Verdict::Accept => api::Verified::Accept,
+            Verdict::Reject => api::Verified::Reject,
+            Verdict::Inconclusive => api::Verified::Inconclusive,
+            Verdict::SuspectedReplay => api::Verified::SuspectedReplay,
+        },
+        user: answer.user.to_string(),
+        score: principal.scopes.contains(Scope::Scores).then(|| shown(answer.score)),
+        fmr: answer.fmr,
+        windows: answer.windows,
+        model: answer.model.clone(),
+    }
+}

@@ -1,0 +1,70 @@
+//! Copies of a database that is in use.
+
+use std::fs::File;
+use std::path::Path;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+
+use super::{APPLICATION_ID, BUSY_TIMEOUT, StoreError, opening};
+
+/// Copies a database, which may be in use, to a new file. What was acknowledged before the call is
+/// in the copy. The copy is whole and on disk when this returns; until then it has another name.
+///
+/// # Errors
+/// When the database cannot be read or is another program's, the new file exists already, or it
+/// cannot be written.
+pub async fn backup(database: &Path, copy: &Path) -> Result<(), StoreError> {
+    let fail = |reason: String| StoreError::Backup { path: copy.to_owned(), reason };
+    if copy.exists() {
+        return Err(fail("it exists already; choose another name".to_owned()));
+    }
+    let mut part = copy.as_os_str().to_owned();
+    part.push(".part");
+    let part = Path::new(&part);
+    let result = copy_to(database, part, &fail).await;
+    if result.is_err() {
+        // What is there of it, if anything: the reason for the failure is what matters.
+        let _ = std::fs::remove_file(part);
+        return result;
+    }
+    let last = |error: std::io::Error| fail(error.to_string());
+    std::fs::rename(part, copy).map_err(last)?;
+    let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(last)
+}
+
+async fn copy_to(
+    database: &Path,
+    part: &Path,
+    fail: &impl Fn(String) -> StoreError,
+) -> Result<(), StoreError> {
+    let open = async |path: &Path| -> Result<SqliteConnection, StoreError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true);
+        let opened = options.busy_timeout(BUSY_TIMEOUT).connect().await;
+        opened.map_err(|error| opening(path.to_owned(), error))
+    };
+    let mut source = open(database).await?;
+    let id: i32 = sqlx::query_scalar("PRAGMA application_id")
+        .fetch_one(&mut source)
+        .await
+        .map_err(|error| opening(database.to_owned(), error))?;
+    if id != APPLICATION_ID {
+        return Err(StoreError::Foreign { path: database.to_owned() });
+    }
+    let name = part.to_str().ok_or_else(|| fail("its name is not UTF-8".to_owned()))?;
+    sqlx::query("VACUUM INTO ?")
+        .bind(name)
+        .execute(&mut source)
+        .await
+        .map_err(|error| fail(error.to_string()))?;
+    source.close().await?;
+    let mut made = open(part).await?;
+    let verdict: String =
+        sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut made).await?;
+    made.close().await?;
+    if verdict != "ok" {
+        return Err(fail(format!("the copy is damaged: {verdict}")));
+    }
+    File::open(part).and_then(|file| file.sync_all()).map_err(|error| fail(error.to_string()))
+}
