@@ -13,6 +13,9 @@ use super::{Recipe, Recording, Signal, SignalError};
 /// Times that are rounded to milliseconds are still even.
 const EVEN_WITHIN_SECONDS: f64 = 0.001;
 
+/// So much coarser steps are taken where a value then needs one byte instead of two.
+const COARSEST_STEPS: f32 = 4.0;
+
 /// Tags of RFC 8746.
 const COLUMN_MAJOR: u64 = 1040;
 const SINT8: u64 = 72;
@@ -20,14 +23,16 @@ const SINT16_LITTLE_ENDIAN: u64 = 77;
 const FLOAT32_LITTLE_ENDIAN: u64 = 85;
 const FLOAT64_LITTLE_ENDIAN: u64 = 86;
 
-/// How finely [`compact`] keeps a recording. The default is enough to know a walker by.
+/// How finely [`compact`] keeps a recording. The default is enough to know a walker by
+/// (`examples/wire_bytes.rs`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Precision {
     /// Samples a second. Faster and uneven sampling is brought to it, slower kept.
     pub rate_hz: f64,
-    /// Acceleration is rounded to whole steps of this.
+    /// Acceleration is rounded to whole steps of this, or of up to four times this where a byte
+    /// a value is then enough.
     pub acceleration_step_m_s2: f32,
-    /// Angular rate is rounded to whole steps of this.
+    /// Angular rate is rounded to whole steps, in the same way.
     pub angular_rate_step_rad_s: f32,
 }
 
@@ -36,13 +41,13 @@ impl Default for Precision {
         Self {
             rate_hz: Recipe::BIPEDALNET.rate_hz,
             acceleration_step_m_s2: 0.25,
-            angular_rate_step_rad_s: 0.0625,
+            angular_rate_step_rad_s: 0.05,
         }
     }
 }
 
 /// A [`RecordingDocument`](super::RecordingDocument) in CBOR that is as small as the precision
-/// allows: evenly sampled, a byte a value where its range in steps fits, two where not.
+/// allows: evenly sampled, one byte a value or two, each axis in one piece.
 ///
 /// # Errors
 /// When a step is not a positive number, or uneven samples cannot be resampled: too few, too far
@@ -128,11 +133,16 @@ fn encode_axes(
     step: Option<f32>,
 ) -> Encoded {
     let columns = (0..3).flat_map(|axis| samples.iter().map(move |sample| sample[axis]));
+    let largest = columns.clone().map(f32::abs).fold(0.0, f32::max);
+    let byte_step = largest / f32::from(i8::MAX);
+    let step = step.map(|step| match byte_step <= step * COARSEST_STEPS {
+        true => step.max(byte_step),
+        false => step,
+    });
     let whole = |value: f32| step.map_or(f32::INFINITY, |step| (value / step).round());
-    let largest = columns.clone().map(|value| whole(value).abs()).fold(0.0, f32::max);
-    let (tag, bytes): (u64, Vec<u8>) = if largest <= f32::from(i8::MAX) {
+    let (tag, bytes): (u64, Vec<u8>) = if whole(largest) <= f32::from(i8::MAX) {
         (SINT8, columns.map(|value| whole(value) as i8 as u8).collect())
-    } else if largest <= f32::from(i16::MAX) {
+    } else if whole(largest) <= f32::from(i16::MAX) {
         let bytes = columns.flat_map(|value| (whole(value) as i16).to_le_bytes());
         (SINT16_LITTLE_ENDIAN, bytes.collect())
     } else {
