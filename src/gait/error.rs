@@ -42,6 +42,14 @@ pub enum SignalError {
         /// The value given.
         rate_hz: f64,
     },
+    /// A scale is not a positive number.
+    #[error("{field} is {scale}; give what 1 in the list stands for, or leave it out")]
+    InvalidScale {
+        /// The scale at fault.
+        field: &'static str,
+        /// The value given.
+        scale: f32,
+    },
     /// Both or neither of `time_seconds` and `rate_hz`.
     #[error("give either time_seconds or rate_hz, and not both")]
     AmbiguousTime,
@@ -160,6 +168,7 @@ impl SignalError {
             Self::NonFinite { .. } => "non-finite-value",
             Self::BackwardTime { .. } => "backward-time",
             Self::InvalidRate { .. } => "invalid-rate",
+            Self::InvalidScale { .. } => "invalid-scale",
             Self::AmbiguousTime => "ambiguous-time",
             Self::RateTooLow { .. } => "rate-too-low",
             Self::TooShort { .. } => "too-short",
@@ -179,6 +188,7 @@ impl SignalError {
         match self {
             Self::LengthMismatch { field, .. }
             | Self::NonFinite { field, .. }
+            | Self::InvalidScale { field, .. }
             | Self::FlatSensor { field, .. } => field,
             Self::BackwardTime { .. }
             | Self::AmbiguousTime

@@ -1,4 +1,4 @@
-//! Recordings in files: CSV, JSON, either of them gzipped, and the Padova set's logs.
+//! Recordings in files: CSV, JSON, CBOR, each of them gzipped or not, and the Padova set's logs.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,6 +6,7 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
+use super::cbor::{self, CborError};
 use super::{Recording, RecordingDocument, SignalError};
 
 /// Largest file, after decompression, that is read.
@@ -18,7 +19,7 @@ pub enum FormatError {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
     /// The name says nothing of the format.
-    #[error("has no known ending; .csv, .csv.gz, .json and .json.gz are read")]
+    #[error("has no known ending; .csv, .json and .cbor are read, gzipped with .gz after it")]
     UnknownEnding,
     /// Too long to be a walk.
     #[error("holds more than {MAX_RECORDING_BYTES} bytes; split the walk")]
@@ -47,6 +48,9 @@ pub enum FormatError {
     /// Not the JSON of a recording.
     #[error("is not the JSON of a recording: {0}")]
     Json(#[from] serde_json::Error),
+    /// Not the CBOR of a recording.
+    #[error("is not the CBOR of a recording: {0}")]
+    Cbor(#[from] CborError),
     /// Acceleration and angular rate were not recorded at the same time.
     #[error("the gyroscope's log and the accelerometer's do not overlap in time")]
     NoOverlap,
@@ -55,10 +59,10 @@ pub enum FormatError {
     Signal(#[from] SignalError),
 }
 
-/// Reads a `.csv` or `.json` file, gzipped where it ends in `.gz`.
+/// Reads a `.csv`, `.json` or `.cbor` file, gzipped where it ends in `.gz`.
 ///
 /// CSV has the header `t,ax,ay,az` or `t,ax,ay,az,gx,gy,gz`: seconds, m/s^2 with gravity, rad/s.
-/// JSON is a [`RecordingDocument`].
+/// JSON and CBOR are a [`RecordingDocument`].
 ///
 /// # Errors
 /// When the file is no recording; what is wrong with it, and where.
@@ -72,6 +76,8 @@ pub fn read_recording(path: &Path) -> Result<Recording, FormatError> {
         |bytes| read_csv(bytes)
     } else if name.ends_with(".json") {
         |bytes| read_json(bytes)
+    } else if name.ends_with(".cbor") {
+        |bytes| Ok(cbor::from_slice::<RecordingDocument>(bytes.get_ref())?.try_into()?)
     } else {
         return Err(FormatError::UnknownEnding);
     };
@@ -247,11 +253,14 @@ mod tests {
         assert_eq!(read("WALK.CSV.GZ", &zipped(table)).unwrap(), from_table);
         assert_eq!(read("walk.json", &json).unwrap(), from_table);
         assert_eq!(read("walk.json.gz", &zipped(&json)).unwrap(), from_table);
+        let cbor = crate::gait::exact(&from_table);
+        assert_eq!(read("walk.cbor", &cbor).unwrap(), from_table);
+        assert_eq!(read("walk.cbor.gz", &zipped(&cbor)).unwrap(), from_table);
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let cases: [(&str, &[u8], &str); 9] = [
+        let cases: [(&str, &[u8], &str); 10] = [
             ("walk.txt", b"", "no known ending"),
             ("walk.csv", b"", "no column t"),
             ("walk.csv", b"t,ax,ay\n", "no column az"),
@@ -261,6 +270,7 @@ mod tests {
             ("walk.csv", b"t,ax,ay,az\n0,1,2\n", "not a table"),
             ("walk.csv.gz", b"t,ax,ay,az\n", "cannot be read"),
             ("walk.json", b"{\"acceleration\": 3}", "not the JSON of a recording"),
+            ("walk.cbor", b"\xa1\x6cacceleration", "not the CBOR of a recording"),
         ];
         for (name, bytes, expected) in cases {
             let message = read(name, bytes).unwrap_err().to_string();

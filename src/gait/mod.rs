@@ -3,6 +3,8 @@
 //! Pure signal processing: units, resampling, orientation, the walking check, and a simulator
 //! of walkers. Nothing of this crate's other rooms.
 
+pub mod cbor;
+mod compact;
 mod error;
 mod formats;
 mod orientation;
@@ -12,6 +14,7 @@ pub mod simulator;
 mod walking;
 mod window;
 
+pub use compact::{Precision, compact, exact};
 pub use error::SignalError;
 pub use formats::{FormatError, MAX_RECORDING_BYTES, read_padova_walk, read_recording};
 pub use recording::{AccelerationUnit, AngularRateUnit, Recording, RecordingDocument};

@@ -146,9 +146,10 @@ fn finite(field: &'static str, axes: &[[f32; 3]]) -> Result<(), SignalError> {
     }
 }
 
-/// A recording as JSON: on the wire and in files.
+/// A recording as JSON or CBOR: on the wire and in files.
 ///
-/// Time is given by `time_seconds`, or by `rate_hz` for even sampling; never both.
+/// Time is given by `time_seconds`, or by `rate_hz` for even sampling; never both. A value is
+/// what its list holds, times its scale where there is one, in its unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordingDocument {
@@ -161,11 +162,17 @@ pub struct RecordingDocument {
     /// Unit of `acceleration`.
     #[serde(default)]
     pub acceleration_unit: AccelerationUnit,
+    /// What 1 in `acceleration` stands for, in that unit; 1 where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acceleration_scale: Option<f32>,
     /// x, y and z of each sample, gravity included.
     pub acceleration: Vec<[f32; 3]>,
     /// Unit of `angular_rate`.
     #[serde(default)]
     pub angular_rate_unit: AngularRateUnit,
+    /// What 1 in `angular_rate` stands for, in that unit; 1 where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub angular_rate_scale: Option<f32>,
     /// x, y and z of each sample, where the phone has a gyroscope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub angular_rate: Option<Vec<[f32; 3]>>,
@@ -184,16 +191,18 @@ impl TryFrom<RecordingDocument> for Recording {
             (None, Some(rate_hz)) => return Err(SignalError::InvalidRate { rate_hz }),
             (Some(_), Some(_)) | (None, None) => return Err(SignalError::AmbiguousTime),
         };
-        let acceleration = match document.acceleration_unit {
-            AccelerationUnit::MetrePerSecondSquared => document.acceleration,
-            AccelerationUnit::StandardGravity => {
-                scaled(document.acceleration, STANDARD_GRAVITY_M_S2)
-            }
+        let unit = match document.acceleration_unit {
+            AccelerationUnit::MetrePerSecondSquared => 1.0,
+            AccelerationUnit::StandardGravity => STANDARD_GRAVITY_M_S2,
         };
-        let angular_rate = document.angular_rate.map(|rates| match document.angular_rate_unit {
-            AngularRateUnit::RadianPerSecond => rates,
-            AngularRateUnit::DegreePerSecond => scaled(rates, 1f32.to_radians()),
-        });
+        let scale = checked_scale("acceleration_scale", document.acceleration_scale)?;
+        let acceleration = scaled(document.acceleration, scale * unit);
+        let unit = match document.angular_rate_unit {
+            AngularRateUnit::RadianPerSecond => 1.0,
+            AngularRateUnit::DegreePerSecond => 1f32.to_radians(),
+        };
+        let scale = checked_scale("angular_rate_scale", document.angular_rate_scale)?;
+        let angular_rate = document.angular_rate.map(|rates| scaled(rates, scale * unit));
         Self::new(time_seconds, acceleration, angular_rate)
     }
 }
@@ -204,10 +213,19 @@ impl From<&Recording> for RecordingDocument {
             time_seconds: Some(recording.time_seconds.clone()),
             rate_hz: None,
             acceleration_unit: AccelerationUnit::MetrePerSecondSquared,
+            acceleration_scale: None,
             acceleration: recording.acceleration_m_s2.clone(),
             angular_rate_unit: AngularRateUnit::RadianPerSecond,
+            angular_rate_scale: None,
             angular_rate: recording.angular_rate_rad_s.clone(),
         }
+    }
+}
+
+pub(super) fn checked_scale(field: &'static str, scale: Option<f32>) -> Result<f32, SignalError> {
+    match scale.unwrap_or(1.0) {
+        scale if scale.is_finite() && scale > 0.0 => Ok(scale),
+        scale => Err(SignalError::InvalidScale { field, scale }),
     }
 }
 

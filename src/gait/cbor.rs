@@ -1,0 +1,431 @@
+//! CBOR (RFC 8949) for serde, with typed arrays (RFC 8746) read as sequences of numbers.
+//!
+//! What reads JSON reads CBOR: keys of maps are text, a unit variant is its name, and a list of
+//! numbers may be a list or a typed array, two dimensions of them one array of either order.
+
+mod arrays;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use minicbor::data::Type;
+use minicbor::decode::{self, Decoder};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
+
+/// Lists, maps and tags in each other, at most: a bound on the stack.
+const MAX_DEPTH: usize = 64;
+
+const TAG_ROW_MAJOR: u64 = 40;
+const TAG_HOMOGENEOUS: u64 = 41;
+const TAG_COLUMN_MAJOR: u64 = 1040;
+const TAG_SELF_DESCRIBED: u64 = 55799;
+
+/// Why bytes are not the CBOR of a value. Positions are bytes from the start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CborError {
+    /// Cut off.
+    #[error("the CBOR ends at byte {at}, within an item")]
+    End {
+        /// Length of the bytes.
+        at: usize,
+    },
+    /// Not CBOR: a reserved head, text that is not UTF-8, a break out of place.
+    #[error("no well-formed CBOR item starts at byte {at}")]
+    Malformed {
+        /// Where the item starts.
+        at: usize,
+    },
+    /// CBOR that has no counterpart in JSON, and is no typed array.
+    #[error("{what} at byte {at} cannot be read")]
+    Unsupported {
+        /// What stands there.
+        what: String,
+        /// Where the item starts.
+        at: usize,
+    },
+    /// Deep enough to endanger the stack.
+    #[error("more than {MAX_DEPTH} lists, maps and tags stand in each other at byte {at}")]
+    TooDeep {
+        /// Where the item starts.
+        at: usize,
+    },
+    /// More than one item.
+    #[error("the item ends at byte {at}, and more bytes follow")]
+    Trailing {
+        /// Where the item ends.
+        at: usize,
+    },
+    /// A typed or multi-dimensional array whose bytes are not what it says.
+    #[error("the array at byte {at} {problem}")]
+    Array {
+        /// What is wrong.
+        problem: String,
+        /// Where the array starts.
+        at: usize,
+    },
+    /// Good CBOR, but of another type than is needed.
+    #[error("{message}{}", at.map_or(String::new(), |at| format!(", at byte {at}")))]
+    Data {
+        /// What is needed, and what is there.
+        message: String,
+        /// Where the innermost item starts that is known to hold the fault.
+        at: Option<usize>,
+    },
+}
+
+impl CborError {
+    /// Says where, unless an inner item has said so.
+    fn within(mut self, start: usize) -> Self {
+        if let Self::Data { at, .. } = &mut self {
+            at.get_or_insert(start);
+        }
+        self
+    }
+}
+
+impl de::Error for CborError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::Data { message: message.to_string(), at: None }
+    }
+}
+
+/// Reads one value that is all of `bytes`.
+///
+/// # Errors
+/// When the bytes are not CBOR, or not that of a `T`; what is wrong, and at which byte.
+pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError> {
+    let mut deserializer = Deserializer::from_slice(bytes);
+    let value = T::deserialize(&mut deserializer).map_err(|error| error.within(0))?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// Reads CBOR for serde. Allocates by what is there, never by what a length claims.
+#[derive(Clone, Debug)]
+pub struct Deserializer<'de> {
+    decoder: Decoder<'de>,
+    depth: usize,
+}
+
+impl<'de> Deserializer<'de> {
+    /// Of an item that starts at the first byte.
+    pub fn from_slice(bytes: &'de [u8]) -> Self {
+        Self { decoder: Decoder::new(bytes), depth: 0 }
+    }
+
+    /// To be called after the item: that nothing follows it.
+    ///
+    /// # Errors
+    /// When there are more bytes.
+    pub fn end(&self) -> Result<(), CborError> {
+        match self.decoder.position() {
+            at if at < self.decoder.input().len() => Err(CborError::Trailing { at }),
+            _ => Ok(()),
+        }
+    }
+
+    fn kind(&self) -> Result<Type, CborError> {
+        let at = self.decoder.position();
+        self.decoder.datatype().map_err(|error| self.syntax(&error, at))
+    }
+
+    fn syntax(&self, error: &decode::Error, at: usize) -> CborError {
+        match error.is_end_of_input() {
+            true => CborError::End { at: self.decoder.input().len() },
+            false => CborError::Malformed { at },
+        }
+    }
+
+    /// Decodes a part of the item that starts here.
+    fn take<T>(
+        &mut self,
+        decode: impl FnOnce(&mut Decoder<'de>) -> Result<T, decode::Error>,
+    ) -> Result<T, CborError> {
+        let at = self.decoder.position();
+        decode(&mut self.decoder).map_err(|error| self.syntax(&error, at))
+    }
+
+    fn nested<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, CborError>,
+    ) -> Result<T, CborError> {
+        if self.depth == MAX_DEPTH {
+            return Err(CborError::TooDeep { at: self.decoder.position() });
+        }
+        self.depth += 1;
+        let result = read(self);
+        self.depth -= 1;
+        result
+    }
+
+    fn text(&mut self) -> Result<Cow<'de, str>, CborError> {
+        match self.kind()? {
+            Type::String => self.take(|decoder| decoder.str().map(Cow::Borrowed)),
+            _ => self.take(|decoder| decoder.str_iter()?.collect::<Result<_, _>>().map(Cow::Owned)),
+        }
+    }
+
+    fn bytes(&mut self) -> Result<Cow<'de, [u8]>, CborError> {
+        match self.kind()? {
+            Type::Bytes => self.take(|decoder| decoder.bytes().map(Cow::Borrowed)),
+            _ => self.take(|decoder| {
+                let mut whole = Vec::new();
+                for part in decoder.bytes_iter()? {
+                    whole.extend_from_slice(part?);
+                }
+                Ok(Cow::Owned(whole))
+            }),
+        }
+    }
+
+    fn number(&mut self) -> Result<Number, CborError> {
+        match self.kind()? {
+            Type::F16 | Type::F32 | Type::F64 => self.take(Decoder::f64).map(Number::Float),
+            kind if is_integer(kind) => {
+                let integer = self.take(Decoder::int)?;
+                Ok(match (u64::try_from(integer), i64::try_from(integer)) {
+                    (Ok(value), _) => Number::Unsigned(value),
+                    (_, Ok(value)) => Number::Signed(value),
+                    _ => Number::Float(i128::from(integer) as f64),
+                })
+            }
+            kind => Err(de::Error::custom(format!("{kind} where a number is needed"))),
+        }
+    }
+
+    /// Hands the items of a list or map over, and sees to it that all are taken.
+    fn items<T>(
+        &mut self,
+        left: Option<u64>,
+        visit: impl FnOnce(&mut Items<'_, 'de>) -> Result<T, CborError>,
+    ) -> Result<T, CborError> {
+        self.nested(|deserializer| {
+            let mut items = Items { deserializer, left };
+            let value = visit(&mut items)?;
+            match items.more()? {
+                true => Err(de::Error::custom("the list holds more items than are needed")),
+                false => Ok(value),
+            }
+        })
+    }
+
+    fn tagged<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, CborError> {
+        let at = self.decoder.position();
+        match self.take(Decoder::tag)?.as_u64() {
+            TAG_SELF_DESCRIBED | TAG_HOMOGENEOUS => {
+                self.nested(|deserializer| de::Deserializer::deserialize_any(deserializer, visitor))
+            }
+            tag @ (TAG_ROW_MAJOR | TAG_COLUMN_MAJOR) => {
+                self.matrix(at, tag == TAG_COLUMN_MAJOR)?.visit(visitor)
+            }
+            tag => self.typed_array(at, tag)?.visit(visitor),
+        }
+    }
+
+    fn any<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, CborError> {
+        let at = self.decoder.position();
+        match self.kind()? {
+            Type::Bool => visitor.visit_bool(self.take(Decoder::bool)?),
+            Type::Null => self.take(Decoder::null).and_then(|()| visitor.visit_unit()),
+            Type::F16 | Type::F32 | Type::F64 => self.number()?.visit(visitor),
+            kind if is_integer(kind) => self.number()?.visit(visitor),
+            Type::String | Type::StringIndef => match self.text()? {
+                Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+                Cow::Owned(text) => visitor.visit_string(text),
+            },
+            Type::Bytes | Type::BytesIndef => match self.bytes()? {
+                Cow::Borrowed(bytes) => visitor.visit_borrowed_bytes(bytes),
+                Cow::Owned(bytes) => visitor.visit_byte_buf(bytes),
+            },
+            Type::Array | Type::ArrayIndef => {
+                let length = self.take(Decoder::array)?;
+                self.items(length, |items| visitor.visit_seq(items))
+            }
+            Type::Map | Type::MapIndef => {
+                let length = self.take(Decoder::map)?;
+                self.items(length, |items| visitor.visit_map(items))
+            }
+            Type::Tag => self.tagged(visitor),
+            Type::Undefined | Type::Simple => {
+                Err(CborError::Unsupported { what: "a simple value".to_owned(), at })
+            }
+            _ => Err(CborError::Malformed { at }),
+        }
+    }
+}
+
+fn is_integer(kind: Type) -> bool {
+    use Type::{I8, I16, I32, I64, Int, U8, U16, U32, U64};
+    matches!(kind, U8 | U16 | U32 | U64 | I8 | I16 | I32 | I64 | Int)
+}
+
+impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
+    type Error = CborError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
+        let at = self.decoder.position();
+        self.any(visitor).map_err(|error| error.within(at))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
+        match self.kind()? {
+            Type::Null => self.take(Decoder::null).and_then(|()| visitor.visit_none()),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, CborError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, CborError> {
+        let at = self.decoder.position();
+        let variant = match self.kind()? {
+            Type::Map | Type::MapIndef => {
+                let length = self.take(Decoder::map)?;
+                self.items(length, |items| visitor.visit_enum(MapAccessDeserializer::new(items)))
+            }
+            Type::String | Type::StringIndef => {
+                self.text().and_then(|name| visitor.visit_enum(name.into_deserializer()))
+            }
+            _ => Err(de::Error::custom("the name of a variant is needed")),
+        };
+        variant.map_err(|error: CborError| error.within(at))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+/// What a list or map still holds.
+struct Items<'a, 'de> {
+    deserializer: &'a mut Deserializer<'de>,
+    /// `None` where a break ends them.
+    left: Option<u64>,
+}
+
+impl Items<'_, '_> {
+    /// Whether an item, or a key and its value, follows; if so it is counted as taken.
+    fn more(&mut self) -> Result<bool, CborError> {
+        match &mut self.left {
+            Some(0) => return Ok(false),
+            Some(left) => *left -= 1,
+            None if self.deserializer.kind()? == Type::Break => {
+                let decoder = &mut self.deserializer.decoder;
+                decoder.set_position(decoder.position() + 1);
+                self.left = Some(0);
+                return Ok(false);
+            }
+            None => {}
+        }
+        Ok(true)
+    }
+}
+
+impl<'de> de::SeqAccess<'de> for Items<'_, 'de> {
+    type Error = CborError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, CborError> {
+        match self.more()? {
+            true => seed.deserialize(&mut *self.deserializer).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        let decoder = &self.deserializer.decoder;
+        let possible = decoder.input().len() - decoder.position();
+        self.left.map(|left| possible.min(usize::try_from(left).unwrap_or(usize::MAX)))
+    }
+}
+
+impl<'de> de::MapAccess<'de> for Items<'_, 'de> {
+    type Error = CborError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, CborError> {
+        if !self.more()? {
+            return Ok(None);
+        }
+        match self.deserializer.kind()? {
+            Type::String | Type::StringIndef => seed.deserialize(&mut *self.deserializer).map(Some),
+            // A derived struct would take a number for the position of a field.
+            _ => Err(CborError::Unsupported {
+                what: "a key that is not text".to_owned(),
+                at: self.deserializer.decoder.position(),
+            }),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, CborError> {
+        seed.deserialize(&mut *self.deserializer)
+    }
+}
+
+/// A number of any kind, without loss; what is below -2^63 is rounded.
+#[derive(Clone, Copy, Debug)]
+enum Number {
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+}
+
+impl Number {
+    fn visit<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
+        match self {
+            Self::Unsigned(value) => visitor.visit_u64(value),
+            Self::Signed(value) => visitor.visit_i64(value),
+            Self::Float(value) => visitor.visit_f64(value),
+        }
+    }
+}
+
+impl<'de> de::Deserializer<'de> for Number {
+    type Error = CborError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
+        self.visit(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, CborError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl IntoDeserializer<'_, CborError> for Number {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
