@@ -14,6 +14,7 @@ use super::serve::Server;
 use super::train::read;
 use crate::gait::simulator::{Conditions, Walker};
 use crate::gait::{Recording, RecordingDocument};
+use crate::http::ConnectionLimits;
 use crate::training::by_person;
 
 /// Enroll eight walkers on a throwaway server, then name their unseen walks and two strangers'
@@ -57,7 +58,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         let url = format!("http://{}", server.address);
         println!("server on {url}, model {}, empty database\n", server.model_id);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let running = tokio::spawn(server.run(async {
+        let running = tokio::spawn(server.run(ConnectionLimits::default(), None, async {
             let _ = stopped.await;
         }));
         let result = tokio::select! {
@@ -75,6 +76,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// Enrolls and identifies over HTTP, printing as it goes.
 async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure> {
+    // The client wants a provider of TLS, which it does not use here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::new();
     for participant in &participants[..ENROLLED] {
         let name = &participant.name;

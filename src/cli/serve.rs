@@ -3,13 +3,15 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use crate::bnn::{MAX_FILE_BYTES, Model};
-use crate::http;
+use crate::http::{self, ConnectionLimits};
 use crate::service::Service;
 use crate::store::Store;
 
@@ -30,6 +32,39 @@ pub struct Arguments {
     /// Model file; the one shipped in this program where not given
     #[arg(long, env = "BIPEDALNET_MODEL", value_name = "FILE")]
     model: Option<PathBuf>,
+    /// Certificate chain (PEM) to speak TLS with; without it, put a TLS proxy before the server
+    #[arg(long, env = "BIPEDALNET_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// Private key (PEM, without a passphrase) of the certificate
+    #[arg(long, env = "BIPEDALNET_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Connections from one address; more than one proxy needs
+    #[arg(
+        long,
+        env = "BIPEDALNET_CONNECTIONS_PER_ADDRESS",
+        default_value_t = ConnectionLimits::default().connections_per_address,
+        value_name = "NUMBER"
+    )]
+    connections_per_address: usize,
+    /// Time for a client to send a request's headers, and to use an open HTTP/1.1 connection again
+    #[arg(
+        long,
+        env = "BIPEDALNET_HEADER_TIMEOUT_SECONDS",
+        default_value_t = ConnectionLimits::default().header_timeout.as_secs(),
+        value_parser = clap::value_parser!(u64).range(1..=3600),
+        value_name = "SECONDS"
+    )]
+    header_timeout_seconds: u64,
+}
+
+impl Arguments {
+    fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            connections_per_address: self.connections_per_address,
+            header_timeout: Duration::from_secs(self.header_timeout_seconds),
+            ..ConnectionLimits::default()
+        }
+    }
 }
 
 const SHIPPED_MODEL: &[u8] = include_bytes!("../../models/bipedalnet.safetensors");
@@ -44,6 +79,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    let tls = match (&arguments.tls_certificate, &arguments.tls_key) {
+        (Some(certificate), Some(key)) => Some(http::tls_config(certificate, key)?),
+        _ => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let server =
@@ -58,7 +97,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             "serving"
         );
         let stop = stop_signal()?;
-        server.run(stop).await;
+        server.run(arguments.connection_limits(), tls, stop).await;
         tracing::info!("stopped");
         Ok(())
     })
@@ -91,8 +130,14 @@ impl Server {
     }
 
     /// Answers until `stop` is done and open requests are finished.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
-        http::serve(self.listener, http::router(self.service.clone()), stop).await;
+    pub async fn run(
+        self,
+        limits: ConnectionLimits,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let router = http::router(self.service.clone());
+        http::serve(self.listener, router, limits, tls, stop).await;
         self.service.close().await;
     }
 }

@@ -5,6 +5,7 @@ mod once;
 mod problem;
 mod recognition;
 mod server;
+mod tls;
 mod users;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,8 @@ use crate::identity::UserId;
 use crate::service::{Service, ServiceError};
 use encoding::Encoding;
 use problem::Problem;
-pub use server::serve;
+pub use server::{ConnectionLimits, serve};
+pub use tls::{TlsError, tls_config};
 
 /// Largest body: ten minutes of a six-axis walk at 50 Hz as JSON.
 const MAX_BODY_BYTES: usize = 2 << 20;
