@@ -2,6 +2,7 @@
 
 mod encoding;
 mod once;
+mod places;
 mod problem;
 mod recognition;
 mod server;

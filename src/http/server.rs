@@ -1,13 +1,11 @@
 //! Connections: HTTP/1.1 and HTTP/2 with and without TLS, bounded in number and in time, drained at
 //! the end.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+
+use super::places::Places;
 
 /// Pause after the system refuses a connection, for want of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -254,64 +254,9 @@ async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8
     Ok(first)
 }
 
-/// Counts open connections.
-struct Places {
-    limit: usize,
-    limit_per_address: usize,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Default)]
-struct Taken {
-    all: usize,
-    /// By [`Peer::network`]; none is zero.
-    by_address: HashMap<IpAddr, usize>,
-}
-
-/// One open connection's, given back when it goes out of scope.
-struct Place {
-    places: Arc<Places>,
-    client: IpAddr,
-}
-
-impl Places {
-    fn new(limit: usize, limit_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { limit, limit_per_address, taken: Mutex::default() })
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// None where all are taken, or all that one client may have.
-    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let mut taken = self.taken();
-        let of_client = taken.by_address.get(&client).copied().unwrap_or_default();
-        if taken.all >= self.limit || of_client >= self.limit_per_address {
-            tracing::debug!(%client, of_client, all = taken.all, "no place for a connection");
-            return None;
-        }
-        taken.all += 1;
-        taken.by_address.insert(client, of_client + 1);
-        Some(Place { places: Arc::clone(self), client })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.all -= 1;
-        if let Entry::Occupied(mut of_client) = taken.by_address.entry(self.client) {
-            *of_client.get_mut() -= 1;
-            if *of_client.get() == 0 {
-                of_client.remove();
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
     use proptest::prelude::*;
     use tokio::io::AsyncWriteExt;
 
@@ -331,32 +276,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn places_are_taken_up_to_both_limits_and_given_back(
-            limit in 0..12_usize,
-            limit_per_address in 0..6_usize,
-            // A client that comes, or a place that is left.
-            steps in prop::collection::vec((any::<bool>(), 0..4_u8), 0..64),
-        ) {
-            let places = Places::new(limit, limit_per_address);
-            let mut held: Vec<Place> = Vec::new();
-            for (comes, number) in steps {
-                let client = IpAddr::from([192, 0, 2, number]);
-                if comes {
-                    let of_client = held.iter().filter(|place| place.client == client).count();
-                    let free = held.len() < limit && of_client < limit_per_address;
-                    let place = places.take(client);
-                    prop_assert_eq!(place.is_some(), free);
-                    held.extend(place);
-                } else if !held.is_empty() {
-                    held.swap_remove(usize::from(number) % held.len());
-                }
-            }
-            held.clear();
-            prop_assert_eq!(places.taken().all, 0);
-            prop_assert!(places.taken().by_address.is_empty());
-        }
-
         #[test]
         fn only_the_whole_preface_is_http2_and_no_more_than_it_is_read(
             sent in prop_oneof![
@@ -384,5 +303,112 @@ mod tests {
             prop_assert_eq!(first == PREFACE, sent.starts_with(PREFACE));
             prop_assert_eq!([first, rest].concat(), sent);
         }
+    }
+
+    /// Long enough to fail a test that waits for it.
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    const SOON: Duration = Duration::from_millis(100);
+
+    /// Without any limit in time.
+    fn patient() -> ConnectionLimits {
+        ConnectionLimits {
+            header_timeout: NEVER,
+            ping_interval: NEVER,
+            ping_timeout: NEVER,
+            longest_life: NEVER,
+            drain_timeout: NEVER,
+            ..ConnectionLimits::default()
+        }
+    }
+
+    /// More than the buffers of a connection hold.
+    const LARGE_BYTES: usize = 64 << 20;
+
+    async fn start(limits: ConnectionLimits) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new()
+            .route("/small", get(|| async { "small" }))
+            .route("/large", get(|| async { vec![0_u8; LARGE_BYTES] }));
+        tokio::spawn(serve(listener, router, limits, None, std::future::pending()));
+        address
+    }
+
+    async fn send(server: SocketAddr, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream
+    }
+
+    /// All that the server sends before it closes the connection.
+    async fn until_closed(mut stream: TcpStream) -> Vec<u8> {
+        let mut received = Vec::new();
+        let read = stream.read_to_end(&mut received);
+        match tokio::time::timeout(PATIENCE, read).await.expect("still open") {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
+        received
+    }
+
+    /// A request after which the server closes the connection.
+    const LAST_REQUEST: &[u8] = b"GET /small HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+    async fn is_served(server: SocketAddr) -> bool {
+        until_closed(send(server, LAST_REQUEST).await).await.ends_with(b"small")
+    }
+
+    #[tokio::test]
+    async fn an_http2_client_that_shows_no_sign_of_life_is_closed() {
+        let settings: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // Of a block of 16 bytes, and without the end of the headers.
+        let half_a_header: &[u8] = &[0, 0, 16, 1, 0, 0, 0, 0, 1, 0x82];
+        let server =
+            start(ConnectionLimits { ping_interval: SOON, ping_timeout: SOON, ..patient() }).await;
+        for sent in [vec![], settings.to_vec(), [settings, half_a_header].concat()] {
+            let received = until_closed(send(server, &[PREFACE, &sent].concat()).await).await;
+            // The server's own settings.
+            assert!(received.len() > 9 && received[3] == 4, "{received:?}");
+        }
+        assert!(is_served(server).await);
+    }
+
+    #[tokio::test]
+    async fn old_connections_are_closed() {
+        let server =
+            start(ConnectionLimits { longest_life: SOON, drain_timeout: SOON, ..patient() }).await;
+        let http1 = send(server, b"GET /small HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let http2 = send(server, PREFACE).await;
+        assert!(until_closed(http1).await.ends_with(b"small"));
+        until_closed(http2).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_reads_its_answer_loses_its_place() {
+        let limits = ConnectionLimits {
+            connections: 1,
+            longest_life: SOON,
+            drain_timeout: SOON,
+            ..patient()
+        };
+        let server = start(limits).await;
+        let deaf = send(server, b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let waiting = async { while !is_served(server).await {} };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the place was never left");
+        assert!(until_closed(deaf).await.len() < LARGE_BYTES);
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_are_closed() {
+        let server = start(ConnectionLimits { connections: 2, ..patient() }).await;
+        let mut held = send(server, b"").await;
+        let other = send(server, b"").await;
+        assert!(until_closed(send(server, b"").await).await.is_empty());
+        held.write_all(LAST_REQUEST).await.unwrap();
+        assert!(until_closed(held).await.ends_with(b"small"));
+        drop(other);
     }
 }

@@ -1,5 +1,6 @@
 //! The certificate and key that the server shows, from PEM files.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,13 +13,23 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file cannot be opened, or is not PEM.
-    #[error("TLS: {}: {reason}; a PEM file is needed that this user may read", path.display())]
+    /// A file cannot be read.
+    #[error("TLS: {}: {reason}; name a PEM file that this user may read", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        reason: pem::Error,
+        /// Why not.
+        reason: io::Error,
+    },
+    /// A file has a section that is not whole, or not PEM.
+    #[error(
+        "TLS: {} is damaged, cut off or locked by a passphrase; copy it again from where it was \
+         made, and take a passphrase off with `openssl pkey -in FILE -out NEW`",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
     },
     /// The certificate file has no certificate in it.
     #[error(
@@ -32,8 +43,8 @@ pub enum TlsError {
     },
     /// The key file has no private key in it, or an encrypted one.
     #[error(
-        "TLS: {} holds no private key without a passphrase; `openssl pkey -in FILE -out FILE` takes \
-         a passphrase off",
+        "TLS: {} holds no private key without a passphrase; `openssl pkey -in FILE -out NEW` takes a \
+         passphrase off",
         path.display()
     )]
     NoKey {
@@ -77,21 +88,16 @@ pub enum TlsError {
 ///
 /// A file that cannot be read or lacks what it is for, or a key of another certificate.
 pub fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        |reason| TlsError::Unreadable { path, reason }
-    };
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(unreadable(certificate))?;
+        .map_err(|reason| unusable_file(certificate, reason))?;
     if chain.is_empty() {
         return Err(TlsError::NoCertificate { path: certificate.to_owned() });
     }
-    let private_key = match PrivateKeyDer::from_pem_file(key) {
-        Ok(private_key) => private_key,
-        Err(pem::Error::NoItemsFound) => return Err(TlsError::NoKey { path: key.to_owned() }),
-        Err(reason) => return Err(unreadable(key)(reason)),
-    };
+    let private_key = PrivateKeyDer::from_pem_file(key).map_err(|reason| match reason {
+        pem::Error::NoItemsFound => TlsError::NoKey { path: key.to_owned() },
+        reason => unusable_file(key, reason),
+    })?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring has cipher suites for TLS 1.2 and 1.3")
@@ -106,4 +112,12 @@ pub fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, T
         })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+fn unusable_file(path: &Path, reason: pem::Error) -> TlsError {
+    let path = path.to_owned();
+    match reason {
+        pem::Error::Io(reason) => TlsError::Unreadable { path, reason },
+        _ => TlsError::Damaged { path },
+    }
 }
