@@ -1,8 +1,11 @@
 //! Settings of the service: each with its flag, its environment variable, its default and its unit.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches};
 
 /// Where the service listens, and what it works on.
 #[derive(clap::Args, Clone, Debug)]
@@ -30,6 +33,21 @@ pub struct Config {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub http: HttpSettings,
+}
+
+impl Config {
+    /// All defaults, whatever the environment says, on a free port of this machine.
+    pub fn throwaway(database: &Path) -> Self {
+        #[derive(clap::Parser)]
+        struct Defaults {
+            #[command(flatten)]
+            config: Config,
+        }
+        let command = Defaults::command().mut_args(|argument| argument.env(None::<&str>));
+        let arguments = ["", "--listen", "127.0.0.1:0", "--database"].map(OsStr::new);
+        let matches = command.get_matches_from(arguments.into_iter().chain([database.as_os_str()]));
+        Defaults::from_arg_matches(&matches).expect("the defaults are settings").config
+    }
 }
 
 /// What the service does with walks.
@@ -97,6 +115,41 @@ pub struct HttpSettings {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     pub request_timeout_seconds: u32,
+    /// Connections open at a time
+    #[arg(long, env = "BIPEDALNET_MAX_CONNECTIONS", default_value_t = 1024, value_name = "NUMBER")]
+    pub max_connections: usize,
+    /// Connections from one address; a proxy before the server needs as many as there are in all
+    #[arg(
+        long,
+        env = "BIPEDALNET_CONNECTIONS_PER_ADDRESS",
+        default_value_t = 512,
+        value_name = "NUMBER"
+    )]
+    pub connections_per_address: usize,
+    /// Time for a client to send a request's headers, and to use an open HTTP/1.1 connection again
+    #[arg(
+        long,
+        env = "BIPEDALNET_HEADER_TIMEOUT_SECONDS",
+        default_value_t = 15,
+        value_parser = clap::value_parser!(u64).range(1..=3600),
+        value_name = "SECONDS"
+    )]
+    pub header_timeout_seconds: u64,
+    /// Bytes of a request's line and headers
+    #[arg(
+        long,
+        env = "BIPEDALNET_MAX_HEADER_BYTES",
+        default_value_t = 16 << 10,
+        value_parser = clap::value_parser!(u32).range(8 << 10..=1 << 20),
+        value_name = "BYTES"
+    )]
+    pub max_header_bytes: u32,
+    /// Certificate chain (PEM) to speak TLS with; without it, put a TLS proxy before the server
+    #[arg(long, env = "BIPEDALNET_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Private key (PEM, without a passphrase) of the certificate
+    #[arg(long, env = "BIPEDALNET_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
     /// Requests of one API key, on average; ten seconds' worth may come at once; 0 sets no limit
     #[arg(
         long,

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Failure;
 use super::serve::Server;
 use super::train::read;
+use crate::config::Config;
 use crate::gait::simulator::{Conditions, Walker};
 use crate::gait::{Recording, RecordingDocument};
 use crate::training::by_person;
@@ -52,8 +53,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let any_port = ([127, 0, 0, 1], 0).into();
-        let server = Server::start(any_port, &folder.path().join("demo.db"), None).await?;
+        let server = Server::start(&Config::throwaway(&folder.path().join("demo.db"))).await?;
         let url = format!("http://{}", server.address);
         println!("server on {url}, model {}, empty database\n", server.model_id);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -75,6 +75,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// Enrolls and identifies over HTTP, printing as it goes.
 async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure> {
+    // The client wants a provider of TLS, which it does not use here.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::new();
     for participant in &participants[..ENROLLED] {
         let name = &participant.name;

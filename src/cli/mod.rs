@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand. Each prints and exits; the work is done elsewhere.
 
+mod backup;
 mod demo;
+mod keys;
 mod progress;
 mod reproduce;
 mod serve;
@@ -21,6 +23,8 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Arguments),
+    Keys(keys::Arguments),
+    Backup(backup::Arguments),
     Demo(demo::Arguments),
     Reproduce(reproduce::Arguments),
     Train(train::Arguments),
@@ -33,6 +37,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(arguments),
+        Command::Keys(arguments) => keys::run(arguments),
+        Command::Backup(arguments) => backup::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Reproduce(arguments) => reproduce::run(arguments),
         Command::Train(arguments) => train::run(arguments),

@@ -2,34 +2,24 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use crate::bnn::{MAX_FILE_BYTES, Model};
-use crate::http;
+use crate::config::Config;
+use crate::http::{self, ConnectionLimits};
 use crate::service::Service;
 use crate::store::Store;
 
 /// Serve the REST API
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Address and port to listen on
-    #[arg(
-        long,
-        env = "BIPEDALNET_LISTEN",
-        default_value = "127.0.0.1:8080",
-        value_name = "ADDRESS:PORT"
-    )]
-    listen: SocketAddr,
-    /// SQLite database, made where it does not exist
-    #[arg(long, env = "BIPEDALNET_DATABASE", default_value = "bipedalnet.db", value_name = "FILE")]
-    database: PathBuf,
-    /// Model file; the one shipped in this program where not given
-    #[arg(long, env = "BIPEDALNET_MODEL", value_name = "FILE")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    config: Config,
 }
 
 const SHIPPED_MODEL: &[u8] = include_bytes!("../../models/bipedalnet.safetensors");
@@ -44,17 +34,19 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    let config = arguments.config;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let server =
-            Server::start(arguments.listen, &arguments.database, arguments.model.as_deref())
-                .await?;
+        let server = Server::start(&config).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             address = %server.address,
-            database = %arguments.database.display(),
+            tls = server.tls.is_some(),
+            database = %config.database.display(),
             model = server.model_id,
             users = server.service.gallery_len(),
+            api_keys = !server.service.is_anonymous(),
+            keep_recordings_days = config.service.keep_recordings_days,
             "serving"
         );
         let stop = stop_signal()?;
@@ -68,31 +60,49 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 pub(super) struct Server {
     pub address: SocketAddr,
     pub model_id: String,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    config: Config,
     service: Service,
     listener: TcpListener,
 }
 
 impl Server {
-    pub async fn start(
-        listen: SocketAddr,
-        database: &Path,
-        model: Option<&Path>,
-    ) -> Result<Self, Failure> {
-        let model = match model {
+    pub async fn start(config: &Config) -> Result<Self, Failure> {
+        let tls = match (&config.http.tls_certificate, &config.http.tls_key) {
+            (Some(certificate), Some(key)) => Some(http::tls_config(certificate, key)?),
+            _ => None,
+        };
+        let model = match &config.model {
             Some(path) => load(path)?,
             None => Model::from_bytes(SHIPPED_MODEL)?,
         };
         let model_id = model.id().to_owned();
-        let service = Service::new(model, Store::open(database).await?).await?;
+        let store = Store::open(&config.database).await?;
+        let service = Service::new(model, store, config.service.clone()).await?;
+        let listen = config.listen;
+        if service.is_anonymous() && !listen.ip().is_loopback() && !config.allow_anonymous {
+            return Err(format!(
+                "there is no API key, so that everybody who reaches {listen} could do everything: \
+                 make one with `bipedalnet keys create`, listen on 127.0.0.1, or allow it with \
+                 --allow-anonymous"
+            )
+            .into());
+        }
         let listener = TcpListener::bind(listen).await.map_err(|error| {
             format!("cannot listen on {listen}: {error}; choose another with --listen")
         })?;
-        Ok(Self { address: listener.local_addr()?, model_id, service, listener })
+        let (address, config) = (listener.local_addr()?, config.clone());
+        Ok(Self { address, model_id, tls, config, service, listener })
     }
 
     /// Answers until `stop` is done and open requests are finished.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        http::serve(self.listener, http::router(self.service.clone()), stop).await;
+        let limits = ConnectionLimits::from(&self.config.http);
+        let router = http::router(self.service.clone(), self.config.http);
+        tokio::select! {
+            () = http::serve(self.listener, router, limits, self.tls, stop) => {}
+            () = self.service.maintain() => {}
+        }
         self.service.close().await;
     }
 }

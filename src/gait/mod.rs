@@ -6,6 +6,7 @@
 pub mod cbor;
 mod compact;
 mod error;
+mod fingerprint;
 mod formats;
 mod orientation;
 mod recording;
@@ -16,6 +17,7 @@ mod window;
 
 pub use compact::{Precision, compact, exact};
 pub use error::SignalError;
+pub use fingerprint::{Fingerprint, FingerprintError};
 pub use formats::{FormatError, MAX_RECORDING_BYTES, read_padova_walk, read_recording};
 pub use recording::{AccelerationUnit, AngularRateUnit, Recording, RecordingDocument};
 pub(crate) use resample::Signal;

@@ -55,7 +55,7 @@ impl Encoding {
                 .and_then(|decoder| limited(decoder, most)),
             Self::Brotli => {
                 limited(brotli::Decompressor::new(compressed, BROTLI_BUFFER_BYTES), most)
-            },
+            }
         };
         let plain = plain.map_err(|error| {
             Problem::new(

@@ -201,9 +201,9 @@ impl<K: Hash + Eq + Clone> Limit<K> {
                 );
                 let problem = problem.retry_after(ceil_seconds(wait));
                 let headers = standing(0).headers();
-                Err(headers.into_iter().fold(problem, |problem, (name, value)| {
-                    problem.with(name, value)
-                }))
+                Err(headers
+                    .into_iter()
+                    .fold(problem, |problem, (name, value)| problem.with(name, value)))
             }
         }
     }
@@ -213,8 +213,8 @@ impl Standing {
     fn headers(self) -> [(HeaderName, HeaderValue); 2] {
         let Self { name, burst, requests } = self;
         // Of the whole burst, counted from now.
-        let reset = (u64::from(burst - requests) * u64::from(BURST_SECONDS))
-            .div_ceil(u64::from(burst));
+        let reset =
+            (u64::from(burst - requests) * u64::from(BURST_SECONDS)).div_ceil(u64::from(burst));
         let value = |text: String| HeaderValue::try_from(text).expect("digits and known names");
         [
             (RATE_LIMIT_POLICY, value(format!("\"{name}\";q={burst};w={BURST_SECONDS}"))),

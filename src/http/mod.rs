@@ -9,9 +9,11 @@ mod etag;
 mod guard;
 mod once;
 mod path;
+mod places;
 mod problem;
 mod recognition;
 mod server;
+mod tls;
 mod users;
 mod walk;
 
@@ -33,7 +35,8 @@ use crate::config::HttpSettings;
 use crate::service::Service;
 use guard::Guard;
 use problem::Problem;
-pub use server::serve;
+pub use server::{ConnectionLimits, serve};
+pub use tls::{TlsError, tls_config};
 
 /// What handlers work with.
 #[derive(Clone)]

@@ -57,11 +57,6 @@ impl Problem {
         self
     }
 
-    /// Whether the server is at fault, or for the time being cannot.
-    pub fn is_server_error(&self) -> bool {
-        self.status.is_server_error()
-    }
-
     pub fn too_large(most_bytes: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,

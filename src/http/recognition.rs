@@ -51,9 +51,7 @@ pub(super) async fn identify(
 }
 
 /// Users to choose from.
-pub(super) fn among<'a>(
-    users: impl Iterator<Item = &'a str>,
-) -> Result<BTreeSet<UserId>, Problem> {
+pub(super) fn among<'a>(users: impl Iterator<Item = &'a str>) -> Result<BTreeSet<UserId>, Problem> {
     let users: Result<BTreeSet<UserId>, _> = users.map(str::parse).collect();
     users.map_err(|error| Problem::from(error).at("among"))
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use super::evidence::Walk;
 use super::writing::{Answer, Start};
 use super::{
-    Claim, Enrolled, Evidence, Identification, PoolError, Reply, Request, Service, ServiceError,
-    Verification,
+    Claim, Enrolled, Evidence, Identification, Reply, Request, Service, ServiceError, Verification,
 };
 use crate::identity::UserId;
 

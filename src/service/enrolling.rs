@@ -8,8 +8,8 @@ use super::{Service, ServiceError, Shared};
 use crate::bnn::Scratch;
 use crate::gait::{Fingerprint, RecordingDocument, SignalError};
 use crate::identity::{READY_WINDOWS, Template, UserId};
-use crate::store::{StoreError, StoredTemplate};
 pub use crate::store::{Enrollment, Reply, Request, User};
+use crate::store::{StoreError, StoredTemplate};
 
 /// A user, and whether they are known well enough.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -97,8 +97,7 @@ impl Shared {
 }
 
 fn pack(recording: &Recording) -> Vec<u8> {
-    zstd::encode_all(&exact(recording)[..], ZSTD_LEVEL)
-        .expect("memory is all that is written to")
+    zstd::encode_all(&exact(recording)[..], ZSTD_LEVEL).expect("memory is all that is written to")
 }
 
 /// A recording as it was before it was kept; `None` where the bytes are not one.

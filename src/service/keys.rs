@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use super::{Service, ServiceError};
+use super::Service;
 use crate::access::{ApiKey, Principal};
-use crate::store::unix_seconds;
+use crate::store::{StoreError, unix_seconds};
 
 /// Uses of keys are noted to the minute.
 const USE_SECONDS: i64 = 60;
@@ -57,7 +57,7 @@ impl Service {
     }
 
     /// Reads keys anew and notes which were used: `bipedalnet keys` changes them from outside.
-    pub(super) async fn refresh_keys(&self) -> Result<(), ServiceError> {
+    pub(super) async fn refresh_keys(&self) -> Result<(), StoreError> {
         let shared = &self.shared;
         let uses: Vec<(String, i64)> = {
             let mut uses = shared.keys.uses.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::{Service, ServiceError, Shared};
+use super::{Service, Shared};
+use crate::store::StoreError;
 
 /// How soon a key that was made or revoked counts.
 const KEYS: Duration = Duration::from_secs(1);
@@ -35,7 +36,7 @@ impl Service {
         }
     }
 
-    async fn erase_old_recordings(&self) -> Result<(), ServiceError> {
+    async fn erase_old_recordings(&self) -> Result<(), StoreError> {
         let erased =
             self.shared.store.erase_old_recordings(self.shared.settings.kept_recordings()).await?;
         if erased > 0 {

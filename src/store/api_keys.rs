@@ -72,8 +72,11 @@ impl Store {
 
     fn api_key_of(&self, row: &SqliteRow) -> Result<ApiKey, StoreError> {
         let id: String = row.try_get("id")?;
-        let wrong =
-            |reason: String| StoreError::Row { path: self.path.clone(), row: format!("API key {id}"), reason };
+        let wrong = |reason: String| StoreError::Row {
+            path: self.path.clone(),
+            row: format!("API key {id}"),
+            reason,
+        };
         let digest: &[u8] = row.try_get("secret_digest")?;
         let scopes: &str = row.try_get("scopes")?;
         Ok(ApiKey {

@@ -206,9 +206,8 @@ impl Store {
     /// # Errors
     /// When the statement fails.
     pub async fn scrub_log(&self) -> Result<bool, StoreError> {
-        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
-            .fetch_one(&self.writer)
-            .await?;
+        let busy: i64 =
+            sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writer).await?;
         Ok(busy == 0)
     }
 
@@ -223,10 +222,8 @@ impl Store {
 /// Refuses damaged files and other programs' databases before anything is written.
 async fn check_origin(connection: &SqlitePool, path: &Path) -> Result<(), StoreError> {
     let fail = |error| opening(path.to_owned(), error);
-    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
-        .fetch_one(connection)
-        .await
-        .map_err(fail)?;
+    let verdict: String =
+        sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(connection).await.map_err(fail)?;
     if verdict != "ok" {
         return Err(StoreError::Damaged { path: path.to_owned(), reason: verdict });
     }

@@ -42,8 +42,7 @@ impl Store {
             "SELECT enrollment_id, recording FROM recordings
              JOIN enrollments ON enrollments.id = enrollment_id WHERE user_id = ?",
         );
-        let rows: Vec<(i64, Vec<u8>)> =
-            query.bind(user.as_str()).fetch_all(&self.readers).await?;
+        let rows: Vec<(i64, Vec<u8>)> = query.bind(user.as_str()).fetch_all(&self.readers).await?;
         Ok(rows.into_iter().collect())
     }
 

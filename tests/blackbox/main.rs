@@ -1,6 +1,7 @@
 //! The real program from outside: a real socket, a real shell, real clients.
 
 mod commands;
+mod connections;
 mod recordings;
 mod retries;
 mod server;

@@ -7,12 +7,12 @@ use std::time::Duration;
 use bipedalnet::gait::simulator::{Conditions, Walker};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Server, json, simulated};
+use crate::support::{self, Server, json, simulated};
 
 /// Status, whether it is a replay, and body as sent.
 type Raw = (u16, bool, Vec<u8>);
@@ -28,7 +28,7 @@ async fn raw(request: RequestBuilder) -> reqwest::Result<Raw> {
 }
 
 async fn send(server: &Server, method: Method, path: &str, key: &str, body: &str) -> Raw {
-    let request = Client::new()
+    let request = support::client()
         .request(method, server.url(path))
         .header("content-type", "application/json")
         .header("idempotency-key", key)
@@ -195,7 +195,7 @@ async fn a_thousand_enrollments_over_a_bad_network_count_a_thousand() {
         .map(|_| {
             let (next, walk) = (Arc::clone(&next), walk.clone());
             tokio::spawn(async move {
-                let client = Client::builder().pool_max_idle_per_host(0).build().unwrap();
+                let client = support::client_builder().pool_max_idle_per_host(0).build().unwrap();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= ENROLLMENTS {
@@ -249,7 +249,7 @@ async fn what_was_acknowledged_survives_kill_9_under_load() {
             tokio::spawn(async move {
                 for number in 0.. {
                     let key = format!("{round}-{client}-{number}");
-                    let request = Client::new()
+                    let request = support::client()
                         .post(&address)
                         .header("content-type", "application/json")
                         .header("idempotency-key", &key)

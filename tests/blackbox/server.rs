@@ -241,7 +241,7 @@ fn sqlite(server: &Server, statement: &str) -> String {
 async fn every_bad_request_is_answered_with_a_problem() {
     let server = Server::start();
     let walk = support::json(&simulated(11, 1));
-    let client = reqwest::Client::new();
+    let client = support::client();
     let mut answers = Vec::new();
     let text = |path| client.post(server.url(path)).header("content-type", "text/plain");
     let post = |path| client.post(server.url(path)).header("content-type", "application/json");
@@ -422,7 +422,7 @@ async fn bodies_are_taken_and_given_compressed() {
         brotli::CompressorWriter::new(&mut encoded, 4096, 5, 20).write_all(plain).unwrap();
         encoded
     };
-    let client = reqwest::Client::new();
+    let client = support::client();
     let identify = async |encoding: &str, body: Vec<u8>| {
         let request = client
             .post(server.url("/v1/identify"))

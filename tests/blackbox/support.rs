@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use bipedalnet::gait::simulator::{Conditions, Walker};
 use bipedalnet::gait::{Recording, RecordingDocument};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, ClientBuilder, Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -43,9 +43,15 @@ impl Server {
 
     /// Over the database that an earlier server left in the folder.
     pub fn start_in(folder: TempDir) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// With further arguments.
+    pub fn start_with(folder: TempDir, arguments: &[&str]) -> Self {
         let mut process = program()
             .args(["serve", "--listen", "127.0.0.1:0", "--database"])
             .arg(folder.path().join("test.db"))
+            .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -61,7 +67,7 @@ impl Server {
         };
         // A full pipe would stop the server.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address, folder, client: Client::new() }
+        Self { process, address, folder, client: client() }
     }
 
     pub fn database(&self) -> PathBuf {
@@ -121,6 +127,17 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+pub fn client() -> Client {
+    client_builder().build().unwrap()
+}
+
+/// For a client unlike others.
+pub fn client_builder() -> ClientBuilder {
+    // The client wants a provider of TLS; it is there from the second time on.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
 }
 
 pub async fn answer(response: reqwest::Response) -> Answer {

@@ -1,0 +1,94 @@
+//! `bipedalnet keys`
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::Failure;
+use crate::access::{ApiKey, Scope};
+use crate::store::{Store, unix_seconds};
+
+/// Make, list and revoke API keys
+///
+/// A running server notices within a second. Once there is a key, every request needs one.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Database of the server
+    #[arg(
+        long,
+        env = "BIPEDALNET_DATABASE",
+        default_value = "bipedalnet.db",
+        value_name = "FILE",
+        global = true
+    )]
+    database: PathBuf,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Make a key, and print it: it is kept nowhere else
+    Create {
+        /// Whom or what it is for
+        #[arg(long)]
+        name: String,
+        /// What it allows: of identify, enroll, train, admin, metrics, scores
+        #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE,...")]
+        scopes: Vec<Scope>,
+        /// Days after which it is worth nothing; never where not given
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=36_500))]
+        expires_days: Option<i64>,
+    },
+    /// List keys, revoked ones too
+    List,
+    /// Revoke a key for good
+    Revoke {
+        /// Id of the key, as in the list
+        id: String,
+    },
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let store = Store::open(&arguments.database).await?;
+        let result = act(&store, arguments.action).await;
+        store.close().await;
+        result
+    })
+}
+
+async fn act(store: &Store, action: Action) -> Result<(), Failure> {
+    match action {
+        Action::Create { name, scopes, expires_days } => {
+            let now = unix_seconds();
+            let expires = expires_days.map(|days| now + days * 24 * 60 * 60);
+            let (key, text) = ApiKey::generate(name, scopes.into_iter().collect(), now, expires)?;
+            store.add_api_key(&key).await?;
+            println!("{text}");
+        }
+        Action::List => {
+            println!("{:<12}  {:<8}  {:<10}  {:<32}  name", "id", "state", "last used", "scopes");
+            let now = unix_seconds();
+            for key in store.api_keys().await? {
+                let expired = key.expires_at_unix_seconds.is_some_and(|end| end <= now);
+                let state = match (key.revoked, expired) {
+                    (true, _) => "revoked",
+                    (false, true) => "expired",
+                    (false, false) => "good",
+                };
+                let used = key.last_used_at_unix_seconds.map_or("never".to_owned(), |used| {
+                    format!("{} d ago", (now - used) / (24 * 60 * 60))
+                });
+                let scopes = key.scopes.to_string();
+                println!("{:<12}  {state:<8}  {used:<10}  {scopes:<32}  {}", key.id, key.name);
+            }
+        }
+        Action::Revoke { id } => {
+            store.revoke_api_key(&id).await?;
+            println!("key {id} is revoked");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! The certificate and key that the server shows, from PEM files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Why a server cannot speak TLS.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("TLS: {}: {reason}; name a PEM file that this user may read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: io::Error,
+    },
+    /// A file has a section that is not whole, or not PEM.
+    #[error(
+        "TLS: {} is damaged, cut off or locked by a passphrase; copy it again from where it was \
+         made, and take a passphrase off with `openssl pkey -in FILE -out NEW`",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The certificate file has no certificate in it.
+    #[error(
+        "TLS: {} holds no certificate; it must hold the server's, then its issuers', each between \
+         BEGIN CERTIFICATE and END CERTIFICATE",
+        path.display()
+    )]
+    NoCertificate {
+        /// The certificate file.
+        path: PathBuf,
+    },
+    /// The key file has no private key in it, or an encrypted one.
+    #[error(
+        "TLS: {} holds no private key without a passphrase; `openssl pkey -in FILE -out NEW` takes a \
+         passphrase off",
+        path.display()
+    )]
+    NoKey {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// The key belongs to another certificate.
+    #[error(
+        "TLS: the key in {} is not that of the first certificate in {}; give the key that the \
+         certificate was made with, and the server's own certificate before its issuers'",
+        key.display(),
+        certificate.display()
+    )]
+    Mismatch {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// The key file.
+        key: PathBuf,
+    },
+    /// A certificate or key of a kind that is not supported, or a damaged one.
+    #[error(
+        "TLS: {} with {}: {reason}; an X.509 certificate with an RSA, ECDSA (P-256, P-384) or \
+         Ed25519 key is needed",
+        certificate.display(),
+        key.display()
+    )]
+    Unusable {
+        /// The certificate file.
+        certificate: PathBuf,
+        /// The key file.
+        key: PathBuf,
+        /// What is wrong with them.
+        reason: rustls::Error,
+    },
+}
+
+/// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1 (ALPN, RFC 7301), with the certificate chain and the
+/// private key in two PEM files (RFC 7468).
+///
+/// # Errors
+///
+/// A file that cannot be read or lacks what it is for, or a key of another certificate.
+pub fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|reason| unusable_file(certificate, reason))?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate { path: certificate.to_owned() });
+    }
+    let private_key = PrivateKeyDer::from_pem_file(key).map_err(|reason| match reason {
+        pem::Error::NoItemsFound => TlsError::NoKey { path: key.to_owned() },
+        reason => unusable_file(key, reason),
+    })?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has cipher suites for TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_single_cert(chain, private_key)
+        .map_err(|reason| {
+            let (certificate, key) = (certificate.to_owned(), key.to_owned());
+            match reason {
+                rustls::Error::InconsistentKeys(_) => TlsError::Mismatch { certificate, key },
+                reason => TlsError::Unusable { certificate, key, reason },
+            }
+        })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn unusable_file(path: &Path, reason: pem::Error) -> TlsError {
+    let path = path.to_owned();
+    match reason {
+        pem::Error::Io(reason) => TlsError::Unreadable { path, reason },
+        _ => TlsError::Damaged { path },
+    }
+}
