@@ -264,6 +264,9 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use std::path::Path;
+
+    use crate::config::Config;
 
     fn network(address: &str) -> IpAddr {
         Peer(SocketAddr::new(address.parse().unwrap(), 1)).network()
@@ -323,7 +326,7 @@ mod tests {
             ping_timeout: NEVER,
             longest_life: NEVER,
             drain_timeout: NEVER,
-            ..ConnectionLimits::default()
+            ..ConnectionLimits::from(&Config::throwaway(Path::new("none")).http)
         }
     }
 
