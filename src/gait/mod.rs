@@ -4,6 +4,7 @@
 //! of walkers. Nothing of this crate's other rooms.
 
 mod error;
+mod fingerprint;
 mod formats;
 mod orientation;
 mod recording;
@@ -13,6 +14,7 @@ mod walking;
 mod window;
 
 pub use error::SignalError;
+pub use fingerprint::{Fingerprint, FingerprintError};
 pub use formats::{FormatError, MAX_RECORDING_BYTES, read_padova_walk, read_recording};
 pub use recording::{AccelerationUnit, AngularRateUnit, Recording, RecordingDocument};
 pub(crate) use resample::Signal;

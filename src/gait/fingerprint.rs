@@ -1,0 +1,419 @@
+//! Is this recording one that was sent before? `docs/replay.md` has the measurements.
+
+use std::ops::Range;
+
+use super::orientation::norm;
+use super::resample::Signal;
+use super::{Recipe, Recording};
+
+const GRID_HZ: f64 = 50.0;
+/// Of a longer recording, the beginning is kept: fingerprints have at most
+/// [`Fingerprint::MAX_BYTES`].
+const LONGEST_SECONDS: f64 = 60.0;
+
+/// Widths of the moving means, each applied twice: sensor noise goes, and so does what drifts.
+const NOISE_WIDTH: usize = 3;
+const DRIFT_WIDTH: usize = 12;
+/// Grid points that the moving means and the change take from both ends together.
+const EDGES: usize = 2 * (NOISE_WIDTH - 1) + 2 + 2 * (DRIFT_WIDTH - 1);
+
+/// Durations of a stride, in grid points: 0.8 to 1.4 s.
+const SHORTEST_STRIDE: usize = 40;
+const LONGEST_STRIDE: usize = 70;
+/// The stride's duration is found anew at each point, from this many points to either side.
+const NEIGHBOURHOOD: usize = 25;
+
+/// Bits a point.
+const ROWS: usize = 2;
+const POINTS_PER_BYTE: usize = 8 / ROWS;
+/// Points by which two fingerprints must overlap: 2 s.
+const LEAST_OVERLAP: usize = 100;
+const VERSION: u8 = 1;
+
+/// Two clocks run apart, and so do a recording and its replay at another speed. It is therefore
+/// compared in blocks of 10 s, and at several speeds.
+const BLOCK_WORDS: usize = 16;
+const SPEEDS: [f64; 7] = [1.0, 0.99, 1.01, 0.98, 1.02, 0.97, 1.03];
+
+/// Overlapping for `s` seconds, two recordings are the same where the correlation of their bits
+/// (those that agree less those that differ, by all) is above
+/// `CHANCE_CORRELATION + CORRELATION_SECONDS / sqrt(s)`: 0.57 at 2 s, 0.35 at 10 s.
+///
+/// Of 4,602 comparisons of 10 s of real walking with other walking of the same person, none came
+/// there; the nearest would have needed a second term of 0.47. The tenth part that is nearest
+/// thins out by a factor of ten every 0.07.
+const CHANCE_CORRELATION: f64 = 0.18;
+const CORRELATION_SECONDS: f64 = 0.55;
+
+/// What is kept of a recording, to know it again.
+///
+/// A person's strides resemble each other, and so do their walks; what differs from stride to
+/// stride never comes back. At each fiftieth of a second one bit tells whether the acceleration's
+/// magnitude is above what it was a stride before, and one the same of the magnitude of its
+/// change. The phone's orientation, the sensor's scale and the person's mean stride leave no
+/// trace in them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fingerprint {
+    /// Multiple of [`POINTS_PER_BYTE`], at least [`LEAST_OVERLAP`].
+    points: usize,
+    /// Bit `2 * point + row`, from the lowest of each word on; 0 past the last.
+    words: Vec<u64>,
+}
+
+/// Why bytes are not a fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FingerprintError {
+    /// Made another way, and not to be compared with those of this version.
+    #[error("the fingerprint is of version {version}; this program knows version {VERSION}")]
+    Version {
+        /// Version seen.
+        version: u8,
+    },
+    /// Shorter or longer than any recording's.
+    #[error(
+        "the fingerprint has {length} bytes; {} to {} are possible",
+        Fingerprint::MIN_BYTES,
+        Fingerprint::MAX_BYTES
+    )]
+    Length {
+        /// Bytes seen.
+        length: usize,
+    },
+}
+
+impl Fingerprint {
+    /// Length of the shortest, in bytes: of 3.4 s.
+    pub const MIN_BYTES: usize = 1 + LEAST_OVERLAP / POINTS_PER_BYTE;
+    /// Length of the longest, in bytes: of a minute or more.
+    pub const MAX_BYTES: usize =
+        1 + ((LONGEST_SECONDS * GRID_HZ) as usize + 1 - EDGES - SHORTEST_STRIDE) / POINTS_PER_BYTE;
+
+    /// The fingerprint of a recording's first minute. None of one that is too short (less than
+    /// 3.4 s), sampled too slowly, or without gravity.
+    pub fn of(recording: &Recording) -> Option<Self> {
+        let samples = LEAST_OVERLAP + SHORTEST_STRIDE + EDGES;
+        let beginning = recording.part(0.0, LONGEST_SECONDS)?;
+        let signal = Signal::new(&beginning, &Recipe { rate_hz: GRID_HZ, samples }).ok()?;
+        let rows = rows(&signal.acceleration_m_s2);
+        let strides = strides(&rows[0]);
+        let points = strides.len() / POINTS_PER_BYTE * POINTS_PER_BYTE;
+        let mut words = vec![0; (ROWS * points).div_ceil(64)];
+        for (point, &stride) in strides[..points].iter().enumerate() {
+            let now = point + SHORTEST_STRIDE;
+            for (row, values) in rows.iter().enumerate() {
+                let bit = ROWS * point + row;
+                words[bit / 64] |= u64::from(values[now] > values[now - stride]) << (bit % 64);
+            }
+        }
+        Some(Self { points, words })
+    }
+
+    /// Whether this recording, or 2 s of it or more, is the `earlier` one or a part of it.
+    pub fn is_replay_of(&self, earlier: &Self) -> bool {
+        let earlier = Surrounded::new(earlier);
+        SPEEDS.iter().any(|&speed| {
+            let own = self.at_speed(speed);
+            let blocks = own.words.chunks(BLOCK_WORDS).enumerate();
+            blocks.into_iter().any(|(index, words)| {
+                let bits = ROWS * own.points - 64 * BLOCK_WORDS * index;
+                earlier.holds(words, bits.min(64 * BLOCK_WORDS))
+            })
+        })
+    }
+
+    /// As the recording would have been, had everything happened at another speed.
+    fn at_speed(&self, speed: f64) -> Self {
+        let points = (self.points as f64 / speed) as usize;
+        let mut words = vec![0; (ROWS * points).div_ceil(64)];
+        for point in 0..points {
+            let from = ROWS * (point as f64 * speed) as usize;
+            let to = ROWS * point;
+            // A point's bits are in one word.
+            words[to / 64] |= (self.words[from / 64] >> (from % 64) & 0b11) << (to % 64);
+        }
+        Self { points, words }
+    }
+
+    /// For storage.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let bits = self.words.iter().flat_map(|word| word.to_le_bytes());
+        [VERSION].into_iter().chain(bits.take(self.points / POINTS_PER_BYTE)).collect()
+    }
+
+    /// Takes a fingerprint back from storage.
+    ///
+    /// # Errors
+    /// When the bytes are of another version, or too few or too many.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FingerprintError> {
+        if let Some(&version) = bytes.first()
+            && version != VERSION
+        {
+            return Err(FingerprintError::Version { version });
+        }
+        if !(Self::MIN_BYTES..=Self::MAX_BYTES).contains(&bytes.len()) {
+            return Err(FingerprintError::Length { length: bytes.len() });
+        }
+        let words = bytes[1..].chunks(8).map(|chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_le_bytes(word)
+        });
+        Ok(Self { points: (bytes.len() - 1) * POINTS_PER_BYTE, words: words.collect() })
+    }
+}
+
+/// Magnitude of acceleration, and of its change, without noise and drift.
+fn rows(acceleration_m_s2: &[[f32; 3]]) -> [Vec<f32>; ROWS] {
+    let [x, y, z] = [0, 1, 2].map(|axis| {
+        smooth(&acceleration_m_s2.iter().map(|a| a[axis]).collect::<Vec<_>>(), NOISE_WIDTH)
+    });
+    let at = |index: usize| [x[index], y[index], z[index]];
+    let change = |index: usize| {
+        let (before, after) = (at(index - 1), at(index + 1));
+        norm([after[0] - before[0], after[1] - before[1], after[2] - before[2]])
+    };
+    let inner = 1..x.len() - 1;
+    [
+        without_drift(&inner.clone().map(|index| norm(at(index))).collect::<Vec<_>>()),
+        without_drift(&inner.map(change).collect::<Vec<_>>()),
+    ]
+}
+
+fn without_drift(values: &[f32]) -> Vec<f32> {
+    let drift = smooth(values, DRIFT_WIDTH);
+    values[DRIFT_WIDTH - 1..].iter().zip(drift).map(|(value, drift)| value - drift).collect()
+}
+
+/// A moving mean of a moving mean; `2 * (width - 1)` values fewer.
+fn smooth(values: &[f32], width: usize) -> Vec<f32> {
+    let mean = |values: &[f32]| -> Vec<f32> {
+        values.windows(width).map(|window| window.iter().sum::<f32>() / width as f32).collect()
+    };
+    mean(&mean(values))
+}
+
+/// For each point from [`SHORTEST_STRIDE`] on, how many points before it the movement around it
+/// was most like.
+fn strides(values: &[f32]) -> Vec<usize> {
+    let mut best = vec![(f64::INFINITY, SHORTEST_STRIDE); values.len() - SHORTEST_STRIDE];
+    let mut sums = Vec::with_capacity(values.len());
+    for stride in SHORTEST_STRIDE..=LONGEST_STRIDE.min(values.len() - 1) {
+        // Sums of differences up to each point, to have any stretch's in one step.
+        sums.clear();
+        sums.push(0.0);
+        let differences =
+            values[stride..].iter().zip(values).map(|(a, b)| f64::from((a - b).abs()));
+        sums.extend(differences.scan(0.0, |sum, difference| {
+            *sum += difference;
+            Some(*sum)
+        }));
+        for (best, point) in best[stride - SHORTEST_STRIDE..].iter_mut().zip(0usize..) {
+            let from = point.saturating_sub(NEIGHBOURHOOD);
+            let to = (point + NEIGHBOURHOOD + 1).min(sums.len() - 1);
+            let difference = (sums[to] - sums[from]) / (to - from) as f64;
+            if difference < best.0 {
+                *best = (difference, stride);
+            }
+        }
+    }
+    best.into_iter().map(|(_, stride)| stride).collect()
+}
+
+/// Words of a block that starts anywhere in the first.
+type Block = [u64; BLOCK_WORDS + 1];
+
+/// A fingerprint with nothing around it, so that a block may hang over its ends.
+struct Surrounded {
+    words: Vec<u64>,
+    /// Which bits are the fingerprint's.
+    known: Vec<u64>,
+    /// Its first bit, and the one after its last.
+    bits: Range<usize>,
+}
+
+impl Surrounded {
+    fn new(fingerprint: &Fingerprint) -> Self {
+        let bits = ROWS * fingerprint.points;
+        let known: Vec<u64> =
+            (0..fingerprint.words.len()).map(|index| lowest(bits - 64 * index)).collect();
+        let nothing = [0; BLOCK_WORDS];
+        Self {
+            words: [&nothing, &fingerprint.words[..], &nothing].concat(),
+            known: [&nothing, &known[..], &nothing].concat(),
+            bits: 64 * BLOCK_WORDS..64 * BLOCK_WORDS + bits,
+        }
+    }
+
+    /// Whether a block agrees with it somewhere.
+    fn holds(&self, block: &[u64], block_bits: usize) -> bool {
+        let used: Vec<u64> =
+            (0..block.len()).map(|index| lowest(block_bits - 64 * index)).collect();
+        (0..64).step_by(ROWS).any(|shift| {
+            let (block, used) = (moved(block, shift), moved(&used, shift));
+            let places = self.words.array_windows().zip(self.known.array_windows());
+            places.enumerate().any(|(place, (words, known)): (usize, (&Block, &Block))| {
+                let start = 64 * place + shift;
+                let end = (start + block_bits).min(self.bits.end);
+                let overlap = end.saturating_sub(start.max(self.bits.start));
+                // Plain indexing of arrays of one length: this is the loop that takes the time.
+                let mismatches: u32 = (0..BLOCK_WORDS + 1)
+                    .map(|at| (block[at] ^ words[at]) & used[at] & known[at])
+                    .map(u64::count_ones)
+                    .sum();
+                overlap >= ROWS * LEAST_OVERLAP && are_the_same(overlap, mismatches as usize)
+            })
+        })
+    }
+}
+
+/// A word with its lowest `count` bits set, or all 64.
+fn lowest(count: usize) -> u64 {
+    if count < 64 { (1 << count) - 1 } else { u64::MAX }
+}
+
+/// Moves a block towards later bits by `shift`, which is less than 64.
+fn moved(block: &[u64], shift: usize) -> Block {
+    let mut moved = [0; BLOCK_WORDS + 1];
+    for (index, &word) in block.iter().enumerate() {
+        let wide = u128::from(word) << shift;
+        moved[index] |= wide as u64;
+        moved[index + 1] |= (wide >> 64) as u64;
+    }
+    moved
+}
+
+fn are_the_same(bits: usize, mismatches: usize) -> bool {
+    let bits = bits as f64;
+    // Both sides of the comparison times `bits`, and squared.
+    let excess = (1.0 - CHANCE_CORRELATION) * bits - 2.0 * mismatches as f64;
+    let bits_per_second = ROWS as f64 * GRID_HZ;
+    excess > 0.0 && excess * excess > CORRELATION_SECONDS.powi(2) * bits_per_second * bits
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::gait::simulator::{Conditions, Replay, Walker};
+
+    fn walk(person: u64, walk: u64, seconds: f64) -> Recording {
+        Walker::new(person).walk(walk, &Conditions { seconds, ..Conditions::default() })
+    }
+
+    fn fingerprint(recording: &Recording) -> Fingerprint {
+        Fingerprint::of(recording).unwrap()
+    }
+
+    #[test]
+    fn another_walk_is_no_replay() {
+        for person in 0..20 {
+            let [first, second] = [1, 2].map(|seed| fingerprint(&walk(person, seed, 30.0)));
+            assert!(!second.is_replay_of(&first), "{person}");
+        }
+        // Nor is the rest of the same walk.
+        let long = walk(1, 1, 60.0);
+        let [early, late] = [0.0, 30.5].map(|start| fingerprint(&long.part(start, 29.5).unwrap()));
+        assert!(!late.is_replay_of(&early));
+    }
+
+    #[test]
+    fn a_changed_copy_is_a_replay_of_the_whole_and_the_whole_of_it() {
+        let changes = [
+            Replay::default(),
+            Replay { rate_hz: Some(100.0), ..Replay::default() },
+            Replay { rate_hz: Some(25.0), jitter_periods: 0.2, ..Replay::default() },
+            Replay { turned: true, scale: 1.2, ..Replay::default() },
+            Replay { noise: 0.05, step_m_s2: 0.3, ..Replay::default() },
+            Replay { speed: 1.02, ..Replay::default() },
+        ];
+        for person in 0..10 {
+            let original = walk(person, 1, 40.0);
+            let earlier = fingerprint(&original);
+            for change in &changes {
+                let part = original.part(7.3 + person as f64, 10.0).unwrap();
+                let copy = fingerprint(&change.copy(&part, person).unwrap());
+                assert!(copy.is_replay_of(&earlier), "{person} {change:?}");
+                assert!(earlier.is_replay_of(&copy), "{person} {change:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        assert_eq!(fingerprint(&walk(1, 1, 60.0)).to_bytes().len(), Fingerprint::MAX_BYTES);
+        let longer = fingerprint(&walk(1, 1, 200.0));
+        assert_eq!(longer.to_bytes().len(), Fingerprint::MAX_BYTES);
+        assert_eq!(longer, fingerprint(&walk(1, 1, 200.0).part(0.0, 60.0).unwrap()));
+        assert_eq!(Fingerprint::of(&walk(1, 1, 3.0)), None);
+        assert_eq!(fingerprint(&walk(1, 1, 3.4)).to_bytes().len(), Fingerprint::MIN_BYTES);
+    }
+
+    #[test]
+    fn bytes_of_no_fingerprint_are_refused() {
+        let with_version = |version: u8, length: usize| {
+            let mut bytes = vec![0; length];
+            bytes[0] = version;
+            Fingerprint::from_bytes(&bytes)
+        };
+        assert_eq!(with_version(2, 200), Err(FingerprintError::Version { version: 2 }));
+        for length in [1, Fingerprint::MIN_BYTES - 1, Fingerprint::MAX_BYTES + 1] {
+            assert_eq!(with_version(VERSION, length), Err(FingerprintError::Length { length }));
+        }
+        assert_eq!(Fingerprint::from_bytes(&[]), Err(FingerprintError::Length { length: 0 }));
+    }
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        vec(any::<u8>(), Fingerprint::MIN_BYTES - 1..Fingerprint::MAX_BYTES).prop_map(stored)
+    }
+
+    fn stored(bits: Vec<u8>) -> Vec<u8> {
+        [vec![VERSION], bits].concat()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn bytes_come_back(bytes in bytes()) {
+            prop_assert_eq!(Fingerprint::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+        }
+
+        #[test]
+        fn any_bytes_are_taken_or_refused(bytes in vec(any::<u8>(), 0..900)) {
+            if let Ok(fingerprint) = Fingerprint::from_bytes(&bytes) {
+                prop_assert!(fingerprint.is_replay_of(&fingerprint));
+            }
+        }
+
+        #[test]
+        fn chance_agrees_with_nothing(one in bytes(), other in bytes()) {
+            let [one, other] = [one, other].map(|bytes| Fingerprint::from_bytes(&bytes).unwrap());
+            prop_assert!(!one.is_replay_of(&other));
+        }
+
+        #[test]
+        fn a_part_is_found_wherever_it_lies(
+            bits in vec(any::<u8>(), 200..700),
+            start in 0..130usize,
+            length in 50..70usize,
+            other in vec(any::<u8>(), 0..150),
+        ) {
+            let whole = Fingerprint::from_bytes(&stored(bits.clone())).unwrap();
+            let end = bits.len() - length;
+            for part in [
+                [&bits[start..start + length], &[]],
+                [&other[..], &bits[..length]],
+                [&bits[end..], &other[..]],
+            ] {
+                let mut part = part.concat();
+                // An eighth of the bits differ.
+                part.iter_mut().for_each(|byte| *byte ^= 0b100);
+                let part = Fingerprint::from_bytes(&stored(part)).unwrap();
+                prop_assert!(part.is_replay_of(&whole));
+                prop_assert!(whole.is_replay_of(&part));
+            }
+        }
+    }
+}
