@@ -5,6 +5,7 @@ mod batches;
 mod commands;
 mod connections;
 mod durability;
+mod readme;
 mod recordings;
 mod retries;
 mod server;
