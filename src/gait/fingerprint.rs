@@ -107,7 +107,8 @@ impl Fingerprint {
         Some(Self { points, words })
     }
 
-    /// Whether this recording, or 2 s of it or more, is the `earlier` one or a part of it.
+    /// Whether this recording is the `earlier` one, a part of it, or shares its first or last 2 s
+    /// or more with it.
     ///
     /// On real walks of 68 people, none of 4,602 new walks of 10 s is taken for a replay of the
     /// same person's other walking. Of replays of 10 s, cut out at any time, all are found; 95 to
