@@ -1,9 +1,14 @@
 //! The real program from outside: a real socket, a real shell, real clients.
 
+mod access;
+mod batches;
+mod client;
 mod commands;
 mod connections;
+mod durability;
 mod recordings;
 mod retries;
 mod server;
 mod support;
 mod users;
+mod verification;
