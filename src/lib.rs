@@ -5,6 +5,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | [`cli`] | one file per subcommand |
+//! | [`client`] | the API, typed, for backends |
 //! | [`http`] | routes, codecs, access, problem+json |
 //! | [`api`] | documents of requests and answers |
 //! | [`service`] | use cases, the inference pool |
@@ -20,6 +21,7 @@ pub mod access;
 pub mod api;
 pub mod bnn;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod gait;
 pub mod http;

@@ -8,7 +8,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "client",
             "http",
+            "api",
             "service",
             "store",
             "training",
@@ -20,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
+    ("client", &["api", "gait"]),
     ("http", &["api", "service", "identity", "gait", "telemetry", "access", "config"]),
     ("api", &["gait"]),
     ("service", &["store", "training", "identity", "gait", "bnn", "telemetry", "access", "config"]),

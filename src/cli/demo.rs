@@ -6,15 +6,14 @@ use std::time::Instant;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
-use reqwest::{Client, StatusCode};
-use serde_json::Value;
 
 use super::Failure;
 use super::serve::Server;
 use super::train::read;
+use crate::client::{Body, Client};
 use crate::config::Config;
+use crate::gait::Recording;
 use crate::gait::simulator::{Conditions, Walker};
-use crate::gait::{Recording, RecordingDocument};
 use crate::training::by_person;
 
 /// Enroll eight walkers on a throwaway server, then name their unseen walks and two strangers'
@@ -75,17 +74,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// Enrolls and identifies over HTTP, printing as it goes.
 async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure> {
-    // The client wants a provider of TLS, which it does not use here.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::new();
+    let client = Client::new(url, None)?;
     for participant in &participants[..ENROLLED] {
-        let name = &participant.name;
-        let user = client.put(format!("{url}/v1/users/{name}")).send().await?;
-        expect(StatusCode::CREATED, user).await?;
+        client.put_user(&participant.name).await?;
         for recording in &participant.enrollments {
-            let address = format!("{url}/v1/users/{name}/enrollments");
-            let sent = client.post(address).json(&RecordingDocument::from(recording)).send();
-            expect(StatusCode::CREATED, sent.await?).await?;
+            client.enroll(&participant.name, recording).await?;
         }
     }
     println!(
@@ -94,17 +87,12 @@ async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure
     );
     let (mut named, mut mistaken) = (0, 0);
     for (index, participant) in participants.iter().enumerate() {
-        let body = serde_json::to_vec(&RecordingDocument::from(&participant.probe))?;
-        let bytes = body.len();
-        let request = client
-            .post(format!("{url}/v1/identify"))
-            .header("content-type", "application/json")
-            .body(body);
         let begin = Instant::now();
-        let answer = expect(StatusCode::OK, request.send().await?).await?;
+        let answer = client.identify(&participant.probe, None).await?;
         let latency_milliseconds = begin.elapsed().as_secs_f64() * 1e3;
         let enrolled = index < ENROLLED;
-        let user = answer["user"].as_str();
+        let bytes = Body::of_recording(&participant.probe).bytes.len();
+        let user = answer.user.as_deref();
         match user {
             Some(user) if enrolled && user == participant.name => named += 1,
             Some(_) => mistaken += usize::from(!enrolled),
@@ -115,9 +103,12 @@ async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure
             participant.name,
             if enrolled { "yes" } else { "no" },
             user.unwrap_or("unknown"),
-            answer["candidates"][0]["score"]
-                .as_f64()
-                .map_or("-".to_owned(), |score| format!("{score:.2}")),
+            answer
+                .candidates
+                .iter()
+                .flatten()
+                .next()
+                .map_or("-".to_owned(), |nearest| format!("{:.2}", nearest.score)),
         );
     }
     let line = format!(
@@ -128,15 +119,6 @@ async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure
         return Err("the model did not tell these walkers apart well enough".into());
     }
     Ok(())
-}
-
-async fn expect(status: StatusCode, response: reqwest::Response) -> Result<Value, Failure> {
-    let found = response.status();
-    let body = response.text().await?;
-    if found != status {
-        return Err(format!("the server answered {found}: {body}").into());
-    }
-    Ok(serde_json::from_str(&body)?)
 }
 
 fn simulated(seed: u64) -> Vec<Participant> {

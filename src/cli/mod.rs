@@ -2,12 +2,16 @@
 
 mod backup;
 mod demo;
+mod enroll;
+mod identify;
 mod keys;
 mod progress;
+mod remote;
 mod reproduce;
 mod serve;
 mod simulate;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -24,6 +28,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Arguments),
+    Enroll(enroll::Arguments),
+    Identify(identify::Arguments),
+    Verify(verify::Arguments),
     Keys(keys::Arguments),
     Backup(backup::Arguments),
     Demo(demo::Arguments),
@@ -37,17 +44,21 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Parses the command line and runs what it asks for.
 pub fn run() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
     let result = match Arguments::parse().command {
-        Command::Serve(arguments) => serve::run(arguments),
-        Command::Keys(arguments) => keys::run(arguments),
-        Command::Backup(arguments) => backup::run(arguments),
-        Command::Demo(arguments) => demo::run(arguments),
-        Command::Simulate(arguments) => simulate::run(arguments),
-        Command::Reproduce(arguments) => reproduce::run(arguments),
-        Command::Train(arguments) => train::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments).map(done),
+        Command::Enroll(arguments) => enroll::run(arguments).map(done),
+        Command::Identify(arguments) => identify::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
+        Command::Keys(arguments) => keys::run(arguments).map(done),
+        Command::Backup(arguments) => backup::run(arguments).map(done),
+        Command::Demo(arguments) => demo::run(arguments).map(done),
+        Command::Simulate(arguments) => simulate::run(arguments).map(done),
+        Command::Reproduce(arguments) => reproduce::run(arguments).map(done),
+        Command::Train(arguments) => train::run(arguments).map(done),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(failure) => {
             eprintln!("bipedalnet: {failure}");
             ExitCode::FAILURE

@@ -7,9 +7,6 @@ use super::resample::Signal;
 use super::{Recipe, Recording};
 
 const GRID_HZ: f64 = 50.0;
-/// Of a longer recording, the beginning is kept: fingerprints have at most
-/// [`Fingerprint::MAX_BYTES`].
-const LONGEST_SECONDS: f64 = 60.0;
 
 /// Widths of the moving means, each applied twice: sensor noise goes, and so does what drifts.
 const NOISE_WIDTH: usize = 3;
@@ -81,17 +78,20 @@ pub enum FingerprintError {
 }
 
 impl Fingerprint {
+    /// Of a longer recording, the beginning is kept.
+    pub const LONGEST_SECONDS: f64 = 60.0;
     /// Length of the shortest, in bytes: of 3.4 s.
     pub const MIN_BYTES: usize = 1 + LEAST_OVERLAP / POINTS_PER_BYTE;
     /// Length of the longest, in bytes: of a minute or more.
-    pub const MAX_BYTES: usize =
-        1 + ((LONGEST_SECONDS * GRID_HZ) as usize + 1 - EDGES - SHORTEST_STRIDE) / POINTS_PER_BYTE;
+    pub const MAX_BYTES: usize = 1
+        + ((Self::LONGEST_SECONDS * GRID_HZ) as usize + 1 - EDGES - SHORTEST_STRIDE)
+            / POINTS_PER_BYTE;
 
     /// The fingerprint of a recording's first minute. None of one that is too short (less than
     /// 3.4 s), sampled too slowly, or without gravity.
     pub fn of(recording: &Recording) -> Option<Self> {
         let samples = LEAST_OVERLAP + SHORTEST_STRIDE + EDGES;
-        let beginning = recording.part(0.0, LONGEST_SECONDS)?;
+        let beginning = recording.part(0.0, Self::LONGEST_SECONDS)?;
         let signal = Signal::new(&beginning, &Recipe { rate_hz: GRID_HZ, samples }).ok()?;
         let rows = rows(&signal.acceleration_m_s2);
         let strides = strides(&rows[0]);

@@ -203,7 +203,7 @@ fn bad_json(path: &str, error: &serde_json::Error) -> Problem {
 }
 
 fn bad_cbor(path: &str, error: &cbor::CborError) -> Problem {
-    if let cbor::CborError::Data { .. } = error {
+    if let cbor::CborError::Data { .. } | cbor::CborError::Array { .. } = error {
         return invalid_field(path, error.to_string());
     }
     let title = "The body is not CBOR that is read here";

@@ -98,7 +98,7 @@ impl Service {
                     }
                     Ok(Done::Verified(verification)) => {
                         let user = &verification.user;
-                        if let Some(fingerprint) = &verification.remembered {
+                        for fingerprint in &verification.remembered {
                             turn.writing.add_fingerprint(user, None, fingerprint).await?;
                         }
                         users.push(user.clone());

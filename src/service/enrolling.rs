@@ -233,7 +233,7 @@ impl Turn {
         walk: &Walk,
     ) -> Result<Enrolled, ServiceError> {
         let enrollment = self.writing.add_enrollment(user, model, &walk.template).await?;
-        if let Some(fingerprint) = &walk.fingerprint {
+        for fingerprint in &walk.fingerprints {
             self.writing.add_fingerprint(user, Some(enrollment), fingerprint).await?;
         }
         if let Some(recording) = &walk.kept {

@@ -27,8 +27,8 @@ pub(super) struct Walk {
     pub template: Template,
     /// Windows that are not walking: one of each reason, and how many it holds for.
     pub refused: Vec<(SignalError, usize)>,
-    /// Of a recording that is long enough.
-    pub fingerprint: Option<Fingerprint>,
+    /// Of each minute of a recording: none where it is too short, or where there is none.
+    pub fingerprints: Vec<Fingerprint>,
     /// The recording as it is kept, where recordings are.
     pub kept: Option<Vec<u8>>,
 }
@@ -62,7 +62,7 @@ impl Shared {
         Ok(Walk {
             template,
             refused,
-            fingerprint: Fingerprint::of(&recording),
+            fingerprints: fingerprints(&recording),
             kept: self.settings.keeps_recordings().then(|| pack(&recording)),
         })
     }
@@ -86,7 +86,7 @@ impl Shared {
             }
             template.add_window(feature);
         }
-        Ok(Walk { template, refused: Vec::new(), fingerprint: None, kept: None })
+        Ok(Walk { template, refused: Vec::new(), fingerprints: Vec::new(), kept: None })
     }
 
     /// Windows of the longest recording that is taken.
@@ -94,6 +94,15 @@ impl Shared {
         let stride_seconds = self.recipe.window_seconds() / 2.0;
         (self.settings.max_recording_seconds / stride_seconds) as usize
     }
+}
+
+/// A fingerprint is of a minute at most: a longer walk has several, lest what is sent again hide
+/// behind a minute of anything else.
+fn fingerprints(recording: &Recording) -> Vec<Fingerprint> {
+    let length = Fingerprint::LONGEST_SECONDS;
+    let minutes = (recording.duration_seconds() / length).ceil() as u32;
+    let part = |minute: u32| recording.part(f64::from(minute) * length, length);
+    (0..minutes).filter_map(|minute| Fingerprint::of(&part(minute)?)).collect()
 }
 
 fn pack(recording: &Recording) -> Vec<u8> {

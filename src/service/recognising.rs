@@ -60,8 +60,8 @@ pub struct Verification {
     pub windows: u32,
     /// Id of the model that decided.
     pub model: String,
-    /// By which the walk is known should it be sent again; `None` where that need not be remembered.
-    pub(super) remembered: Option<Fingerprint>,
+    /// By which the walk is known should it be sent again; none where that need not be remembered.
+    pub(super) remembered: Vec<Fingerprint>,
 }
 
 impl Service {
@@ -107,12 +107,12 @@ impl Service {
         };
         let verification = self.decide(claim).await?;
         let reply = answer(&verification);
-        if !ticket.is_repeatable() && verification.remembered.is_none() {
+        if !ticket.is_repeatable() && verification.remembered.is_empty() {
             return Ok(Answer { reply, replayed: false });
         }
         self.write(ticket, |_, mut turn| async move {
             let user = verification.user;
-            if let Some(fingerprint) = &verification.remembered {
+            for fingerprint in &verification.remembered {
                 turn.writing.add_fingerprint(&user, None, fingerprint).await?;
             }
             turn.commit(&[user], &reply).await?;
@@ -146,9 +146,10 @@ impl Service {
             let retried =
                 key.as_ref().is_some_and(|key| shared.sessions().holds(key, &walk.template));
             let replayed = !retried
-                && walk.fingerprint.as_ref().is_some_and(|fingerprint| {
-                    earlier.iter().any(|earlier| fingerprint.is_replay_of(earlier))
-                });
+                && walk
+                    .fingerprints
+                    .iter()
+                    .any(|minute| earlier.iter().any(|earlier| minute.is_replay_of(earlier)));
             let probe = match key {
                 Some(key) if !replayed => shared.sessions().add(key, walk.template),
                 _ => walk.template,
@@ -170,7 +171,7 @@ impl Service {
                 fmr,
                 windows: probe.windows(),
                 model: shared.model.id().to_owned(),
-                remembered: walk.fingerprint.filter(|_| counts && !retried),
+                remembered: if counts && !retried { walk.fingerprints } else { Vec::new() },
             })
         };
         self.shared.pool.run(decide).await?

@@ -179,6 +179,11 @@ async fn cbor_is_taken_and_given_as_json_is() {
     let answer = send(&compressed, "zstd").await;
     assert_eq!(answer.bytes().await.unwrap(), bytes);
 
+    let stranger = compact(&Walker::new(40).walk(1, &conditions), &Precision::default()).unwrap();
+    let bytes = send(&stranger, "identity").await.bytes().await.unwrap();
+    let value: Value = bipedalnet::gait::cbor::from_slice(&bytes).unwrap();
+    assert_eq!((&value["decision"], &value["user"]), (&json!("unknown"), &Value::Null));
+
     let mut answers = Vec::new();
     // {"rate_hz": 50, "acceleration": column-major 1 x 3 of sint8 whose bytes are four}
     let four_bytes = b"\xa2\x67rate_hz\x18\x32\x6cacceleration\xd9\x04\x10\x82\x82\x01\x03\xd8\x48\x44\x01\x02\x03\x04";

@@ -2,6 +2,7 @@
 
 mod access;
 mod batches;
+mod client;
 mod commands;
 mod connections;
 mod durability;

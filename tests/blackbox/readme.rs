@@ -10,7 +10,7 @@ use crate::support::Server;
 fn curl_blocks() -> Vec<String> {
     let readme = include_str!("../../README.md");
     let blocks = readme.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    blocks.filter(|block| block.contains("curl ")).map(str::to_owned).collect()
+    blocks.filter(|block| block.contains("\ncurl ")).map(str::to_owned).collect()
 }
 
 #[test]

@@ -1,0 +1,48 @@
+//! `bipedalnet enroll`
+
+use std::path::PathBuf;
+
+use super::Failure;
+use super::remote::{Remote, about, read};
+use crate::api::{EnrolledAnswer, UserState};
+
+/// Enroll walks of a user, who is made where they do not exist
+///
+/// Exits with 0 where all walks were enrolled. Otherwise those before the one that is complained
+/// about were.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Id of the user
+    user: String,
+    /// Recordings, a walk each: .csv, .json or .cbor, gzipped or not
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { user, files, remote } = arguments;
+    let walks = read(&files)?;
+    remote.ask(async |client| {
+        client.put_user(&user).await?;
+        for (path, walk) in walks {
+            let answer = client.enroll(&user, &walk).await.map_err(|error| about(path, error))?;
+            remote.print(&answer, &format!("{}: {}", path.display(), line(&answer)))?;
+        }
+        Ok(())
+    })
+}
+
+fn line(answer: &EnrolledAnswer) -> String {
+    let EnrolledAnswer { enrollment, windows_accepted, windows_refused, user } = answer;
+    let mut line = format!("walk {enrollment}, {windows_accepted} windows of walking");
+    for refused in windows_refused {
+        line += &format!(", {} refused ({})", refused.windows, refused.detail);
+    }
+    let (name, windows, missing) = (&user.user, user.windows, user.windows_missing);
+    line + &match user.status {
+        UserState::Ready => format!("; {name} is ready with {windows}"),
+        UserState::Collecting => format!("; {name} has {windows}, {missing} are missing"),
+    }
+}
