@@ -9,6 +9,7 @@ mod progress;
 mod remote;
 mod reproduce;
 mod serve;
+mod simulate;
 mod train;
 mod verify;
 
@@ -33,6 +34,7 @@ enum Command {
     Keys(keys::Arguments),
     Backup(backup::Arguments),
     Demo(demo::Arguments),
+    Simulate(simulate::Arguments),
     Reproduce(reproduce::Arguments),
     Train(train::Arguments),
 }
@@ -51,6 +53,7 @@ pub fn run() -> ExitCode {
         Command::Keys(arguments) => keys::run(arguments).map(done),
         Command::Backup(arguments) => backup::run(arguments).map(done),
         Command::Demo(arguments) => demo::run(arguments).map(done),
+        Command::Simulate(arguments) => simulate::run(arguments).map(done),
         Command::Reproduce(arguments) => reproduce::run(arguments).map(done),
         Command::Train(arguments) => train::run(arguments).map(done),
     };

@@ -30,8 +30,8 @@ const POINTS_PER_BYTE: usize = 8 / ROWS;
 const LEAST_OVERLAP: usize = 100;
 const VERSION: u8 = 1;
 
-/// Two clocks run apart, and so do a recording and its replay at another speed. It is therefore
-/// compared in blocks of 10 s, and at several speeds.
+/// A recording that is played faster or slower drifts away from the original: it is compared in
+/// blocks of 10 s, and at several speeds.
 const BLOCK_WORDS: usize = 16;
 const SPEEDS: [f64; 7] = [1.0, 0.99, 1.01, 0.98, 1.02, 0.97, 1.03];
 
@@ -39,13 +39,12 @@ const SPEEDS: [f64; 7] = [1.0, 0.99, 1.01, 0.98, 1.02, 0.97, 1.03];
 /// (those that agree less those that differ, by all) is above
 /// `CHANCE_CORRELATION + CORRELATION_SECONDS / sqrt(s)`: 0.57 at 2 s, 0.35 at 10 s.
 ///
-/// Of 4,602 comparisons of 10 s of real walking with other walking of the same person, none came
-/// there; the nearest would have needed a second term of 0.47. The tenth part that is nearest
-/// thins out by a factor of ten every 0.07.
+/// Measured on 10 s of new walking: one probe in a hundred comes nearer than 0.35 instead of
+/// `CORRELATION_SECONDS`, one in a thousand nearer than 0.42, and the nearest of 4,602 is at 0.47.
 const CHANCE_CORRELATION: f64 = 0.18;
 const CORRELATION_SECONDS: f64 = 0.55;
 
-/// What is kept of a recording, to know it again.
+/// What is kept of a recording, to know it again: 230 bytes for 20 s.
 ///
 /// A person's strides resemble each other, and so do their walks; what differs from stride to
 /// stride never comes back. At each fiftieth of a second one bit tells whether the acceleration's
@@ -108,7 +107,13 @@ impl Fingerprint {
         Some(Self { points, words })
     }
 
-    /// Whether this recording, or 2 s of it or more, is the `earlier` one or a part of it.
+    /// Whether this recording is the `earlier` one, a part of it, or shares its first or last 2 s
+    /// or more with it.
+    ///
+    /// On real walks of 68 people, none of 4,602 new walks of 10 s is taken for a replay of the
+    /// same person's other walking. Of replays of 10 s, cut out at any time, all are found; 95 to
+    /// 100 of 100 where they are also turned, scaled, resampled to 25 Hz or more, noisy (up to a
+    /// tenth of the movement), rounded to 8 bits, or up to 3 % faster or slower.
     pub fn is_replay_of(&self, earlier: &Self) -> bool {
         let earlier = Surrounded::new(earlier);
         SPEEDS.iter().any(|&speed| {
@@ -291,129 +296,4 @@ fn are_the_same(bits: usize, mismatches: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::gait::simulator::{Conditions, Replay, Walker};
-
-    fn walk(person: u64, walk: u64, seconds: f64) -> Recording {
-        Walker::new(person).walk(walk, &Conditions { seconds, ..Conditions::default() })
-    }
-
-    fn fingerprint(recording: &Recording) -> Fingerprint {
-        Fingerprint::of(recording).unwrap()
-    }
-
-    #[test]
-    fn another_walk_is_no_replay() {
-        for person in 0..20 {
-            let [first, second] = [1, 2].map(|seed| fingerprint(&walk(person, seed, 30.0)));
-            assert!(!second.is_replay_of(&first), "{person}");
-        }
-        // Nor is the rest of the same walk.
-        let long = walk(1, 1, 60.0);
-        let [early, late] = [0.0, 30.5].map(|start| fingerprint(&long.part(start, 29.5).unwrap()));
-        assert!(!late.is_replay_of(&early));
-    }
-
-    #[test]
-    fn a_changed_copy_is_a_replay_of_the_whole_and_the_whole_of_it() {
-        let changes = [
-            Replay::default(),
-            Replay { rate_hz: Some(100.0), ..Replay::default() },
-            Replay { rate_hz: Some(25.0), jitter_periods: 0.2, ..Replay::default() },
-            Replay { turned: true, scale: 1.2, ..Replay::default() },
-            Replay { noise: 0.05, step_m_s2: 0.3, ..Replay::default() },
-            Replay { speed: 1.02, ..Replay::default() },
-        ];
-        for person in 0..10 {
-            let original = walk(person, 1, 40.0);
-            let earlier = fingerprint(&original);
-            for change in &changes {
-                let part = original.part(7.3 + person as f64, 10.0).unwrap();
-                let copy = fingerprint(&change.copy(&part, person).unwrap());
-                assert!(copy.is_replay_of(&earlier), "{person} {change:?}");
-                assert!(earlier.is_replay_of(&copy), "{person} {change:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_kept_is_bounded() {
-        assert_eq!(fingerprint(&walk(1, 1, 60.0)).to_bytes().len(), Fingerprint::MAX_BYTES);
-        let longer = fingerprint(&walk(1, 1, 200.0));
-        assert_eq!(longer.to_bytes().len(), Fingerprint::MAX_BYTES);
-        assert_eq!(longer, fingerprint(&walk(1, 1, 200.0).part(0.0, 60.0).unwrap()));
-        assert_eq!(Fingerprint::of(&walk(1, 1, 3.0)), None);
-        assert_eq!(fingerprint(&walk(1, 1, 3.4)).to_bytes().len(), Fingerprint::MIN_BYTES);
-    }
-
-    #[test]
-    fn bytes_of_no_fingerprint_are_refused() {
-        let with_version = |version: u8, length: usize| {
-            let mut bytes = vec![0; length];
-            bytes[0] = version;
-            Fingerprint::from_bytes(&bytes)
-        };
-        assert_eq!(with_version(2, 200), Err(FingerprintError::Version { version: 2 }));
-        for length in [1, Fingerprint::MIN_BYTES - 1, Fingerprint::MAX_BYTES + 1] {
-            assert_eq!(with_version(VERSION, length), Err(FingerprintError::Length { length }));
-        }
-        assert_eq!(Fingerprint::from_bytes(&[]), Err(FingerprintError::Length { length: 0 }));
-    }
-
-    fn bytes() -> impl Strategy<Value = Vec<u8>> {
-        vec(any::<u8>(), Fingerprint::MIN_BYTES - 1..Fingerprint::MAX_BYTES).prop_map(stored)
-    }
-
-    fn stored(bits: Vec<u8>) -> Vec<u8> {
-        [vec![VERSION], bits].concat()
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn bytes_come_back(bytes in bytes()) {
-            prop_assert_eq!(Fingerprint::from_bytes(&bytes).unwrap().to_bytes(), bytes);
-        }
-
-        #[test]
-        fn any_bytes_are_taken_or_refused(bytes in vec(any::<u8>(), 0..900)) {
-            if let Ok(fingerprint) = Fingerprint::from_bytes(&bytes) {
-                prop_assert!(fingerprint.is_replay_of(&fingerprint));
-            }
-        }
-
-        #[test]
-        fn chance_agrees_with_nothing(one in bytes(), other in bytes()) {
-            let [one, other] = [one, other].map(|bytes| Fingerprint::from_bytes(&bytes).unwrap());
-            prop_assert!(!one.is_replay_of(&other));
-        }
-
-        #[test]
-        fn a_part_is_found_wherever_it_lies(
-            bits in vec(any::<u8>(), 200..700),
-            start in 0..130usize,
-            length in 50..70usize,
-            other in vec(any::<u8>(), 0..150),
-        ) {
-            let whole = Fingerprint::from_bytes(&stored(bits.clone())).unwrap();
-            let end = bits.len() - length;
-            for part in [
-                [&bits[start..start + length], &[]],
-                [&other[..], &bits[..length]],
-                [&bits[end..], &other[..]],
-            ] {
-                let mut part = part.concat();
-                // An eighth of the bits differ.
-                part.iter_mut().for_each(|byte| *byte ^= 0b100);
-                let part = Fingerprint::from_bytes(&stored(part)).unwrap();
-                prop_assert!(part.is_replay_of(&whole));
-                prop_assert!(whole.is_replay_of(&part));
-            }
-        }
-    }
-}
+mod tests;

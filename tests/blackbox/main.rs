@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod connections;
 mod durability;
+mod readme;
 mod recordings;
 mod retries;
 mod server;
