@@ -167,8 +167,8 @@ pub fn walk(recording: &Recording) -> WalkDocument {
 
 /// A server of the API, and who asks. Cheap to clone; clones share connections. Needs tokio.
 ///
-/// All requests fail as [`ClientError`] says. After a [`ClientError::Problem`] nothing was changed;
-/// after another, a change may have been made.
+/// All requests fail as [`ClientError`] says. A change whose request failed may have been made all
+/// the same, where the answer to a try was lost.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,

@@ -20,7 +20,7 @@ pub(super) struct Remote {
         value_name = "URL"
     )]
     url: String,
-    /// API key, where the server asks for one; others on this machine do not see it in the variable
+    /// API key, where the server asks for one: others on this machine see arguments, not variables
     #[arg(long, env = "BIPEDALNET_KEY", hide_env_values = true, value_name = "KEY")]
     key: Option<String>,
     /// Print the answer as JSON, on one line

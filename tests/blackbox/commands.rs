@@ -5,11 +5,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use bipedalnet::api::{EnrolledAnswer, Identified, IdentifyAnswer, Verified, VerifyAnswer};
 use bipedalnet::bnn;
+use bipedalnet::gait::exact;
 use bipedalnet::gait::simulator::{Conditions, Walker};
 use serde_json::Value;
 
-use crate::support::{json, program};
+use crate::support::{Server, json, program, simulated};
 
 /// A data set of simulated people with two sessions each.
 fn data_set(folder: &Path, people: u64, seconds: f64) {
@@ -180,4 +182,117 @@ fn wrong_arguments_and_data_are_explained() {
     let mut manifest = manifest.append(true).open(folder.path().join("manifest.csv")).unwrap();
     writeln!(manifest, "eve,day_1,../eve.csv").unwrap();
     fails(&["train", "--data", data, "--out", "x"], "leads out of the folder");
+}
+
+/// Asks a server: status, and what was printed.
+fn ask(server: &Server, arguments: &[&str]) -> (i32, String) {
+    let output = program().args(arguments).env("BIPEDALNET_URL", server.url("")).output().unwrap();
+    (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn a_shell_enrolls_identifies_and_verifies() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let walk = |person: u64, number: u64| {
+        file(&format!("{person}-{number}.cbor"), &exact(&simulated(person, number)))
+    };
+    let short = |person: u64, number: u64| {
+        let conditions = Conditions { seconds: 4.0, ..Conditions::default() };
+        let walk = Walker::new(person).walk(number, &conditions);
+        file(&format!("short-{person}-{number}.json"), json(&walk).as_bytes())
+    };
+    let asked = |arguments: &[&str], expected_status: i32, expected: &str| {
+        let (status, shown) = ask(&server, arguments);
+        assert_eq!(status, expected_status, "{arguments:?}: {shown}");
+        assert!(shown.contains(expected), "{arguments:?}: {shown}");
+        shown
+    };
+
+    asked(&["enroll", "ann", &short(11, 1)], 0, "ann has 3, 26 are missing");
+    let shown = asked(&["enroll", "ann", &walk(11, 1), &walk(11, 2)], 0, "ann is ready with");
+    assert_eq!(shown.lines().count(), 2, "{shown}");
+    let shown = asked(&["enroll", "bob", &walk(12, 1), &walk(12, 2), "--json"], 0, "");
+    let answers: Vec<EnrolledAnswer> =
+        shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.iter().map(|answer| answer.user.enrollments).collect::<Vec<_>>(), [1, 2]);
+
+    asked(&["identify", &walk(11, 3)], 0, "ann, by ");
+    asked(&["identify", &walk(31, 1)], 3, "unknown, by ");
+    asked(&["identify", &short(31, 1)], 3, "inconclusive: 3 windows");
+    let shown = asked(&["identify", &walk(31, 1), "--json"], 3, "");
+    let answer: IdentifyAnswer = serde_json::from_str(&shown).unwrap();
+    assert_eq!(answer.decision, Identified::Unknown);
+
+    asked(&["verify", "ann", &walk(11, 4), "--fmr", "0.1"], 0, "accept: this is ann, by ");
+    asked(&["verify", "ann", &walk(12, 3)], 3, "reject: this is not ann, by ");
+    asked(&["verify", "ann", &walk(11, 1)], 3, "suspected replay");
+    asked(&["verify", "ann", &short(12, 3)], 3, "inconclusive: 3 windows");
+    // Three windows each.
+    let shown =
+        asked(&["verify", "ann", &short(11, 7), &short(11, 8), &short(11, 9), "--json"], 0, "");
+    let answer: VerifyAnswer = serde_json::from_str(&shown).unwrap();
+    assert_eq!((answer.decision, answer.windows), (Verified::Accept, 9));
+
+    asked(&["verify", "carl", &walk(11, 5)], 1, "There is no such user");
+    asked(&["verify", "ann", &walk(11, 5), "--fmr", "0.5"], 1, "false match rate");
+    asked(&["verify", "ann"], 2, "FILE");
+    asked(&["identify", "/no/such.csv"], 1, "/no/such.csv: cannot be read");
+    // Nothing of a command is sent where one of its files is broken.
+    let broken = file("broken.csv", b"t,ax,ay,az\n0,a,b,c\n");
+    asked(&["enroll", "dora", &walk(13, 1), &broken], 1, "broken.csv: line 2");
+    asked(&["verify", "dora", &walk(13, 1)], 1, "There is no such user");
+    // What the server refuses is said of the file.
+    let still = file("still.csv", b"t,ax,ay,az\n0,0,0,9.8\n1,0,0,9.8\n2,0,0,9.8\n");
+    asked(&["enroll", "ann", &still], 1, "still.csv: The recording cannot be used");
+}
+
+#[test]
+fn a_shell_asks_with_a_key_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let certificate = file("server.crt", made.cert.pem().as_bytes());
+    let key = file("server.key", made.signing_key.serialize_pem().as_bytes());
+    let walk = file("walk.cbor", &exact(&simulated(11, 1)));
+    let output = program()
+        .args(["keys", "create", "--name", "door", "--scopes", "enroll", "--database"])
+        .arg(folder.path().join("test.db"))
+        .output()
+        .unwrap();
+    let secret = text(&output.stdout).trim().to_owned();
+    let paths = [&certificate, &key].map(|path| path.to_str().unwrap().to_owned());
+    let tls = ["--tls-certificate", &paths[0], "--tls-key", &paths[1]];
+    let server = Server::start_with(folder, &tls);
+    let enroll = |trusted: &Path, secret: Option<&str>| {
+        let mut command = program();
+        command.args(["enroll", "ann", "--url", &format!("https://{}", server.address)]);
+        command.arg(&walk).env("SSL_CERT_FILE", trusted);
+        command.envs(secret.map(|secret| ("BIPEDALNET_KEY", secret)));
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (status, shown) = enroll(&certificate, Some(&secret));
+    assert_eq!(status, 0, "{shown}");
+    let (status, shown) = enroll(&certificate, None);
+    assert!(status == 1 && shown.contains("An API key is needed"), "{shown}");
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let other_path = server.folder.path().join("other.crt");
+    fs::write(&other_path, other.cert.pem()).unwrap();
+    let (status, shown) = enroll(&other_path, Some(&secret));
+    assert!(status == 1 && shown.contains("certificate"), "{shown}");
+
+    let mut help = program();
+    let help = help.args(["enroll", "--help"]).env("BIPEDALNET_KEY", &secret).output().unwrap();
+    let shown = text(&help.stdout);
+    assert!(shown.contains("BIPEDALNET_KEY") && !shown.contains(&secret), "{shown}");
 }
