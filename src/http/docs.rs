@@ -22,18 +22,25 @@ const MAX_DEPTH: usize = 8;
 /// The first steps, as they are typed; `WALK` stands for a walk.
 const FIRST_STEPS: &str = r#"server=http://localhost:8080
 
-# On the server's machine, beside its database. Without any key, the server asks for none.
-key=$(bipedalnet keys create --name "first steps" --scopes enroll,identify)
+# On the server's machine, beside its database.
+# As long as there is no key, the server asks for none.
+key=$(bipedalnet keys create --name "first steps" \
+  --scopes enroll,identify)
 
-# Two seconds of walking. Your own should have ten, at 20 Hz or more.
+# Two seconds of walking, for a try. Ten make a good walk.
 cat > walk.json <<'END'
 WALKEND
 
-curl --fail-with-body -X PUT -H "authorization: Bearer $key" $server/v1/users/ann
-curl --fail-with-body -H "authorization: Bearer $key" -H "content-type: application/json" \
-  --data-binary @walk.json $server/v1/users/ann/enrollments
-curl --fail-with-body -H "authorization: Bearer $key" -H "content-type: application/json" \
-  --data-binary @walk.json $server/v1/identify
+request() {
+  curl --fail-with-body -H "authorization: Bearer $key" "$@"
+}
+send() {
+  request -H 'content-type: application/json' --data-binary "$@"
+}
+
+request -X PUT $server/v1/users/ann
+send @walk.json $server/v1/users/ann/enrollments
+send @walk.json $server/v1/identify
 "#;
 
 /// `/openapi.json`, and `/docs` made of it.
@@ -82,9 +89,7 @@ impl<'a> Page<'a> {
                 prose(&tag["description"])
             );
             let _ = write!(contents, "<li><a href=\"#tag-{name}\">{}</a><ul>", capitalised(&name));
-            for operation in
-                self.operations().filter(|o| list(&o.value["tags"]).any(|t| *t == tag["name"]))
-            {
+            for operation in self.operations(&tag["name"]) {
                 operations.push_str(&self.operation(&operation));
                 let id = text(&operation.value["operationId"]);
                 let summary = text(&operation.value["summary"]);
@@ -117,10 +122,17 @@ impl<'a> Page<'a> {
         )
     }
 
-    fn operations(&self) -> impl Iterator<Item = Operation<'a>> {
-        entries(&self.openapi["paths"]).flat_map(|(path, methods)| {
-            entries(methods).map(move |(method, value)| Operation { path, method, value })
-        })
+    /// The operations under a tag, in the order in which one comes to need them.
+    fn operations(&self, tag: &Value) -> Vec<Operation<'a>> {
+        let mut operations: Vec<Operation<'a>> = entries(&self.openapi["paths"])
+            .flat_map(|(path, methods)| {
+                entries(methods).map(move |(method, value)| Operation { path, method, value })
+            })
+            .filter(|operation| list(&operation.value["tags"]).any(|name| name == tag))
+            .collect();
+        let order = ["put", "post", "get", "delete"];
+        operations.sort_by_key(|operation| order.iter().position(|name| *name == operation.method));
+        operations
     }
 
     fn operation(&self, &Operation { path, method, value }: &Operation<'a>) -> String {

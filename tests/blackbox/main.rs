@@ -2,6 +2,7 @@
 
 mod commands;
 mod connections;
+mod description;
 mod recordings;
 mod retries;
 mod server;
