@@ -7,16 +7,29 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
-        &["http", "service", "store", "training", "identity", "gait", "bnn", "telemetry", "config"],
+        &[
+            "http",
+            "service",
+            "store",
+            "training",
+            "identity",
+            "gait",
+            "bnn",
+            "telemetry",
+            "access",
+            "config",
+        ],
     ),
-    ("http", &["service", "identity", "gait", "telemetry", "config"]),
-    ("service", &["store", "training", "identity", "gait", "bnn", "telemetry", "config"]),
-    ("store", &["identity", "gait", "bnn"]),
+    ("http", &["api", "service", "identity", "gait", "telemetry", "access", "config"]),
+    ("api", &["gait"]),
+    ("service", &["store", "training", "identity", "gait", "bnn", "telemetry", "access", "config"]),
+    ("store", &["identity", "gait", "bnn", "access"]),
     ("training", &["gait", "bnn"]),
     ("identity", &["gait", "bnn"]),
     ("gait", &[]),
     ("bnn", &[]),
     ("telemetry", &[]),
+    ("access", &[]),
     ("config", &[]),
 ];
 

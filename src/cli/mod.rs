@@ -6,6 +6,7 @@ mod keys;
 mod progress;
 mod reproduce;
 mod serve;
+mod simulate;
 mod train;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ enum Command {
     Keys(keys::Arguments),
     Backup(backup::Arguments),
     Demo(demo::Arguments),
+    Simulate(simulate::Arguments),
     Reproduce(reproduce::Arguments),
     Train(train::Arguments),
 }
@@ -40,6 +42,7 @@ pub fn run() -> ExitCode {
         Command::Keys(arguments) => keys::run(arguments),
         Command::Backup(arguments) => backup::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Simulate(arguments) => simulate::run(arguments),
         Command::Reproduce(arguments) => reproduce::run(arguments),
         Command::Train(arguments) => train::run(arguments),
     };

@@ -4,14 +4,17 @@
 //! numbers may be a list or a typed array, two dimensions of them one array of either order.
 
 mod arrays;
+mod error;
 
 use std::borrow::Cow;
-use std::fmt;
 
 use minicbor::data::Type;
 use minicbor::decode::{self, Decoder};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
+
+use arrays::Number;
+pub use error::CborError;
 
 /// Lists, maps and tags in each other, at most: a bound on the stack.
 const MAX_DEPTH: usize = 64;
@@ -20,75 +23,6 @@ const TAG_ROW_MAJOR: u64 = 40;
 const TAG_HOMOGENEOUS: u64 = 41;
 const TAG_COLUMN_MAJOR: u64 = 1040;
 const TAG_SELF_DESCRIBED: u64 = 55799;
-
-/// Why bytes are not the CBOR of a value. Positions are bytes from the start.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CborError {
-    /// Cut off.
-    #[error("the CBOR ends at byte {at}, within an item")]
-    End {
-        /// Length of the bytes.
-        at: usize,
-    },
-    /// Not CBOR: a reserved head, text that is not UTF-8, a break out of place.
-    #[error("no well-formed CBOR item starts at byte {at}")]
-    Malformed {
-        /// Where the item starts.
-        at: usize,
-    },
-    /// CBOR that has no counterpart in JSON, and is no typed array.
-    #[error("{what} at byte {at} cannot be read")]
-    Unsupported {
-        /// What stands there.
-        what: String,
-        /// Where the item starts.
-        at: usize,
-    },
-    /// Deep enough to endanger the stack.
-    #[error("more than {MAX_DEPTH} lists, maps and tags stand in each other at byte {at}")]
-    TooDeep {
-        /// Where the item starts.
-        at: usize,
-    },
-    /// More than one item.
-    #[error("the item ends at byte {at}, and more bytes follow")]
-    Trailing {
-        /// Where the item ends.
-        at: usize,
-    },
-    /// A typed or multi-dimensional array whose bytes are not what it says.
-    #[error("the array at byte {at} {problem}")]
-    Array {
-        /// What is wrong.
-        problem: String,
-        /// Where the array starts.
-        at: usize,
-    },
-    /// Good CBOR, but of another type than is needed.
-    #[error("{message}{}", at.map_or(String::new(), |at| format!(", at byte {at}")))]
-    Data {
-        /// What is needed, and what is there.
-        message: String,
-        /// Where the innermost item starts that is known to hold the fault.
-        at: Option<usize>,
-    },
-}
-
-impl CborError {
-    /// Says where, unless an inner item has said so.
-    fn within(mut self, start: usize) -> Self {
-        if let Self::Data { at, .. } = &mut self {
-            at.get_or_insert(start);
-        }
-        self
-    }
-}
-
-impl de::Error for CborError {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::Data { message: message.to_string(), at: None }
-    }
-}
 
 /// Reads one value that is all of `bytes`.
 ///
@@ -180,9 +114,10 @@ impl<'de> Deserializer<'de> {
     }
 
     fn number(&mut self) -> Result<Number, CborError> {
+        let at = self.decoder.position();
         match self.kind()? {
             Type::F16 | Type::F32 | Type::F64 => self.take(Decoder::f64).map(Number::Float),
-            kind if is_integer(kind) => {
+            kind if is_number(kind) => {
                 let integer = self.take(Decoder::int)?;
                 Ok(match (u64::try_from(integer), i64::try_from(integer)) {
                     (Ok(value), _) => Number::Unsigned(value),
@@ -190,7 +125,10 @@ impl<'de> Deserializer<'de> {
                     _ => Number::Float(i128::from(integer) as f64),
                 })
             }
-            kind => Err(de::Error::custom(format!("{kind} where a number is needed"))),
+            kind => {
+                let message = format!("{kind} where a number is needed");
+                Err(CborError::Data { message, at: Some(at) })
+            }
         }
     }
 
@@ -228,8 +166,7 @@ impl<'de> Deserializer<'de> {
         match self.kind()? {
             Type::Bool => visitor.visit_bool(self.take(Decoder::bool)?),
             Type::Null => self.take(Decoder::null).and_then(|()| visitor.visit_unit()),
-            Type::F16 | Type::F32 | Type::F64 => self.number()?.visit(visitor),
-            kind if is_integer(kind) => self.number()?.visit(visitor),
+            kind if is_number(kind) => self.number()?.visit(visitor),
             Type::String | Type::StringIndef => match self.text()? {
                 Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
                 Cow::Owned(text) => visitor.visit_string(text),
@@ -255,9 +192,9 @@ impl<'de> Deserializer<'de> {
     }
 }
 
-fn is_integer(kind: Type) -> bool {
-    use Type::{I8, I16, I32, I64, Int, U8, U16, U32, U64};
-    matches!(kind, U8 | U16 | U32 | U64 | I8 | I16 | I32 | I64 | Int)
+fn is_number(kind: Type) -> bool {
+    use Type::{F16, F32, F64, I8, I16, I32, I64, Int, U8, U16, U32, U64};
+    matches!(kind, U8 | U16 | U32 | U64 | I8 | I16 | I32 | I64 | Int | F16 | F32 | F64)
 }
 
 impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
@@ -379,53 +316,5 @@ impl<'de> de::MapAccess<'de> for Items<'_, 'de> {
     }
 }
 
-/// A number of any kind, without loss; what is below -2^63 is rounded.
-#[derive(Clone, Copy, Debug)]
-enum Number {
-    Unsigned(u64),
-    Signed(i64),
-    Float(f64),
-}
-
-impl Number {
-    fn visit<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
-        match self {
-            Self::Unsigned(value) => visitor.visit_u64(value),
-            Self::Signed(value) => visitor.visit_i64(value),
-            Self::Float(value) => visitor.visit_f64(value),
-        }
-    }
-}
-
-impl<'de> de::Deserializer<'de> for Number {
-    type Error = CborError;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
-        self.visit(visitor)
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, CborError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct enum identifier ignored_any
-    }
-}
-
-impl IntoDeserializer<'_, CborError> for Number {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -156,3 +156,123 @@ fn encode_axes(
     encoder.tag(Tag::new(tag))?.bytes(&bytes)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::gait::simulator::{Conditions, Walker};
+    use crate::gait::{RecordingDocument, cbor, cut_windows};
+
+    fn decoded(bytes: &[u8]) -> Recording {
+        cbor::from_slice::<RecordingDocument>(bytes).unwrap().try_into().unwrap()
+    }
+
+    fn walk(conditions: Conditions) -> Recording {
+        Walker::new(1).walk(2, &conditions)
+    }
+
+    #[test]
+    fn ten_seconds_fit_into_3000_bytes() {
+        let walk = walk(Conditions { seconds: 10.0, ..Conditions::default() });
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(&compact(&walk, &Precision::default()).unwrap()).unwrap();
+        let bytes = gzip.finish().unwrap().len();
+        assert!(bytes <= 3000, "{bytes}");
+    }
+
+    #[test]
+    fn uneven_and_fast_sampling_is_resampled_as_windows_are() {
+        let fine = Precision {
+            acceleration_step_m_s2: 1e-3,
+            angular_rate_step_rad_s: 1e-3,
+            ..Precision::default()
+        };
+        for rate_hz in [30.0, 50.0, 100.0] {
+            let walk = walk(Conditions { rate_hz, seconds: 10.0, ..Conditions::default() });
+            let sent = decoded(&compact(&walk, &fine).unwrap());
+            assert!((sent.rate_hz() - 50.0).abs() < 1e-3, "{}", sent.rate_hz());
+            let cut = |walk| cut_windows(walk, &Recipe::BIPEDALNET, 50).unwrap().windows;
+            let (windows, originals) = (cut(&sent), cut(&walk));
+            assert_eq!(windows.len(), originals.len());
+            for (window, original) in windows.iter().zip(&originals) {
+                let pairs = window.values.iter().zip(&original.values);
+                let furthest = pairs.map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(furthest < Some(10), "{rate_hz} Hz: {furthest:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn even_sampling_is_kept_where_it_is_slow_enough() {
+        for (rate_hz, sent_hz) in [(20.0, 20.0), (50.0, 50.0), (80.0, 50.0)] {
+            let times: Vec<f64> = (0..400)
+                .map(|index| 7e8 + (f64::from(index) / rate_hz * 1e3).round() / 1e3)
+                .collect();
+            let walk = Recording::new(times, vec![[0.1, 0.2, 9.8]; 400], None).unwrap();
+            let sent = decoded(&compact(&walk, &Precision::default()).unwrap());
+            assert!((sent.rate_hz() - sent_hz).abs() < 0.01, "{rate_hz}: {}", sent.rate_hz());
+            assert!((sent.duration_seconds() - walk.duration_seconds()).abs() < 0.03);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused() {
+        let walk = walk(Conditions { seconds: 10.0, ..Conditions::default() });
+        for step in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let wrong = Precision { angular_rate_step_rad_s: step, ..Precision::default() };
+            assert_eq!(compact(&walk, &wrong).unwrap_err().code(), "invalid-scale");
+        }
+        let times = (0..400).map(|index| f64::from(index + index / 200 * 50) / 50.0).collect();
+        let holed = Recording::new(times, vec![[0.0, 0.0, 9.8]; 400], None).unwrap();
+        let error = compact(&holed, &Precision::default()).unwrap_err();
+        assert_eq!((error.code(), error.field()), ("missing-samples", "time_seconds"));
+        let single = Recording::new(vec![0.0], vec![[0.0, 0.0, 9.8]], None).unwrap();
+        assert_eq!(compact(&single, &Precision::default()).unwrap_err().code(), "too-short");
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_moves_by_more_than_half_a_step(
+            step in 1e-3..1.0f32,
+            range in prop::sample::select(vec![0.5f32, 30.0, 500.0, 1e6]),
+            samples in prop::collection::vec(prop::array::uniform3(-1.0..1.0f32), 2..80),
+        ) {
+            let samples: Vec<_> = samples.iter().map(|s| s.map(|value| value * range)).collect();
+            let largest = samples.iter().flatten().map(|value| value.abs()).fold(0.0, f32::max);
+            let times = (0..samples.len()).map(|index| index as f64 / 50.0).collect();
+            let walk = Recording::new(times, samples.clone(), Some(samples)).unwrap();
+            let precision = Precision { acceleration_step_m_s2: step, angular_rate_step_rad_s: step, ..Precision::default() };
+            let sent = decoded(&compact(&walk, &precision).unwrap());
+            let step_taken = if largest <= 127.0 * 4.0 * step { step.max(largest / 127.0) } else { step };
+            let bound = step_taken * 0.5 + largest * 1e-6;
+            for (sent, original) in [
+                (Some(sent.acceleration_m_s2()), Some(walk.acceleration_m_s2())),
+                (sent.angular_rate_rad_s(), walk.angular_rate_rad_s()),
+            ] {
+                let (sent, original) = (sent.unwrap().as_flattened(), original.unwrap().as_flattened());
+                prop_assert_eq!(sent.len(), original.len());
+                for (sent, original) in sent.iter().zip(original) {
+                    prop_assert!((sent - original).abs() <= bound, "{sent} {original}");
+                }
+            }
+        }
+
+        #[test]
+        fn the_exact_form_gives_the_same_recording_back(
+            samples in prop::collection::vec((1e-6..1e3f64, prop::array::uniform6(-1e9..1e9f32)), 1..50),
+            gyroscope: bool,
+        ) {
+            let mut time = -1e9;
+            let times = samples.iter().map(|(step, _)| { time += step; time }).collect();
+            let axes = |first: usize| -> Vec<[f32; 3]> {
+                samples.iter().map(|(_, v)| [v[first], v[first + 1], v[first + 2]]).collect()
+            };
+            let walk = Recording::new(times, axes(0), gyroscope.then(|| axes(3))).unwrap();
+            prop_assert_eq!(decoded(&exact(&walk)), walk);
+        }
+    }
+}

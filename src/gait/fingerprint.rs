@@ -1,5 +1,7 @@
 //! Is this recording one that was sent before? `docs/replay.md` has the measurements.
 
+use std::ops::Range;
+
 use super::orientation::norm;
 use super::resample::Signal;
 use super::{Recipe, Recording};
@@ -21,23 +23,28 @@ const LONGEST_STRIDE: usize = 70;
 /// The stride's duration is found anew at each point, from this many points to either side.
 const NEIGHBOURHOOD: usize = 25;
 
-/// Two bits a point.
+/// Bits a point.
 const ROWS: usize = 2;
 const POINTS_PER_BYTE: usize = 8 / ROWS;
-/// Points by which two fingerprints must overlap, 2 s.
+/// Points by which two fingerprints must overlap: 2 s.
 const LEAST_OVERLAP: usize = 100;
 const VERSION: u8 = 1;
 
-/// 10 s of a recording are compared as one: longer, two clocks may run apart.
+/// A recording that is played faster or slower drifts away from the original: it is compared in
+/// blocks of 10 s, and at several speeds.
 const BLOCK_WORDS: usize = 16;
-const STRETCHES: [f64; 7] = [1.0, 0.99, 1.01, 0.98, 1.02, 0.97, 1.03];
+const SPEEDS: [f64; 7] = [1.0, 0.99, 1.01, 0.98, 1.02, 0.97, 1.03];
 
-/// Two recordings that overlap by `s` seconds are the same where the correlation of their bits
-/// (agreeing less differing, by all) is above `CHANCE_CORRELATION + CORRELATION_SECONDS / sqrt(s)`.
+/// Overlapping for `s` seconds, two recordings are the same where the correlation of their bits
+/// (those that agree less those that differ, by all) is above
+/// `CHANCE_CORRELATION + CORRELATION_SECONDS / sqrt(s)`: 0.57 at 2 s, 0.35 at 10 s.
+///
+/// Measured on 10 s of new walking: one probe in a hundred comes nearer than 0.35 instead of
+/// `CORRELATION_SECONDS`, one in a thousand nearer than 0.42, and the nearest of 4,602 is at 0.47.
 const CHANCE_CORRELATION: f64 = 0.18;
-const CORRELATION_SECONDS: f64 = 0.6;
+const CORRELATION_SECONDS: f64 = 0.55;
 
-/// What is kept of a recording, to know it again.
+/// What is kept of a recording, to know it again: 230 bytes for 20 s.
 ///
 /// A person's strides resemble each other, and so do their walks; what differs from stride to
 /// stride never comes back. At each fiftieth of a second one bit tells whether the acceleration's
@@ -100,70 +107,36 @@ impl Fingerprint {
         Some(Self { points, words })
     }
 
-    /// x
-    pub fn score(&self, earlier: &Self, a: f64) -> (f64, f64, f64) {
-        let earlier = Surrounded::new(earlier);
-        let mut best = (f64::MIN, 0.0, 0.0);
-        let n: i32 = std::env::var("STR").ok().and_then(|s| s.parse().ok()).unwrap_or(3);
-        for stretch in (-n..=n).map(|k| 1.0 + f64::from(k) / 100.0) {
-            self.stretched(stretch).occurs_in(&earlier, |bits, m| {
-                let c = 1.0 - 2.0 * m as f64 / bits as f64;
-                let s = bits as f64 / (ROWS as f64 * GRID_HZ);
-                let v = (c - a) * s.sqrt();
-                if v > best.0 {
-                    best = (v, c, s);
-                }
-                false
-            });
-        }
-        best
-    }
-
-    /// Whether this recording, or 2 s of it or more, is the `earlier` one or a part of it.
+    /// Whether this recording is the `earlier` one, a part of it, or shares its first or last 2 s
+    /// or more with it.
+    ///
+    /// On real walks of 68 people, none of 4,602 new walks of 10 s is taken for a replay of the
+    /// same person's other walking. Of replays of 10 s, cut out at any time, all are found; 95 to
+    /// 100 of 100 where they are also turned, scaled, resampled to 25 Hz or more, noisy (up to a
+    /// tenth of the movement), rounded to 8 bits, or up to 3 % faster or slower.
     pub fn is_replay_of(&self, earlier: &Self) -> bool {
         let earlier = Surrounded::new(earlier);
-        STRETCHES.iter().any(|&stretch| self.stretched(stretch).occurs_in(&earlier, are_the_same))
+        SPEEDS.iter().any(|&speed| {
+            let own = self.at_speed(speed);
+            let blocks = own.words.chunks(BLOCK_WORDS).enumerate();
+            blocks.into_iter().any(|(index, words)| {
+                let bits = ROWS * own.points - 64 * BLOCK_WORDS * index;
+                earlier.holds(words, bits.min(64 * BLOCK_WORDS))
+            })
+        })
     }
 
-    /// As if it had been recorded by a clock that runs faster by this factor.
-    fn stretched(&self, stretch: f64) -> Self {
-        let points = (self.points as f64 / stretch) as usize;
+    /// As the recording would have been, had everything happened at another speed.
+    fn at_speed(&self, speed: f64) -> Self {
+        let points = (self.points as f64 / speed) as usize;
         let mut words = vec![0; (ROWS * points).div_ceil(64)];
         for point in 0..points {
-            // Both bits of a point are in one word.
-            let from = ROWS * ((point as f64 * stretch) as usize).min(self.points - 1);
+            let from = ROWS * (point as f64 * speed) as usize;
             let to = ROWS * point;
+            // A point's bits are in one word.
             words[to / 64] |= (self.words[from / 64] >> (from % 64) & 0b11) << (to % 64);
         }
         Self { points, words }
-    }
-
-    fn occurs_in(&self, earlier: &Surrounded, mut same: impl FnMut(usize, usize) -> bool) -> bool {
-        let mut bits = ROWS * self.points;
-        self.words.chunks(BLOCK_WORDS).any(|block| {
-            let block_bits = bits.min(64 * BLOCK_WORDS);
-            bits -= block_bits;
-            (0..64).step_by(ROWS).any(|shift| {
-                let values = shifted(block.iter().copied(), shift);
-                let known = (0..block.len()).map(|word| ones(block_bits - 64 * word));
-                let known = shifted(known, shift);
-                let places = earlier.words.windows(BLOCK_WORDS + 1);
-                places.zip(earlier.known.windows(BLOCK_WORDS + 1)).enumerate().any(
-                    |(place, (words, there))| {
-                        let start = 64 * place + shift;
-                        let end = (start + block_bits).min(earlier.end);
-                        let overlap = end.saturating_sub(start.max(earlier.start));
-                        let mut mismatches = 0;
-                        for index in 0..BLOCK_WORDS + 1 {
-                            mismatches +=
-                                ((values[index] ^ words[index]) & known[index] & there[index])
-                                    .count_ones();
-                        }
-                        overlap >= ROWS * LEAST_OVERLAP && same(overlap, mismatches as usize)
-                    },
-                )
-            })
-        })
     }
 
     /// For storage.
@@ -251,40 +224,62 @@ fn strides(values: &[f32]) -> Vec<usize> {
     best.into_iter().map(|(_, stride)| stride).collect()
 }
 
-/// An earlier fingerprint with nothing around it, where a block may hang over its ends.
+/// Words of a block that starts anywhere in the first.
+type Block = [u64; BLOCK_WORDS + 1];
+
+/// A fingerprint with nothing around it, so that a block may hang over its ends.
 struct Surrounded {
     words: Vec<u64>,
     /// Which bits are the fingerprint's.
     known: Vec<u64>,
     /// Its first bit, and the one after its last.
-    start: usize,
-    end: usize,
+    bits: Range<usize>,
 }
 
 impl Surrounded {
     fn new(fingerprint: &Fingerprint) -> Self {
         let bits = ROWS * fingerprint.points;
-        let surround =
-            |words: Vec<u64>| [&[0; BLOCK_WORDS], &words[..], &[0; BLOCK_WORDS]].concat();
-        let known = (0..fingerprint.words.len()).map(|index| ones(bits - 64 * index));
+        let known: Vec<u64> =
+            (0..fingerprint.words.len()).map(|index| lowest(bits - 64 * index)).collect();
+        let nothing = [0; BLOCK_WORDS];
         Self {
-            known: surround(known.collect()),
-            words: surround(fingerprint.words.clone()),
-            start: 64 * BLOCK_WORDS,
-            end: 64 * BLOCK_WORDS + bits,
+            words: [&nothing, &fingerprint.words[..], &nothing].concat(),
+            known: [&nothing, &known[..], &nothing].concat(),
+            bits: 64 * BLOCK_WORDS..64 * BLOCK_WORDS + bits,
         }
+    }
+
+    /// Whether a block agrees with it somewhere.
+    fn holds(&self, block: &[u64], block_bits: usize) -> bool {
+        let used: Vec<u64> =
+            (0..block.len()).map(|index| lowest(block_bits - 64 * index)).collect();
+        (0..64).step_by(ROWS).any(|shift| {
+            let (block, used) = (moved(block, shift), moved(&used, shift));
+            let places = self.words.array_windows().zip(self.known.array_windows());
+            places.enumerate().any(|(place, (words, known)): (usize, (&Block, &Block))| {
+                let start = 64 * place + shift;
+                let end = (start + block_bits).min(self.bits.end);
+                let overlap = end.saturating_sub(start.max(self.bits.start));
+                // Plain indexing of arrays of one length: this is the loop that takes the time.
+                let mismatches: u32 = (0..BLOCK_WORDS + 1)
+                    .map(|at| (block[at] ^ words[at]) & used[at] & known[at])
+                    .map(u64::count_ones)
+                    .sum();
+                overlap >= ROWS * LEAST_OVERLAP && are_the_same(overlap, mismatches as usize)
+            })
+        })
     }
 }
 
-/// The lowest `count` bits set, or all 64.
-fn ones(count: usize) -> u64 {
+/// A word with its lowest `count` bits set, or all 64.
+fn lowest(count: usize) -> u64 {
     if count < 64 { (1 << count) - 1 } else { u64::MAX }
 }
 
-/// Moves bits towards the later ones by `shift`, which is less than 64.
-fn shifted(words: impl Iterator<Item = u64>, shift: usize) -> [u64; BLOCK_WORDS + 1] {
+/// Moves a block towards later bits by `shift`, which is less than 64.
+fn moved(block: &[u64], shift: usize) -> Block {
     let mut moved = [0; BLOCK_WORDS + 1];
-    for (index, word) in words.enumerate() {
+    for (index, &word) in block.iter().enumerate() {
         let wide = u128::from(word) << shift;
         moved[index] |= wide as u64;
         moved[index + 1] |= (wide >> 64) as u64;
@@ -293,7 +288,12 @@ fn shifted(words: impl Iterator<Item = u64>, shift: usize) -> [u64; BLOCK_WORDS 
 }
 
 fn are_the_same(bits: usize, mismatches: usize) -> bool {
-    let seconds = bits as f64 / (ROWS as f64 * GRID_HZ);
-    let correlation = 1.0 - 2.0 * mismatches as f64 / bits as f64;
-    correlation > CHANCE_CORRELATION + CORRELATION_SECONDS / seconds.sqrt()
+    let bits = bits as f64;
+    // Both sides of the comparison times `bits`, and squared.
+    let excess = (1.0 - CHANCE_CORRELATION) * bits - 2.0 * mismatches as f64;
+    let bits_per_second = ROWS as f64 * GRID_HZ;
+    excess > 0.0 && excess * excess > CORRELATION_SECONDS.powi(2) * bits_per_second * bits
 }
+
+#[cfg(test)]
+mod tests;

@@ -233,3 +233,42 @@ fn scaled(mut axes: Vec<[f32; 3]>, factor: f32) -> Vec<[f32; 3]> {
     axes.iter_mut().flatten().for_each(|value| *value *= factor);
     axes
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(document: serde_json::Value) -> Result<Recording, SignalError> {
+        serde_json::from_value::<RecordingDocument>(document).unwrap().try_into()
+    }
+
+    #[test]
+    fn scales_multiply_in_the_unit_given() {
+        let walk = read(json!({
+            "rate_hz": 1,
+            "acceleration_unit": "g", "acceleration_scale": 0.5, "acceleration": [[2, 0, -4]],
+            "angular_rate_unit": "deg/s", "angular_rate_scale": 90, "angular_rate": [[2, 1, 0]],
+        }));
+        let walk = walk.unwrap();
+        assert_eq!(walk.acceleration_m_s2(), [[9.80665, 0.0, -2.0 * 9.80665]]);
+        let turn = std::f32::consts::PI;
+        assert_eq!(walk.angular_rate_rad_s(), Some(&[[turn, turn / 2.0, 0.0]][..]));
+    }
+
+    #[test]
+    fn a_scale_is_a_positive_number() {
+        for scale in [0.0, -0.5, 1e39] {
+            for field in ["acceleration_scale", "angular_rate_scale"] {
+                let error = read(json!({"rate_hz": 1, "acceleration": [[1, 2, 3]], field: scale}));
+                let error = error.unwrap_err();
+                assert_eq!((error.code(), error.field()), ("invalid-scale", field));
+            }
+        }
+        let overflow = read(json!({
+            "rate_hz": 1, "acceleration": [[1, 2, 1e9]], "acceleration_scale": 1e38,
+        }));
+        assert_eq!(overflow.unwrap_err().code(), "non-finite-value");
+    }
+}

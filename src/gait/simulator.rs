@@ -15,6 +15,9 @@ use super::Recording;
 use population::{AXES, COMPONENTS, FACTORS, HARMONICS, MEAN, REST};
 
 mod population;
+mod replay;
+
+pub use replay::Replay;
 
 /// Unit of the population's tables.
 const MEASURE: f64 = 0.01;

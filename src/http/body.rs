@@ -1,7 +1,7 @@
 //! Bodies: read up to a bound, decompressed up to a bound, decoded from JSON or CBOR; and answers
 //! encoded as the client wants them.
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -24,6 +24,10 @@ const CBOR: &str = "application/cbor";
 /// still sending when the connection closes never sees the answer.
 const DISCARDED_BODIES: usize = 8;
 
+/// Bytes of bodies that may be in memory at a time, of all requests: so many connections, or so many
+/// streams of HTTP/2, could otherwise send one each.
+pub(super) const BODIES_BYTES: usize = 128 << 20;
+
 /// A body's document.
 pub(super) struct Document<T> {
     pub value: T,
@@ -38,6 +42,9 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Document<T> {
         let format = Format::of_body(request.headers());
         let encoding = Encoding::of(request.headers());
         let most = app.http.max_body_bytes;
+        let declared = HttpBody::size_hint(request.body()).upper();
+        let claimed = declared.map_or(most, |length| most.min(length as usize));
+        let _share = app.bodies.try_acquire_many(claimed as u32).map_err(|_| Problem::busy())?;
         let body = read(request.into_body(), most).await?;
         let (format, encoding) = (format?, encoding?);
         let decode = move || {

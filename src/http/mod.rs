@@ -26,6 +26,7 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::header;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::trace::TraceLayer;
@@ -44,6 +45,8 @@ pub use tls::{TlsError, tls_config};
 struct App {
     service: Service,
     http: Arc<HttpSettings>,
+    /// A permit for each byte of a body that is in memory.
+    bodies: Arc<Semaphore>,
 }
 
 /// The API over a service.
@@ -78,7 +81,7 @@ pub fn router(service: Service, settings: HttpSettings) -> Router {
                 request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
             tracing::info_span!("request", method = %request.method(), route)
         }))
-        .with_state(App { service, http })
+        .with_state(App { service, http, bodies: Arc::new(Semaphore::new(body::BODIES_BYTES)) })
 }
 
 /// Whether the server runs

@@ -57,6 +57,11 @@ impl Problem {
         self
     }
 
+    /// More than there is memory or compute for.
+    pub fn busy() -> Self {
+        PoolError::Overloaded.into()
+    }
+
     pub fn too_large(most_bytes: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,

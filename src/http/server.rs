@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -216,8 +218,8 @@ impl Server {
         let (read, write) = tokio::io::split(stream);
         let stream = TokioIo::new(tokio::io::join(io::Cursor::new(first).chain(read), write));
         let routes = TowerToHyperService::new(self.router.clone());
-        let service = service_fn(move |mut request| {
-            axum::http::Request::extensions_mut(&mut request).insert(peer);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             routes.call(request)
         });
         if is_http2 {
@@ -262,6 +264,9 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use std::path::Path;
+
+    use crate::config::Config;
 
     fn network(address: &str) -> IpAddr {
         Peer(SocketAddr::new(address.parse().unwrap(), 1)).network()
@@ -321,7 +326,7 @@ mod tests {
             ping_timeout: NEVER,
             longest_life: NEVER,
             drain_timeout: NEVER,
-            ..ConnectionLimits::default()
+            ..ConnectionLimits::from(&Config::throwaway(Path::new("none")).http)
         }
     }
 

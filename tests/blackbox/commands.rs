@@ -75,7 +75,9 @@ fn train_makes_a_model_that_serve_takes_and_the_same_seed_makes_the_same() {
 
     let out = folder.path().join("a.safetensors");
     let mut server = program()
-        .args(["serve", "--listen", "127.0.0.1:0", "--database", ":memory:", "--model"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--database"])
+        .arg(folder.path().join("test.db"))
+        .arg("--model")
         .arg(out)
         .stderr(Stdio::piped())
         .spawn()

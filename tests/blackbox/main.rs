@@ -1,10 +1,15 @@
 //! The real program from outside: a real socket, a real shell, real clients.
 
+mod access;
+mod batches;
 mod commands;
 mod connections;
 mod description;
+mod durability;
+mod readme;
 mod recordings;
 mod retries;
 mod server;
 mod support;
 mod users;
+mod verification;

@@ -1,6 +1,9 @@
 //! What must hold on real walks. Skipped, and said so, where the recordings are not.
 
-use bipedalnet::gait::{Recipe, cut_windows};
+use std::collections::BTreeMap;
+
+use bipedalnet::gait::simulator::Replay;
+use bipedalnet::gait::{Fingerprint, Recipe, Recording, cut_windows};
 use bipedalnet::training::read_data;
 
 use crate::support;
@@ -26,6 +29,82 @@ fn the_walking_check_lets_real_walks_through() {
             assert!(share >= least, "{set}: {share:.4}");
             eprintln!("{set}: {:.1} % of windows are walking", share * 100.0);
         }
+    }
+}
+
+fn ten_second_parts(recording: &Recording) -> impl Iterator<Item = Recording> {
+    let parts = (recording.duration_seconds() / 10.0) as usize;
+    (0..parts).filter_map(|part| recording.part(part as f64 * 10.0, 10.0))
+}
+
+#[test]
+fn no_new_walk_of_the_same_person_is_a_replay() {
+    for (set, people) in [("motionsense", 24), ("uci-walking", 11)] {
+        let Some(folder) = support::real_data(set) else { continue };
+        let walks = read_data(&[folder]).unwrap().walks;
+        let kept: Vec<_> = walks.iter().map(|walk| Fingerprint::of(&walk.recording)).collect();
+        let (mut compared, mut alarms) = (BTreeMap::new(), 0);
+        for (index, walk) in walks.iter().enumerate() {
+            let others: Vec<&Fingerprint> = walks
+                .iter()
+                .zip(&kept)
+                .enumerate()
+                .filter(|&(other, (earlier, _))| other != index && earlier.subject == walk.subject)
+                .filter_map(|(_, (_, kept))| kept.as_ref())
+                .collect();
+            for probe in ten_second_parts(&walk.recording).filter_map(|p| Fingerprint::of(&p)) {
+                *compared.entry(&walk.subject).or_insert(0) += others.len();
+                alarms += others.iter().filter(|other| probe.is_replay_of(other)).count();
+            }
+        }
+        compared.retain(|_, comparisons| *comparisons > 0);
+        assert!(compared.len() >= people, "{set}: {compared:?}");
+        assert_eq!(
+            alarms,
+            0,
+            "{set}: {alarms} of {} comparisons",
+            compared.values().sum::<usize>()
+        );
+    }
+}
+
+#[test]
+fn replays_of_real_walks_are_found() {
+    let everything = Replay {
+        rate_hz: Some(25.0),
+        jitter_periods: 0.2,
+        noise: 0.05,
+        turned: true,
+        scale: 1.08,
+        step_m_s2: 0.3,
+        ..Replay::default()
+    };
+    let changes = [
+        (0.99, Replay::default()),
+        (0.98, Replay { turned: true, scale: 1.2, ..Replay::default() }),
+        (0.98, Replay { rate_hz: Some(100.0), ..Replay::default() }),
+        (0.98, Replay { rate_hz: Some(25.0), ..Replay::default() }),
+        (0.98, Replay { jitter_periods: 0.3, ..Replay::default() }),
+        (0.97, Replay { noise: 0.05, ..Replay::default() }),
+        (0.96, Replay { speed: 0.99, ..Replay::default() }),
+        (0.92, everything),
+    ];
+    let sets = ["motionsense", "wisdm", "uci-walking"];
+    let folders: Vec<_> = sets.iter().filter_map(|set| support::real_data(set)).collect();
+    if folders.is_empty() {
+        return;
+    }
+    let mut walks = read_data(&folders).unwrap().walks;
+    walks.retain(|walk| walk.recording.duration_seconds() > 30.0);
+    for (least, change) in changes {
+        let found = walks.iter().zip(0..).filter(|(walk, seed)| {
+            let earlier = Fingerprint::of(&walk.recording).unwrap();
+            let part = walk.recording.part(8.3, 10.0).unwrap();
+            let copy = change.copy(&part, *seed).unwrap();
+            Fingerprint::of(&copy).is_some_and(|copy| copy.is_replay_of(&earlier))
+        });
+        let share = found.count() as f64 / walks.len() as f64;
+        assert!(share >= least, "{change:?}: {share:.3}");
     }
 }
 

@@ -43,6 +43,7 @@ pub fn stable(mut body: Value) -> Value {
                         assert_eq!(value.as_array().unwrap().len(), 32);
                         json!("(template)")
                     }
+                    "fingerprints" => json!("(fingerprints)"),
                     _ => stable(value.take()),
                 };
             }
@@ -311,25 +312,6 @@ async fn more_requests_than_can_be_served_are_answered_all_the_same() {
     }
     assert!(served > 0);
     assert_eq!(server.named(&simulated(12, 2)).await.as_deref(), Some("bob"));
-}
-
-#[tokio::test]
-async fn the_path_of_the_readme_works_with_curl() {
-    let server = Server::start();
-    let walk = server.folder.path().join("walk.json");
-    std::fs::write(&walk, support::json(&simulated(11, 1))).unwrap();
-    let curl = |arguments: &[&str]| {
-        let output = Command::new("curl").arg("-sS").args(arguments).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()
-    };
-    let body = format!("@{}", walk.display());
-    assert_eq!(curl(&["-X", "PUT", &server.url("/v1/users/ann")])["user"], "ann");
-    let json = ["-H", "content-type: application/json", "--data-binary", &body];
-    let enroll = server.url("/v1/users/ann/enrollments");
-    assert_eq!(curl(&[&json[..], &[&enroll]].concat())["windows_accepted"], 19);
-    let identify = server.url("/v1/identify");
-    assert_eq!(curl(&[&json[..], &[&identify]].concat())["user"], "ann");
 }
 
 #[test]

@@ -52,6 +52,8 @@ impl Server {
             .args(["serve", "--listen", "127.0.0.1:0", "--database"])
             .arg(folder.path().join("test.db"))
             .args(arguments)
+            // Tests of limits set their own.
+            .env("BIPEDALNET_ADDRESS_REQUESTS_PER_SECOND", "0")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -5,7 +5,6 @@ use std::process::Command;
 
 use bipedalnet::gait::simulator::{Conditions, Walker};
 use reqwest::Method;
-use serde_json::Value;
 
 use crate::server::stable;
 use crate::support::{Answer, Server, simulated};
@@ -142,40 +141,6 @@ async fn an_erased_walk_counts_no_more() {
     assert_eq!(delete(&server, "/v1/users/ann/enrollments/2").await, 204);
     assert_eq!(server.named(&simulated(11, 2)).await, None);
     assert_eq!(get(&server, "/v1/users/ann").await.body["enrollments"], 0);
-}
-
-async fn verify(server: &Server, query: &str, person: u64, walk: u64, seconds: f64) -> Value {
-    let conditions = Conditions { seconds, ..Conditions::default() };
-    let recording = Walker::new(person).walk(walk, &conditions);
-    let path = format!("/v1/users/ann/verify{query}");
-    let answer = server.send(Method::POST, &path, crate::support::json(&recording)).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer.body
-}
-
-#[tokio::test]
-async fn a_claim_is_accepted_rejected_or_left_open() {
-    let server = enrolled(&[("ann", 11)]).await;
-    let answer = verify(&server, "", 11, 2, 20.0).await;
-    insta::assert_json_snapshot!("verification", stable(answer));
-    for fmr in ["0.1", "0.01"] {
-        let query = format!("?fmr={fmr}");
-        assert_eq!(verify(&server, &query, 11, 2, 20.0).await["decision"], "accept", "{fmr}");
-        assert_eq!(verify(&server, &query, 40, 1, 20.0).await["decision"], "reject", "{fmr}");
-        assert_eq!(verify(&server, &query, 40, 1, 4.0).await["decision"], "inconclusive");
-    }
-}
-
-#[tokio::test]
-async fn weak_walks_of_one_session_add_up_and_a_retry_does_not() {
-    let server = enrolled(&[("ann", 11)]).await;
-    let windows = async |walk| verify(&server, "?session=s1", 40, walk, 4.0).await;
-    assert_eq!(windows(1).await["windows"], 3);
-    assert_eq!(windows(1).await["windows"], 3);
-    assert_eq!(windows(2).await["windows"], 6);
-    let third = windows(3).await;
-    assert_eq!((&third["windows"], &third["decision"]), (&9.into(), &"reject".into()));
-    assert_eq!(verify(&server, "?session=s2", 40, 1, 4.0).await["windows"], 3);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Typed and multi-dimensional arrays (RFC 8746, sections 2 and 3.1).
+//! Numbers, and typed and multi-dimensional arrays (RFC 8746, sections 2 and 3.1).
 
 use std::borrow::Cow;
 use std::iter::StepBy;
@@ -9,7 +9,58 @@ use minicbor::decode::Decoder;
 use serde::de::value::SeqDeserializer;
 use serde::de::{self, Deserialize, IntoDeserializer, Visitor};
 
-use super::{CborError, Deserializer, Number};
+use super::{CborError, Deserializer, TAG_HOMOGENEOUS};
+
+/// A number of any kind, without loss; what is below -2^63 is rounded.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Number {
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+}
+
+impl Number {
+    pub fn visit<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
+        match self {
+            Self::Unsigned(value) => visitor.visit_u64(value),
+            Self::Signed(value) => visitor.visit_i64(value),
+            Self::Float(value) => visitor.visit_f64(value),
+        }
+    }
+}
+
+impl<'de> de::Deserializer<'de> for Number {
+    type Error = CborError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
+        self.visit(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, CborError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, CborError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl IntoDeserializer<'_, CborError> for Number {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
 
 /// The kind of a typed array's elements.
 #[derive(Clone, Copy)]
@@ -194,10 +245,10 @@ impl<'de> Deserializer<'de> {
     fn elements(&mut self, matrix_at: usize) -> Result<Array<'de>, CborError> {
         let at = self.decoder.position();
         match self.kind()? {
-            Type::Tag => {
-                let tag = self.take(Decoder::tag)?.as_u64();
-                self.typed_array(at, tag)
-            }
+            Type::Tag => match self.take(Decoder::tag)?.as_u64() {
+                TAG_HOMOGENEOUS => self.nested(|deserializer| deserializer.elements(matrix_at)),
+                tag => self.typed_array(at, tag),
+            },
             Type::Array | Type::ArrayIndef => {
                 let length = self.take(Decoder::array)?;
                 self.items(length, |items| {

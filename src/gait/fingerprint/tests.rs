@@ -1,0 +1,125 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::gait::simulator::{Conditions, Replay, Walker};
+
+fn walk(person: u64, walk: u64, seconds: f64) -> Recording {
+    Walker::new(person).walk(walk, &Conditions { seconds, ..Conditions::default() })
+}
+
+fn fingerprint(recording: &Recording) -> Fingerprint {
+    Fingerprint::of(recording).unwrap()
+}
+
+#[test]
+fn another_walk_is_no_replay() {
+    for person in 0..20 {
+        let [first, second] = [1, 2].map(|seed| fingerprint(&walk(person, seed, 30.0)));
+        assert!(!second.is_replay_of(&first), "{person}");
+    }
+    // Nor is the rest of the same walk.
+    let long = walk(1, 1, 60.0);
+    let [early, late] = [0.0, 30.5].map(|start| fingerprint(&long.part(start, 29.5).unwrap()));
+    assert!(!late.is_replay_of(&early));
+}
+
+#[test]
+fn a_changed_copy_is_a_replay_of_the_whole_and_the_whole_of_it() {
+    let changes = [
+        Replay::default(),
+        Replay { rate_hz: Some(100.0), ..Replay::default() },
+        Replay { rate_hz: Some(33.0), ..Replay::default() },
+        Replay { jitter_periods: 0.3, ..Replay::default() },
+        Replay { turned: true, scale: 1.2, ..Replay::default() },
+        Replay { noise: 0.05, step_m_s2: 0.3, ..Replay::default() },
+        Replay { speed: 1.02, ..Replay::default() },
+    ];
+    for person in 0..10 {
+        let original = walk(person, 1, 40.0);
+        let earlier = fingerprint(&original);
+        for change in &changes {
+            let part = original.part(7.3 + person as f64, 10.0).unwrap();
+            let copy = fingerprint(&change.copy(&part, person).unwrap());
+            assert!(copy.is_replay_of(&earlier), "{person} {change:?}");
+            assert!(earlier.is_replay_of(&copy), "{person} {change:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_is_bounded() {
+    assert_eq!(fingerprint(&walk(1, 1, 60.0)).to_bytes().len(), Fingerprint::MAX_BYTES);
+    let longer = fingerprint(&walk(1, 1, 200.0));
+    assert_eq!(longer.to_bytes().len(), Fingerprint::MAX_BYTES);
+    assert_eq!(longer, fingerprint(&walk(1, 1, 200.0).part(0.0, 60.0).unwrap()));
+    assert_eq!(Fingerprint::of(&walk(1, 1, 3.0)), None);
+    assert_eq!(fingerprint(&walk(1, 1, 3.4)).to_bytes().len(), Fingerprint::MIN_BYTES);
+}
+
+#[test]
+fn bytes_of_no_fingerprint_are_refused() {
+    let with_version = |version: u8, length: usize| {
+        let mut bytes = vec![0; length];
+        bytes[0] = version;
+        Fingerprint::from_bytes(&bytes)
+    };
+    assert_eq!(with_version(2, 200), Err(FingerprintError::Version { version: 2 }));
+    for length in [1, Fingerprint::MIN_BYTES - 1, Fingerprint::MAX_BYTES + 1] {
+        assert_eq!(with_version(VERSION, length), Err(FingerprintError::Length { length }));
+    }
+    assert_eq!(Fingerprint::from_bytes(&[]), Err(FingerprintError::Length { length: 0 }));
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), Fingerprint::MIN_BYTES - 1..Fingerprint::MAX_BYTES).prop_map(stored)
+}
+
+fn stored(bits: Vec<u8>) -> Vec<u8> {
+    [vec![VERSION], bits].concat()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn bytes_come_back(bytes in bytes()) {
+        prop_assert_eq!(Fingerprint::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+    }
+
+    #[test]
+    fn any_bytes_are_taken_or_refused(bytes in vec(any::<u8>(), 0..900)) {
+        if let Ok(fingerprint) = Fingerprint::from_bytes(&bytes) {
+            prop_assert!(fingerprint.is_replay_of(&fingerprint));
+        }
+    }
+
+    #[test]
+    fn chance_agrees_with_nothing(one in bytes(), other in bytes()) {
+        let [one, other] = [one, other].map(|bytes| Fingerprint::from_bytes(&bytes).unwrap());
+        prop_assert!(!one.is_replay_of(&other));
+    }
+
+    #[test]
+    fn a_part_is_found_wherever_it_lies(
+        bits in vec(any::<u8>(), 200..700),
+        start in 0..130usize,
+        length in 50..70usize,
+        other in vec(any::<u8>(), 0..150),
+    ) {
+        let whole = Fingerprint::from_bytes(&stored(bits.clone())).unwrap();
+        let end = bits.len() - length;
+        for part in [
+            [&bits[start..start + length], &[]],
+            [&other[..], &bits[..length]],
+            [&bits[end..], &other[..]],
+        ] {
+            let mut part = part.concat();
+            // An eighth of the bits differ.
+            part.iter_mut().for_each(|byte| *byte ^= 0b100);
+            let part = Fingerprint::from_bytes(&stored(part)).unwrap();
+            prop_assert!(part.is_replay_of(&whole));
+            prop_assert!(whole.is_replay_of(&part));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What an attacker makes of a recording that was intercepted.
+
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use super::{normal, random_rotation};
+use crate::gait::Recording;
+
+/// Changes to a recording. The default changes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replay {
+    /// Samples a second of the copy; those of the original where none is given.
+    pub rate_hz: Option<f64>,
+    /// Largest error of a time stamp, in sample periods, below 0.5.
+    pub jitter_periods: f64,
+    /// How much faster the copy is: 1.01 lasts a hundredth less.
+    pub speed: f64,
+    /// Factor of acceleration.
+    pub scale: f32,
+    /// Whether the phone is turned, at random.
+    pub turned: bool,
+    /// Standard deviation of white noise on each axis, as a share of the movement's.
+    pub noise: f32,
+    /// Step to which acceleration is rounded, in m/s^2; 0 for none.
+    pub step_m_s2: f32,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self {
+            rate_hz: None,
+            jitter_periods: 0.0,
+            speed: 1.0,
+            scale: 1.0,
+            turned: false,
+            noise: 0.0,
+            step_m_s2: 0.0,
+        }
+    }
+}
+
+impl Replay {
+    /// The changed copy, without angular rate. None where the changes leave no recording.
+    pub fn copy(&self, recording: &Recording, seed: u64) -> Option<Recording> {
+        let mut random = Pcg64Mcg::seed_from_u64(seed);
+        let (mut times, mut accelerations) = match self.rate_hz {
+            Some(rate_hz) => resampled(recording, rate_hz),
+            None => (recording.time_seconds().to_vec(), recording.acceleration_m_s2().to_vec()),
+        };
+        let samples = times.len() as f32;
+        let period_seconds = recording.duration_seconds() / f64::from(samples);
+        for time in &mut times {
+            let error = self.jitter_periods * random.random_range(-1.0..1.0);
+            *time = (*time + error * period_seconds) / self.speed;
+        }
+
+        let mean = [0, 1, 2].map(|axis| {
+            accelerations.iter().map(|sample: &[f32; 3]| sample[axis]).sum::<f32>() / samples
+        });
+        let squares = accelerations
+            .iter()
+            .flat_map(|sample| [0, 1, 2].map(|axis| (sample[axis] - mean[axis]).powi(2)));
+        let noise_m_s2 = self.noise * (squares.sum::<f32>() / (3.0 * samples)).sqrt();
+        let mount = random_rotation(&mut random);
+        for sample in &mut accelerations {
+            if self.turned {
+                *sample = mount.map(|row| (0..3).map(|axis| row[axis] as f32 * sample[axis]).sum());
+            }
+            for value in sample {
+                *value = self.scale * (*value + noise_m_s2 * normal(&mut random) as f32);
+                if self.step_m_s2 > 0.0 {
+                    *value = (*value / self.step_m_s2).round() * self.step_m_s2;
+                }
+            }
+        }
+        Recording::new(times, accelerations, None).ok()
+    }
+}
+
+/// Linear interpolation at even times that meet none of the original's.
+fn resampled(recording: &Recording, rate_hz: f64) -> (Vec<f64>, Vec<[f32; 3]>) {
+    let (times, accelerations) = (recording.time_seconds(), recording.acceleration_m_s2());
+    let start = times[0] + 0.37 / rate_hz;
+    let count = (recording.duration_seconds() * rate_hz) as usize;
+    (0..count)
+        .filter_map(|index| {
+            let time = start + index as f64 / rate_hz;
+            let right = times.partition_point(|&other| other <= time);
+            let (before, after) =
+                (*accelerations.get(right.checked_sub(1)?)?, *accelerations.get(right)?);
+            let share = ((time - times[right - 1]) / (times[right] - times[right - 1])) as f32;
+            Some((time, [0, 1, 2].map(|axis| before[axis] + share * (after[axis] - before[axis]))))
+        })
+        .unzip()
+}

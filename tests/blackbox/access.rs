@@ -1,0 +1,252 @@
+//! API keys, scopes, quotas, and what is refused to whom.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::{self, Answer, Server, program, simulated};
+
+/// Makes a key and gives its text.
+fn key(server: &Server, arguments: &[&str]) -> String {
+    let output = keys(server, &[&["create", "--name", "test"], arguments].concat());
+    output.trim().to_owned()
+}
+
+fn keys(server: &Server, arguments: &[&str]) -> String {
+    let output = program()
+        .args(["keys", "--database"])
+        .arg(server.database())
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn with_key(server: &Server, key: &str, method: Method, path: &str, body: String) -> Answer {
+    let request = support::client().request(method, server.url(path)).bearer_auth(key);
+    let request = request.header("content-type", "application/json").body(body);
+    support::answer(request.send().await.unwrap()).await
+}
+
+/// Asks until the server knows what `keys` changed.
+async fn wait_for(server: &Server, key: &str, status: StatusCode) {
+    while with_key(server, key, Method::GET, "/v1/users/ann", String::new()).await.status != status
+    {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Asks without a key until the server knows that there is one.
+async fn wait_until_shut(server: &Server) {
+    while server.send(Method::GET, "/v1/users/ann", "").await.status != 401 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn once_there_is_a_key_each_request_needs_one_with_its_scope() {
+    let server = Server::start();
+    let walk = support::json(&simulated(11, 1));
+    let other_walk = support::json(&simulated(11, 2));
+    assert_eq!(server.put_user("ann").await.status, 201);
+
+    let all = key(&server, &["--scopes", "identify,enroll,admin,scores"]);
+    wait_until_shut(&server).await;
+    assert_eq!(server.put_user("bob").await.status, 401);
+    let identify = key(&server, &["--scopes", "identify"]);
+    let enroll = key(&server, &["--scopes", "enroll"]);
+    wait_for(&server, &identify, StatusCode::FORBIDDEN).await;
+    wait_for(&server, &enroll, StatusCode::OK).await;
+
+    let enrollments = "/v1/users/ann/enrollments";
+    let verify = "/v1/users/ann/verify";
+    for (method, path, body, by_all, by_identify, by_enroll) in [
+        (Method::PUT, "/v1/users/ann", "", 200, 403, 200),
+        (Method::POST, enrollments, &walk[..], 201, 403, 201),
+        (Method::GET, enrollments, "", 200, 403, 200),
+        (Method::GET, "/v1/users", "", 200, 403, 403),
+        (Method::GET, "/v1/users/ann/export", "", 200, 403, 403),
+        (Method::POST, "/v1/identify", &other_walk, 200, 200, 403),
+        (Method::POST, verify, &other_walk, 200, 200, 403),
+        (Method::POST, "/v1/users/ann/challenges", "", 201, 201, 403),
+        (Method::GET, "/livez", "", 200, 200, 200),
+        (Method::GET, "/openapi.json", "", 200, 200, 200),
+        (Method::GET, "/nowhere", "", 404, 404, 404),
+    ] {
+        for (key, expected) in [(&all, by_all), (&identify, by_identify), (&enroll, by_enroll)] {
+            let answer = with_key(&server, key, method.clone(), path, body.to_owned()).await;
+            assert_eq!(answer.status, expected, "{method} {path} {answer:?}");
+        }
+    }
+
+    // Scores are for those who may see them.
+    let decision = async |key: &str| {
+        with_key(&server, key, Method::POST, "/v1/identify", other_walk.clone()).await.body
+    };
+    let (full, bare) = (decision(&all).await, decision(&identify).await);
+    assert_eq!((&full["user"], &bare["user"]), (&json!("ann"), &json!("ann")));
+    assert!(full["candidates"][0]["score"].is_number());
+    assert_eq!(bare.get("candidates"), None);
+    let third = support::json(&simulated(11, 3));
+    let answer = with_key(&server, &identify, Method::POST, verify, third).await;
+    assert_eq!((&answer.body["decision"], answer.body.get("score")), (&json!("accept"), None));
+
+    // An item of a batch needs its scope too.
+    let batch = json!({"items": [
+        {"identify": {"walk": serde_json::from_str::<Value>(&other_walk).unwrap()}},
+        {"enroll": {"user": "ann", "walk": serde_json::from_str::<Value>(&walk).unwrap()}},
+    ]});
+    let answer =
+        with_key(&server, &identify, Method::POST, "/v1/batch", batch.to_string()).await.body;
+    let statuses = [0, 1].map(|item| answer["outcomes"][item]["status"].as_i64());
+    assert_eq!(statuses, [Some(200), Some(403)]);
+
+    // Bad keys of all kinds.
+    let wrong_secret = format!("{}0", &all[..all.len() - 1]);
+    let unknown = all.replace(&all[4..16], "000000000000");
+    for bad in [&wrong_secret, &unknown, "bpn_", "x", ""] {
+        let answer = with_key(&server, bad, Method::GET, "/v1/users", String::new()).await;
+        assert_eq!(answer.status, 401, "{bad}: {answer:?}");
+    }
+    let answer = support::client().get(server.url("/v1/users")).send().await.unwrap();
+    assert_eq!(answer.headers()["www-authenticate"], "Bearer");
+    let answer = support::answer(answer).await;
+    insta::assert_json_snapshot!("no_api_key", answer.body);
+    let answer = with_key(&server, &enroll, Method::GET, "/v1/users", String::new()).await;
+    insta::assert_json_snapshot!("missing_scope", answer.body);
+
+    // A revoked key is worth nothing, and no revocation opens the service.
+    let list = keys(&server, &["list"]);
+    assert!(list.contains(&all[4..16]) && !list.contains(&all[17..]), "{list}");
+    for key in [&all, &identify, &enroll] {
+        keys(&server, &["revoke", &key[4..16]]);
+    }
+    wait_for(&server, &all, StatusCode::UNAUTHORIZED).await;
+    assert_eq!(server.put_user("bob").await.status, 401);
+    let server = Server::start_in(server.kill());
+    assert_eq!(server.put_user("bob").await.status, 401);
+    // Only digests are kept.
+    let bytes = std::fs::read(server.database()).unwrap();
+    let secret = &all.as_bytes()[17..];
+    assert!(!bytes.windows(secret.len()).any(|window| window == secret));
+}
+
+#[tokio::test]
+async fn two_keys_may_choose_the_same_idempotency_key() {
+    let server = Server::start();
+    let [one, other] = ["one", "other"].map(|_| key(&server, &["--scopes", "enroll"]));
+    wait_until_shut(&server).await;
+    for key in [&one, &other] {
+        wait_for(&server, key, StatusCode::NOT_FOUND).await;
+    }
+    for (key, user) in [(&one, "ann"), (&other, "bob")] {
+        let request = support::client().put(server.url(&format!("/v1/users/{user}")));
+        let request = request.bearer_auth(key).header("idempotency-key", "first");
+        assert_eq!(request.send().await.unwrap().status(), 201);
+    }
+}
+
+#[test]
+fn without_a_key_only_this_machine_is_served_unless_told_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("test.db");
+    let serve = || {
+        let mut command = program();
+        command.args(["serve", "--listen", "0.0.0.0:0", "--database"]).arg(&database);
+        command
+    };
+    let output = serve().output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    for part in ["bipedalnet keys create", "127.0.0.1", "--allow-anonymous"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let mut allowed = serve().arg("--allow-anonymous").stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(allowed.stderr.take().unwrap()).lines();
+    let serves = lines.any(|line| line.unwrap().contains("address=0.0.0.0:"));
+    allowed.kill().unwrap();
+    allowed.wait().unwrap();
+    assert!(serves);
+}
+
+#[tokio::test]
+async fn quotas_are_told_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder, &["--address-requests-per-second", "1"]);
+    let client = support::client();
+    let get = async || client.get(server.url("/v1/users/ann")).send().await.unwrap();
+    let first = get().await;
+    assert_eq!(first.headers()["ratelimit-policy"], "\"address\";q=10;w=10");
+    assert_eq!(first.headers()["ratelimit"], "\"address\";r=9;t=1");
+    let limited = loop {
+        let answer = get().await;
+        if answer.status() != 404 {
+            break answer;
+        }
+    };
+    assert_eq!(limited.headers()["retry-after"], "1");
+    assert_eq!(limited.headers()["ratelimit"], "\"address\";r=0;t=10");
+    let answer = support::answer(limited).await;
+    assert_eq!(answer.status, 429);
+    insta::assert_json_snapshot!("too_many_requests", answer.body);
+}
+
+#[tokio::test]
+async fn a_key_has_a_quota_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder, &["--key-requests-per-second", "1"]);
+    let [one, other] = ["one", "other"].map(|_| key(&server, &["--scopes", "enroll"]));
+    wait_until_shut(&server).await;
+    wait_for(&server, &one, StatusCode::TOO_MANY_REQUESTS).await;
+    wait_for(&server, &other, StatusCode::NOT_FOUND).await;
+}
+
+#[tokio::test]
+async fn neither_keys_nor_users_nor_walks_are_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = program()
+        .args(["serve", "--listen", "127.0.0.1:0", "--database"])
+        .arg(folder.path().join("test.db"))
+        .env("RUST_LOG", "bipedalnet=trace,tower_http=trace")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut log = Vec::new();
+    let address = loop {
+        let line = lines.next().unwrap().unwrap();
+        log.push(line.clone());
+        if let Some((_, rest)) = line.split_once("address=") {
+            break rest.split_whitespace().next().unwrap().to_owned();
+        }
+    };
+    let url = |path: &str| format!("http://{address}{path}");
+    let walk = support::json(&simulated(11, 1));
+    let client = support::client();
+    let secret = "bpn_0123456789ab_secretsecret";
+    for (method, path) in [
+        (Method::PUT, "/v1/users/ann-of-ancona"),
+        (Method::POST, "/v1/users/ann-of-ancona/enrollments"),
+        (Method::POST, "/v1/identify"),
+        (Method::POST, "/v1/users/ann-of-ancona/verify"),
+        (Method::POST, "/v1/users/ann-of-ancona/verify?fmr=7"),
+        (Method::DELETE, "/v1/users/ann-of-ancona"),
+    ] {
+        let request = client.request(method, url(path)).bearer_auth(secret);
+        let request = request.header("content-type", "application/json").body(walk.clone());
+        assert_ne!(request.send().await.unwrap().status(), 500);
+    }
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    log.extend(lines.map(Result::unwrap));
+    process.wait().unwrap();
+    let log = log.join("\n");
+    assert!(log.contains("/v1/users/{user}/enrollments"), "the log is too quiet to tell: {log}");
+    let sample = walk.split(['[', ',']).filter(|part| part.len() > 6).nth(300).unwrap();
+    for word in ["ancona", "secretsecret", sample] {
+        assert!(!log.contains(word), "{word}: {log}");
+    }
+}

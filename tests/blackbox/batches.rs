@@ -1,0 +1,254 @@
+//! Many walks in one request, features instead of recordings, CBOR, deadlines and ETags.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use bipedalnet::bnn::{Model, Scratch};
+use bipedalnet::gait::simulator::{Conditions, Walker};
+use bipedalnet::gait::{Precision, Recipe, compact, cut_windows};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::server::stable;
+use crate::support::{self, Server, simulated};
+
+fn walk(person: u64, number: u64) -> Value {
+    serde_json::from_str(&support::json(&simulated(person, number))).unwrap()
+}
+
+fn statuses(answer: &Value) -> Vec<u64> {
+    let outcomes = answer["outcomes"].as_array().unwrap();
+    outcomes.iter().map(|outcome| outcome["status"].as_u64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn each_item_of_a_batch_has_an_outcome_and_the_batch_counts_once() {
+    let server = Server::start();
+    for user in ["ann", "bob"] {
+        server.put_user(user).await;
+        let path = format!("/v1/users/{user}/enrollments");
+        let person = if user == "ann" { 11 } else { 12 };
+        server.send(Method::POST, &path, walk(person, 1).to_string()).await;
+    }
+    let batch = json!({"items": [
+        {"identify": {"walk": walk(11, 2)}},
+        {"identify": {"walk": walk(11, 2), "among": ["bob"]}},
+        {"verify": {"user": "bob", "walk": walk(12, 2), "fmr": 0.1}},
+        {"verify": {"user": "eve", "walk": walk(12, 2)}},
+        {"enroll": {"user": "ann", "walk": walk(11, 3)}},
+        {"enroll": {"user": "a b", "walk": walk(11, 3)}},
+        {"enroll": {"user": "eve", "walk": walk(11, 3)}},
+        {"enroll": {"user": "bob", "walk": {"rate_hz": 50, "acceleration": [[0, 0, 9.8]]}}},
+        {"enroll": {"user": "bob", "walk": {}}},
+        {"enroll": {"user": "bob", "walk": walk(12, 4)}},
+    ]})
+    .to_string();
+    let send = async || {
+        let request = support::client().post(server.url("/v1/batch"));
+        let request = request.header("content-type", "application/json");
+        let request = request.header("idempotency-key", "offline-1").body(batch.clone());
+        support::answer(request.send().await.unwrap()).await
+    };
+    let first = send().await;
+    assert_eq!(first.status, 200, "{first:?}");
+    assert_eq!(statuses(&first.body), [200, 200, 200, 404, 201, 422, 404, 422, 422, 201]);
+    insta::assert_json_snapshot!("batch", stable(first.body.clone()));
+    assert_eq!(send().await, first);
+    for (user, enrollments) in [("ann", 2), ("bob", 2)] {
+        let answer = server.send(Method::GET, &format!("/v1/users/{user}"), "").await;
+        assert_eq!(answer.body["enrollments"], enrollments, "{user}");
+    }
+    // What a batch enrolled is known at once.
+    assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("bob"));
+    // An answer that names a user goes with them.
+    assert_eq!(server.send(Method::DELETE, "/v1/users/ann", "").await.status, 204);
+    assert_eq!(statuses(&send().await.body)[4], 404);
+}
+
+#[tokio::test]
+async fn a_list_of_walks_is_enrolled_walk_by_walk() {
+    let server = Server::start();
+    server.put_user("ann").await;
+    let path = "/v1/users/ann/enrollments";
+    let list = json!([walk(11, 1), {"rate_hz": 50, "acceleration": []}, walk(11, 2)]);
+    let answer = server.send(Method::POST, path, list.to_string()).await;
+    assert_eq!((answer.status, statuses(&answer.body)), (200, vec![201, 422, 201]));
+    let last = &answer.body["outcomes"][2]["enrolled"];
+    assert_eq!((&last["enrollments"], &last["status"]), (&json!(2), &json!("ready")));
+
+    for (items, expected) in [
+        (json!([]), "batch-size"),
+        (json!(vec![json!({}); 65]), "batch-size"),
+        (json!([{"speed": 1}]), "invalid-field"),
+        (json!("walk"), "invalid-field"),
+    ] {
+        let answer = server.send(Method::POST, path, items.to_string()).await;
+        assert_eq!(answer.status, 422);
+        assert_eq!(answer.body["type"], format!("urn:bipedalnet:problem:{expected}"));
+    }
+    // The place of a fault in a list is named.
+    let mut faulty = json!([walk(11, 1), walk(11, 2)]);
+    faulty[1]["acceleration"][3][1] = json!("fast");
+    let answer = server.send(Method::POST, path, faulty.to_string()).await;
+    assert_eq!(answer.body["field"], "[1].acceleration[3][1]");
+    assert_eq!(server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"], 2);
+}
+
+#[tokio::test]
+async fn features_serve_as_well_as_the_recording_that_never_left_the_phone() {
+    let server = Server::start();
+    let bytes = include_bytes!("../../models/bipedalnet.safetensors");
+    let model = Model::from_bytes(bytes).unwrap();
+    let features = |person: u64, number: u64| {
+        let recording = simulated(person, number);
+        let recipe = Recipe::BIPEDALNET;
+        let cut = cut_windows(&recording, &recipe, recipe.samples / 2).unwrap();
+        let mut scratch = Scratch::default();
+        let windows = cut.windows.iter().map(|window| {
+            model.network.run(&window.values, &mut scratch).unwrap().feature.to_vec()
+        });
+        json!({"model": model.id(), "features": windows.collect::<Vec<_>>()})
+    };
+    server.put_user("ann").await;
+    let path = "/v1/users/ann/enrollments";
+    let answer = server.send(Method::POST, path, features(11, 1).to_string()).await;
+    assert_eq!((answer.status, &answer.body["windows_accepted"]), (201, &json!(19)));
+    let by_features =
+        server.send(Method::POST, "/v1/identify", features(11, 2).to_string()).await.body;
+    let by_recording = server.identify(&simulated(11, 2)).await.body;
+    assert_eq!(by_features, by_recording);
+    assert_eq!(by_features["user"], "ann");
+
+    let good = features(11, 3);
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut value = good.clone();
+        change(&mut value);
+        value.to_string()
+    };
+    let mut answers = Vec::new();
+    for (case, body) in [
+        ("another model", changed(&|v| v["model"] = json!("0123456789abcdef"))),
+        ("no model", changed(&|v| drop(v.as_object_mut().unwrap().remove("model")))),
+        ("no window", changed(&|v| v["features"] = json!([]))),
+        (
+            "too many windows",
+            changed(&|v| v["features"] = json!(vec![v["features"][0].clone(); 901])),
+        ),
+        ("too short a vector", changed(&|v| v["features"][2] = json!([1.0, 2.0]))),
+        ("a vector of nothing", changed(&|v| v["features"][1] = json!(vec![0.0; 32]))),
+        ("a recording as well", changed(&|v| v["acceleration"] = json!([[0, 0, 9.8]]))),
+    ] {
+        let enrolled = server.send(Method::POST, path, body.clone()).await;
+        let identified = server.send(Method::POST, "/v1/identify", body).await;
+        assert_eq!(enrolled, identified, "{case}");
+        answers.push(json!({"case": case, "problem": stable(enrolled.body)}));
+    }
+    let text = serde_json::to_string(&answers).unwrap().replace(model.id(), "(model)");
+    insta::assert_json_snapshot!("bad_features", serde_json::from_str::<Value>(&text).unwrap());
+}
+
+#[tokio::test]
+async fn cbor_is_taken_and_given_as_json_is() {
+    let server = Server::start();
+    server.put_user("ann").await;
+    server.enroll("ann", &simulated(11, 1)).await;
+    let conditions = Conditions { seconds: 10.0, ..Conditions::default() };
+    let recording = Walker::new(11).walk(2, &conditions);
+    let body = compact(&recording, &Precision::default()).unwrap();
+    let json_bytes = support::json(&recording).len();
+    assert!(body.len() * 4 < json_bytes, "{} {json_bytes}", body.len());
+    let send = async |body: &[u8], encoding: &str| {
+        support::client()
+            .post(server.url("/v1/identify"))
+            .header("content-type", "application/cbor")
+            .header("content-encoding", encoding)
+            .header("accept", "application/cbor")
+            .body(body.to_vec())
+            .send()
+            .await
+            .unwrap()
+    };
+    let answer = send(&body, "identity").await;
+    assert_eq!(answer.headers()["content-type"], "application/cbor");
+    let bytes = answer.bytes().await.unwrap();
+    assert!(bytes.len() < 400, "more than a packet would do: {}", bytes.len());
+    let value: Value = bipedalnet::gait::cbor::from_slice(&bytes).unwrap();
+    assert_eq!((&value["decision"], &value["user"]), (&json!("identified"), &json!("ann")));
+
+    let compressed = zstd::encode_all(&body[..], 19).unwrap();
+    let answer = send(&compressed, "zstd").await;
+    assert_eq!(answer.bytes().await.unwrap(), bytes);
+
+    let mut answers = Vec::new();
+    // {"rate_hz": 50, "acceleration": column-major 1 x 3 of sint8 whose bytes are four}
+    let four_bytes = b"\xa2\x67rate_hz\x18\x32\x6cacceleration\xd9\x04\x10\x82\x82\x01\x03\xd8\x48\x44\x01\x02\x03\x04";
+    for (case, body) in [
+        ("cut", &body[..body.len() / 2]),
+        ("JSON", b"{}"),
+        ("a list that is not a walk", b"\x81\x01"),
+        ("more than one item", b"\xa0\xa0"),
+        ("an array of another size than it says", four_bytes),
+        ("nothing", b""),
+    ] {
+        let answer = support::answer(send(body, "identity").await).await;
+        assert_eq!(answer.content_type, "application/problem+json", "{case}: {answer:?}");
+        answers.push(json!({"case": case, "problem": answer.body}));
+    }
+    insta::assert_json_snapshot!("bad_cbor", answers);
+}
+
+#[tokio::test]
+async fn an_answer_that_the_client_has_is_not_sent_again() {
+    let server = Server::start();
+    server.put_user("ann").await;
+    let client = support::client();
+    for path in ["/v1/users/ann", "/v1/users", "/v1/users/ann/enrollments", "/openapi.json"] {
+        let first = client.get(server.url(path)).send().await.unwrap();
+        let tag = first.headers()["etag"].clone();
+        let again = client.get(server.url(path)).header("if-none-match", tag.clone());
+        let again = again.send().await.unwrap();
+        assert_eq!((again.status(), &again.headers()["etag"]), (StatusCode::NOT_MODIFIED, &tag));
+        assert_eq!(again.bytes().await.unwrap().len(), 0, "{path}");
+        let other = client.get(server.url(path)).header("if-none-match", "\"other\"");
+        assert_eq!(other.send().await.unwrap().status(), StatusCode::OK);
+        if path.starts_with("/v1") {
+            server.enroll("ann", &simulated(11, 1)).await;
+            let changed = client.get(server.url(path)).header("if-none-match", tag).send();
+            assert_eq!(changed.await.unwrap().status(), StatusCode::OK, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_of_the_client_is_kept() {
+    let server = Server::start();
+    server.put_user("ann").await;
+    // A body that never ends, from a client that waits for 50 ms.
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream
+        .write_all(
+            b"POST /v1/users/ann/enrollments HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\
+              content-type: application/json\r\nrequest-deadline-ms: 50\r\nconnection: close\r\n\r\n{",
+        )
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 504 "), "{answer}");
+    insta::assert_json_snapshot!("deadline_passed", serde_json::from_str::<Value>(body).unwrap());
+
+    let send = async |deadline: &str| {
+        let request = support::client().post(server.url("/v1/users/ann/enrollments"));
+        let request = request.header("content-type", "application/json");
+        let request = request.header("request-deadline-ms", deadline);
+        let answer = request.body(support::json(&simulated(11, 1))).send().await.unwrap();
+        support::answer(answer).await
+    };
+    for bad in ["0", "soon", "-1", "99999999999"] {
+        let answer = send(bad).await;
+        assert_eq!(answer.status, 400, "{bad}");
+        assert_eq!(answer.body["type"], "urn:bipedalnet:problem:invalid-deadline");
+    }
+    assert_eq!(server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"], 0);
+    assert_eq!(send("60000").await.status, 201);
+}
