@@ -131,6 +131,7 @@ pub struct IdentifyAnswer {
     /// Who it is.
     pub decision: Identified,
     /// Whom the decision names, or null.
+    #[schema(required)]
     pub user: Option<String>,
     /// The nearest users, nearest first, for keys that may see scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,10 +18,6 @@ use crate::gait::{AccelerationUnit, AngularRateUnit};
 /// Features are `features` and the `model` that made them: the raw walk never leaves the phone then.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "rate_hz": 50, "acceleration": [[0.1, 9.6, 1.2], [0.2, 9.9, 1.1]],
-    "angular_rate": [[0.0, 0.1, 0.0], [0.0, 0.1, 0.1]]
-}))]
 pub struct WalkDocument {
     /// Time of each sample, in seconds from any origin. Uneven sampling is welcome.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,7 +27,7 @@ pub struct WalkDocument {
     pub rate_hz: Option<f64>,
     /// Unit of `acceleration`: `m/s^2` or `g`; `m/s^2` where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, pattern = "^(m/s\\^2|g)$")]
+    #[schema(value_type = Option<String>)]
     pub acceleration_unit: Option<AccelerationUnit>,
     /// Units that each step of `acceleration` is worth, for integers; 1 where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,7 +38,7 @@ pub struct WalkDocument {
     pub acceleration: Option<Vec<[f32; 3]>>,
     /// Unit of `angular_rate`: `rad/s` or `deg/s`; `rad/s` where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, pattern = "^(rad/s|deg/s)$")]
+    #[schema(value_type = Option<String>)]
     pub angular_rate_unit: Option<AngularRateUnit>,
     /// Units that each step of `angular_rate` is worth, for integers; 1 where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,7 +22,7 @@ use crate::service::{Item, Outcome, Request, Service};
 /// its own would have had; its key must allow it. The batch as a whole counts once under its
 /// `Idempotency-Key`. Only where there is no compute or no disk for it does it fail as a whole, and
 /// then nothing was changed.
-#[utoipa::path(post, path = "/v1/batch", tag = "recognition",
+#[utoipa::path(post, path = "/v1/batch", operation_id = "batch", tag = "recognition",
     request_body = BatchDocument,
     responses((status = 200, description = "What came of each item", body = OutcomesAnswer)),
     security(("api_key" = [])))]

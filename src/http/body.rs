@@ -106,8 +106,8 @@ impl Format {
             Self::Json => {
                 let mut json = serde_json::Deserializer::from_slice(body);
                 let value = serde_path_to_error::deserialize(&mut json)
-                    .map_err(|error| bad_json(&error.path().to_string(), error.inner()))?;
-                json.end().map_err(|error| bad_json(".", &error))?;
+                    .map_err(|error| bad_json(body, &error.path().to_string(), error.inner()))?;
+                json.end().map_err(|error| bad_json(body, ".", &error))?;
                 Ok(value)
             }
             Self::Cbor => {
@@ -187,9 +187,18 @@ pub(super) async fn discard(body: Body, most: usize) {
     let _ = read(body, most).await;
 }
 
-fn bad_json(path: &str, error: &serde_json::Error) -> Problem {
+fn bad_json(body: &[u8], path: &str, error: &serde_json::Error) -> Problem {
     if error.is_data() {
         return invalid_field(path, error.to_string());
+    }
+    // To the parser, what is left over of a list that is too long looks like bad JSON.
+    if error.to_string().starts_with("trailing characters")
+        && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+    {
+        return invalid_field(
+            path,
+            format!("too many values at line {} column {}", error.line(), error.column()),
+        );
     }
     let detail = match error.to_string() {
         // What a NaN looks like to the parser.

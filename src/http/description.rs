@@ -4,8 +4,14 @@
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
+use super::problem::Problem;
+use super::problem_types::PROBLEM_TYPES;
 use crate::access::Scope;
 use crate::api;
+use crate::service::FALSE_MATCH_RATES;
+
+/// A walk that is long enough, of the simulator.
+pub(super) const EXAMPLE_WALK: &str = include_str!("example_walk.json");
 
 #[derive(OpenApi)]
 #[openapi(
@@ -33,10 +39,11 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
     Description::openapi()
 }
 
-/// Adds what all routes have in common.
+/// Adds what the declarations cannot say, and what all routes have in common.
 pub(super) fn complete(openapi: utoipa::openapi::OpenApi) -> Value {
     let mut document = serde_json::to_value(openapi).expect("a description is plain data");
-    document["components"]["securitySchemes"] = json!({"api_key": {
+    let components = &mut document["components"];
+    components["securitySchemes"] = json!({"api_key": {
         "type": "http",
         "scheme": "bearer",
         "description": format!(
@@ -45,7 +52,25 @@ pub(super) fn complete(openapi: utoipa::openapi::OpenApi) -> Value {
             Scope::ALL.map(|scope| format!("`{}`", scope.name())).join(", ")
         ),
     }});
-    document["components"]["parameters"] = json!({
+    components["parameters"] = parameters();
+    components["headers"] = headers();
+    components["responses"] = responses();
+    complete_schemas(&mut components["schemas"]);
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (path, operations) in paths {
+        // The other POSTs change nothing that a retry could count twice.
+        let retried = !path.ends_with("/identify") && !path.ends_with("/challenges");
+        for (method, operation) in operations.as_object_mut().into_iter().flatten() {
+            if let Some(operation) = operation.as_object_mut() {
+                complete_operation(method == "get", retried && method != "get", operation);
+            }
+        }
+    }
+    document
+}
+
+fn parameters() -> Value {
+    json!({
         "idempotency_key": {
             "name": "Idempotency-Key", "in": "header", "required": false,
             "description": "Names this request among the key's: retries under it get the first answer.",
@@ -56,41 +81,156 @@ pub(super) fn complete(openapi: utoipa::openapi::OpenApi) -> Value {
             "description": "Milliseconds for which the client waits: work that nobody waits for is dropped.",
             "schema": {"type": "integer", "minimum": 1, "maximum": u32::MAX},
         },
-    });
-    document["components"]["responses"] = json!({"problem": {
-        "description": "What went wrong",
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }});
-    let paths = document["paths"].as_object_mut().into_iter().flatten();
-    for (path, operations) in paths {
-        // The other POSTs change nothing that a retry could count twice.
-        let retried = !path.ends_with("/identify") && !path.ends_with("/challenges");
-        for (method, operation) in operations.as_object_mut().into_iter().flatten() {
-            if let Some(operation) = operation.as_object_mut() {
-                complete_operation(retried && method != "get", operation);
-            }
-        }
-    }
-    document
+        "known": {
+            "name": "If-None-Match", "in": "header", "required": false,
+            "description": "The `ETag` of an answer that the client has: 304 says that it still holds.",
+            "schema": {"type": "string"},
+        },
+    })
 }
 
-fn complete_operation(is_write: bool, operation: &mut Map<String, Value>) {
+fn headers() -> Value {
+    let text =
+        |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    json!({
+        "ETag": text("Names this answer, for `If-None-Match`. Answers of more than 256 KiB have none."),
+        "Idempotency-Replayed": {
+            "description": "`true` where the answer was given before, under the same `Idempotency-Key`.",
+            "schema": {"type": "string", "enum": ["true"]},
+        },
+        "RateLimit": text("What is left of the tightest quota: `r` requests, whole again in `t` seconds."),
+        "RateLimit-Policy": text("That quota: `q` requests in `w` seconds."),
+        "Retry-After": {
+            "description": "Seconds to wait before the next try. With 409, 429 and 503.",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+        "WWW-Authenticate": text("`Bearer`, with 401."),
+    })
+}
+
+fn responses() -> Value {
+    json!({
+        "problem": {
+            "description": "What went wrong",
+            "content": {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
+            },
+            "headers": header_refs(&["Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate"]),
+        },
+        "unchanged": {
+            "description": "The client has this answer already",
+            "headers": header_refs(&["ETag", "RateLimit", "RateLimit-Policy"]),
+        },
+    })
+}
+
+fn header_refs(names: &[&str]) -> Value {
+    let of =
+        |name: &&str| (name.to_string(), json!({"$ref": format!("#/components/headers/{name}")}));
+    names.iter().map(of).collect::<Map<_, _>>().into()
+}
+
+fn complete_schemas(schemas: &mut Value) {
+    for (name, schema) in schemas.as_object_mut().into_iter().flatten() {
+        // Requests may say null for nothing. Answers leave out what they do not have.
+        let is_request = name.ends_with("Document") || name.ends_with("Item");
+        complete_schema(!is_request, schema);
+    }
+    // As identity::UserId.
+    schemas["Id"] = json!({
+        "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._~-]+$",
+        "not": {"enum": [".", ".."]}, "examples": ["ann"],
+    });
+    let walk = &mut schemas["WalkDocument"];
+    let example: Value = serde_json::from_str(EXAMPLE_WALK).expect("the file is JSON");
+    walk["examples"] = json!([example]);
+    for list in ["acceleration", "angular_rate"] {
+        let sample = &mut walk["properties"][list]["items"];
+        sample["minItems"] = 3.into();
+        sample["maxItems"] = 3.into();
+    }
+    for item in schemas["BatchItem"]["oneOf"].as_array_mut().into_iter().flatten() {
+        item["additionalProperties"] = false.into();
+    }
+    let types = PROBLEM_TYPES.iter().map(|(code, status, meaning)| {
+        json!({"type": Problem::type_of(code), "status": status, "meaning": meaning})
+    });
+    let problem = &mut schemas["Problem"];
+    problem["x-types"] = types.collect();
+    problem["properties"]["type"]["format"] = "uri".into();
+}
+
+fn complete_schema(is_answer: bool, schema: &mut Value) {
+    for parts in ["allOf", "oneOf"] {
+        for part in schema.get_mut(parts).and_then(Value::as_array_mut).into_iter().flatten() {
+            complete_schema(is_answer, part);
+        }
+    }
+    let required = schema.get("required").cloned().unwrap_or_default();
+    let is_required =
+        |name: &str| required.as_array().is_some_and(|all| all.contains(&name.into()));
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for (name, property) in properties.into_iter().flatten() {
+        if is_answer && !is_required(name) {
+            never_null(property);
+        }
+        complete_named(name, property);
+    }
+}
+
+fn never_null(schema: &mut Value) {
+    if let Some([kind, Value::String(null)]) = schema["type"].as_array().map(Vec::as_slice)
+        && null == "null"
+    {
+        schema["type"] = kind.clone();
+    } else if let Some([value, null]) = schema["oneOf"].as_array().map(Vec::as_slice)
+        && null["type"] == "null"
+    {
+        *schema = value.clone();
+    }
+}
+
+/// Says what a value may be that has this name, wherever it stands.
+fn complete_named(name: &str, schema: &mut Value) {
+    let id = json!({"$ref": "#/components/schemas/Id"});
+    let values = match name {
+        "user" | "session" | "after" | "next" => return refer(schema, id),
+        "among" => {
+            schema["items"] = id;
+            return;
+        }
+        "acceleration_unit" => json!(["m/s^2", "g"]),
+        "angular_rate_unit" => json!(["rad/s", "deg/s"]),
+        "fmr" => json!(FALSE_MATCH_RATES),
+        _ => return,
+    };
+    let null = schema["type"].is_array().then_some(Value::Null);
+    schema["enum"] = values.as_array().into_iter().flatten().cloned().chain(null).collect();
+}
+
+/// Puts a reference in the place of a string, or of a string or null.
+fn refer(schema: &mut Value, reference: Value) {
+    let may_be_null = schema["type"].is_array();
+    let description = schema["description"].take();
+    *schema = if may_be_null { json!({"anyOf": [reference, {"type": "null"}]}) } else { reference };
+    if description.is_string() {
+        schema["description"] = description;
+    }
+}
+
+fn complete_operation(is_read: bool, is_write: bool, operation: &mut Map<String, Value>) {
     let is_api = operation.contains_key("security");
     let own = operation.entry("parameters").or_insert(json!([]));
     for parameter in own.as_array_mut().into_iter().flatten() {
-        if parameter["name"] == "user" {
-            // As identity::UserId.
-            parameter["schema"] = json!({
-                "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._~-]+$",
-                "not": {"enum": [".", ".."]},
-            });
-        }
+        let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+        complete_named(&name, &mut parameter["schema"]);
     }
     if let (true, Some(parameters)) = (is_api, own.as_array_mut()) {
-        if is_write {
-            parameters.push(json!({"$ref": "#/components/parameters/idempotency_key"}));
-        }
-        parameters.push(json!({"$ref": "#/components/parameters/deadline"}));
+        let common = [("known", is_read), ("idempotency_key", is_write), ("deadline", true)];
+        let common = common.into_iter().filter(|(_, takes)| *takes);
+        parameters.extend(
+            common.map(|(name, _)| json!({"$ref": format!("#/components/parameters/{name}")})),
+        );
     }
     if own == &json!([]) {
         operation.remove("parameters");
@@ -99,15 +239,24 @@ fn complete_operation(is_write: bool, operation: &mut Map<String, Value>) {
     {
         also_cbor(content);
     }
-    let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
-    for (_, response) in responses.into_iter().flatten() {
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for response in responses.values_mut() {
         if let Some(content) = response.get_mut("content") {
             also_cbor(content);
         }
+        let headers = [("ETag", is_read), ("Idempotency-Replayed", is_write)].into_iter();
+        let headers = headers.filter(|(_, has)| *has).map(|(name, _)| name);
+        if is_api {
+            let headers: Vec<&str> = headers.chain(["RateLimit", "RateLimit-Policy"]).collect();
+            response["headers"] = header_refs(&headers);
+        }
     }
-    if is_api {
-        operation["responses"]["default"] = json!({"$ref": "#/components/responses/problem"});
+    if is_api && is_read {
+        responses.insert("304".into(), json!({"$ref": "#/components/responses/unchanged"}));
     }
+    responses.insert("default".into(), json!({"$ref": "#/components/responses/problem"}));
 }
 
 /// Whatever is JSON is CBOR as well.

@@ -72,7 +72,12 @@ impl Guard {
         };
         let need = match request.extensions().get::<MatchedPath>() {
             Some(path) => {
-                let route = (request.method().clone(), path.as_str().to_owned());
+                let method = match *request.method() {
+                    // The router lets the handlers of GET answer it.
+                    Method::HEAD => Method::GET,
+                    ref method => method.clone(),
+                };
+                let route = (method, path.as_str().to_owned());
                 self.needs.get(&route).copied().unwrap_or(Need::Nothing)
             }
             // Nothing is there: that is no secret.

@@ -4,6 +4,7 @@ mod batch;
 mod body;
 mod deadline;
 mod description;
+mod docs;
 mod encoding;
 mod etag;
 mod guard;
@@ -11,6 +12,7 @@ mod once;
 mod path;
 mod places;
 mod problem;
+mod problem_types;
 mod recognition;
 mod server;
 mod tls;
@@ -24,7 +26,6 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::header;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -65,13 +66,9 @@ pub fn router(service: Service, settings: HttpSettings) -> Router {
     let openapi = description::complete(openapi);
     let http = Arc::new(settings);
     let guard = Arc::new(Guard::new(service.clone(), &http, &openapi));
-    let document = openapi.to_string();
     // Outermost last.
     routes
-        .route(
-            "/openapi.json",
-            get(|| async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
-        )
+        .merge(docs::routes(&openapi))
         .layer(from_fn(etag::etag))
         .layer(from_fn_with_state(guard, guard::guard))
         .layer(from_fn_with_state(Arc::clone(&http), deadline::deadline))
@@ -88,7 +85,7 @@ pub fn router(service: Service, settings: HttpSettings) -> Router {
 }
 
 /// Whether the server runs
-#[utoipa::path(get, path = "/livez", tag = "operation", responses(
+#[utoipa::path(get, path = "/livez", operation_id = "livez", tag = "operation", responses(
     (status = 200, description = "It does", body = String, content_type = "text/plain")
 ))]
 async fn live() -> &'static str {

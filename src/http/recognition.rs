@@ -27,6 +27,7 @@ const USUAL_FMR: f64 = 0.01;
 #[into_params(parameter_in = Query)]
 pub(super) struct IdentifyParameters {
     /// Users to choose from, separated by commas; all where not given.
+    #[param(value_type = Option<Vec<String>>, style = Form, explode = false, min_items = 1)]
     among: Option<String>,
 }
 
@@ -34,7 +35,7 @@ pub(super) struct IdentifyParameters {
 ///
 /// `unknown` is an answer like any other: a stranger is not the nearest user. After less than nine
 /// seconds of walking it may be `inconclusive` instead.
-#[utoipa::path(post, path = "/v1/identify", tag = "recognition", params(IdentifyParameters),
+#[utoipa::path(post, path = "/v1/identify", operation_id = "identify", tag = "recognition", params(IdentifyParameters),
     request_body = WalkDocument,
     responses((status = 200, description = "Who it is", body = api::IdentifyAnswer)),
     security(("api_key" = ["identify"])))]
@@ -72,7 +73,7 @@ pub(super) struct VerifyParameters {
 ///
 /// Where a walk is too short, send more under the same `session`. A walk that was sent before, other
 /// than as a retry under its `Idempotency-Key` or session, is answered as `suspected_replay`.
-#[utoipa::path(post, path = "/v1/users/{user}/verify", tag = "recognition",
+#[utoipa::path(post, path = "/v1/users/{user}/verify", operation_id = "verify", tag = "recognition",
     params(("user" = String, Path, description = "The user"), VerifyParameters),
     request_body = WalkDocument,
     responses((status = 200, description = "Whether it is", body = api::VerifyAnswer)),
@@ -124,7 +125,7 @@ pub(super) fn claim_of(principal: &Principal, item: api::VerifyItem) -> Result<C
 ///
 /// A nonce for one verification of this user, soon: a request that was overheard earlier has none
 /// that is good. Pass it to the phone, and have it sent with the walk.
-#[utoipa::path(post, path = "/v1/users/{user}/challenges", tag = "recognition",
+#[utoipa::path(post, path = "/v1/users/{user}/challenges", operation_id = "create_challenge", tag = "recognition",
     params(("user" = String, Path, description = "The user")),
     responses((status = 201, description = "The challenge", body = api::ChallengeAnswer)),
     security(("api_key" = ["identify"])))]

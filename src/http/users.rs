@@ -36,7 +36,7 @@ pub(super) struct PageParameters {
 /// List users
 ///
 /// In pages, in the order of their ids.
-#[utoipa::path(get, path = "/v1/users", tag = "users", params(PageParameters),
+#[utoipa::path(get, path = "/v1/users", operation_id = "list_users", tag = "users", params(PageParameters),
     responses((status = 200, description = "A page", body = api::UsersAnswer)),
     security(("api_key" = ["admin"])))]
 pub(super) async fn list(
@@ -49,7 +49,16 @@ pub(super) async fn list(
         .map(|user| user.parse())
         .transpose()
         .map_err(|error| Problem::from(error).at("after"))?;
-    let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let limit = page.limit.unwrap_or(PAGE);
+    if !(1..=PAGE).contains(&limit) {
+        let problem = Problem::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-query",
+            "A query parameter is wrong",
+            format!("{limit} users do not go on a page; ask for 1 to {PAGE}"),
+        );
+        return Err(problem.at("limit"));
+    }
     // One more tells whether there is a next page.
     let mut users = service.users(after.as_ref(), limit + 1).await?;
     let more = users.len() > limit as usize;
@@ -62,7 +71,7 @@ pub(super) async fn list(
 /// Make a user
 ///
 /// Of an id that the caller chooses: a pseudonym serves best.
-#[utoipa::path(put, path = "/v1/users/{user}", tag = "users",
+#[utoipa::path(put, path = "/v1/users/{user}", operation_id = "put_user", tag = "users",
     params(("user" = String, Path, description = "The user")),
     responses(
         (status = 201, description = "The user was made", body = api::UserAnswer),
@@ -85,7 +94,7 @@ pub(super) async fn put(
 /// Read a user
 ///
 /// Tells whether enough is known of them to be recognised, and what is missing.
-#[utoipa::path(get, path = "/v1/users/{user}", tag = "users",
+#[utoipa::path(get, path = "/v1/users/{user}", operation_id = "get_user", tag = "users",
     params(("user" = String, Path, description = "The user")),
     responses((status = 200, description = "The user", body = api::UserAnswer)),
     security(("api_key" = ["enroll"])))]
@@ -101,7 +110,7 @@ pub(super) async fn read(
 ///
 /// With all that is held about them: walks, templates, fingerprints, recordings and stored answers. A
 /// salted digest of the id and the time stay, to show that it was done.
-#[utoipa::path(delete, path = "/v1/users/{user}", tag = "users",
+#[utoipa::path(delete, path = "/v1/users/{user}", operation_id = "erase_user", tag = "users",
     params(("user" = String, Path, description = "The user")),
     responses((status = 204, description = "Nothing is left of them")),
     security(("api_key" = ["admin"])))]
@@ -125,7 +134,7 @@ fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
 /// Export a user
 ///
 /// All that is held about them.
-#[utoipa::path(get, path = "/v1/users/{user}/export", tag = "users",
+#[utoipa::path(get, path = "/v1/users/{user}/export", operation_id = "export_user", tag = "users",
     params(("user" = String, Path, description = "The user")),
     responses((status = 200, description = "All of it", body = api::ExportAnswer)),
     security(("api_key" = ["admin"])))]
@@ -149,7 +158,7 @@ pub(super) async fn export(
 }
 
 /// List a user's walks
-#[utoipa::path(get, path = "/v1/users/{user}/enrollments", tag = "enrollments",
+#[utoipa::path(get, path = "/v1/users/{user}/enrollments", operation_id = "list_enrollments", tag = "enrollments",
     params(("user" = String, Path, description = "The user")),
     responses((status = 200, description = "Their walks", body = api::EnrollmentsAnswer)),
     security(("api_key" = ["enroll"])))]
@@ -167,7 +176,7 @@ pub(super) async fn enrollments(
 ///
 /// The user is recognised from then on. One walk is enrolled or refused; of a list, each has an
 /// outcome of its own, as in a batch.
-#[utoipa::path(post, path = "/v1/users/{user}/enrollments", tag = "enrollments",
+#[utoipa::path(post, path = "/v1/users/{user}/enrollments", operation_id = "enroll", tag = "enrollments",
     params(("user" = String, Path, description = "The user")),
     request_body = Walks,
     responses(
@@ -200,10 +209,10 @@ pub(super) async fn enroll(
 }
 
 /// Erase a walk
-#[utoipa::path(delete, path = "/v1/users/{user}/enrollments/{enrollment}", tag = "enrollments",
+#[utoipa::path(delete, path = "/v1/users/{user}/enrollments/{enrollment}", operation_id = "erase_enrollment", tag = "enrollments",
     params(
         ("user" = String, Path, description = "The user"),
-        ("enrollment" = i64, Path, description = "Number of the walk"),
+        ("enrollment" = i64, Path, minimum = 1, description = "Number of the walk"),
     ),
     responses((status = 204, description = "Nothing is left of it")),
     security(("api_key" = ["enroll"])))]

@@ -5,6 +5,7 @@ mod batches;
 mod client;
 mod commands;
 mod connections;
+mod description;
 mod durability;
 mod readme;
 mod recordings;

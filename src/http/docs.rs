@@ -1,0 +1,469 @@
+//! The API's documentation for people, made of its OpenAPI description: one page that needs no script
+//! and nothing from elsewhere.
+
+use std::fmt::Write;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::header;
+use axum::routing::get;
+use serde_json::Value;
+
+use super::description::EXAMPLE_WALK;
+
+const STYLE: &str = include_str!("docs.css");
+
+const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
+
+/// Schemas within schemas that are shown; a recursive one would have no end.
+const MAX_DEPTH: usize = 8;
+
+/// The first steps, as they are typed; `WALK` stands for a walk.
+const FIRST_STEPS: &str = r#"server=http://localhost:8080
+
+# On the server's machine, beside its database.
+# As long as there is no key, the server asks for none.
+key=$(bipedalnet keys create --name "first steps" \
+  --scopes enroll,identify)
+
+# Two seconds of walking, for a try. Ten make a good walk.
+cat > walk.json <<'END'
+WALKEND
+
+request() {
+  curl --fail-with-body -H "authorization: Bearer $key" "$@"
+}
+send() {
+  request -H 'content-type: application/json' --data-binary "$@"
+}
+
+request -X PUT $server/v1/users/ann
+send @walk.json $server/v1/users/ann/enrollments
+send @walk.json $server/v1/identify
+"#;
+
+/// `/openapi.json`, and `/docs` made of it.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Router<S> {
+    let serve = |content_type: &'static str, body: String| {
+        let body = Bytes::from(body);
+        get(move || async move {
+            let headers = [
+                (header::CONTENT_TYPE, content_type),
+                (header::CONTENT_SECURITY_POLICY, POLICY),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            ];
+            (headers, body)
+        })
+    };
+    Router::new()
+        .route("/openapi.json", serve("application/json", openapi.to_string()))
+        .route("/docs", serve("text/html; charset=utf-8", Page { openapi }.html()))
+        .route("/docs/style.css", serve("text/css; charset=utf-8", STYLE.to_owned()))
+}
+
+struct Page<'a> {
+    openapi: &'a Value,
+}
+
+/// An operation, and where it stands.
+struct Operation<'a> {
+    path: &'a str,
+    method: &'a str,
+    value: &'a Value,
+}
+
+impl<'a> Page<'a> {
+    fn html(&self) -> String {
+        let info = &self.openapi["info"];
+        let title = text(&info["title"]);
+        let components = &self.openapi["components"];
+        let mut operations = String::new();
+        let mut contents = String::new();
+        for tag in list(&self.openapi["tags"]) {
+            let name = text(&tag["name"]);
+            let _ = write!(
+                operations,
+                "<h2 id=\"tag-{name}\">{}</h2>{}",
+                capitalised(&name),
+                prose(&tag["description"])
+            );
+            let _ = write!(contents, "<li><a href=\"#tag-{name}\">{}</a><ul>", capitalised(&name));
+            for operation in self.operations(&tag["name"]) {
+                operations.push_str(&self.operation(&operation));
+                let id = text(&operation.value["operationId"]);
+                let summary = text(&operation.value["summary"]);
+                let _ = write!(contents, "<li><a href=\"#{id}\">{summary}</a></li>");
+            }
+            contents.push_str("</ul></li>");
+        }
+        format!(
+            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+             <title>{title} API</title><link rel=\"stylesheet\" href=\"/docs/style.css\"></head><body>\
+             <nav aria-label=\"Contents\"><a class=\"home\" href=\"#top\">{title}</a><ul>\
+             <li><a href=\"#first-steps\">First steps</a></li>\
+             <li><a href=\"#headers\">Headers</a></li>{contents}\
+             <li><a href=\"#problems\">Problems</a></li></ul></nav>\
+             <main id=\"top\"><h1>{title} <small>API {version}</small></h1>{about}\
+             <p>For programs: <a href=\"/openapi.json\">/openapi.json</a>.</p>\
+             <h2 id=\"first-steps\">First steps</h2>{access}<pre><code>{steps}</code></pre>\
+             <h2 id=\"headers\">Headers</h2><h4>Of requests</h4>{parameters}\
+             <h4>Of answers</h4>{headers}{operations}\
+             <h2 id=\"problems\">Problems</h2>{problems}</main></body></html>\n",
+            version = text(&info["version"]),
+            about = prose(&info["description"]),
+            access = prose(&components["securitySchemes"]["api_key"]["description"]),
+            steps = escaped(&FIRST_STEPS.replace("WALK", EXAMPLE_WALK)),
+            parameters =
+                self.parameters(entries(&components["parameters"]).map(|(_, value)| value)),
+            headers = self.headers(&components["headers"]),
+            problems = problems(&components["schemas"]["Problem"]),
+        )
+    }
+
+    /// The operations under a tag, in the order in which one comes to need them.
+    fn operations(&self, tag: &Value) -> Vec<Operation<'a>> {
+        let mut operations: Vec<Operation<'a>> = entries(&self.openapi["paths"])
+            .flat_map(|(path, methods)| {
+                entries(methods).map(move |(method, value)| Operation { path, method, value })
+            })
+            .filter(|operation| list(&operation.value["tags"]).any(|name| name == tag))
+            .collect();
+        let order = ["put", "post", "get", "delete"];
+        operations.sort_by_key(|operation| order.iter().position(|name| *name == operation.method));
+        operations
+    }
+
+    fn operation(&self, &Operation { path, method, value }: &Operation<'a>) -> String {
+        let id = text(&value["operationId"]);
+        let access = match value["security"][0]["api_key"].as_array().map(Vec::as_slice) {
+            None => "needs no key".to_owned(),
+            Some([]) => "needs a key".to_owned(),
+            Some([scope, ..]) => format!("needs the scope <code>{}</code>", text(scope)),
+        };
+        let mut html = format!(
+            "<section id=\"{id}\"><h3><a href=\"#{id}\">{summary}</a></h3>\
+             <p class=\"route\"><b class=\"{method}\">{method}</b> <code>{path}</code> \
+             <span>{access}</span></p>{description}",
+            summary = text(&value["summary"]),
+            path = escaped(path),
+            description = prose(&value["description"]),
+        );
+        let (common, own): (Vec<_>, Vec<_>) =
+            list(&value["parameters"]).partition(|parameter| parameter["$ref"].is_string());
+        if !own.is_empty() {
+            let _ = write!(html, "<h4>Parameters</h4>{}", self.parameters(own.into_iter()));
+        }
+        if !common.is_empty() {
+            let name =
+                |parameter| format!("<code>{}</code>", text(&self.resolved(parameter).1["name"]));
+            let names: Vec<String> = common.into_iter().map(name).collect();
+            let _ = write!(
+                html,
+                "<p class=\"common\"><a href=\"#headers\">Headers</a>: {}</p>",
+                names.join(", ")
+            );
+        }
+        let body = &value["requestBody"]["content"];
+        if body.is_object() {
+            let _ = write!(html, "<h4>Body</h4>{}", self.content(body));
+        }
+        html.push_str("<h4>Answers</h4>");
+        for (status, response) in entries(&value["responses"]) {
+            let (_, response) = self.resolved(response);
+            let status = if status == "default" { "other" } else { status };
+            let description = text(&response["description"]);
+            let content = self.content(&response["content"]);
+            let _ = write!(html, "<p class=\"answer\"><b>{status}</b> {description}</p>{content}");
+        }
+        html.push_str("</section>");
+        html
+    }
+
+    /// The schema of a body in whatever format.
+    fn content(&self, content: &Value) -> String {
+        let Some((media_type, body)) = entries(content).last() else { return String::new() };
+        let kind = self.kind(&body["schema"]);
+        let note = match content.as_object().is_some_and(|all| all.len() > 1) {
+            true => "JSON or CBOR".to_owned(),
+            false => escaped(media_type),
+        };
+        let (_, schema) = self.resolved(&body["schema"]);
+        format!(
+            "<details><summary>{kind} <small>{note}</small></summary>{}{}{}</details>",
+            prose(&schema["description"]),
+            self.outline(schema, 0),
+            examples(schema),
+        )
+    }
+
+    fn parameters(&self, parameters: impl Iterator<Item = &'a Value>) -> String {
+        let row = |parameter: &'a Value| {
+            let place = text(&parameter["in"]);
+            let required = parameter["required"] == true;
+            let kind = format!("{place}, {}", self.kind(&parameter["schema"]));
+            field(&text(&parameter["name"]), &kind, required, &parameter["description"], "")
+        };
+        format!("<ul class=\"fields\">{}</ul>", parameters.map(row).collect::<String>())
+    }
+
+    fn headers(&self, headers: &'a Value) -> String {
+        let row = |(name, header): (&str, &Value)| {
+            field(&escaped(name), &self.kind(&header["schema"]), false, &header["description"], "")
+        };
+        format!("<ul class=\"fields\">{}</ul>", entries(headers).map(row).collect::<String>())
+    }
+
+    /// The fields of a schema, and theirs; nothing where it has none.
+    fn outline(&self, schema: &'a Value, depth: usize) -> String {
+        if depth == MAX_DEPTH {
+            return String::new();
+        }
+        let (_, schema) = self.resolved(schema);
+        if schema["items"].is_object() {
+            return self.outline(&schema["items"], depth + 1);
+        }
+        let mut html = String::new();
+        let mut rows = String::new();
+        for part in std::iter::once(schema).chain(list(&schema["allOf"])) {
+            let (_, part) = self.resolved(part);
+            let required = |name: &str| list(&part["required"]).any(|required| required == name);
+            let (first, then): (Vec<_>, Vec<_>) =
+                entries(&part["properties"]).partition(|(name, _)| required(name));
+            for (name, property) in first.into_iter().chain(then) {
+                let inner = self.outline(property, depth + 1);
+                let (_, target) = self.resolved(property);
+                let description = match &property["description"] {
+                    Value::Null => &target["description"],
+                    own => own,
+                };
+                let kind = self.kind(property);
+                rows.push_str(&field(&escaped(name), &kind, required(name), description, &inner));
+            }
+        }
+        if !rows.is_empty() {
+            let _ = write!(html, "<ul class=\"fields\">{rows}</ul>");
+        }
+        for choice in alternatives(schema) {
+            html.push_str(&self.outline(choice, depth + 1));
+        }
+        html
+    }
+
+    /// What a value is, in a few words.
+    fn kind(&self, schema: &Value) -> String {
+        let (name, schema) = self.resolved(schema);
+        let choices: Vec<&Value> = alternatives(schema).collect();
+        if !choices.is_empty() && name.is_none() {
+            let kinds: Vec<String> = choices.into_iter().map(|choice| self.kind(choice)).collect();
+            return kinds.join(" or ");
+        }
+        if schema["enum"].is_array() {
+            let values = list(&schema["enum"]).filter(|value| !value.is_null());
+            let values: Vec<String> = values
+                .map(|value| {
+                    format!(
+                        "<code>{}</code>",
+                        value.as_str().map_or_else(|| value.to_string(), escaped)
+                    )
+                })
+                .collect();
+            return values.join(" or ");
+        }
+        if schema["items"].is_object() {
+            let count = span(&schema["minItems"], &schema["maxItems"]);
+            return format!("list of {count}{}", self.kind(&schema["items"]));
+        }
+        let kind = match &schema["type"] {
+            Value::Array(kinds) => kinds.first().map(text).unwrap_or_default(),
+            kind => text(kind),
+        };
+        match name {
+            Some(name) if kind != "string" => spaced(name),
+            _ => match span(&schema["minimum"], &schema["maximum"]) {
+                range if range.is_empty() => kind,
+                range => format!("{kind}, {}", range.trim_end()),
+            },
+        }
+    }
+
+    /// A schema, parameter or response with its name, where it stands elsewhere.
+    fn resolved(&self, value: &'a Value) -> (Option<&'a str>, &'a Value) {
+        let Some(reference) = value["$ref"].as_str() else { return (None, value) };
+        let target = self.openapi.pointer(reference.trim_start_matches('#'));
+        (reference.rsplit('/').next(), target.unwrap_or(&Value::Null))
+    }
+}
+
+fn field(name: &str, kind: &str, required: bool, description: &Value, inner: &str) -> String {
+    let required = if required { " <em>required</em>" } else { "" };
+    let inner = match inner {
+        "" => String::new(),
+        inner => format!("<details><summary>{kind}</summary>{inner}</details>"),
+    };
+    let kind = if inner.is_empty() { format!(" <i>{kind}</i>") } else { String::new() };
+    format!("<li><code>{name}</code>{kind}{required}{}{inner}</li>", prose(description))
+}
+
+fn examples(schema: &Value) -> String {
+    let example = |example: &Value| {
+        format!("<h5>For example</h5><pre><code>{}</code></pre>", escaped(&example.to_string()))
+    };
+    list(&schema["examples"]).map(example).collect()
+}
+
+fn problems(schema: &Value) -> String {
+    let row = |kind: &Value| {
+        let uri = text(&kind["type"]);
+        let code = uri.rsplit(':').next().unwrap_or_default();
+        let status = match &kind["status"] {
+            status if *status == 0 => "any".to_owned(),
+            status => status.to_string(),
+        };
+        format!(
+            "<tr><td>{status}</td><td><code>{code}</code></td><td>{}</td></tr>",
+            inline(kind["meaning"].as_str().unwrap_or_default())
+        )
+    };
+    format!(
+        "<p>A <code>type</code> is <code>urn:bipedalnet:problem:</code> and a word of these. They never \
+         change; new ones may come: treat an unknown one by its status.</p>\
+         <table><thead><tr><th>Status</th><th>Type</th><th>Meaning</th></tr></thead><tbody>{}</tbody></table>",
+        list(&schema["x-types"]).map(row).collect::<String>()
+    )
+}
+
+/// What a schema may be instead, other than null.
+fn alternatives(schema: &Value) -> impl Iterator<Item = &Value> {
+    list(&schema["oneOf"]).chain(list(&schema["anyOf"])).filter(|choice| choice["type"] != "null")
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
+}
+
+/// Bounds as they are said before a noun, or nothing.
+fn span(least: &Value, most: &Value) -> String {
+    match (least, most) {
+        (Value::Null, Value::Null) => String::new(),
+        (least, most) if least == most => format!("{least} "),
+        (least, Value::Null) => format!("{least} or more "),
+        (Value::Null, most) => format!("up to {most} "),
+        (least, most) => format!("{least} to {most} "),
+    }
+}
+
+/// `UserAnswer` as it is read.
+fn spaced(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(letter.to_lowercase());
+    }
+    escaped(&words)
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// A string, fit for HTML.
+fn text(value: &Value) -> String {
+    escaped(value.as_str().unwrap_or_default())
+}
+
+fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            letter => html.push(letter),
+        }
+    }
+    html
+}
+
+/// Paragraphs of a description.
+fn prose(description: &Value) -> String {
+    let paragraphs = description.as_str().into_iter().flat_map(|text| text.split("\n\n"));
+    paragraphs.map(|paragraph| format!("<p>{}</p>", inline(paragraph))).collect()
+}
+
+/// Text with code between backticks.
+fn inline(text: &str) -> String {
+    let mut html = String::new();
+    for (index, part) in text.split('`').enumerate() {
+        let part = escaped(part);
+        match index % 2 {
+            0 => html.push_str(&part),
+            _ => html.extend(["<code>", &part, "</code>"]),
+        }
+    }
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whatever_a_description_says_is_text() {
+        let hostile = "<script>alert(\"1\")</script>";
+        let schema = json!({
+            "type": "object", "description": hostile, "required": [hostile],
+            "properties": {hostile: {"type": hostile, "description": hostile, "enum": [hostile]}},
+            "examples": [hostile],
+        });
+        let openapi = json!({
+            "info": {"title": hostile, "version": hostile, "description": hostile},
+            "tags": [{"name": hostile, "description": hostile}],
+            "paths": {hostile: {"get": {
+                "tags": [hostile], "operationId": hostile, "summary": hostile,
+                "description": hostile, "security": [{"api_key": [hostile]}],
+                "parameters": [{"name": hostile, "in": hostile, "description": hostile}],
+                "requestBody": {"content": {hostile: {"schema": schema}}},
+                "responses": {"200": {
+                    "description": hostile,
+                    "content": {hostile: {"schema": {"$ref": "#/components/schemas/Hostile"}}},
+                }},
+            }}},
+            "components": {
+                "schemas": {
+                    "Hostile": {"oneOf": [schema, {"type": "array", "items": schema}]},
+                    "Problem": {"x-types": [{"type": hostile, "meaning": hostile}]},
+                },
+                "headers": {hostile: {"description": hostile}},
+                "parameters": {"a": {"name": hostile}},
+                "securitySchemes": {"api_key": {"description": hostile}},
+            },
+        });
+        let html = Page { openapi: &openapi }.html();
+        assert!(!html.contains("<script"), "{html}");
+        assert!(!html.contains("alert(\""), "{html}");
+        assert!(html.matches("&lt;script&gt;").count() > 20);
+    }
+
+    #[test]
+    fn a_schema_without_end_has_an_outline() {
+        let openapi = json!({"components": {"schemas": {"Tree": {
+            "type": "object", "properties": {"left": {"$ref": "#/components/schemas/Tree"}},
+        }}}});
+        let page = Page { openapi: &openapi };
+        let outline = page.outline(&openapi["components"]["schemas"]["Tree"], 0);
+        assert_eq!(outline.matches("<code>left</code>").count(), MAX_DEPTH);
+    }
+}

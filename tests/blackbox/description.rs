@@ -1,0 +1,176 @@
+//! What the server says of its own API.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::{Server, program};
+
+/// Set, it renews the golden copy.
+const RENEW: &str = "RENEW_OPENAPI";
+
+async fn get(server: &Server, path: &str) -> String {
+    let response = crate::support::client().get(server.url(path)).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    response.text().await.unwrap()
+}
+
+async fn openapi(server: &Server) -> Value {
+    serde_json::from_str(&get(server, "/openapi.json").await).unwrap()
+}
+
+/// Path, method and description of each operation.
+fn operations(openapi: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
+    openapi["paths"].as_object().unwrap().iter().flat_map(|(path, methods)| {
+        let methods = methods.as_object().unwrap().iter();
+        methods.map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
+    })
+}
+
+#[tokio::test]
+async fn a_change_of_the_api_shows_in_its_golden_copy() {
+    let server = Server::start();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let served = format!("{:#}\n", openapi(&server).await);
+    if std::env::var_os(RENEW).is_some() {
+        std::fs::write(&path, &served).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    let difference =
+        golden.lines().zip(served.lines()).position(|(golden, served)| golden != served);
+    assert!(
+        golden == served,
+        "the API is not as docs/openapi.json says, from line {:?} on; if it is meant, renew that with \
+         {RENEW}=1 cargo test --test blackbox golden_copy",
+        difference.map(|line| line + 1),
+    );
+}
+
+#[tokio::test]
+async fn every_operation_says_what_a_client_must_know() {
+    let server = Server::start();
+    let openapi = openapi(&server).await;
+    let mut ids = BTreeSet::new();
+    for (path, method, operation) in operations(&openapi) {
+        let id = operation["operationId"].as_str().unwrap();
+        assert!(ids.insert(id), "{id} is two operations");
+        assert!(!operation["summary"].as_str().unwrap().is_empty(), "{id}");
+        assert!(!operation["tags"].as_array().unwrap().is_empty(), "{id}");
+        assert!(operation["responses"]["default"].is_object(), "{id} never fails?");
+        let scopes = &operation["security"][0]["api_key"];
+        assert_eq!(scopes.is_array(), path.starts_with("/v1/"), "{method} {path} needs {scopes}");
+    }
+    assert!(ids.len() > 10, "{ids:?}");
+}
+
+#[tokio::test]
+async fn the_page_has_all_that_the_description_has() {
+    let server = Server::start();
+    let (openapi, page) = (openapi(&server).await, get(&server, "/docs").await);
+    for (path, method, operation) in operations(&openapi) {
+        let id = operation["operationId"].as_str().unwrap();
+        let (_, section) = page.split_once(&format!("<section id=\"{id}\">")).unwrap();
+        let section = section.split("</section>").next().unwrap();
+        assert!(section.contains(&format!("<code>{path}</code>")), "{path}");
+        assert!(section.contains(&format!(">{method}</b>")), "{method} {path}");
+        if let Some(scope) = operation["security"][0]["api_key"][0].as_str() {
+            assert!(section.contains(&format!("scope <code>{scope}</code>")), "{method} {path}");
+        }
+    }
+    for kind in openapi["components"]["schemas"]["Problem"]["x-types"].as_array().unwrap() {
+        let code = kind["type"].as_str().unwrap().rsplit(':').next().unwrap();
+        assert!(page.contains(&format!("<code>{code}</code>")), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_brings_all_that_it_needs_and_is_not_sent_twice() {
+    let server = Server::start();
+    let client = crate::support::client();
+    for (path, content_type) in [
+        ("/docs", "text/html; charset=utf-8"),
+        ("/docs/style.css", "text/css; charset=utf-8"),
+        ("/openapi.json", "application/json"),
+    ] {
+        let response = client.get(server.url(path)).send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], content_type);
+        let policy = response.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
+        let tag = response.headers()["etag"].clone();
+        let body = response.text().await.unwrap();
+        if path == "/docs" {
+            let sources = ["<script", "src=", "style=", "url(", "//cdn", "onclick"];
+            assert!(sources.iter().all(|source| !body.contains(source)));
+        }
+        let again = client.get(server.url(path)).header("if-none-match", tag).send().await.unwrap();
+        assert_eq!(again.status(), 304);
+        assert!(again.text().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_first_steps_work_as_they_are_printed() {
+    let server = Server::start();
+    let page = get(&server, "/docs").await;
+    let (_, steps) = page.split_once("<pre><code>").unwrap();
+    let mut steps = steps.split("</code></pre>").next().unwrap().to_owned();
+    for (html, text) in
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+    {
+        steps = steps.replace(html, text);
+    }
+    assert!(steps.starts_with("server=http://localhost:8080\n"), "{steps}");
+    let steps = steps.replace("http://localhost:8080", &server.url(""));
+    let programs = Path::new(program().get_program()).parent().unwrap().to_owned();
+    let search = std::env::var_os("PATH").unwrap();
+    let search = std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&search)));
+    let output = Command::new("bash")
+        .args(["-euc", &steps])
+        .env("PATH", search.unwrap())
+        .env("BIPEDALNET_DATABASE", server.database())
+        .current_dir(server.folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("\"windows_accepted\":1,"), "{said}");
+    assert!(said.contains("\"decision\":\"identified\",\"user\":\"ann\""), "{said}");
+}
+
+#[tokio::test]
+async fn head_needs_the_key_that_get_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("test.db");
+    let create = ["create", "--name", "phone", "--scopes", "identify"];
+    let created = program().args(["keys", "--database"]).arg(&database).args(create).output();
+    let key = String::from_utf8(created.unwrap().stdout).unwrap();
+    let server = Server::start_in(folder);
+    let head = async |key: Option<&str>| {
+        let request = crate::support::client().request(Method::HEAD, server.url("/v1/users"));
+        let request = match key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        };
+        request.send().await.unwrap().status()
+    };
+    assert_eq!(head(None).await, 401);
+    assert_eq!(head(Some(key.trim())).await, 403);
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_is_named() {
+    let server = Server::start();
+    let body = r#"{"rate_hz": 50, "acceleration": [[0.1, 9.6, 1.2], [0.1, 9.6, 1.2, 3.4]]}"#;
+    let answer = server.send(Method::POST, "/v1/identify", body).await;
+    assert_eq!(answer.status, 422);
+    assert_eq!(answer.body["type"], "urn:bipedalnet:problem:invalid-field");
+    assert_eq!(answer.body["field"], "acceleration[1]");
+    let answer =
+        server.send(Method::POST, "/v1/identify", r#"{"acceleration": [[1, 2, 3 4]]}"#).await;
+    assert_eq!(answer.body["type"], "urn:bipedalnet:problem:malformed-json");
+    let answer = server.send(Method::GET, "/v1/users?limit=101", "").await;
+    assert_eq!((answer.status, &answer.body["field"]), (400, &Value::from("limit")));
+}
