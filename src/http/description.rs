@@ -11,7 +11,7 @@ use crate::api;
 use crate::service::FALSE_MATCH_RATES;
 
 /// A walk that is long enough, of the simulator.
-pub(super) const EXAMPLE_WALK: &str = include_str!("example_walk.json");
+const EXAMPLE_WALK: &str = include_str!("example_walk.json");
 
 #[derive(OpenApi)]
 #[openapi(

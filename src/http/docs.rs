@@ -9,8 +9,6 @@ use axum::http::header;
 use axum::routing::get;
 use serde_json::Value;
 
-use super::description::EXAMPLE_WALK;
-
 const STYLE: &str = include_str!("docs.css");
 
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
@@ -19,7 +17,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; for
 /// Schemas within schemas that are shown; a recursive one would have no end.
 const MAX_DEPTH: usize = 8;
 
-/// The first steps, as they are typed; `WALK` stands for a walk.
+/// The first steps, as they are typed.
 const FIRST_STEPS: &str = r#"server=http://localhost:8080
 
 # On the server's machine, beside its database.
@@ -27,9 +25,9 @@ const FIRST_STEPS: &str = r#"server=http://localhost:8080
 key=$(bipedalnet keys create --name "first steps" \
   --scopes enroll,identify)
 
-# Two seconds of walking, for a try. Ten make a good walk.
-cat > walk.json <<'END'
-WALKEND
+# Two walks of one person; a phone's own look the same.
+bipedalnet simulate --walker 7 --walk 1 > monday.json
+bipedalnet simulate --walker 7 --walk 2 > tuesday.json
 
 request() {
   curl --fail-with-body -H "authorization: Bearer $key" "$@"
@@ -39,8 +37,8 @@ send() {
 }
 
 request -X PUT $server/v1/users/ann
-send @walk.json $server/v1/users/ann/enrollments
-send @walk.json $server/v1/identify
+send @monday.json $server/v1/users/ann/enrollments
+send @tuesday.json $server/v1/identify
 "#;
 
 /// `/openapi.json`, and `/docs` made of it.
@@ -114,7 +112,7 @@ impl<'a> Page<'a> {
             version = text(&info["version"]),
             about = prose(&info["description"]),
             access = prose(&components["securitySchemes"]["api_key"]["description"]),
-            steps = escaped(&FIRST_STEPS.replace("WALK", EXAMPLE_WALK)),
+            steps = escaped(FIRST_STEPS),
             parameters =
                 self.parameters(entries(&components["parameters"]).map(|(_, value)| value)),
             headers = self.headers(&components["headers"]),
