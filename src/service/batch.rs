@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::evidence::Walk;
-use super::writing::{Answer, Start};
+use super::writing::{Answer, Start, Turn};
 use super::{
-    Claim, Enrolled, Evidence, Identification, Reply, Request, Service, ServiceError, Verification,
+    Claim, Enrolled, Evidence, Identification, Reply, Request, Service, ServiceError, Shared,
+    Verification,
 };
-use crate::identity::UserId;
+use crate::identity::{Template, UserId};
 
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +49,15 @@ enum Done {
     Verified(Verification),
 }
 
+/// What a batch changes.
+#[derive(Default)]
+struct Written {
+    /// Whom its answer names.
+    users: Vec<UserId>,
+    /// To go into the gallery.
+    templates: Vec<(UserId, Template)>,
+}
+
 impl Service {
     /// Carries out each item, and puts in the database together, at the end, what is to be written:
     /// an item that fails is an outcome like others, but of a batch that cannot be written nothing is.
@@ -74,43 +84,22 @@ impl Service {
             }
         }
         self.write(ticket, |shared, mut turn| async move {
-            let mut users = Vec::new();
-            let mut templates = Vec::new();
+            let mut written = Written::default();
             let mut outcomes = Vec::with_capacity(done.len());
             for item in done {
-                outcomes.push(match item {
-                    Ok(Done::Read(user, walk)) => {
-                        match turn.enroll(shared.model.id(), &user, &walk).await {
-                            Ok(enrolled) => {
-                                users.push(user.clone());
-                                templates.push((user, walk.template));
-                                Ok(Outcome::Enrolled(enrolled))
-                            }
-                            // Erased since it was looked up.
-                            Err(error @ ServiceError::NoSuchUser(_)) => Err(error),
-                            Err(error) => return Err(error),
-                        }
-                    }
-                    Ok(Done::Identified(identification)) => {
-                        let named = identification.candidates.iter();
-                        users.extend(named.map(|candidate| candidate.user.clone()));
-                        Ok(Outcome::Identified(identification))
-                    }
-                    Ok(Done::Verified(verification)) => {
-                        let user = &verification.user;
-                        for fingerprint in &verification.remembered {
-                            turn.writing.add_fingerprint(user, None, fingerprint).await?;
-                        }
-                        users.push(user.clone());
-                        Ok(Outcome::Verified(verification))
-                    }
+                let outcome = match item {
+                    Ok(item) => turn.write_item(&shared, item, &mut written).await,
                     Err(error) => Err(error),
-                });
+                };
+                match outcome {
+                    Err(error @ ServiceError::Store(_)) => return Err(error),
+                    outcome => outcomes.push(outcome),
+                }
             }
             let reply = answer(outcomes);
-            turn.commit(&users, &reply).await?;
+            turn.commit(&written.users, &reply).await?;
             let mut gallery = shared.gallery_mut();
-            for (user, template) in &templates {
+            for (user, template) in &written.templates {
                 gallery.add(user, template);
             }
             Ok(reply)
@@ -129,6 +118,35 @@ impl Service {
                 Done::Identified(identification)
             }
             Item::Verify(claim) => Done::Verified(self.decide(claim).await?),
+        })
+    }
+}
+
+impl Turn {
+    async fn write_item(
+        &mut self,
+        shared: &Shared,
+        item: Done,
+        written: &mut Written,
+    ) -> Result<Outcome, ServiceError> {
+        Ok(match item {
+            Done::Read(user, walk) => {
+                let enrolled = self.enroll(shared.model.id(), &user, &walk).await?;
+                written.users.push(user.clone());
+                written.templates.push((user, walk.template));
+                Outcome::Enrolled(enrolled)
+            }
+            Done::Identified(identification) => {
+                let named = identification.candidates.iter();
+                written.users.extend(named.map(|candidate| candidate.user.clone()));
+                Outcome::Identified(identification)
+            }
+            Done::Verified(verification) => {
+                shared.redeem(&verification)?;
+                self.remember(&verification).await?;
+                written.users.push(verification.user.clone());
+                Outcome::Verified(verification)
+            }
         })
     }
 }

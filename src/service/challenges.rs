@@ -42,17 +42,19 @@ impl Challenges {
         Ok(())
     }
 
-    /// Uses a challenge up; tells whether it was good for the user.
+    /// Whether a challenge is good for the user.
+    pub fn is_good(&self, nonce: &str, user: &UserId, now: Instant) -> bool {
+        self.open.get(nonce).is_some_and(|(owner, end)| owner == user && now < *end)
+    }
+
+    /// Uses a challenge up; tells whether it was good for the user. Another user's stays good: a
+    /// guess must not use it up.
     pub fn redeem(&mut self, nonce: &str, user: &UserId, now: Instant) -> bool {
-        match self.open.get(nonce) {
-            // Another user's stays good: a guess must not use it up.
-            Some((owner, end)) if owner == user => {
-                let good = now < *end;
-                self.open.remove(nonce);
-                good
-            }
-            _ => false,
+        let good = self.is_good(nonce, user, now);
+        if good {
+            self.open.remove(nonce);
         }
+        good
     }
 
     /// Drops a user's challenges.

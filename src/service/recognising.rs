@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::evidence::Evidence;
 use super::sessions::SessionKey;
-use super::writing::{Answer, Start};
-use super::{FALSE_MATCH_RATES, Reply, Request, Service, ServiceError, SessionId};
+use super::writing::{Answer, Start, Turn};
+use super::{FALSE_MATCH_RATES, Reply, Request, Service, ServiceError, SessionId, Shared};
 use crate::bnn::Scratch;
 use crate::gait::Fingerprint;
 use crate::identity::{Candidate, Decision, UserId, Verdict};
@@ -60,8 +60,10 @@ pub struct Verification {
     pub windows: u32,
     /// Id of the model that decided.
     pub model: String,
+    /// To be used up before the answer is given.
+    challenge: Option<String>,
     /// By which the walk is known should it be sent again; none where that need not be remembered.
-    pub(super) remembered: Vec<Fingerprint>,
+    remembered: Vec<Fingerprint>,
 }
 
 impl Service {
@@ -106,16 +108,16 @@ impl Service {
             Start::Answered(answer) => return Ok(answer),
         };
         let verification = self.decide(claim).await?;
-        let reply = answer(&verification);
         if !ticket.is_repeatable() && verification.remembered.is_empty() {
-            return Ok(Answer { reply, replayed: false });
+            self.shared.redeem(&verification)?;
+            return Ok(Answer { reply: answer(&verification), replayed: false });
         }
-        self.write(ticket, |_, mut turn| async move {
-            let user = verification.user;
-            for fingerprint in &verification.remembered {
-                turn.writing.add_fingerprint(&user, None, fingerprint).await?;
-            }
-            turn.commit(&[user], &reply).await?;
+        // From here on the client may hang up: what is used up is answered, should it ask again.
+        self.write(ticket, |shared, mut turn| async move {
+            shared.redeem(&verification)?;
+            turn.remember(&verification).await?;
+            let reply = answer(&verification);
+            turn.commit(&[verification.user], &reply).await?;
             Ok(reply)
         })
         .await
@@ -126,8 +128,14 @@ impl Service {
         let Claim { principal, user, evidence, fmr, session, challenge } = claim;
         let point = FALSE_MATCH_RATES.iter().position(|rate| *rate == fmr);
         let point = point.ok_or(ServiceError::UnknownRate { fmr })?;
-        if challenge.is_none() && self.shared.settings.require_challenge {
-            return Err(ServiceError::ChallengeNeeded);
+        match &challenge {
+            Some(nonce) if !self.shared.challenges().is_good(nonce, &user, Instant::now()) => {
+                return Err(ServiceError::BadChallenge);
+            }
+            None if self.shared.settings.require_challenge => {
+                return Err(ServiceError::ChallengeNeeded);
+            }
+            _ => {}
         }
         if self.user(&user).await?.user.enrollments == 0 {
             return Err(ServiceError::NotEnrolled(user));
@@ -136,12 +144,6 @@ impl Service {
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
             let walk = shared.read(evidence, scratch)?;
-            // Not before: a recording that is no walk must not cost the challenge.
-            if let Some(nonce) = challenge
-                && !shared.challenges().redeem(&nonce, &user, Instant::now())
-            {
-                return Err(ServiceError::BadChallenge);
-            }
             let key = session.map(|session| SessionKey { principal, user: user.clone(), session });
             let retried =
                 key.as_ref().is_some_and(|key| shared.sessions().holds(key, &walk.template));
@@ -171,9 +173,36 @@ impl Service {
                 fmr,
                 windows: probe.windows(),
                 model: shared.model.id().to_owned(),
+                challenge,
                 remembered: if counts && !retried { walk.fingerprints } else { Vec::new() },
             })
         };
         self.shared.pool.run(decide).await?
+    }
+}
+
+impl Shared {
+    /// Uses up the challenge of a verification: not before it is decided, so that a recording that is
+    /// no walk does not cost one.
+    pub(super) fn redeem(&self, verification: &Verification) -> Result<(), ServiceError> {
+        match &verification.challenge {
+            Some(nonce) if !self.challenges().redeem(nonce, &verification.user, Instant::now()) => {
+                Err(ServiceError::BadChallenge)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Turn {
+    /// Keeps what tells the walk should it be sent again.
+    pub(super) async fn remember(
+        &mut self,
+        verification: &Verification,
+    ) -> Result<(), ServiceError> {
+        for fingerprint in &verification.remembered {
+            self.writing.add_fingerprint(&verification.user, None, fingerprint).await?;
+        }
+        Ok(())
     }
 }
