@@ -234,7 +234,7 @@ async fn a_thousand_enrollments_over_a_bad_network_count_a_thousand() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_kill_9_under_load() {
-    const ROUNDS: usize = 8;
+    const ROUNDS: usize = 20;
     const CLIENTS: usize = 8;
     let conditions = Conditions { seconds: 3.0, ..Conditions::default() };
     let walk = json(&Walker::new(11).walk(1, &conditions));
@@ -265,7 +265,7 @@ async fn what_was_acknowledged_survives_kill_9_under_load() {
         }
         drop(sender);
         // A little later in every round.
-        for _ in 0..10 + 7 * round {
+        for _ in 0..10 + 3 * round {
             acknowledged.push(answers.recv().await.unwrap());
         }
         let folder = server.kill();
