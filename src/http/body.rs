@@ -225,7 +225,8 @@ fn invalid_field(path: &str, detail: String) -> Problem {
 }
 
 fn named(path: &str, problem: Problem) -> Problem {
-    if path == "." { problem } else { problem.at(path) }
+    // The whole of it, or a field whose name was cut.
+    if matches!(path, "." | "?") { problem } else { problem.at(path) }
 }
 
 /// Lets handlers of this state ask for the service alone.
