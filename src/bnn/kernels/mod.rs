@@ -12,6 +12,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 pub(super) use portable::add_mismatches;
@@ -31,6 +33,8 @@ enum Instructions {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     Portable,
 }
 
@@ -71,17 +75,23 @@ impl Kernels {
                 available.push(Self(Instructions::Avx2));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if neon::is_available() {
+            available.push(Self(Instructions::Neon));
+        }
         available.push(Self(Instructions::Portable));
         available
     }
 
-    /// `avx512`, `avx2` or `portable`.
+    /// `avx512`, `avx2`, `neon` or `portable`.
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon => "neon",
             Instructions::Portable => "portable",
         }
     }
@@ -155,11 +165,14 @@ impl FirstBlock {
         bits.resize(self.pooled_rows * self.pooled_samples * self.words, 0);
         match self.kernels.0 {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: these kernels exist only where the processor has the instructions.
+            // SAFETY: kernels exist only where the processor has their instructions.
             Instructions::Avx512 => unsafe { avx512::first_block(self, input, bits) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Instructions::Avx2 => unsafe { avx2::first_block(self, input, bits) },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Instructions::Neon => unsafe { neon::first_block(self, input, bits) },
             Instructions::Portable => portable::first_block(self, input, bits),
         }
     }
@@ -167,6 +180,7 @@ impl FirstBlock {
 
 /// What four taps are multiplied with, pair by pair, to give the sums of taps 0 to 2 for each
 /// pattern of signs in lanes 0 to 7, and those of taps 1 to 3 in lanes 8 to 15.
+#[cfg(target_arch = "x86_64")]
 static FACTORS: [Lanes; 2] = {
     let mut factors = [Lanes([0; LANES]); 2];
     let mut lane = 0;
@@ -185,6 +199,7 @@ static FACTORS: [Lanes; 2] = {
 };
 
 /// Two 16-bit values in one lane.
+#[cfg(target_arch = "x86_64")]
 const fn pair(low: i16, high: i16) -> i32 {
     low as u16 as i32 | (high as i32) << 16
 }
@@ -215,6 +230,8 @@ enum Layout {
     Avx512(avx512::Filters),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Filters),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Filters),
     Portable(portable::Filters),
 }
 
@@ -241,6 +258,10 @@ impl Filters {
             Instructions::Avx2 => {
                 Layout::Avx2(avx2::Filters::new(weights, filters, channels, limits))
             }
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon => {
+                Layout::Neon(neon::Filters::new(weights, filters, channels, limits))
+            }
             Instructions::Portable => {
                 Layout::Portable(portable::Filters::new(weights, filters, channels, limits))
             }
@@ -261,6 +282,8 @@ impl Filters {
             Layout::Avx512(filters) => filters.signs(windows, signs),
             #[cfg(target_arch = "x86_64")]
             Layout::Avx2(filters) => filters.signs(windows, signs),
+            #[cfg(target_arch = "aarch64")]
+            Layout::Neon(filters) => filters.signs(windows, signs),
             Layout::Portable(filters) => filters.signs(windows, signs),
         }
     }
@@ -276,6 +299,8 @@ impl Filters {
                 Layout::Avx512(filters) => filters.mismatches(window, mismatches),
                 #[cfg(target_arch = "x86_64")]
                 Layout::Avx2(filters) => filters.mismatches(window, mismatches),
+                #[cfg(target_arch = "aarch64")]
+                Layout::Neon(filters) => filters.mismatches(window, mismatches),
                 Layout::Portable(filters) => filters.mismatches(window, mismatches),
             }
         }
