@@ -1,11 +1,14 @@
-//! Time of one window: the packed networks, and the float reference for comparison.
+//! Time of one window on each kind of kernels, and in the float reference for comparison.
+//!
+//! `benches/instructions.sh` runs this program as `inference count KERNELS WINDOWS`: then it runs
+//! so many windows and measures nothing, and valgrind counts its instructions.
 
 use std::hint::black_box;
 
 use bipedalnet::bnn::{
-    Architecture, Layer, LayerParameters, Network, Parameters, Scratch, reference,
+    Architecture, Kernels, Layer, LayerParameters, Network, Parameters, Scratch, reference,
 };
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -33,6 +36,10 @@ fn random_parameters(architecture: &Architecture, random: &mut Pcg64Mcg) -> Para
     Parameters { layers: layers.collect() }
 }
 
+fn random_window(network: &Network, random: &mut Pcg64Mcg) -> Vec<i16> {
+    (0..network.input_len()).map(|_| random.random_range(-2048..2048)).collect()
+}
+
 fn inference(criterion: &mut Criterion) {
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let mut group = criterion.benchmark_group("window");
@@ -41,16 +48,19 @@ fn inference(criterion: &mut Criterion) {
         ("binarized-idnet", Architecture::binarized_idnet(38)),
     ] {
         let parameters = random_parameters(&architecture, &mut random);
-        let network = Network::new(&architecture, &parameters).expect("a binary network");
-        let window: Vec<i16> =
-            (0..network.input_len()).map(|_| random.random_range(-2048..2048)).collect();
+        let mut window = Vec::new();
         let mut scratch = Scratch::default();
-        group.bench_function(format!("{name}/packed"), |bencher| {
-            bencher.iter(|| {
-                let output = network.run(black_box(&window), &mut scratch);
-                output.expect("a window of its length").logits[0]
+        for kernels in Kernels::available() {
+            let network = Network::with_kernels(&architecture, &parameters, kernels)
+                .expect("a binary network");
+            window = random_window(&network, &mut random);
+            group.bench_function(format!("{name}/{}", kernels.name()), |bencher| {
+                bencher.iter(|| {
+                    let output = network.run(black_box(&window), &mut scratch);
+                    output.expect("a window of its length").logits[0]
+                });
             });
-        });
+        }
 
         let floats: Vec<f32> = window.iter().map(|&value| f32::from(value) / 1024.0).collect();
         group.bench_function(format!("{name}/float-reference"), |bencher| {
@@ -60,5 +70,33 @@ fn inference(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn run_windows(kernels: &str, windows: usize) {
+    let mut random = Pcg64Mcg::seed_from_u64(1);
+    let architecture = Architecture::bipedalnet(100, 38);
+    let parameters = random_parameters(&architecture, &mut random);
+    let kernels = Kernels::available()
+        .into_iter()
+        .find(|available| available.name() == kernels)
+        .expect("kernels that this processor can run");
+    let network =
+        Network::with_kernels(&architecture, &parameters, kernels).expect("a binary network");
+    let window = random_window(&network, &mut random);
+    let mut scratch = Scratch::default();
+    for _ in 0..windows {
+        black_box(network.run(black_box(&window), &mut scratch)).expect("a window of its length");
+    }
+}
+
 criterion_group!(benches, inference);
-criterion_main!(benches);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, kernels, windows, ..] = &arguments[..]
+        && mode == "count"
+    {
+        run_windows(kernels, windows.parse().expect("a number of windows"));
+    } else {
+        benches();
+        Criterion::default().configure_from_args().final_summary();
+    }
+}

@@ -55,6 +55,42 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
         })
 }
 
+/// Binary stacks of shapes that kernels are for, and some that just miss them.
+pub fn kernel_architectures() -> impl Strategy<Value = Architecture> {
+    let filters = || prop_oneof![1..=3usize, 4..=70usize, Just(64), 126..=131usize];
+    let norm = || prop_oneof![Just(""), Just(" bn")];
+    let convolution = (filters(), 1..=2usize, 1..=5usize, any::<bool>(), norm(), any::<bool>())
+        .prop_map(|(filters, rows, samples, same, norm, pool)| {
+            let same = if same && rows == 2 { "/same" } else { "" };
+            let pool = if pool && samples == 5 { " pool1x2" } else { "" };
+            format!(" conv{filters}/{rows}x{samples}{same}{norm} sign{pool}")
+        });
+    let rarely = || prop::bool::weighted(0.2);
+    let first = (filters(), norm(), rarely(), rarely()).prop_map(|(filters, norm, same, other)| {
+        let same = if same { "/same" } else { "" };
+        let pool = if other { "" } else { " pool2x2" };
+        format!(" conv{filters}/3x3{same}{pool}{norm} sign")
+    });
+    let dense = (filters(), norm()).prop_map(|(units, norm)| format!(" dense{units}{norm} sign"));
+    (
+        (4..=11usize, 4..=60usize),
+        first,
+        prop::collection::vec(convolution, 0..3),
+        prop::option::of(dense),
+        1..=70usize,
+    )
+        .prop_filter_map(
+            "layers that fit",
+            |((rows, samples), first, convolutions, dense, classes)| {
+                let convolutions = convolutions.concat();
+                let dense = dense.unwrap_or_default();
+                format!("binary {rows}x{samples}{first}{convolutions}{dense} dense{classes}")
+                    .parse()
+                    .ok()
+            },
+        )
+}
+
 /// Random parameters: many on which a sign hangs by a tie, some extreme.
 pub fn parameters(architecture: &Architecture, seed: u64) -> Parameters {
     let mut random = Pcg64Mcg::seed_from_u64(seed);

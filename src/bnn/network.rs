@@ -1,10 +1,11 @@
 //! A binary network, packed and ready to run.
 
-use super::kernels;
-use super::parameters::batch_norm;
-use super::{
-    Architecture, Layer, LayerParameters, NetworkError, Padding, Parameters, Shape, Weights,
-};
+mod stage;
+
+use super::kernels::Kernels;
+use super::parameters::{batch_norm, deviation};
+use super::{Architecture, Layer, LayerParameters, NetworkError, Parameters, Weights};
+use stage::{Geometry, Stage};
 
 /// Inputs are fixed point: a value of 1.0 is `1 << INPUT_FRACTION_BITS`.
 pub const INPUT_FRACTION_BITS: u32 = 10;
@@ -31,6 +32,8 @@ pub struct Network {
 pub struct Scratch {
     integers: Vec<i32>,
     bits: Vec<u64>,
+    /// Bits that a stage makes from bits, before they take their place.
+    next_bits: Vec<u64>,
     feature: Vec<f32>,
     logits: Vec<f32>,
 }
@@ -45,33 +48,6 @@ pub struct Output<'a> {
     pub logits: &'a [f32],
 }
 
-#[derive(Debug)]
-enum Stage {
-    /// From the fixed-point input to integers.
-    FirstConvolution { geometry: Geometry, negative: Vec<i32> },
-    /// From the fixed-point input to integers.
-    FirstDense { negative: Vec<i32>, units: usize },
-    /// From bits to integers.
-    Convolution { geometry: Geometry, words: usize, weights: Vec<u64> },
-    /// From bits to integers.
-    Dense { inputs: usize, words: usize, weights: Vec<u64> },
-    /// From integers to integers.
-    MaxPool { from: Shape, to: Shape, size: [usize; 2] },
-    /// From bits to bits.
-    MaxPoolBits { from: Shape, to: Shape, size: [usize; 2], words: usize },
-    /// From integers to bits. `affine` is kept where the values before the sign are the feature.
-    Sign { thresholds: Vec<i32>, words: usize, feature: Option<Affine> },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Geometry {
-    from: Shape,
-    to: Shape,
-    kernel: [usize; 2],
-    /// Taps before the first row and the first sample.
-    before: [usize; 2],
-}
-
 /// Float steps between an integer sum and the next sign, each monotone, one function a channel.
 #[derive(Clone, Debug)]
 struct Affine {
@@ -82,7 +58,19 @@ struct Affine {
 #[derive(Clone, Debug)]
 enum Step {
     Bias(Vec<f32>),
-    BatchNorm { beta: Vec<f32>, mean: Vec<f32>, variance: Vec<f32> },
+    BatchNorm { beta: Vec<f32>, mean: Vec<f32>, deviation: Vec<f32> },
+}
+
+impl Step {
+    #[inline]
+    fn apply(&self, value: f32, channel: usize) -> f32 {
+        match self {
+            Self::Bias(bias) => value + bias[channel],
+            Self::BatchNorm { beta, mean, deviation } => {
+                batch_norm(value, beta[channel], mean[channel], deviation[channel])
+            }
+        }
+    }
 }
 
 impl Affine {
@@ -92,19 +80,19 @@ impl Affine {
 
     fn apply(&self, integer: i32, channel: usize) -> f32 {
         let value = integer as f32 * self.scale;
-        self.steps.iter().fold(value, |value, step| match step {
-            Step::Bias(bias) => value + bias[channel],
-            Step::BatchNorm { beta, mean, variance } => {
-                batch_norm(value, beta[channel], mean[channel], variance[channel])
-            }
-        })
+        self.steps.iter().fold(value, |value, step| step.apply(value, channel))
     }
 
     fn apply_all(&self, integers: &[i32], channels: usize, into: &mut Vec<f32>) {
         into.clear();
-        into.extend(
-            integers.iter().enumerate().map(|(at, &value)| self.apply(value, at % channels)),
-        );
+        into.extend(integers.iter().map(|&integer| integer as f32 * self.scale));
+        for step in &self.steps {
+            for values in into.chunks_exact_mut(channels) {
+                for (channel, value) in values.iter_mut().enumerate() {
+                    *value = step.apply(*value, channel);
+                }
+            }
+        }
     }
 
     /// The least integer whose sign is +1, found among `-bound..=bound` by evaluating the float
@@ -139,8 +127,30 @@ impl Network {
     ///
     /// # Errors
     /// When parameters do not fit the architecture, or the stack cannot run packed: every
-    /// convolution and dense layer but the first needs a sign before it.
+    /// convolution and dense layer but the first needs a sign before it. When the environment
+    /// asks for kernels that cannot run here.
     pub fn new(architecture: &Architecture, parameters: &Parameters) -> Result<Self, NetworkError> {
+        Self::with_kernels(architecture, parameters, Kernels::chosen()?)
+    }
+
+    /// Packs a binary network for the given kernels. They differ in speed alone.
+    ///
+    /// # Errors
+    /// As [`Network::new`].
+    pub fn with_kernels(
+        architecture: &Architecture,
+        parameters: &Parameters,
+        kernels: Kernels,
+    ) -> Result<Self, NetworkError> {
+        let mut network = Self::layer_by_layer(architecture, parameters)?;
+        network.stages = stage::with_kernels(&network.stages, kernels);
+        Ok(network)
+    }
+
+    fn layer_by_layer(
+        architecture: &Architecture,
+        parameters: &Parameters,
+    ) -> Result<Self, NetworkError> {
         parameters.check(architecture)?;
         if architecture.weights != Weights::Binary {
             return Err(NetworkError::Unsupported {
@@ -164,13 +174,13 @@ impl Network {
                 return Err(unsupported(TOO_MANY_PRODUCTS));
             }
             flow = match (layer, &parameters.layers[index], flow) {
-                (Layer::Convolution { kernel, padding, .. }, Some(parameters), flow) => {
-                    let before = match padding {
-                        Padding::Valid => [0, 0],
-                        Padding::Same => [(kernel[0] - 1) / 2, (kernel[1] - 1) / 2],
-                    };
-                    let geometry = Geometry { from, to, kernel: *kernel, before };
-                    let taps = kernel[0] * kernel[1] * from.channels;
+                (
+                    layer @ (Layer::Convolution { .. } | Layer::Dense { .. }),
+                    Some(parameters),
+                    flow,
+                ) => {
+                    let geometry = Geometry::new(layer, from, to);
+                    let taps = weight_counts[index] / to.channels;
                     let (stage, next) = match (flow, weights_of(parameters)) {
                         (Flow::Input, weights) => (
                             Stage::FirstConvolution {
@@ -182,33 +192,9 @@ impl Network {
                         (Flow::Bits, weights) => (
                             Stage::Convolution {
                                 geometry,
-                                words: from.channels.div_ceil(64),
                                 weights: pack_filters(weights, taps, from.channels),
                             },
                             (taps as i32, Affine::new(1.0)),
-                        ),
-                        (Flow::Integers { .. }, _) => return Err(unsupported(NEEDS_SIGN)),
-                    };
-                    stages.push(stage);
-                    with_bias(next, parameters)
-                }
-                (Layer::Dense { units, .. }, Some(parameters), flow) => {
-                    let inputs = from.len();
-                    let (stage, next) = match (flow, weights_of(parameters)) {
-                        (Flow::Input, weights) => (
-                            Stage::FirstDense {
-                                negative: negatives(weights, inputs),
-                                units: *units,
-                            },
-                            first_sums(inputs).ok_or_else(|| unsupported(TOO_MANY_TAPS))?,
-                        ),
-                        (Flow::Bits, weights) => (
-                            Stage::Dense {
-                                inputs,
-                                words: from.rows * from.samples * from.channels.div_ceil(64),
-                                weights: pack_units(weights, from.channels),
-                            },
-                            (inputs as i32, Affine::new(1.0)),
                         ),
                         (Flow::Integers { .. }, _) => return Err(unsupported(NEEDS_SIGN)),
                     };
@@ -234,7 +220,7 @@ impl Network {
                     affine.steps.push(Step::BatchNorm {
                         beta: beta.clone(),
                         mean: mean.clone(),
-                        variance: variance.clone(),
+                        deviation: variance.iter().copied().map(deviation).collect(),
                     });
                     Flow::Integers { bound, affine }
                 }
@@ -306,126 +292,6 @@ const NEEDS_SUMS: &str = "packed, it must stand between a convolution or dense l
 const TOO_MANY_PRODUCTS: &str = "with the layers before it, over 2^31 products in one window";
 const TOO_MANY_TAPS: &str = "a filter of the first layer sees more than 512 values";
 
-impl Stage {
-    /// Reads and replaces what the scratch holds.
-    fn run(&self, input: &[i16], scratch: &mut Scratch) {
-        let Scratch { integers, bits, feature, .. } = scratch;
-        match self {
-            Self::FirstConvolution { geometry, negative } => {
-                let filters = geometry.to.channels;
-                integers.clear();
-                integers.resize(geometry.to.len(), 0);
-                for (position, sums) in integers.chunks_exact_mut(filters).enumerate() {
-                    geometry.for_each_tap(position, |tap, source| {
-                        let negative = &negative[tap * filters..][..filters];
-                        kernels::add_signed(sums, i32::from(input[source]), negative);
-                    });
-                }
-            }
-            Self::FirstDense { negative, units } => {
-                integers.clear();
-                integers.resize(*units, 0);
-                for (&value, negative) in input.iter().zip(negative.chunks_exact(*units)) {
-                    kernels::add_signed(integers, i32::from(value), negative);
-                }
-            }
-            Self::Convolution { geometry, words, weights } => {
-                let filters = geometry.to.channels;
-                integers.clear();
-                integers.resize(geometry.to.len(), 0);
-                for (position, sums) in integers.chunks_exact_mut(filters).enumerate() {
-                    let mut taps = 0;
-                    geometry.for_each_tap(position, |tap, source| {
-                        taps += 1;
-                        for word in 0..*words {
-                            let weights = &weights[(tap * words + word) * filters..][..filters];
-                            kernels::add_mismatches(sums, bits[source * words + word], weights);
-                        }
-                    });
-                    let inputs = taps * geometry.from.channels as i32;
-                    sums.iter_mut().for_each(|sum| *sum = inputs - 2 * *sum);
-                }
-            }
-            Self::Dense { inputs, words, weights } => {
-                integers.clear();
-                integers.extend(
-                    weights
-                        .chunks_exact(*words)
-                        .map(|weights| *inputs as i32 - 2 * kernels::mismatches(bits, weights)),
-                );
-            }
-            Self::MaxPool { from, to, size } => {
-                pool_in_place(integers, *from, *to, *size, to.channels, i32::max);
-            }
-            Self::MaxPoolBits { from, to, size, words } => {
-                pool_in_place(bits, *from, *to, *size, *words, |a, b| a | b);
-            }
-            Self::Sign { thresholds, words, feature: affine } => {
-                let channels = thresholds.len();
-                bits.clear();
-                bits.resize(integers.len() / channels * words, 0);
-                let positions = bits.chunks_exact_mut(*words).zip(integers.chunks_exact(channels));
-                for (words, integers) in positions {
-                    kernels::pack(integers, thresholds, words);
-                }
-                if let Some(affine) = affine {
-                    affine.apply_all(integers, channels, feature);
-                }
-            }
-        }
-    }
-}
-
-impl Geometry {
-    /// Calls `visit` with each tap of the kernel that falls on the input at an output position,
-    /// and the input position it falls on.
-    fn for_each_tap(&self, position: usize, mut visit: impl FnMut(usize, usize)) {
-        let (row, sample) = (position / self.to.samples, position % self.to.samples);
-        for kernel_row in 0..self.kernel[0] {
-            // Taps before an edge wrap round to a huge number, past the other edge.
-            let from_row = (row + kernel_row).wrapping_sub(self.before[0]);
-            if from_row >= self.from.rows {
-                continue;
-            }
-            for kernel_sample in 0..self.kernel[1] {
-                let from_sample = (sample + kernel_sample).wrapping_sub(self.before[1]);
-                if from_sample < self.from.samples {
-                    let tap = kernel_row * self.kernel[1] + kernel_sample;
-                    visit(tap, from_row * self.from.samples + from_sample);
-                }
-            }
-        }
-    }
-}
-
-/// Combines each block of positions, `width` values each, into one.
-fn pool_in_place<T: Copy>(
-    values: &mut Vec<T>,
-    from: Shape,
-    to: Shape,
-    size: [usize; 2],
-    width: usize,
-    combine: impl Fn(T, T) -> T,
-) {
-    for row in 0..to.rows {
-        for sample in 0..to.samples {
-            // Outputs never overtake the block that they are made from.
-            let target = (row * to.samples + sample) * width;
-            let first = (row * size[0] * from.samples + sample * size[1]) * width;
-            values.copy_within(first..first + width, target);
-            for block_row in 0..size[0] {
-                for block_sample in usize::from(block_row == 0)..size[1] {
-                    let source = first + (block_row * from.samples + block_sample) * width;
-                    let (done, rest) = values.split_at_mut(source);
-                    let pairs = done[target..target + width].iter_mut().zip(&rest[..width]);
-                    pairs.for_each(|(pooled, &value)| *pooled = combine(*pooled, value));
-                }
-            }
-        }
-    }
-    values.truncate(to.rows * to.samples * width);
-}
-
 fn weights_of(parameters: &LayerParameters) -> &[f32] {
     match parameters {
         LayerParameters::Weights { weights, .. } => weights,
@@ -468,20 +334,6 @@ fn pack_filters(weights: &[f32], taps: usize, channels: usize) -> Vec<u64> {
         }
     }
     packed
-}
-
-/// `[unit][position][channel]` weights to `[unit][position][word]` words.
-fn pack_units(weights: &[f32], channels: usize) -> Vec<u64> {
-    weights
-        .chunks_exact(channels)
-        .flat_map(|weights| weights.chunks(64))
-        .map(|weights| {
-            weights
-                .iter()
-                .enumerate()
-                .fold(0, |word, (bit, &weight)| word | u64::from(weight > 0.0) << bit)
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What a network has learned, in plain numbers.
 
-use super::{Architecture, ArchitectureError, Layer, Weights};
+use super::{Architecture, ArchitectureError, KernelsError, Layer, Weights};
 
 /// Added to the variance by BatchNorm, as in Keras.
 pub const BATCH_NORM_EPSILON: f32 = 0.001;
@@ -40,6 +40,9 @@ pub enum NetworkError {
     /// The stack of layers itself is wrong.
     #[error(transparent)]
     Architecture(#[from] ArchitectureError),
+    /// The kernels asked for cannot run here.
+    #[error(transparent)]
+    Kernels(#[from] KernelsError),
     /// Parameters are missing, superfluous, or of another kind of layer.
     #[error("layer {layer}: its parameters are not those of {kind}")]
     Kind {
@@ -174,6 +177,11 @@ fn all(
 }
 
 /// BatchNorm of one value; the one definition, so that ties fall the same way everywhere.
-pub(super) fn batch_norm(value: f32, beta: f32, mean: f32, variance: f32) -> f32 {
-    (value - mean) / (variance + BATCH_NORM_EPSILON).sqrt() + beta
+pub(super) fn batch_norm(value: f32, beta: f32, mean: f32, deviation: f32) -> f32 {
+    (value - mean) / deviation + beta
+}
+
+/// What BatchNorm divides by.
+pub(super) fn deviation(variance: f32) -> f32 {
+    (variance + BATCH_NORM_EPSILON).sqrt()
 }

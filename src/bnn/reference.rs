@@ -1,6 +1,6 @@
 //! The plain float forward pass that every other implementation is held to.
 
-use super::parameters::batch_norm;
+use super::parameters::{batch_norm, deviation};
 use super::{Architecture, Layer, LayerParameters, NetworkError, Padding, Parameters, Shape};
 
 /// Runs a network layer by layer and returns the output of each.
@@ -37,7 +37,7 @@ pub fn forward(
                 .enumerate()
                 .map(|(at, &value)| {
                     let channel = at % to.channels;
-                    batch_norm(value, beta[channel], mean[channel], variance[channel])
+                    batch_norm(value, beta[channel], mean[channel], deviation(variance[channel]))
                 })
                 .collect(),
             (Layer::Sign, _) => values.iter().map(|&v| if v >= 0.0 { 1.0 } else { -1.0 }).collect(),

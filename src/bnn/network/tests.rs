@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::bnn::arbitrary::{architectures, parameters, window};
+use crate::bnn::arbitrary::{architectures, kernel_architectures, parameters, window};
 use crate::bnn::reference;
 
 fn signs(words: &[u64], channels: usize) -> Vec<f32> {
@@ -19,13 +19,23 @@ fn assert_same(layer: usize, packed: &[f32], float: &[f32]) {
     }
 }
 
-/// Runs stage by stage and compares every layer's output with the reference's.
+/// Runs stage by stage and compares every layer's output with the reference's; then compares all
+/// kernels with that.
 fn assert_equals_reference(architecture: &Architecture, seed: u64, scratch: &mut Scratch) {
     let parameters = parameters(architecture, seed);
-    let network = Network::new(architecture, &parameters).unwrap();
-    let values = window(network.input_len(), seed);
+    let values = window(architecture.input[0] * architecture.input[1], seed);
+    assert_run_equals_reference(architecture, &parameters, &values, scratch);
+}
+
+fn assert_run_equals_reference(
+    architecture: &Architecture,
+    parameters: &Parameters,
+    values: &[i16],
+    scratch: &mut Scratch,
+) {
+    let network = Network::layer_by_layer(architecture, parameters).unwrap();
     let input: Vec<f32> = values.iter().map(|&value| f32::from(value) / 1024.0).collect();
-    let expected = reference::forward(architecture, &parameters, &input).unwrap();
+    let expected = reference::forward(architecture, parameters, &input).unwrap();
     let shapes = architecture.shapes().unwrap();
 
     let mut stages = network.stages.iter();
@@ -38,11 +48,11 @@ fn assert_equals_reference(architecture: &Architecture, seed: u64, scratch: &mut
                 affine.steps.push(Step::BatchNorm {
                     beta: beta.clone(),
                     mean: mean.clone(),
-                    variance: variance.clone(),
+                    deviation: variance.iter().copied().map(deviation).collect(),
                 });
             }
             (_, layer_parameters) => {
-                stages.next().expect("one stage a layer").run(&values, scratch);
+                stages.next().expect("one stage a layer").run(values, scratch);
                 if let Some(LayerParameters::Weights { bias, .. }) = layer_parameters {
                     affine = Affine::new(if index == 0 { 1.0 / 1024.0 } else { 1.0 });
                     affine.steps.extend(bias.clone().map(Step::Bias));
@@ -62,13 +72,46 @@ fn assert_equals_reference(architecture: &Architecture, seed: u64, scratch: &mut
     }
     assert!(stages.next().is_none());
 
-    let output = network.run(&values, scratch).unwrap();
+    let output = network.run(values, scratch).unwrap();
     assert_same(architecture.layers.len() - 1, output.logits, expected.last().unwrap());
     match architecture.layers.iter().rposition(|layer| *layer == Layer::Sign) {
         None => assert!(output.feature.is_empty()),
         Some(sign) => assert_same(sign - 1, output.feature, &expected[sign - 1]),
     }
     assert_eq!(output.feature.len(), network.feature_len());
+
+    let expected =
+        (bits_of_stages(&network, values, scratch), output_bits(&network, values, scratch));
+    for kernels in Kernels::available() {
+        let network = Network::with_kernels(architecture, parameters, kernels).unwrap();
+        let packed =
+            (bits_of_stages(&network, values, scratch), output_bits(&network, values, scratch));
+        assert!(packed == expected, "{}, {architecture}", kernels.name());
+    }
+}
+
+/// What each stage that ends in bits makes of a window.
+fn bits_of_stages(network: &Network, values: &[i16], scratch: &mut Scratch) -> Vec<Vec<u64>> {
+    let mut bits = Vec::new();
+    for stage in &network.stages {
+        stage.run(values, scratch);
+        if matches!(
+            stage,
+            Stage::Sign { .. }
+                | Stage::MaxPoolBits { .. }
+                | Stage::FirstBlock(_)
+                | Stage::FilterSigns { .. }
+        ) {
+            bits.push(scratch.bits.clone());
+        }
+    }
+    bits
+}
+
+/// Feature and logits, bit by bit.
+fn output_bits(network: &Network, values: &[i16], scratch: &mut Scratch) -> [Vec<u32>; 2] {
+    let output = network.run(values, scratch).unwrap();
+    [output.feature, output.logits].map(|values| values.iter().map(|v| v.to_bits()).collect())
 }
 
 proptest! {
@@ -76,7 +119,10 @@ proptest! {
 
     #[test]
     fn packed_equals_float_in_every_layer(
-        networks in prop::collection::vec((architectures(), any::<u64>()), 1..3),
+        networks in prop::collection::vec(
+            (prop_oneof![architectures(), kernel_architectures()], any::<u64>()),
+            1..3,
+        ),
     ) {
         // One scratch for several networks: what one leaves behind must not reach the next.
         let mut scratch = Scratch::default();
@@ -93,6 +139,59 @@ fn the_published_networks_equal_their_float_forms() {
         assert_equals_reference(&Architecture::bipedalnet(100, 38), seed, &mut scratch);
     }
     assert_equals_reference(&Architecture::binarized_idnet(38), 5, &mut scratch);
+}
+
+#[test]
+fn bipedalnet_runs_on_kernels_alone() {
+    let architecture = Architecture::bipedalnet(100, 38);
+    for kernels in Kernels::available() {
+        let network =
+            Network::with_kernels(&architecture, &parameters(&architecture, 1), kernels).unwrap();
+        assert!(
+            matches!(
+                network.stages[..],
+                [
+                    Stage::FirstBlock(_),
+                    Stage::FilterSigns { .. },
+                    Stage::FilterSigns { .. },
+                    Stage::FilterSums { .. },
+                    Stage::Sign { .. },
+                    Stage::FilterSums { .. },
+                ]
+            ),
+            "{}",
+            kernels.name()
+        );
+    }
+}
+
+#[test]
+fn the_largest_sums_of_the_first_block_are_exact() {
+    let architecture: Architecture =
+        "binary 4x20 conv32/3x3 pool2x2 bn sign dense32 sign dense1".parse().unwrap();
+    let mut parameters = parameters(&architecture, 1);
+    let mut scratch = Scratch::default();
+    // Nine values of 32 are the largest sum: thresholds below, at and above it, and its negative.
+    let largest = 9.0 * 32.0;
+    let thresholds: Vec<f32> = (0..32)
+        .map(|filter| {
+            let sign = if filter % 2 == 0 { 1.0 } else { -1.0 };
+            sign * largest + (filter / 2 - 8) as f32 / 1024.0
+        })
+        .collect();
+    for weight in [1.0, -1.0] {
+        let first = LayerParameters::Weights { weights: vec![weight; 32 * 9], bias: None };
+        let batch_norm = LayerParameters::BatchNorm {
+            beta: vec![0.0; 32],
+            mean: thresholds.clone(),
+            variance: vec![1.0; 32],
+        };
+        parameters.layers[0] = Some(first);
+        parameters.layers[2] = Some(batch_norm);
+        for value in [i16::MIN, i16::MIN + 1, i16::MAX] {
+            assert_run_equals_reference(&architecture, &parameters, &[value; 80], &mut scratch);
+        }
+    }
 }
 
 #[test]
@@ -237,9 +336,8 @@ fn later_runs_allocate_nothing() {
         let buffers = |scratch: &Scratch| {
             (
                 scratch.integers.as_ptr(),
-                scratch.bits.as_ptr(),
-                scratch.feature.as_ptr(),
-                scratch.logits.as_ptr(),
+                [scratch.bits.as_ptr(), scratch.next_bits.as_ptr()],
+                [scratch.feature.as_ptr(), scratch.logits.as_ptr()],
             )
         };
         network.run(&window(800, 0), &mut scratch).unwrap();

@@ -1,0 +1,259 @@
+//! AVX2. It cannot count bits: a byte shuffle looks counts up instead, 32 filters at a time.
+
+use std::arch::x86_64::*;
+
+use super::{FACTORS, FirstBlock, LANES, Lanes, MAX_SIGN_WORDS, Windows, pair};
+
+pub(super) fn is_available() -> bool {
+    is_x86_feature_detected!("avx2")
+}
+
+/// The lower or upper eight values.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load(lanes: &Lanes, half: usize) -> __m256i {
+    let half = &lanes.0[half * LANES / 2..][..LANES / 2];
+    // SAFETY: eight values are 32 bytes; the halves of `Lanes` are aligned to as many.
+    unsafe { _mm256_load_si256(half.as_ptr().cast()) }
+}
+
+/// The tables of two neighbouring positions.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn tables(taps: &[i16]) -> [__m256i; 2] {
+    let [first, second] = [pair(taps[0], taps[1]), pair(taps[2], taps[3])];
+    let table = |half| {
+        _mm256_add_epi32(
+            _mm256_madd_epi16(_mm256_set1_epi32(first), load(&FACTORS[0], half)),
+            _mm256_madd_epi16(_mm256_set1_epi32(second), load(&FACTORS[1], half)),
+        )
+    };
+    [table(0), table(1)]
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
+    for column in 0..block.pooled_samples {
+        let tables = |row: usize| tables(&input[row * block.samples + 2 * column..][..4]);
+        let (mut top, mut second) = (tables(0), tables(1));
+        for row in 0..block.pooled_rows {
+            let (third, bottom) = (tables(2 * row + 2), tables(2 * row + 3));
+            let words = &mut bits[(row * block.pooled_samples + column) * block.words..];
+            for (group, thresholds) in block.thresholds.iter().enumerate() {
+                for half in 0..2 {
+                    let patterns = [
+                        load(&block.patterns[0][group], half),
+                        load(&block.patterns[1][group], half),
+                        load(&block.patterns[2][group], half),
+                    ];
+                    let sum = |rows: [__m256i; 3]| {
+                        let sum = _mm256_add_epi32(
+                            _mm256_permutevar8x32_epi32(rows[0], patterns[0]),
+                            _mm256_permutevar8x32_epi32(rows[1], patterns[1]),
+                        );
+                        _mm256_add_epi32(sum, _mm256_permutevar8x32_epi32(rows[2], patterns[2]))
+                    };
+                    let larger = |rows: [[__m256i; 2]; 3]| {
+                        _mm256_max_epi32(sum(rows.map(|row| row[0])), sum(rows.map(|row| row[1])))
+                    };
+                    let upper = larger([top, second, third]);
+                    let lower = larger([second, third, bottom]);
+                    let largest = _mm256_max_epi32(upper, lower);
+                    let below = _mm256_cmpgt_epi32(load(thresholds, half), largest);
+                    let mask = !_mm256_movemask_ps(_mm256_castsi256_ps(below)) as u8;
+                    let bit = group * LANES + half * LANES / 2;
+                    words[bit / 64] |= u64::from(mask) << (bit % 64);
+                }
+            }
+            (top, second) = (third, bottom);
+        }
+    }
+}
+
+/// Filters in one register: a byte each.
+const BYTES: usize = 32;
+
+const _: () = assert!(MAX_SIGN_WORDS * 64 < 255);
+
+/// For each half byte of the input, in how many bits it differs from each half byte of weights.
+static MISMATCHES: [[u8; 16]; 16] = {
+    let mut mismatches = [[0; 16]; 16];
+    let mut at = 0;
+    while at < 256 {
+        mismatches[at / 16][at % 16] = ((at / 16) ^ (at % 16)).count_ones() as u8;
+        at += 1;
+    }
+    mismatches
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Filters {
+    /// Of up to 64 filters each, those of one output word.
+    blocks: Vec<Block>,
+    /// Whether positions have bits in the upper half of a word.
+    upper_half: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    /// Half a byte of each filter: `[word][half byte][register]`.
+    weights: Vec<Bytes>,
+    registers: usize,
+    limits: Vec<i32>,
+}
+
+#[repr(C, align(32))]
+#[derive(Clone, Copy, Debug)]
+struct Bytes([u8; BYTES]);
+
+impl Filters {
+    pub(super) fn new(weights: &[u64], filters: usize, channels: usize, limits: &[i32]) -> Self {
+        let upper_half = channels > 32;
+        let half_bytes = if upper_half { 16 } else { 8 };
+        let block = |first: usize| {
+            let block = first..filters.min(first + 64);
+            let registers = block.len().div_ceil(BYTES);
+            let mut lanes =
+                vec![Bytes([0; BYTES]); weights.len() / filters * half_bytes * registers];
+            for (words, lanes) in
+                weights.chunks_exact(filters).zip(lanes.chunks_exact_mut(half_bytes * registers))
+            {
+                for (filter, word) in words[block.clone()].iter().enumerate() {
+                    for (at, lanes) in lanes.chunks_exact_mut(registers).enumerate() {
+                        lanes[filter / BYTES].0[filter % BYTES] = (word >> (4 * at)) as u8 & 15;
+                    }
+                }
+            }
+            let mut limits = limits.get(block).unwrap_or_default().to_vec();
+            limits.resize(registers * BYTES, -1);
+            Block { weights: lanes, registers, limits }
+        };
+        Self { blocks: (0..filters).step_by(64).map(block).collect(), upper_half }
+    }
+
+    pub(super) fn signs(&self, windows: Windows, signs: &mut [u64]) {
+        for (at, block) in self.blocks.iter().enumerate() {
+            let signs = signs[at..].iter_mut().step_by(self.blocks.len());
+            // SAFETY: filters are laid out only for a processor that has the instructions.
+            unsafe {
+                match (block.registers, self.upper_half) {
+                    (1, false) => block.signs::<1, 8>(windows, signs),
+                    (1, true) => block.signs::<1, 16>(windows, signs),
+                    (_, false) => block.signs::<2, 8>(windows, signs),
+                    (_, true) => block.signs::<2, 16>(windows, signs),
+                }
+            }
+        }
+    }
+
+    pub(super) fn mismatches(&self, window: &[u64], mismatches: &mut [i32]) {
+        for (block, mismatches) in self.blocks.iter().zip(mismatches.chunks_mut(64)) {
+            // SAFETY: as above.
+            let sums = unsafe {
+                match (block.registers, self.upper_half) {
+                    (1, false) => block.all_mismatches::<1, 8>(window),
+                    (1, true) => block.all_mismatches::<1, 16>(window),
+                    (_, false) => block.all_mismatches::<2, 8>(window),
+                    (_, true) => block.all_mismatches::<2, 16>(window),
+                }
+            };
+            mismatches.copy_from_slice(&sums[..mismatches.len()]);
+        }
+    }
+}
+
+impl Block {
+    #[target_feature(enable = "avx2")]
+    fn signs<'a, const REGISTERS: usize, const HALF_BYTES: usize>(
+        &self,
+        windows: Windows,
+        mut signs: impl ExactSizeIterator<Item = &'a mut u64>,
+    ) {
+        // One more than the most mismatches at which a bit is set.
+        let mut limits = [Bytes([0; BYTES]); REGISTERS];
+        let bytes = limits.iter_mut().flat_map(|limits| &mut limits.0);
+        for (limit, &value) in bytes.zip(&self.limits) {
+            *limit = (value + 1) as u8;
+        }
+        let mut position = 0;
+        while let Some(first) = signs.next() {
+            // Two at a time share what they load.
+            if let Some(second) = signs.next() {
+                let windows = [windows.at(position), windows.at(position + 1)];
+                let sums = mismatches::<REGISTERS, HALF_BYTES, 2>(&self.weights, windows);
+                *first = word(sums[0], &limits);
+                *second = word(sums[1], &limits);
+            } else {
+                let windows = [windows.at(position)];
+                let sums = mismatches::<REGISTERS, HALF_BYTES, 1>(&self.weights, windows);
+                *first = word(sums[0], &limits);
+            }
+            position += 2;
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn all_mismatches<const REGISTERS: usize, const HALF_BYTES: usize>(
+        &self,
+        window: &[u64],
+    ) -> [i32; 64] {
+        let mut all = [0; 64];
+        let weights = self.weights.chunks(MAX_SIGN_WORDS * HALF_BYTES * REGISTERS);
+        for (window, weights) in window.chunks(MAX_SIGN_WORDS).zip(weights) {
+            let [sums] = mismatches::<REGISTERS, HALF_BYTES, 1>(weights, [window]);
+            for (all, sums) in all.chunks_exact_mut(BYTES).zip(sums) {
+                let mut bytes = Bytes([0; BYTES]);
+                // SAFETY: `Bytes` are 32 bytes, aligned to as many.
+                unsafe { _mm256_store_si256(bytes.0.as_mut_ptr().cast(), sums) }
+                all.iter_mut().zip(bytes.0).for_each(|(all, byte)| *all += i32::from(byte));
+            }
+        }
+        all
+    }
+}
+
+/// Mismatches of each filter in windows of at most [`MAX_SIGN_WORDS`].
+#[inline]
+#[target_feature(enable = "avx2")]
+fn mismatches<const REGISTERS: usize, const HALF_BYTES: usize, const WINDOWS: usize>(
+    weights: &[Bytes],
+    windows: [&[u64]; WINDOWS],
+) -> [[__m256i; REGISTERS]; WINDOWS] {
+    let mut sums = [[_mm256_setzero_si256(); REGISTERS]; WINDOWS];
+    for (at, weights) in weights.chunks_exact(HALF_BYTES * REGISTERS).enumerate() {
+        for half_byte in 0..HALF_BYTES {
+            for (sums, window) in sums.iter_mut().zip(windows) {
+                let table = &MISMATCHES[(window[at] >> (4 * half_byte)) as usize & 15];
+                // SAFETY: a table is 16 bytes, for which an unaligned load has no other needs.
+                let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+                let table = _mm256_broadcastsi128_si256(table);
+                for register in 0..REGISTERS {
+                    let weights = load_bytes(&weights[half_byte * REGISTERS + register]);
+                    let mismatches = _mm256_shuffle_epi8(table, weights);
+                    sums[register] = _mm256_add_epi8(sums[register], mismatches);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// One bit for each filter, set where its sum is less than its limit.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn word<const REGISTERS: usize>(sums: [__m256i; REGISTERS], limits: &[Bytes; REGISTERS]) -> u64 {
+    let mut word = 0;
+    for register in 0..REGISTERS {
+        let sums = sums[register];
+        let reached = _mm256_cmpeq_epi8(_mm256_max_epu8(sums, load_bytes(&limits[register])), sums);
+        word |= u64::from(!_mm256_movemask_epi8(reached) as u32) << (BYTES * register);
+    }
+    word
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_bytes(bytes: &Bytes) -> __m256i {
+    // SAFETY: `Bytes` are 32 bytes, aligned to as many.
+    unsafe { _mm256_load_si256(bytes.0.as_ptr().cast()) }
+}

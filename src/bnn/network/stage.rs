@@ -1,0 +1,269 @@
+//! The stages that a packed network runs: layer by layer or, where kernels know the shapes,
+//! several layers at once.
+
+use super::super::kernels::{self, Filters, FirstBlock, Kernels, MAX_SIGN_WORDS};
+use super::super::{Layer, Padding, Shape};
+use super::{Affine, Scratch};
+
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    /// From the fixed-point input to integers. Weights are `[tap][filter]`, -1 for -1, 0 for +1.
+    FirstConvolution { geometry: Geometry, negative: Vec<i32> },
+    /// From bits to integers. Weights are `[tap][word][filter]`.
+    Convolution { geometry: Geometry, weights: Vec<u64> },
+    /// From integers to integers.
+    MaxPool { from: Shape, to: Shape, size: [usize; 2] },
+    /// From bits to bits.
+    MaxPoolBits { from: Shape, to: Shape, size: [usize; 2], words: usize },
+    /// From integers to bits. `affine` is kept where the values before the sign are the feature.
+    Sign { thresholds: Vec<i32>, words: usize, feature: Option<Affine> },
+    /// Convolution, max-pool and sign: from the fixed-point input to bits.
+    FirstBlock(FirstBlock),
+    /// Convolution and sign: from bits to bits.
+    FilterSigns { geometry: Geometry, filters: Filters },
+    /// Convolution: from bits to integers.
+    FilterSums { geometry: Geometry, filters: Filters },
+}
+
+/// Where the taps of a convolution fall. A dense layer is one whose kernel covers its input.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Geometry {
+    from: Shape,
+    to: Shape,
+    kernel: [usize; 2],
+    /// Taps before the first row and the first sample.
+    before: [usize; 2],
+}
+
+/// Words that filters see at most where kernels run them.
+const MAX_WINDOW_WORDS: usize = 1 << 14;
+
+/// Replaces stages by faster ones where there are kernels for their shapes.
+pub(super) fn with_kernels(mut stages: &[Stage], kernels: Kernels) -> Vec<Stage> {
+    let mut faster = Vec::new();
+    loop {
+        let (stage, rest) = match stages {
+            [] => return faster,
+            [
+                Stage::FirstConvolution { geometry, negative },
+                Stage::MaxPool { size: [2, 2], .. },
+                Stage::Sign { thresholds, feature: None, .. },
+                rest @ ..,
+            ] if geometry.kernel == [3, 3] && geometry.is_unpadded() => {
+                let input = [geometry.from.rows, geometry.from.samples];
+                (Stage::FirstBlock(FirstBlock::new(kernels, input, negative, thresholds)), rest)
+            }
+            [
+                Stage::Convolution { geometry, weights },
+                Stage::Sign { thresholds, feature: None, .. },
+                rest @ ..,
+            ] if geometry.suits_filters() && geometry.window_words() <= MAX_SIGN_WORDS => {
+                // A sum is the inputs that match less those that mismatch.
+                let inputs = geometry.inputs() as i32;
+                let limit = |threshold: &i32| (inputs - threshold).div_euclid(2);
+                let limits: Vec<i32> = thresholds.iter().map(limit).collect();
+                let filters = geometry.filters(kernels, weights, &limits);
+                (Stage::FilterSigns { geometry: *geometry, filters }, rest)
+            }
+            [Stage::Convolution { geometry, weights }, rest @ ..] if geometry.suits_filters() => {
+                let filters = geometry.filters(kernels, weights, &[]);
+                (Stage::FilterSums { geometry: *geometry, filters }, rest)
+            }
+            [stage, rest @ ..] => (stage.clone(), rest),
+        };
+        faster.push(stage);
+        stages = rest;
+    }
+}
+
+impl Stage {
+    /// Reads and replaces what the scratch holds.
+    pub(super) fn run(&self, input: &[i16], scratch: &mut Scratch) {
+        let Scratch { integers, bits, next_bits, feature, .. } = scratch;
+        match self {
+            Self::FirstConvolution { geometry, negative } => {
+                let filters = geometry.to.channels;
+                integers.clear();
+                integers.resize(geometry.to.len(), 0);
+                for (position, sums) in integers.chunks_exact_mut(filters).enumerate() {
+                    geometry.for_each_tap(position, |tap, source| {
+                        let value = i32::from(input[source]);
+                        let negative = &negative[tap * filters..][..filters];
+                        for (sum, &negative) in sums.iter_mut().zip(negative) {
+                            *sum += (value ^ negative) - negative;
+                        }
+                    });
+                }
+            }
+            Self::Convolution { geometry, weights } => {
+                let (filters, words) = (geometry.to.channels, geometry.position_words());
+                integers.clear();
+                integers.resize(geometry.to.len(), 0);
+                for (position, sums) in integers.chunks_exact_mut(filters).enumerate() {
+                    let mut taps = 0;
+                    geometry.for_each_tap(position, |tap, source| {
+                        taps += 1;
+                        for word in 0..words {
+                            let weights = &weights[(tap * words + word) * filters..][..filters];
+                            kernels::add_mismatches(sums, bits[source * words + word], weights);
+                        }
+                    });
+                    to_sums(sums, taps * geometry.from.channels);
+                }
+            }
+            Self::MaxPool { from, to, size } => {
+                pool_in_place(integers, *from, *to, *size, to.channels, i32::max);
+            }
+            Self::MaxPoolBits { from, to, size, words } => {
+                pool_in_place(bits, *from, *to, *size, *words, |a, b| a | b);
+            }
+            Self::Sign { thresholds, words, feature: affine } => {
+                let channels = thresholds.len();
+                bits.clear();
+                bits.resize(integers.len() / channels * words, 0);
+                let positions = bits.chunks_exact_mut(*words).zip(integers.chunks_exact(channels));
+                for (words, integers) in positions {
+                    pack(integers, thresholds, words);
+                }
+                if let Some(affine) = affine {
+                    affine.apply_all(integers, channels, feature);
+                }
+            }
+            Self::FirstBlock(block) => block.run(input, bits),
+            Self::FilterSigns { geometry, filters } => {
+                let row_words = geometry.to.samples * geometry.to.channels.div_ceil(64);
+                next_bits.resize(geometry.to.rows * row_words, 0);
+                for (row, signs) in next_bits.chunks_exact_mut(row_words).enumerate() {
+                    filters.signs(geometry.row(bits, row), signs);
+                }
+                // Not swapped: each buffer grows in the first run to what later ones need.
+                bits.clone_from(next_bits);
+            }
+            Self::FilterSums { geometry, filters } => {
+                let row_sums = geometry.to.samples * geometry.to.channels;
+                integers.resize(geometry.to.rows * row_sums, 0);
+                for (row, sums) in integers.chunks_exact_mut(row_sums).enumerate() {
+                    filters.mismatches(geometry.row(bits, row), sums);
+                    to_sums(sums, geometry.inputs());
+                }
+            }
+        }
+    }
+}
+
+/// Each input that matches adds 1 to a filter's sum, each that mismatches takes 1 away.
+fn to_sums(mismatches: &mut [i32], inputs: usize) {
+    mismatches.iter_mut().for_each(|value| *value = inputs as i32 - 2 * *value);
+}
+
+/// Packs one position: bit `c` tells whether value `c` has reached threshold `c`.
+fn pack(values: &[i32], thresholds: &[i32], words: &mut [u64]) {
+    let pairs = values.chunks(64).zip(thresholds.chunks(64));
+    for (word, (values, thresholds)) in words.iter_mut().zip(pairs) {
+        *word = 0;
+        for (bit, (value, threshold)) in values.iter().zip(thresholds).enumerate() {
+            *word |= u64::from(value >= threshold) << bit;
+        }
+    }
+}
+
+impl Geometry {
+    /// Of a convolution or a dense layer.
+    pub(super) fn new(layer: &Layer, from: Shape, to: Shape) -> Self {
+        let (kernel, padding) = match *layer {
+            Layer::Convolution { kernel, padding, .. } => (kernel, padding),
+            _ => ([from.rows, from.samples], Padding::Valid),
+        };
+        let before = match padding {
+            Padding::Valid => [0, 0],
+            Padding::Same => [(kernel[0] - 1) / 2, (kernel[1] - 1) / 2],
+        };
+        Self { from, to, kernel, before }
+    }
+
+    /// Values that one filter sees where its whole kernel falls on the input.
+    fn inputs(&self) -> usize {
+        self.kernel[0] * self.kernel[1] * self.from.channels
+    }
+
+    /// Words that one filter sees.
+    fn window_words(&self) -> usize {
+        self.kernel[0] * self.kernel[1] * self.position_words()
+    }
+
+    /// Words of one input position.
+    fn position_words(&self) -> usize {
+        self.from.channels.div_ceil(64)
+    }
+
+    /// Whether every kernel falls on the input as a whole.
+    fn is_unpadded(&self) -> bool {
+        self.to.rows + self.kernel[0] == self.from.rows + 1
+            && self.to.samples + self.kernel[1] == self.from.samples + 1
+    }
+
+    /// Whether the words that one filter sees lie side by side, and are not so many that weights
+    /// spread over vector lanes would take much memory.
+    fn suits_filters(&self) -> bool {
+        self.is_unpadded()
+            && (self.kernel[0] == 1 || self.kernel[1] == self.from.samples)
+            && self.window_words() <= MAX_WINDOW_WORDS
+    }
+
+    fn filters(&self, kernels: Kernels, weights: &[u64], limits: &[i32]) -> Filters {
+        Filters::new(kernels, weights, self.to.channels, self.from.channels, limits)
+    }
+
+    /// The words that the outputs of one row see, where they are contiguous.
+    fn row<'a>(&self, bits: &'a [u64], row: usize) -> &'a [u64] {
+        &bits[row * self.from.samples * self.position_words()..]
+    }
+
+    /// Calls `visit` with each tap of the kernel that falls on the input at an output position,
+    /// and the input position it falls on.
+    fn for_each_tap(&self, position: usize, mut visit: impl FnMut(usize, usize)) {
+        let (row, sample) = (position / self.to.samples, position % self.to.samples);
+        for kernel_row in 0..self.kernel[0] {
+            // Taps before an edge wrap round to a huge number, past the other edge.
+            let from_row = (row + kernel_row).wrapping_sub(self.before[0]);
+            if from_row >= self.from.rows {
+                continue;
+            }
+            for kernel_sample in 0..self.kernel[1] {
+                let from_sample = (sample + kernel_sample).wrapping_sub(self.before[1]);
+                if from_sample < self.from.samples {
+                    let tap = kernel_row * self.kernel[1] + kernel_sample;
+                    visit(tap, from_row * self.from.samples + from_sample);
+                }
+            }
+        }
+    }
+}
+
+/// Combines each block of positions, `width` values each, into one.
+fn pool_in_place<T: Copy>(
+    values: &mut Vec<T>,
+    from: Shape,
+    to: Shape,
+    size: [usize; 2],
+    width: usize,
+    combine: impl Fn(T, T) -> T,
+) {
+    for row in 0..to.rows {
+        for sample in 0..to.samples {
+            // Outputs never overtake the block that they are made from.
+            let target = (row * to.samples + sample) * width;
+            let first = (row * size[0] * from.samples + sample * size[1]) * width;
+            values.copy_within(first..first + width, target);
+            for block_row in 0..size[0] {
+                for block_sample in usize::from(block_row == 0)..size[1] {
+                    let source = first + (block_row * from.samples + block_sample) * width;
+                    let (done, rest) = values.split_at_mut(source);
+                    let pairs = done[target..target + width].iter_mut().zip(&rest[..width]);
+                    pairs.for_each(|(pooled, &value)| *pooled = combine(*pooled, value));
+                }
+            }
+        }
+    }
+    values.truncate(to.rows * to.samples * width);
+}
