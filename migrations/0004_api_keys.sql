@@ -14,42 +14,32 @@ CREATE TABLE api_keys (
     last_used_at_unix_seconds INTEGER
 ) STRICT, WITHOUT ROWID;
 
-ALTER TABLE replies RENAME TO old_replies;
+-- Replies belong to the key that asked: two clients may choose the same idempotency key. Those of
+-- before, which did not, are for retries of the last 24 hours: they go.
+DROP TABLE replies;
 
--- Replies belong to the key that asked: two clients may choose the same idempotency key.
 CREATE TABLE replies (
-    principal TEXT NOT NULL,
-    idempotency_key TEXT NOT NULL CHECK (length(idempotency_key) BETWEEN 1 AND 255),
+    -- SHA-256 of API key and idempotency key: clients put names into the latter.
+    key_digest BLOB PRIMARY KEY CHECK (length(key_digest) = 32),
     -- SHA-256 of method, path and body: another request under the same key is an error.
     request_digest BLOB NOT NULL CHECK (length(request_digest) = 32),
     status INTEGER NOT NULL CHECK (status BETWEEN 200 AND 299),
     -- Of the body; NULL where there is none.
     content_type TEXT,
-    body BLOB NOT NULL,
-    created_at_unix_seconds INTEGER NOT NULL,
-    PRIMARY KEY (principal, idempotency_key)
+    -- NULL once somebody whom it names was erased: that the request was carried out must not be
+    -- forgotten with what was answered, lest a retry carry it out again.
+    body BLOB,
+    created_at_unix_seconds INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-
--- Erasing a user erases what was answered about them. Not a reference to users: the answer to an
--- erasure outlives the user, and belongs to nobody.
-CREATE TABLE reply_users (
-    principal TEXT NOT NULL,
-    idempotency_key TEXT NOT NULL,
-    user_id TEXT NOT NULL,
-    PRIMARY KEY (user_id, principal, idempotency_key),
-    FOREIGN KEY (principal, idempotency_key)
-        REFERENCES replies (principal, idempotency_key) ON DELETE CASCADE
-) STRICT, WITHOUT ROWID;
-
-INSERT INTO replies
-SELECT '', idempotency_key, request_digest, status,
-       CASE WHEN length(body) > 0 THEN 'application/json' END, body, created_at_unix_seconds
-FROM old_replies;
-
-INSERT INTO reply_users
-SELECT '', idempotency_key, user_id FROM old_replies WHERE user_id IS NOT NULL;
-
-DROP TABLE old_replies;
 
 CREATE INDEX replies_by_age ON replies (created_at_unix_seconds);
-CREATE INDEX reply_users_by_reply ON reply_users (principal, idempotency_key);
+
+-- Whom an answer names. Not a reference to users: the answer to an erasure outlives the user, and
+-- names nobody.
+CREATE TABLE reply_users (
+    user_id TEXT NOT NULL,
+    key_digest BLOB NOT NULL REFERENCES replies (key_digest) ON DELETE CASCADE,
+    PRIMARY KEY (user_id, key_digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX reply_users_by_reply ON reply_users (key_digest);

@@ -8,10 +8,11 @@ CREATE TABLE recordings (
 
 CREATE INDEX recordings_by_age ON recordings (created_at_unix_seconds);
 
--- What tells a walk that is sent again from a new one (gait::Fingerprint). Of enrolled walks, and of
--- the latest that a verification did not reject.
+-- What tells a walk that is sent again from a new one (gait::Fingerprint): of enrolled walks, and of
+-- the latest that a verification accepted.
 CREATE TABLE fingerprints (
-    id INTEGER PRIMARY KEY,
+    -- Never used again: a verification looks for those that came since it began.
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     -- NULL for a walk that was verified.
     enrollment_id INTEGER REFERENCES enrollments (id) ON DELETE CASCADE,

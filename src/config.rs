@@ -63,14 +63,23 @@ pub struct ServiceSettings {
     /// Users that there may be
     #[arg(long, env = "BIPEDALNET_MAX_USERS", default_value_t = 100_000, value_name = "USERS")]
     pub max_users: u64,
+    /// Walks that a user may have
+    #[arg(
+        long,
+        env = "BIPEDALNET_MAX_ENROLLMENTS_PER_USER",
+        default_value_t = 1000,
+        value_name = "WALKS"
+    )]
+    pub max_enrollments_per_user: u64,
     /// Longest recording that is taken
     #[arg(
         long,
         env = "BIPEDALNET_MAX_RECORDING_SECONDS",
-        default_value_t = 900.0,
-        value_name = "SECONDS"
+        default_value_t = 900,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(10..=3600)
     )]
-    pub max_recording_seconds: f64,
+    pub max_recording_seconds: u32,
 }
 
 impl ServiceSettings {

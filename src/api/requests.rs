@@ -1,9 +1,10 @@
 //! What clients send.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
@@ -81,7 +82,7 @@ impl<'de> Deserialize<'de> for Walks {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Walks, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Walks::Many)
+                at_most_64(SeqAccessDeserializer::new(list)).map(Walks::Many)
             }
         }
 
@@ -92,7 +93,7 @@ impl<'de> Deserialize<'de> for Walks {
 impl PartialSchema for Walks {
     fn schema() -> RefOr<Schema> {
         let walk = || RefOr::Ref(Ref::from_schema_name(WalkDocument::name()));
-        let list = ArrayBuilder::new().items(walk()).min_items(Some(1)).max_items(Some(64));
+        let list = ArrayBuilder::new().items(walk()).min_items(Some(1)).max_items(Some(MOST_ITEMS));
         OneOfBuilder::new().item(walk()).item(list).into()
     }
 }
@@ -103,11 +104,44 @@ impl ToSchema for Walks {
     }
 }
 
+/// Items that a list may have.
+const MOST_ITEMS: usize = 64;
+
+/// A list that is given up on as soon as it is too long: its items may take much more memory than the
+/// body that they come in.
+fn at_most_64<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    struct List<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MOST_ITEMS} items")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                if items.len() == MOST_ITEMS {
+                    return Err(A::Error::invalid_length(MOST_ITEMS + 1, &self));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+
+    deserializer.deserialize_seq(List(PhantomData))
+}
+
 /// Work that a phone did not get rid of while it was offline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchDocument {
     /// 1 to 64 items. Enrollments among them take effect together, after everything else.
+    #[serde(deserialize_with = "at_most_64")]
     #[schema(min_items = 1, max_items = 64)]
     pub items: Vec<BatchItem>,
 }

@@ -52,7 +52,15 @@ enum Action {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let store = Store::open(&arguments.database).await?;
+        let database = &arguments.database;
+        if !database.exists() {
+            if !matches!(arguments.action, Action::Create { .. }) {
+                let path = database.display();
+                return Err(format!("there is no database {path}; name the server's").into());
+            }
+            eprintln!("{} is made: start the server with it", database.display());
+        }
+        let store = Store::open(database).await?;
         let result = act(&store, arguments.action).await;
         store.close().await;
         result

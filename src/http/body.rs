@@ -1,15 +1,16 @@
 //! Bodies: read up to a bound, decompressed up to a bound, decoded from JSON or CBOR; and answers
 //! encoded as the client wants them.
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::App;
 use super::encoding::Encoding;
@@ -19,6 +20,9 @@ use crate::service::Reply;
 
 const JSON: &str = "application/json";
 const CBOR: &str = "application/cbor";
+
+/// For caches: the format is the client's wish.
+pub(super) const VARY: (HeaderName, &str) = (header::VARY, "accept");
 
 /// A larger body is read on to so many times what is allowed, and thrown away: a client that is
 /// still sending when the connection closes never sees the answer.
@@ -42,10 +46,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Document<T> {
         let format = Format::of_body(request.headers());
         let encoding = Encoding::of(request.headers());
         let most = app.http.max_body_bytes;
-        let declared = HttpBody::size_hint(request.body()).upper();
-        let claimed = declared.map_or(most, |length| most.min(length as usize));
-        let _share = app.bodies.try_acquire_many(claimed as u32).map_err(|_| Problem::busy())?;
-        let body = read(request.into_body(), most).await?;
+        let (body, _share) = read(request.into_body(), most, &app.bodies).await?;
         let (format, encoding) = (format?, encoding?);
         let decode = move || {
             let digest = Sha256::digest(&body);
@@ -72,7 +73,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Format {
         let cbor = accepted
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .any(|range| essence(range).eq_ignore_ascii_case(CBOR));
+            .any(|range| {
+                let refused = range.split(';').any(|part| part.trim() == "q=0");
+                essence(range).eq_ignore_ascii_case(CBOR) && !refused
+            });
         Ok(if cbor { Self::Cbor } else { Self::Json })
     }
 }
@@ -137,7 +141,7 @@ impl Format {
 
     /// An answer that is not kept.
     pub fn answer(self, body: &impl Serialize) -> Response {
-        ([(header::CONTENT_TYPE, self.media_type())], self.encode(body)).into_response()
+        ([VARY, (header::CONTENT_TYPE, self.media_type())], self.encode(body)).into_response()
     }
 
     /// An answer that may be kept for retries.
@@ -152,13 +156,15 @@ fn essence(value: &str) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// Reads a body of `most` bytes or less.
-async fn read(mut body: Body, most: usize) -> Result<Vec<u8>, Problem> {
+/// Reads a body of `most` bytes or less, with a permit for each byte that is kept.
+async fn read(
+    mut body: Body,
+    most: usize,
+    memory: &Semaphore,
+) -> Result<(Vec<u8>, SemaphorePermit<'_>), Problem> {
     let mut kept = Vec::new();
-    let mut length = 0;
-    while length <= most * DISCARDED_BODIES
-        && let Some(frame) = body.frame().await
-    {
+    let mut share = memory.try_acquire_many(0).map_err(|_| Problem::busy())?;
+    while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -168,23 +174,26 @@ async fn read(mut body: Body, most: usize) -> Result<Vec<u8>, Problem> {
             )
         })?;
         let data = frame.into_data().unwrap_or_default();
-        length += data.len();
-        if length <= most {
-            kept.extend_from_slice(&data);
-        } else {
-            kept = Vec::new();
+        if kept.len() + data.len() > most {
+            drop((kept, share));
+            discard(body, most * DISCARDED_BODIES).await;
+            return Err(Problem::too_large(most));
         }
+        let more = memory.try_acquire_many(data.len() as u32).map_err(|_| Problem::busy())?;
+        share.merge(more);
+        kept.extend_from_slice(&data);
     }
-    if length > most {
-        return Err(Problem::too_large(most));
-    }
-    Ok(kept)
+    Ok((kept, share))
 }
 
-/// Reads a body that nobody wants, so that the client sees the answer.
-pub(super) async fn discard(body: Body, most: usize) {
-    // Too long or broken off: in either case there is an answer already.
-    let _ = read(body, most).await;
+/// Lets a body pass that nobody wants, up to a bound, so that the client sees the answer.
+pub(super) async fn discard(mut body: Body, most: usize) {
+    let mut length = 0;
+    while length <= most
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        length += frame.data_ref().map_or(0, Bytes::len);
+    }
 }
 
 fn bad_json(body: &[u8], path: &str, error: &serde_json::Error) -> Problem {

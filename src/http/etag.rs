@@ -31,7 +31,10 @@ pub(super) async fn etag(request: Request, next: Next) -> Response {
     let same = known.is_some_and(|known| matches(&known, &tag));
     let value = HeaderValue::try_from(tag).expect("hexadecimal digits in quotes");
     parts.headers.insert(header::ETAG, value);
-    parts.headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+    parts
+        .headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("private, no-cache"));
     if same {
         parts.status = StatusCode::NOT_MODIFIED;
         parts.headers.remove(header::CONTENT_TYPE);

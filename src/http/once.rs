@@ -2,10 +2,12 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use super::body;
 use super::problem::Problem;
 use crate::access::Principal;
 use crate::service::{Answer, Reply, Request};
@@ -52,7 +54,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Once {
         let digest = Sha256::new()
             .chain_update(parts.method.as_str())
             .chain_update([0])
-            .chain_update(parts.uri.to_string())
+            .chain_update(parts.uri.path_and_query().map_or("", PathAndQuery::as_str))
             .chain_update([0]);
         let principal = parts.extensions.get::<Principal>();
         let principal = principal.map_or(String::new(), |principal| principal.id.clone());
@@ -73,6 +75,7 @@ pub(super) fn sent(Answer { reply, replayed }: Answer) -> Response {
     headers.remove(header::CONTENT_TYPE);
     let content_type = reply.content_type.and_then(|name| HeaderValue::try_from(name).ok());
     headers.extend(content_type.map(|name| (header::CONTENT_TYPE, name)));
+    headers.insert(body::VARY.0, HeaderValue::from_static(body::VARY.1));
     if replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
     }

@@ -207,13 +207,28 @@ impl From<ServiceError> for Problem {
                 unusable("bad-features", "features", error.to_string())
             }
             ServiceError::Pool(error) => error.into(),
-            ServiceError::NoSuchUser(user) => Self::new(
+            // No names: answers are kept, and may outlive the user.
+            ServiceError::NoSuchUser(_) => Self::new(
                 StatusCode::NOT_FOUND,
                 "unknown-user",
                 "There is no such user",
-                format!("there is no user {user}; make it with PUT /v1/users/{user}"),
+                "make the user first, with PUT /v1/users/{user}",
             )
             .at("user"),
+            ServiceError::TooManyEnrollments { most, .. } => Self::new(
+                StatusCode::CONFLICT,
+                "too-many-enrollments",
+                "The user may have no more walks",
+                format!("there are {most} enrolled walks, as many as may be; erase some"),
+            )
+            .at("user"),
+            ServiceError::AnswerErased => Self::new(
+                StatusCode::GONE,
+                "answer-erased",
+                "The answer is gone",
+                error.to_string(),
+            )
+            .at("idempotency-key"),
             ServiceError::TooManyUsers { .. } => Self::new(
                 StatusCode::CONFLICT,
                 "too-many-users",
@@ -268,7 +283,7 @@ impl From<ServiceError> for Problem {
                 StatusCode::CONFLICT,
                 "not-enrolled",
                 "The user has no enrolled walk",
-                format!("{error}; enroll one with POST /v1/users/{{user}}/enrollments"),
+                "there is nothing to compare with; enroll a walk with POST /v1/users/{user}/enrollments",
             )
             .at("user"),
             ServiceError::UnknownRate { .. } => Self::new(
@@ -278,6 +293,13 @@ impl From<ServiceError> for Problem {
                 error.to_string(),
             )
             .at("fmr"),
+            ServiceError::Store(error) if error.is_transient() => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "database-busy",
+                "The database is busy",
+                "another program holds it, a backup for example; nothing was changed, try again",
+            )
+            .retry_after(RETRY_AFTER_SECONDS),
             ServiceError::Randomness(_) | ServiceError::Store(_) => Self::internal(&error),
         }
     }

@@ -2,8 +2,8 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -144,17 +144,22 @@ pub(super) async fn export(
     format: Format,
 ) -> Result<Response, Problem> {
     let export = service.export(&user).await?;
-    let walks = export.walks.into_iter().map(|walk| api::ExportedWalk {
-        enrollment: enrollment_answer(walk.enrollment),
-        template: walk.template.values().to_vec(),
-        recording: walk.recording,
-    });
-    let hexadecimal = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format.answer(&api::ExportAnswer {
-        user: user_answer(export.status),
-        walks: walks.collect(),
-        fingerprints: export.fingerprints.iter().map(|mark| hexadecimal(mark.to_bytes())).collect(),
-    }))
+    let encode = move || {
+        let walks = export.walks.into_iter().map(|walk| api::ExportedWalk {
+            enrollment: enrollment_answer(walk.enrollment),
+            template: walk.template.values().to_vec(),
+            recording: walk.recording,
+        });
+        let hexadecimal = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprints = export.fingerprints.iter().map(|mark| hexadecimal(mark.to_bytes()));
+        format.answer(&api::ExportAnswer {
+            user: user_answer(export.status),
+            walks: walks.collect(),
+            fingerprints: fingerprints.collect(),
+        })
+    };
+    let answer = service.compute(encode).await?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], answer).into_response())
 }
 
 /// List a user's walks

@@ -82,6 +82,11 @@ impl Gallery {
         self.users.len()
     }
 
+    /// Whether a user has a template.
+    pub fn contains(&self, user: &UserId) -> bool {
+        self.positions.contains_key(user)
+    }
+
     /// Whether nobody is enrolled.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()

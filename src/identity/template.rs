@@ -52,6 +52,11 @@ impl Template {
         Ok(Self { sum, windows })
     }
 
+    /// Whether a feature has a direction: it is finite, and not as good as zero.
+    pub fn is_direction(feature: &[f32]) -> bool {
+        norm(feature).is_normal()
+    }
+
     /// Adds a window's feature.
     pub fn add_window(&mut self, feature: &[f32]) {
         let length = norm(feature).max(f32::MIN_POSITIVE);
@@ -89,8 +94,9 @@ impl Template {
     }
 }
 
+/// In double precision: squares of what a client may send neither vanish nor overflow.
 fn norm(values: &[f32]) -> f32 {
-    values.iter().map(|value| value * value).sum::<f32>().sqrt()
+    values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt() as f32
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::evidence::Walk;
+use super::pool::Entry;
 use super::writing::{Answer, Start, Turn};
 use super::{
     Claim, Enrolled, Evidence, Identification, Reply, Request, Service, ServiceError, Shared,
     Verification,
 };
-use crate::identity::{Template, UserId};
+use crate::identity::{Decision, Template, UserId};
 
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,9 +54,11 @@ enum Done {
 #[derive(Default)]
 struct Written {
     /// Whom its answer names.
-    users: Vec<UserId>,
+    users: BTreeSet<UserId>,
     /// To go into the gallery.
     templates: Vec<(UserId, Template)>,
+    /// Challenges to be used up, each with its user.
+    challenges: Vec<(String, UserId)>,
 }
 
 impl Service {
@@ -98,6 +101,9 @@ impl Service {
             }
             let reply = answer(outcomes);
             turn.commit(&written.users, &reply).await?;
+            for (nonce, user) in &written.challenges {
+                shared.challenges().redeem(nonce, user);
+            }
             let mut gallery = shared.gallery_mut();
             for (user, template) in &written.templates {
                 gallery.add(user, template);
@@ -110,14 +116,13 @@ impl Service {
     async fn compute_item(&self, item: Item) -> Result<Done, ServiceError> {
         Ok(match item {
             Item::Enroll { user, evidence } => {
-                let walk = self.walk_of(&user, evidence).await?;
+                let walk = self.walk_of(&user, evidence, Entry::WhenFree).await?;
                 Done::Read(user, walk)
             }
             Item::Identify { evidence, among } => {
-                let identification = self.identify(evidence, among).await?;
-                Done::Identified(identification)
+                Done::Identified(self.look(evidence, among, Entry::WhenFree).await?)
             }
-            Item::Verify(claim) => Done::Verified(self.decide(claim).await?),
+            Item::Verify(claim) => Done::Verified(self.decide(claim, Entry::WhenFree).await?),
         })
     }
 }
@@ -131,20 +136,33 @@ impl Turn {
     ) -> Result<Outcome, ServiceError> {
         Ok(match item {
             Done::Read(user, walk) => {
-                let enrolled = self.enroll(shared.model.id(), &user, &walk).await?;
-                written.users.push(user.clone());
+                let enrolled = self.enroll(shared, &user, &walk).await?;
+                written.users.insert(user.clone());
                 written.templates.push((user, walk.template));
                 Outcome::Enrolled(enrolled)
             }
-            Done::Identified(identification) => {
+            Done::Identified(mut identification) => {
+                // Whoever was erased since is not named.
+                let gallery = shared.gallery();
+                identification.candidates.retain(|candidate| gallery.contains(&candidate.user));
+                if let Decision::Identified(user) = &identification.decision
+                    && !gallery.contains(user)
+                {
+                    identification.decision = Decision::Unknown;
+                }
                 let named = identification.candidates.iter();
                 written.users.extend(named.map(|candidate| candidate.user.clone()));
                 Outcome::Identified(identification)
             }
-            Done::Verified(verification) => {
-                shared.redeem(&verification)?;
-                self.remember(&verification).await?;
-                written.users.push(verification.user.clone());
+            Done::Verified(mut verification) => {
+                if let Some(nonce) = verification.challenge() {
+                    if written.challenges.iter().any(|(used, _)| used == nonce) {
+                        return Err(ServiceError::BadChallenge);
+                    }
+                    written.challenges.push((nonce.to_owned(), verification.user.clone()));
+                }
+                self.settle(shared, &mut verification).await?;
+                written.users.insert(verification.user.clone());
                 Outcome::Verified(verification)
             }
         })

@@ -1,8 +1,10 @@
 //! Users and their walks: made, read, erased.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::evidence::{Evidence, Walk, unpack};
+use super::pool::Entry;
 use super::writing::{Answer, Start, Turn};
 use super::{Service, ServiceError, Shared};
 use crate::bnn::Scratch;
@@ -76,7 +78,7 @@ impl Service {
         self.write_once(request, |shared, mut turn| async move {
             let new = turn.writing.put_user(&user, shared.settings.max_users).await?;
             let reply = answer(new, turn.writing.user(&user).await?.into());
-            turn.commit(&[user], &reply).await?;
+            turn.commit(&BTreeSet::from([user]), &reply).await?;
             Ok(reply)
         })
         .await
@@ -152,10 +154,10 @@ impl Service {
             Start::New(ticket) => ticket,
             Start::Answered(answer) => return Ok(answer),
         };
-        let walk = self.walk_of(&user, evidence).await?;
+        let walk = self.walk_of(&user, evidence, Entry::IfFree).await?;
         self.write(ticket, |shared, mut turn| async move {
-            let reply = answer(turn.enroll(shared.model.id(), &user, &walk).await?);
-            turn.commit(std::slice::from_ref(&user), &reply).await?;
+            let reply = answer(turn.enroll(&shared, &user, &walk).await?);
+            turn.commit(&BTreeSet::from([user.clone()]), &reply).await?;
             shared.gallery_mut().add(&user, &walk.template);
             Ok(reply)
         })
@@ -167,11 +169,13 @@ impl Service {
         &self,
         user: &UserId,
         evidence: Evidence,
+        entry: Entry,
     ) -> Result<Walk, ServiceError> {
         // Before any compute, so that a wrong name costs little.
         self.user(user).await?;
         let shared = Arc::clone(&self.shared);
-        self.shared.pool.run(move |scratch: &mut Scratch| shared.read(evidence, scratch)).await?
+        let read = move |scratch: &mut Scratch| shared.read(evidence, scratch);
+        self.shared.pool.run(entry, read).await?
     }
 
     /// Erases a user with all that is held about them.
@@ -187,7 +191,7 @@ impl Service {
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, |shared, mut turn| async move {
             turn.writing.erase_user(&user).await?;
-            turn.commit(&[], &reply).await?;
+            turn.commit(&BTreeSet::new(), &reply).await?;
             shared.gallery_mut().replace(&user, None);
             shared.sessions().forget(&user);
             shared.challenges().forget(&user);
@@ -215,7 +219,7 @@ impl Service {
                 left.add(&walk.template);
             }
             turn.writing.erase_enrollment(&user, id).await?;
-            turn.commit(std::slice::from_ref(&user), &reply).await?;
+            turn.commit(&BTreeSet::from([user.clone()]), &reply).await?;
             shared.gallery_mut().replace(&user, (left.windows() > 0).then_some(&left));
             shared.scrub_log().await;
             Ok(reply)
@@ -228,11 +232,12 @@ impl Turn {
     /// Puts a walk among a user's, in this change.
     pub async fn enroll(
         &mut self,
-        model: &str,
+        shared: &Shared,
         user: &UserId,
         walk: &Walk,
     ) -> Result<Enrolled, ServiceError> {
-        let enrollment = self.writing.add_enrollment(user, model, &walk.template).await?;
+        let (model, most) = (shared.model.id(), shared.settings.max_enrollments_per_user);
+        let enrollment = self.writing.add_enrollment(user, model, &walk.template, most).await?;
         for fingerprint in &walk.fingerprints {
             self.writing.add_fingerprint(user, Some(enrollment), fingerprint).await?;
         }

@@ -25,6 +25,8 @@ pub enum Evidence {
 /// What was made of a walk.
 pub(super) struct Walk {
     pub template: Template,
+    /// Length of the recording; 0 where there is none.
+    pub seconds: f64,
     /// Windows that are not walking: one of each reason, and how many it holds for.
     pub refused: Vec<(SignalError, usize)>,
     /// Of each minute of a recording: none where it is too short, or where there is none.
@@ -44,7 +46,7 @@ impl Shared {
             Evidence::Features { model, windows } => return self.of_features(&model, &windows),
         };
         let seconds = recording.duration_seconds();
-        let allowed_seconds = self.settings.max_recording_seconds;
+        let allowed_seconds = self.settings.max_recording_seconds.into();
         if seconds > allowed_seconds {
             return Err(ServiceError::TooLong { seconds, allowed_seconds });
         }
@@ -61,6 +63,7 @@ impl Shared {
         }
         Ok(Walk {
             template,
+            seconds,
             refused,
             fingerprints: fingerprints(&recording),
             kept: self.settings.keeps_recordings().then(|| pack(&recording)),
@@ -79,20 +82,19 @@ impl Shared {
         let mut template = Template::empty(self.feature_len());
         for (window, feature) in windows.iter().enumerate() {
             let (length, needed) = (feature.len(), self.feature_len());
-            let usable = feature.iter().all(|value| value.is_finite())
-                && feature.iter().any(|&value| value != 0.0);
-            if length != needed || !usable {
+            if length != needed || !Template::is_direction(feature) {
                 return Err(ServiceError::Feature { window, length, needed });
             }
             template.add_window(feature);
         }
-        Ok(Walk { template, refused: Vec::new(), fingerprints: Vec::new(), kept: None })
+        let (refused, fingerprints) = (Vec::new(), Vec::new());
+        Ok(Walk { template, seconds: 0.0, refused, fingerprints, kept: None })
     }
 
     /// Windows of the longest recording that is taken.
     fn most_windows(&self) -> usize {
         let stride_seconds = self.recipe.window_seconds() / 2.0;
-        (self.settings.max_recording_seconds / stride_seconds) as usize
+        (f64::from(self.settings.max_recording_seconds) / stride_seconds) as usize
     }
 }
 

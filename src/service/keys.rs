@@ -59,6 +59,9 @@ impl Service {
     /// Reads keys anew and notes which were used: `bipedalnet keys` changes them from outside.
     pub(super) async fn refresh_keys(&self) -> Result<(), StoreError> {
         let shared = &self.shared;
+        let keys = shared.store.api_keys().await?;
+        let by_id = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
+        *shared.keys.by_id.write().unwrap_or_else(PoisonError::into_inner) = by_id;
         let uses: Vec<(String, i64)> = {
             let mut uses = shared.keys.uses.lock().unwrap_or_else(PoisonError::into_inner);
             uses.drain().collect()
@@ -66,9 +69,6 @@ impl Service {
         if !uses.is_empty() {
             shared.store.note_api_key_uses(&uses).await?;
         }
-        let keys = shared.store.api_keys().await?;
-        let by_id = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
-        *shared.keys.by_id.write().unwrap_or_else(PoisonError::into_inner) = by_id;
         Ok(())
     }
 }

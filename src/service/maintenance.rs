@@ -1,7 +1,7 @@
 //! What is due from time to time.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
@@ -15,7 +15,8 @@ const KEYS: Duration = Duration::from_secs(1);
 const RETENTION_TICKS: u64 = 600;
 
 impl Service {
-    /// Keeps keys fresh, erases what was kept long enough, and retries what an erasure left to do.
+    /// Keeps keys fresh, forgets sessions and challenges that are over, erases what was kept long
+    /// enough, and retries what an erasure left to do.
     /// Never returns: to be dropped with the server.
     pub async fn maintain(&self) {
         let mut timer = tokio::time::interval(KEYS);
@@ -30,6 +31,8 @@ impl Service {
             {
                 tracing::error!(%error, "recordings past their time were not erased");
             }
+            self.shared.sessions().sweep();
+            self.shared.challenges().sweep(Instant::now());
             if self.shared.scrub_due.load(Ordering::Relaxed) {
                 self.shared.scrub_log().await;
             }

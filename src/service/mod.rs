@@ -15,6 +15,8 @@ mod writing;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use tokio::sync::Semaphore;
+
 use crate::bnn::Model;
 use crate::config::ServiceSettings;
 use crate::gait::{ROW_RECIPE, Recipe, SignalError, WINDOW_ROWS};
@@ -29,8 +31,8 @@ pub use enrolling::{Enrolled, Enrollment, Export, ExportedWalk, Reply, Request, 
 pub use evidence::Evidence;
 pub use keys::AccessError;
 use keys::Keys;
-use pool::Pool;
 pub use pool::PoolError;
+use pool::{Entry, Pool};
 pub use recognising::{Claim, Identification, Verification};
 pub use sessions::SessionId;
 use sessions::Sessions;
@@ -45,6 +47,9 @@ pub const IDENTIFICATION_THRESHOLD: &str = "identification_threshold";
 pub fn verification_threshold(fmr: f64) -> String {
     format!("verification_threshold_at_fmr_{fmr}")
 }
+
+/// Changes that may wait for their turn; more are refused.
+const MAX_CHANGES: usize = 1024;
 
 /// Everything that answers a request. Clones are cheap and share all state.
 #[derive(Clone)]
@@ -66,7 +71,9 @@ struct Shared {
     challenges: Mutex<Challenges>,
     in_flight: InFlight,
     /// Held over a change of the database and of the gallery, so that the two change in one order.
-    writing: tokio::sync::Mutex<()>,
+    writing: Arc<tokio::sync::Mutex<()>>,
+    /// A permit for each change that waits for its turn.
+    changes: Semaphore,
     /// Whether the write-ahead log still holds erased data.
     scrub_due: AtomicBool,
     pool: Pool,
@@ -108,7 +115,7 @@ pub enum ServiceError {
     },
     /// A feature that the network cannot have made.
     #[error(
-        "features[{window}] has {length} values; {needed} finite ones are needed, not all of them 0"
+        "features[{window}] has {length} values; {needed} finite ones are needed that are not all as good as 0"
     )]
     Feature {
         /// Position of the window.
@@ -130,8 +137,20 @@ pub enum ServiceError {
         /// The limit.
         most: u64,
     },
-    /// A verification must come with a challenge here.
-    #[error("this service verifies only against a challenge")]
+    /// The user may have no more walks.
+    #[error("user {user} has {most} enrolled walks, as many as may be; erase some")]
+    TooManyEnrollments {
+        /// The user.
+        user: UserId,
+        /// The limit.
+        most: u64,
+    },
+    /// The answer to this request named somebody who was erased since.
+    #[error("this request was carried out; its answer named somebody who was erased since")]
+    AnswerErased,
+    /// A verification must come with a challenge: the service demands it, or it is by features, of
+    /// which a replay could not be told.
+    #[error("this verification needs a challenge")]
     ChallengeNeeded,
     /// A challenge that was not given for this user, was used, or is too old.
     #[error("this challenge is not good: it was used, has expired, or is not this user's")]
@@ -177,7 +196,11 @@ impl From<StoreError> for ServiceError {
         match error {
             StoreError::NoSuchUser(user) => Self::NoSuchUser(user),
             StoreError::OtherRequest => Self::OtherRequest,
+            StoreError::AnswerErased => Self::AnswerErased,
             StoreError::TooManyUsers { most } => Self::TooManyUsers { most },
+            StoreError::TooManyEnrollments { user, most } => {
+                Self::TooManyEnrollments { user, most }
+            }
             StoreError::NoSuchEnrollment { user, id } => Self::NoSuchEnrollment { user, id },
             error => Self::Store(error),
         }
@@ -246,7 +269,8 @@ impl Service {
             sessions: Mutex::default(),
             challenges: Mutex::default(),
             in_flight: InFlight::default(),
-            writing: tokio::sync::Mutex::default(),
+            writing: Arc::default(),
+            changes: Semaphore::new(MAX_CHANGES),
             // After a crash, too, erased data may be left in the log.
             scrub_due: AtomicBool::new(true),
             pool: Pool::new(),
@@ -264,7 +288,7 @@ impl Service {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        self.shared.pool.run(|_| job()).await
+        self.shared.pool.run(Entry::IfFree, |_| job()).await
     }
 
     /// Enrolled users that have a template.

@@ -18,6 +18,15 @@ pub(super) struct Pool {
     places: Arc<Semaphore>,
 }
 
+/// What to do where the queue is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// Refuse: the server is busy.
+    IfFree,
+    /// Wait: the rest of a request that was let in, one job at a time.
+    WhenFree,
+}
+
 /// Why a job was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
@@ -49,10 +58,14 @@ impl Pool {
     /// Runs a job and waits for its result. A job whose caller has gone before its turn is not run.
     pub async fn run<T: Send + 'static>(
         &self,
+        entry: Entry,
         job: impl FnOnce(&mut Scratch) -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        let place =
-            Arc::clone(&self.places).try_acquire_owned().map_err(|_| PoolError::Overloaded)?;
+        let places = Arc::clone(&self.places);
+        let place = match entry {
+            Entry::IfFree => places.try_acquire_owned().map_err(|_| PoolError::Overloaded)?,
+            Entry::WhenFree => places.acquire_owned().await.map_err(|_| PoolError::Failed)?,
+        };
         let (sender, receiver) = oneshot::channel();
         self.threads.spawn_fifo(move || {
             let _place = place;
@@ -92,27 +105,30 @@ mod tests {
                         }
                         index
                     };
-                    pool.run(wait).await
+                    pool.run(Entry::IfFree, wait).await
                 })
             })
             .collect();
         while pool.places.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(pool.run(|_| ()).await, Err(PoolError::Overloaded));
+        assert_eq!(pool.run(Entry::IfFree, |_| ()).await, Err(PoolError::Overloaded));
         (0..threads).for_each(|_| starts.recv().unwrap());
         gate.wait();
         for (index, job) in jobs.into_iter().enumerate() {
             assert_eq!(job.await.unwrap(), Ok(index));
         }
-        assert_eq!(pool.run(|_| 7).await, Ok(7));
+        assert_eq!(pool.run(Entry::IfFree, |_| 7).await, Ok(7));
     }
 
     #[tokio::test]
     async fn a_panic_fails_one_job_alone() {
         let pool = Pool::new();
-        assert_eq!(pool.run(|_| panic!("on purpose")).await, Err::<(), _>(PoolError::Failed));
-        assert_eq!(pool.run(|_| 7).await, Ok(7));
+        assert_eq!(
+            pool.run(Entry::IfFree, |_| panic!("on purpose")).await,
+            Err::<(), _>(PoolError::Failed)
+        );
+        assert_eq!(pool.run(Entry::IfFree, |_| 7).await, Ok(7));
     }
 
     #[tokio::test]
@@ -128,7 +144,7 @@ mod tests {
         }
         let done = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&done);
-        let abandoned = pool.run(move |_| count.fetch_add(1, Ordering::SeqCst));
+        let abandoned = pool.run(Entry::IfFree, move |_| count.fetch_add(1, Ordering::SeqCst));
         // Polled once, so that the job is in the queue, then dropped.
         let waited = tokio::select! {
             biased;
@@ -137,7 +153,7 @@ mod tests {
         };
         assert!(!waited);
         gate.wait();
-        assert_eq!(pool.run(|_| 7).await, Ok(7));
+        assert_eq!(pool.run(Entry::IfFree, |_| 7).await, Ok(7));
         while pool.places.available_permits() < threads * QUEUE_PER_THREAD {
             tokio::task::yield_now().await;
         }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::evidence::Evidence;
-use super::sessions::SessionKey;
+use super::evidence::{Evidence, Walk};
+use super::pool::Entry;
+use super::sessions::{SessionKey, Standing, replays};
 use super::writing::{Answer, Start, Turn};
 use super::{FALSE_MATCH_RATES, Reply, Request, Service, ServiceError, SessionId, Shared};
 use crate::bnn::Scratch;
@@ -60,11 +61,24 @@ pub struct Verification {
     pub windows: u32,
     /// Id of the model that decided.
     pub model: String,
-    /// To be used up before the answer is given.
-    challenge: Option<String>,
-    /// By which the walk is known should it be sent again; none where that need not be remembered.
-    remembered: Vec<Fingerprint>,
+    trace: Trace,
 }
+
+/// What a verification leaves behind.
+#[derive(Clone, Debug, PartialEq)]
+struct Trace {
+    /// The challenge, to be used up with the answer.
+    challenge: Option<String>,
+    /// By which accepted walks are known should they be sent again: those not yet remembered.
+    fingerprints: Vec<Fingerprint>,
+    /// Whether the session had the walk already.
+    retried: bool,
+    /// Number of the newest fingerprint that the walk was compared with.
+    seen: i64,
+}
+
+/// Longest walk that is verified at once: comparing it with earlier ones is what costs most.
+const LONGEST_CLAIM_SECONDS: f64 = 120.0;
 
 impl Service {
     /// Tells who is walking, among all enrolled users or `among` some. Does not touch the database.
@@ -75,6 +89,16 @@ impl Service {
         &self,
         evidence: Evidence,
         among: Option<BTreeSet<UserId>>,
+    ) -> Result<Identification, ServiceError> {
+        self.look(evidence, among, Entry::IfFree).await
+    }
+
+    /// An identification.
+    pub(super) async fn look(
+        &self,
+        evidence: Evidence,
+        among: Option<BTreeSet<UserId>>,
+        entry: Entry,
     ) -> Result<Identification, ServiceError> {
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
@@ -87,7 +111,7 @@ impl Service {
                 model: shared.model.id().to_owned(),
             })
         };
-        self.shared.pool.run(decide).await?
+        self.shared.pool.run(entry, decide).await?
     }
 
     /// Tells whether a walk is a user's, and remembers it, so that it is known should it be sent
@@ -107,32 +131,37 @@ impl Service {
             Start::New(ticket) => ticket,
             Start::Answered(answer) => return Ok(answer),
         };
-        let verification = self.decide(claim).await?;
-        if !ticket.is_repeatable() && verification.remembered.is_empty() {
-            self.shared.redeem(&verification)?;
+        let mut verification = self.decide(claim, Entry::IfFree).await?;
+        if !ticket.is_repeatable() && verification.leaves_nothing() {
             return Ok(Answer { reply: answer(&verification), replayed: false });
         }
         // From here on the client may hang up: what is used up is answered, should it ask again.
         self.write(ticket, |shared, mut turn| async move {
-            shared.redeem(&verification)?;
-            turn.remember(&verification).await?;
+            turn.settle(&shared, &mut verification).await?;
             let reply = answer(&verification);
-            turn.commit(&[verification.user], &reply).await?;
+            turn.commit(&BTreeSet::from([verification.user.clone()]), &reply).await?;
+            shared.redeem(&verification);
             Ok(reply)
         })
         .await
     }
 
     /// A verification without what is written of it.
-    pub(super) async fn decide(&self, claim: Claim) -> Result<Verification, ServiceError> {
+    pub(super) async fn decide(
+        &self,
+        claim: Claim,
+        entry: Entry,
+    ) -> Result<Verification, ServiceError> {
         let Claim { principal, user, evidence, fmr, session, challenge } = claim;
         let point = FALSE_MATCH_RATES.iter().position(|rate| *rate == fmr);
         let point = point.ok_or(ServiceError::UnknownRate { fmr })?;
+        // Features have nothing in them to tell a replay by.
+        let by_features = matches!(evidence, Evidence::Features { .. });
         match &challenge {
             Some(nonce) if !self.shared.challenges().is_good(nonce, &user, Instant::now()) => {
                 return Err(ServiceError::BadChallenge);
             }
-            None if self.shared.settings.require_challenge => {
+            None if by_features || self.shared.settings.require_challenge => {
                 return Err(ServiceError::ChallengeNeeded);
             }
             _ => {}
@@ -140,32 +169,40 @@ impl Service {
         if self.user(&user).await?.user.enrollments == 0 {
             return Err(ServiceError::NotEnrolled(user));
         }
-        let earlier = self.shared.store.fingerprints(&user).await?;
+        let earlier = self.shared.store.newest_fingerprints(&user).await?;
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
-            let walk = shared.read(evidence, scratch)?;
+            let Walk { template, fingerprints, seconds, .. } = shared.read(evidence, scratch)?;
+            if seconds > LONGEST_CLAIM_SECONDS {
+                let allowed_seconds = LONGEST_CLAIM_SECONDS;
+                return Err(ServiceError::TooLong { seconds, allowed_seconds });
+            }
+            let seen = earlier.first().map_or(0, |(number, _)| *number);
+            let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
             let key = session.map(|session| SessionKey { principal, user: user.clone(), session });
-            let retried =
-                key.as_ref().is_some_and(|key| shared.sessions().holds(key, &walk.template));
-            let replayed = !retried
-                && walk
-                    .fingerprints
-                    .iter()
-                    .any(|minute| earlier.iter().any(|earlier| minute.is_replay_of(earlier)));
-            let probe = match key {
-                Some(key) if !replayed => shared.sessions().add(key, walk.template),
-                _ => walk.template,
+            let retried = key.as_ref().is_some_and(|key| shared.sessions().holds(key, &template));
+            let standing = match key {
+                _ if !retried && replays(&fingerprints, earlier.iter()) => Standing::Replay,
+                Some(key) => shared.sessions().add(key, template.clone(), fingerprints),
+                None => Standing::Counts(template.clone(), fingerprints),
             };
-            let score = shared.gallery().score(&user, &probe);
-            // Erased since it was looked up.
-            let score = score.ok_or_else(|| ServiceError::NotEnrolled(user.clone()))?;
-            let verdict = match replayed {
-                true => Verdict::SuspectedReplay,
-                false => {
-                    Verdict::new(score, shared.verification_thresholds[point], probe.windows())
-                }
+            let (probe, fingerprints) = match standing {
+                Standing::Counts(probe, fingerprints) => (probe, Some(fingerprints)),
+                Standing::Replay => (template, None),
             };
-            let counts = matches!(verdict, Verdict::Accept | Verdict::Inconclusive);
+            let Some(score) = shared.gallery().score(&user, &probe) else {
+                // Erased since it was looked up.
+                shared.sessions().forget(&user);
+                return Err(ServiceError::NotEnrolled(user));
+            };
+            let threshold = shared.verification_thresholds[point];
+            let verdict = match fingerprints {
+                Some(_) => Verdict::new(score, threshold, probe.windows()),
+                None => Verdict::SuspectedReplay,
+            };
+            let mut fingerprints =
+                fingerprints.filter(|_| verdict == Verdict::Accept).unwrap_or_default();
+            fingerprints.retain(|mark| !earlier.contains(mark));
             Ok(Verification {
                 user,
                 verdict,
@@ -173,35 +210,65 @@ impl Service {
                 fmr,
                 windows: probe.windows(),
                 model: shared.model.id().to_owned(),
-                challenge,
-                remembered: if counts && !retried { walk.fingerprints } else { Vec::new() },
+                trace: Trace { challenge, fingerprints, retried, seen },
             })
         };
-        self.shared.pool.run(decide).await?
+        self.shared.pool.run(entry, decide).await?
+    }
+}
+
+impl Verification {
+    /// Whether there is nothing to be written, but for the answer.
+    fn leaves_nothing(&self) -> bool {
+        self.trace.challenge.is_none() && self.trace.fingerprints.is_empty()
+    }
+
+    /// The challenge that it uses up.
+    pub(super) fn challenge(&self) -> Option<&str> {
+        self.trace.challenge.as_deref()
     }
 }
 
 impl Shared {
-    /// Uses up the challenge of a verification: not before it is decided, so that a recording that is
-    /// no walk does not cost one.
-    pub(super) fn redeem(&self, verification: &Verification) -> Result<(), ServiceError> {
-        match &verification.challenge {
-            Some(nonce) if !self.challenges().redeem(nonce, &verification.user, Instant::now()) => {
-                Err(ServiceError::BadChallenge)
-            }
-            _ => Ok(()),
+    /// Uses up the challenge of a verification that is on disk. A recording that is no walk, or a
+    /// change that failed, does not cost one.
+    pub(super) fn redeem(&self, verification: &Verification) {
+        if let Some(nonce) = verification.challenge() {
+            self.challenges().redeem(nonce, &verification.user);
         }
     }
 }
 
 impl Turn {
-    /// Keeps what tells the walk should it be sent again.
-    pub(super) async fn remember(
+    /// Looks again at what may have changed since a verification was decided, now that no other
+    /// change is under way, and keeps what tells its walks should they be sent again.
+    pub(super) async fn settle(
         &mut self,
-        verification: &Verification,
+        shared: &Shared,
+        verification: &mut Verification,
     ) -> Result<(), ServiceError> {
-        for fingerprint in &verification.remembered {
-            self.writing.add_fingerprint(&verification.user, None, fingerprint).await?;
+        let Verification { user, verdict, trace, .. } = verification;
+        self.writing.user(user).await?;
+        if let Some(nonce) = &trace.challenge
+            && !shared.challenges().is_good(nonce, user, Instant::now())
+        {
+            return Err(ServiceError::BadChallenge);
+        }
+        let newer = match trace.fingerprints.is_empty() {
+            true => Vec::new(),
+            false => self.writing.fingerprints_after(user, trace.seen).await?,
+        };
+        trace.fingerprints.retain(|mark| !(trace.retried && newer.contains(mark)));
+        if !newer.is_empty() {
+            let walk = trace.fingerprints.clone();
+            let compare = move |_: &mut Scratch| replays(&walk, newer.iter());
+            if shared.pool.run(Entry::WhenFree, compare).await? {
+                *verdict = Verdict::SuspectedReplay;
+                trace.fingerprints.clear();
+            }
+        }
+        for fingerprint in &trace.fingerprints {
+            self.writing.add_fingerprint(user, None, fingerprint).await?;
         }
         Ok(())
     }

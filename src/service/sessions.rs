@@ -6,6 +6,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Shared;
+use crate::gait::Fingerprint;
 use crate::identity::{Template, UserId};
 
 /// Sessions kept at a time; the one that was quiet longest makes room.
@@ -46,23 +47,43 @@ pub(super) struct Sessions {
 
 struct Session {
     last_used: Instant,
-    walks: Vec<Template>,
+    walks: Vec<SessionWalk>,
+}
+
+struct SessionWalk {
+    template: Template,
+    fingerprints: Vec<Fingerprint>,
+}
+
+/// What a walk is to its session.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Standing {
+    /// One more, or one that is there already and counts once: all walks of the session as one, and
+    /// the fingerprints of all of them.
+    Counts(Template, Vec<Fingerprint>),
+    /// Another copy of one that is there.
+    Replay,
 }
 
 impl Sessions {
-    /// Whether a session holds a walk already: then it is a retry.
+    /// Whether a session holds a walk already, to the bit: then it is a retry.
     pub fn holds(&self, key: &SessionKey, walk: &Template) -> bool {
         self.open.get(key).is_some_and(|session| {
-            session.last_used.elapsed() < QUIET && session.walks.contains(walk)
+            session.last_used.elapsed() < QUIET
+                && session.walks.iter().any(|held| held.template == *walk)
         })
     }
 
-    /// Adds a walk to a session and gives all of its walks as one. A walk that is there already
-    /// is a retry, and counts once.
-    pub fn add(&mut self, key: SessionKey, walk: Template) -> Template {
+    /// Adds a walk to a session.
+    pub fn add(
+        &mut self,
+        key: SessionKey,
+        walk: Template,
+        fingerprints: Vec<Fingerprint>,
+    ) -> Standing {
         let now = Instant::now();
         if !self.open.contains_key(&key) && self.open.len() == MAX_SESSIONS {
-            self.open.retain(|_, session| now - session.last_used < QUIET);
+            self.sweep();
             let quietest = self.open.iter().min_by_key(|(_, session)| session.last_used);
             if self.open.len() == MAX_SESSIONS
                 && let Some((key, _)) = quietest
@@ -77,21 +98,39 @@ impl Sessions {
             session.walks.clear();
         }
         session.last_used = now;
-        let mut sum = Template::empty(walk.values().len());
-        if !session.walks.contains(&walk) {
+        if !session.walks.iter().any(|held| held.template == walk) {
+            let held = session.walks.iter().flat_map(|held| &held.fingerprints);
+            if replays(&fingerprints, held) {
+                return Standing::Replay;
+            }
             if session.walks.len() == MAX_WALKS {
                 session.walks.remove(0);
             }
-            session.walks.push(walk);
+            session.walks.push(SessionWalk { template: walk.clone(), fingerprints });
         }
-        session.walks.iter().for_each(|walk| sum.add(walk));
-        sum
+        let mut sum = Template::empty(walk.values().len());
+        session.walks.iter().for_each(|held| sum.add(&held.template));
+        let fingerprints = session.walks.iter().flat_map(|held| held.fingerprints.clone());
+        Standing::Counts(sum, fingerprints.collect())
+    }
+
+    /// Drops sessions that are over.
+    pub fn sweep(&mut self) {
+        self.open.retain(|_, session| session.last_used.elapsed() < QUIET);
     }
 
     /// Drops a user's sessions.
     pub fn forget(&mut self, user: &UserId) {
         self.open.retain(|key, _| key.user != *user);
     }
+}
+
+/// Whether a walk is a copy of an earlier one.
+pub(super) fn replays<'a>(
+    walk: &[Fingerprint],
+    mut earlier: impl Iterator<Item = &'a Fingerprint>,
+) -> bool {
+    earlier.any(|earlier| walk.iter().any(|minute| minute.is_replay_of(earlier)))
 }
 
 impl Shared {
@@ -103,6 +142,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gait::simulator::{Conditions, Walker};
 
     fn walk(value: f32) -> Template {
         let mut walk = Template::empty(2);
@@ -115,32 +155,53 @@ mod tests {
         SessionKey { principal: String::new(), user, session }
     }
 
+    /// Windows that count after a walk without fingerprints.
+    fn add(sessions: &mut Sessions, key: &SessionKey, walk: Template) -> u32 {
+        match sessions.add(key.clone(), walk, Vec::new()) {
+            Standing::Counts(sum, _) => sum.windows(),
+            Standing::Replay => panic!("nothing to tell a replay by"),
+        }
+    }
+
     #[test]
     fn each_walk_of_a_session_counts_once() {
         let mut sessions = Sessions::default();
         let one = named("ann", "one");
         assert!(!sessions.holds(&one, &walk(1.0)));
-        assert_eq!(sessions.add(one.clone(), walk(1.0)), walk(1.0));
+        assert_eq!(add(&mut sessions, &one, walk(1.0)), 1);
         assert!(sessions.holds(&one, &walk(1.0)));
-        assert_eq!(sessions.add(one.clone(), walk(1.0)).windows(), 1);
-        assert_eq!(sessions.add(one.clone(), walk(2.0)).windows(), 2);
-        assert_eq!(sessions.add(named("bob", "one"), walk(3.0)).windows(), 1);
+        assert_eq!(add(&mut sessions, &one, walk(1.0)), 1);
+        assert_eq!(add(&mut sessions, &one, walk(2.0)), 2);
+        assert_eq!(add(&mut sessions, &named("bob", "one"), walk(3.0)), 1);
         let of_another_key = SessionKey { principal: "key".to_owned(), ..one.clone() };
-        assert_eq!(sessions.add(of_another_key, walk(3.0)).windows(), 1);
+        assert_eq!(add(&mut sessions, &of_another_key, walk(3.0)), 1);
         sessions.forget(&one.user);
-        assert_eq!(sessions.add(one, walk(1.0)).windows(), 1);
+        assert_eq!(add(&mut sessions, &one, walk(1.0)), 1);
+    }
+
+    #[test]
+    fn a_copy_within_a_session_is_a_replay() {
+        let mut sessions = Sessions::default();
+        let recording = Walker::new(1).walk(1, &Conditions::default());
+        let prints = |start| vec![Fingerprint::of(&recording.part(start, 8.0).unwrap()).unwrap()];
+        let key = named("ann", "one");
+        let first = sessions.add(key.clone(), walk(1.0), prints(0.0));
+        assert_eq!(first, Standing::Counts(walk(1.0), prints(0.0)));
+        assert_eq!(sessions.add(key.clone(), walk(2.0), prints(0.5)), Standing::Replay);
+        assert_eq!(sessions.add(key.clone(), walk(1.0), prints(0.0)), first);
+        assert!(matches!(sessions.add(key, walk(3.0), prints(9.0)), Standing::Counts(..)));
     }
 
     #[test]
     fn nothing_grows_without_bound() {
         let mut sessions = Sessions::default();
         for number in 0..MAX_SESSIONS + 10 {
-            sessions.add(named("ann", &number.to_string()), walk(1.0));
+            add(&mut sessions, &named("ann", &number.to_string()), walk(1.0));
         }
         assert_eq!(sessions.open.len(), MAX_SESSIONS);
         let last = named("ann", &(MAX_SESSIONS + 9).to_string());
         for value in 0..MAX_WALKS + 10 {
-            assert!(sessions.add(last.clone(), walk(value as f32)).windows() <= 16);
+            assert!(add(&mut sessions, &last, walk(value as f32)) <= 16);
         }
         assert_eq!(sessions.open[&last].walks.len(), MAX_WALKS);
     }

@@ -1,6 +1,6 @@
 //! Changes: one at a time, each with its answer, each answered once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{PoolError, Service, ServiceError, Shared};
@@ -103,8 +103,13 @@ impl Service {
         F: Future<Output = Result<Reply, ServiceError>> + Send,
     {
         let shared = Arc::clone(&self.shared);
+        // A client that hangs up before its turn has changed nothing, and waits no more.
+        let place = shared.changes.try_acquire().map_err(|_| PoolError::Overloaded)?;
+        let one_at_a_time = Arc::clone(&shared.writing).lock_owned().await;
+        drop(place);
+        let shared = Arc::clone(&self.shared);
         let task = tokio::spawn(async move {
-            let _one_at_a_time = shared.writing.lock().await;
+            let _one_at_a_time = one_at_a_time;
             let writing = shared.store.write().await?;
             let reply = change(Arc::clone(&shared), Turn { writing, ticket }).await?;
             Ok(Answer { reply, replayed: false })
@@ -114,8 +119,12 @@ impl Service {
 }
 
 impl Turn {
-    /// Makes the change and its answer last. `users` are whom the answer is about.
-    pub async fn commit(mut self, users: &[UserId], reply: &Reply) -> Result<(), StoreError> {
+    /// Makes the change and its answer last. `users` are whom the answer names.
+    pub async fn commit(
+        mut self,
+        users: &BTreeSet<UserId>,
+        reply: &Reply,
+    ) -> Result<(), StoreError> {
         if let Some(request) = &self.ticket.request {
             self.writing.keep_reply(request, users, reply).await?;
         }

@@ -19,19 +19,15 @@ pub async fn backup(database: &Path, copy: &Path) -> Result<(), StoreError> {
     if copy.exists() {
         return Err(fail("it exists already; choose another name".to_owned()));
     }
-    let mut part = copy.as_os_str().to_owned();
-    part.push(".part");
-    let part = Path::new(&part);
-    let result = copy_to(database, part, &fail).await;
-    if result.is_err() {
-        // What is there of it, if anything: the reason for the failure is what matters.
-        let _ = std::fs::remove_file(part);
-        return result;
-    }
     let last = |error: std::io::Error| fail(error.to_string());
-    std::fs::rename(part, copy).map_err(last)?;
     let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(last)
+    let folder = folder.unwrap_or(Path::new("."));
+    // Gone with this, unless it gets its name.
+    let part = tempfile::Builder::new().prefix(".backup-").tempfile_in(folder).map_err(last)?;
+    copy_to(database, part.path(), &fail).await?;
+    part.as_file().sync_all().map_err(last)?;
+    part.persist_noclobber(copy).map_err(|error| last(error.error))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(last)
 }
 
 async fn copy_to(
@@ -63,8 +59,8 @@ async fn copy_to(
     let verdict: String =
         sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut made).await?;
     made.close().await?;
-    if verdict != "ok" {
-        return Err(fail(format!("the copy is damaged: {verdict}")));
+    match &verdict[..] {
+        "ok" => Ok(()),
+        verdict => Err(fail(format!("the copy is damaged: {verdict}"))),
     }
-    File::open(part).and_then(|file| file.sync_all()).map_err(|error| fail(error.to_string()))
 }

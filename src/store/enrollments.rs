@@ -117,16 +117,24 @@ fn enrollment_of(row: &SqliteRow) -> Result<Enrollment, StoreError> {
 }
 
 impl Writing {
-    /// Keeps a template; gives its number.
+    /// Keeps a template, unless the user has `most` already; gives its number.
     ///
     /// # Errors
-    /// When there is no such user, or the statement fails.
+    /// When there is no such user, they have too many walks, or a statement fails.
     pub async fn add_enrollment(
         &mut self,
         user: &UserId,
         model: &str,
         template: &Template,
+        most: u64,
     ) -> Result<i64, StoreError> {
+        let walks: i64 = sqlx::query_scalar("SELECT count(*) FROM enrollments WHERE user_id = ?")
+            .bind(user.as_str())
+            .fetch_one(&mut *self.transaction)
+            .await?;
+        if walks as u64 >= most {
+            return Err(StoreError::TooManyEnrollments { user: user.clone(), most });
+        }
         let bytes: Vec<u8> =
             template.values().iter().flat_map(|value| value.to_le_bytes()).collect();
         let result = sqlx::query(

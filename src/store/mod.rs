@@ -31,6 +31,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// Connections that read: more would wait for processors.
 const READERS: u32 = 4;
 
+/// How long a checkpoint waits for readers: it is tried again later.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// How long a connection waits for another process that has the file locked, a backup for example.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// For what must not wait long, nor make the writer wait.
+    checkpointer: SqlitePool,
     path: PathBuf,
 }
 
@@ -129,6 +134,14 @@ pub enum StoreError {
         /// The limit.
         most: u64,
     },
+    /// The user may have no more walks.
+    #[error("user {user} has {most} enrolled walks, as many as may be")]
+    TooManyEnrollments {
+        /// The user.
+        user: UserId,
+        /// The limit.
+        most: u64,
+    },
     /// The key does not exist.
     #[error("there is no API key {0}; `bipedalnet keys list` shows those that there are")]
     NoSuchApiKey(String),
@@ -151,9 +164,21 @@ pub enum StoreError {
     /// The idempotency key stands for another request.
     #[error("this idempotency key was used for another request")]
     OtherRequest,
+    /// The answer to this request named somebody who was erased since.
+    #[error("this request was answered before, about somebody who was erased since")]
+    AnswerErased,
     /// A statement failed, on a full disk for example.
     #[error("database: {0}")]
     Statement(#[from] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether the same may well succeed soon: another process held the file for too long.
+    pub fn is_transient(&self) -> bool {
+        let Self::Statement(error) = self else { return false };
+        // SQLITE_BUSY and SQLITE_LOCKED.
+        matches!(error, sqlx::Error::PoolTimedOut) || matches!(primary_code(error), Some(5 | 6))
+    }
 }
 
 impl Store {
@@ -173,6 +198,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             // Biometric data: what is deleted is overwritten.
             .pragma("secure_delete", "ON");
+        let checkpointing = options.clone().busy_timeout(CHECKPOINT_TIMEOUT);
         let pool = |connections| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
@@ -187,7 +213,8 @@ impl Store {
             error => StoreError::Version { path: path.clone(), error },
         })?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(fail)?;
-        Ok(Self { writer, readers, path })
+        let checkpointer = pool(1).connect_lazy_with(checkpointing);
+        Ok(Self { writer, readers, checkpointer, path })
     }
 
     /// Begins a change. Dropped without [`Writing::commit`], it never was.
@@ -206,8 +233,9 @@ impl Store {
     /// # Errors
     /// When the statement fails.
     pub async fn scrub_log(&self) -> Result<bool, StoreError> {
-        let busy: i64 =
-            sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writer).await?;
+        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&self.checkpointer)
+            .await?;
         Ok(busy == 0)
     }
 
@@ -215,6 +243,7 @@ impl Store {
     pub async fn close(&self) {
         // The last connection to close writes the log back, which a reader cannot.
         self.readers.close().await;
+        self.checkpointer.close().await;
         self.writer.close().await;
     }
 }
@@ -267,15 +296,17 @@ fn no_such_user(error: sqlx::Error, user: &UserId) -> StoreError {
 
 /// Tells a file that is no database, or a broken one, from one that cannot be reached.
 fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
-    // SQLITE_CORRUPT and SQLITE_NOTADB, in the low byte of extended codes.
-    let code = error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .and_then(|code| code.parse::<i32>().ok());
-    match code.map(|code| code & 0xff) {
+    match primary_code(&error) {
+        // SQLITE_CORRUPT and SQLITE_NOTADB.
         Some(11 | 26) => StoreError::Damaged { path, reason: error.to_string() },
         _ => StoreError::Open { path, error },
     }
+}
+
+/// SQLite's result code, without what extends it.
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
 }
 
 /// Seconds since 1970, UTC.

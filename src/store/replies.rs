@@ -1,5 +1,8 @@
 //! Answers to writes, kept for retries.
 
+use std::collections::BTreeSet;
+
+use sha2::{Digest, Sha256};
 use sqlx::Row;
 
 use super::{Store, StoreError, Writing, unix_seconds};
@@ -30,18 +33,30 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
+impl Request {
+    /// Under which the answer is kept.
+    fn key_digest(&self) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(&self.principal)
+            .chain_update([0])
+            .chain_update(&self.idempotency_key)
+            .finalize()
+            .into()
+    }
+}
+
 impl Store {
     /// The answer that a request was given in the last 24 hours.
     ///
     /// # Errors
-    /// When the key was used for another request, or the statement fails.
+    /// When the key was used for another request, the answer named somebody who was erased since, or
+    /// the statement fails.
     pub async fn reply(&self, request: &Request) -> Result<Option<Reply>, StoreError> {
         let row = sqlx::query(
             "SELECT request_digest, status, content_type, body FROM replies
-             WHERE principal = ? AND idempotency_key = ? AND created_at_unix_seconds > ?",
+             WHERE key_digest = ? AND created_at_unix_seconds > ?",
         )
-        .bind(&request.principal)
-        .bind(&request.idempotency_key)
+        .bind(&request.key_digest()[..])
         .bind(unix_seconds() - KEPT_SECONDS)
         .fetch_optional(&self.readers)
         .await?;
@@ -50,23 +65,24 @@ impl Store {
         if digest != request.digest {
             return Err(StoreError::OtherRequest);
         }
+        let body: Option<Vec<u8>> = row.try_get("body")?;
         Ok(Some(Reply {
             status: row.try_get("status")?,
             content_type: row.try_get("content_type")?,
-            body: row.try_get("body")?,
+            body: body.ok_or(StoreError::AnswerErased)?,
         }))
     }
 }
 
 impl Writing {
-    /// Keeps the answer to this change, which is about `users`, and drops those that are too old.
+    /// Keeps the answer to this change, which names `users`, and drops those that are too old.
     ///
     /// # Errors
     /// When a statement fails.
     pub async fn keep_reply(
         &mut self,
         request: &Request,
-        users: &[UserId],
+        users: &BTreeSet<UserId>,
         reply: &Reply,
     ) -> Result<(), StoreError> {
         let now = unix_seconds();
@@ -74,14 +90,13 @@ impl Writing {
             .bind(now - KEPT_SECONDS)
             .execute(&mut *self.transaction)
             .await?;
+        let key = request.key_digest();
         sqlx::query(
             "INSERT INTO replies
-             (principal, idempotency_key, request_digest, status, content_type, body,
-              created_at_unix_seconds)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+             (key_digest, request_digest, status, content_type, body, created_at_unix_seconds)
+             VALUES (?, ?, ?, ?, ?, ?)",
         )
-        .bind(&request.principal)
-        .bind(&request.idempotency_key)
+        .bind(&key[..])
         .bind(&request.digest[..])
         .bind(reply.status)
         .bind(&reply.content_type)
@@ -90,15 +105,23 @@ impl Writing {
         .execute(&mut *self.transaction)
         .await?;
         for user in users {
-            sqlx::query(
-                "INSERT INTO reply_users (principal, idempotency_key, user_id) VALUES (?, ?, ?)
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(&request.principal)
-            .bind(&request.idempotency_key)
-            .bind(user.as_str())
-            .execute(&mut *self.transaction)
-            .await?;
+            sqlx::query("INSERT INTO reply_users (user_id, key_digest) VALUES (?, ?)")
+                .bind(user.as_str())
+                .bind(&key[..])
+                .execute(&mut *self.transaction)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Erases what was answered about a user, but not that it was.
+    pub(super) async fn erase_replies(&mut self, user: &UserId) -> Result<(), StoreError> {
+        for statement in [
+            "UPDATE replies SET body = NULL WHERE key_digest IN
+             (SELECT key_digest FROM reply_users WHERE user_id = ?)",
+            "DELETE FROM reply_users WHERE user_id = ?",
+        ] {
+            sqlx::query(statement).bind(user.as_str()).execute(&mut *self.transaction).await?;
         }
         Ok(())
     }

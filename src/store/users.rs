@@ -102,11 +102,11 @@ impl Writing {
         let salt: Vec<u8> =
             sqlx::query_scalar("SELECT randomblob(16)").fetch_one(&mut *self.transaction).await?;
         let digest = Sha256::new().chain_update(&salt).chain_update(user.as_str()).finalize();
-        let replies = "DELETE FROM replies WHERE (principal, idempotency_key) IN
-             (SELECT principal, idempotency_key FROM reply_users WHERE user_id = ?)";
-        for statement in ["DELETE FROM users WHERE id = ?", replies] {
-            sqlx::query(statement).bind(user.as_str()).execute(&mut *self.transaction).await?;
-        }
+        sqlx::query("DELETE FROM users WHERE id = ?")
+            .bind(user.as_str())
+            .execute(&mut *self.transaction)
+            .await?;
+        self.erase_replies(user).await?;
         sqlx::query(
             "INSERT INTO erasures (user_digest, salt, enrollments, erased_at_unix_seconds)
              VALUES (?, ?, ?, ?)",

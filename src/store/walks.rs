@@ -1,35 +1,42 @@
 //! What may be kept of a walk beside its template: its fingerprint, and the recording itself.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Executor, Row, Sqlite};
 
 use super::{Store, StoreError, Writing, unix_seconds};
 use crate::gait::Fingerprint;
 use crate::identity::UserId;
 
-/// Verified walks whose fingerprints are kept for each user: the newest.
-const VERIFIED_KEPT: i64 = 64;
+/// Fingerprints of verified walks that are kept of each user: the newest.
+const VERIFIED_KEPT: i64 = 100;
+
+/// Fingerprints that a walk is compared with: the newest, as a bound on the compute.
+const COMPARED: i64 = 200;
 
 impl Store {
-    /// Fingerprints of a user's walks.
+    /// All fingerprints of a user's walks.
     ///
     /// # Errors
     /// When a row makes no sense, or the statement fails.
     pub async fn fingerprints(&self, user: &UserId) -> Result<Vec<Fingerprint>, StoreError> {
-        let query = sqlx::query("SELECT id, fingerprint FROM fingerprints WHERE user_id = ?");
-        let rows = query.bind(user.as_str()).fetch_all(&self.readers).await?;
-        let fingerprint = |row: &SqliteRow| -> Result<Fingerprint, StoreError> {
-            let id: i64 = row.try_get("id")?;
-            Fingerprint::from_bytes(row.try_get("fingerprint")?).map_err(|error| StoreError::Row {
-                path: self.path.clone(),
-                row: format!("fingerprint {id}"),
-                reason: error.to_string(),
-            })
-        };
-        rows.iter().map(fingerprint).collect()
+        let all = fingerprints(&self.path, user, 0, i64::MAX, &self.readers).await?;
+        Ok(all.into_iter().map(|(_, fingerprint)| fingerprint).collect())
+    }
+
+    /// The fingerprints that a new walk is compared with, each with its number: the newest, and the
+    /// newest first.
+    ///
+    /// # Errors
+    /// As [`Store::fingerprints`].
+    pub async fn newest_fingerprints(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<(i64, Fingerprint)>, StoreError> {
+        fingerprints(&self.path, user, 0, COMPARED, &self.readers).await
     }
 
     /// Recordings that are kept of a user, by enrollment, as they were given to
@@ -78,8 +85,21 @@ impl Writing {
         Ok(())
     }
 
+    /// Fingerprints of a user's walks that are newer than number `after`, this change's included.
+    ///
+    /// # Errors
+    /// As [`Store::fingerprints`].
+    pub async fn fingerprints_after(
+        &mut self,
+        user: &UserId,
+        after: i64,
+    ) -> Result<Vec<Fingerprint>, StoreError> {
+        let newer = fingerprints(&self.path, user, after, COMPARED, &mut *self.transaction).await?;
+        Ok(newer.into_iter().map(|(_, fingerprint)| fingerprint).collect())
+    }
+
     /// Keeps the fingerprint of a walk that was enrolled, or of one that was verified: of these, the
-    /// newest 64.
+    /// newest 100.
     ///
     /// # Errors
     /// When there is no such user, or a statement fails.
@@ -111,4 +131,33 @@ impl Writing {
         }
         Ok(())
     }
+}
+
+async fn fingerprints<'c>(
+    path: &Path,
+    user: &UserId,
+    after: i64,
+    most: i64,
+    connection: impl Executor<'c, Database = Sqlite>,
+) -> Result<Vec<(i64, Fingerprint)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, fingerprint FROM fingerprints WHERE user_id = ? AND id > ?
+         ORDER BY id DESC LIMIT ?",
+    )
+    .bind(user.as_str())
+    .bind(after)
+    .bind(most)
+    .fetch_all(connection)
+    .await?;
+    let fingerprint = |row: &SqliteRow| {
+        let id: i64 = row.try_get("id")?;
+        let fingerprint = Fingerprint::from_bytes(row.try_get("fingerprint")?);
+        let fingerprint = fingerprint.map_err(|error| StoreError::Row {
+            path: path.to_owned(),
+            row: format!("fingerprint {id}"),
+            reason: error.to_string(),
+        })?;
+        Ok((id, fingerprint))
+    };
+    rows.iter().map(fingerprint).collect()
 }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{self, Answer, Server, program, simulated};
 
@@ -248,5 +249,39 @@ async fn neither_keys_nor_users_nor_walks_are_logged() {
     let sample = walk.split(['[', ',']).filter(|part| part.len() > 6).nth(300).unwrap();
     for word in ["ancona", "secretsecret", sample] {
         assert!(!log.contains(word), "{word}: {log}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn bodies_of_those_who_may_not_come_in_are_not_kept() {
+    let server = Server::start();
+    key(&server, &["--scopes", "enroll"]);
+    wait_until_shut(&server).await;
+    let resident_kib = || -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let before = resident_kib();
+    let part = vec![b' '; 1 << 20];
+    // Each is one byte short of its end, so that all are there at a time.
+    let mut connections = Vec::new();
+    for _ in 0..60 {
+        let mut stream = tokio::net::TcpStream::connect(&server.address).await.unwrap();
+        let head = format!(
+            "POST /v1/identify HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+            part.len() + 1
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&part).await.unwrap();
+        connections.push(stream);
+    }
+    assert!(resident_kib() < before + 30 * 1024, "{before} {}", resident_kib());
+    for mut stream in connections {
+        stream.write_all(b" ").await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 401");
     }
 }

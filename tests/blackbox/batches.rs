@@ -60,9 +60,11 @@ async fn each_item_of_a_batch_has_an_outcome_and_the_batch_counts_once() {
     }
     // What a batch enrolled is known at once.
     assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("bob"));
-    // An answer that names a user goes with them.
+    // An answer that names a user goes with them, but not that it was given.
     assert_eq!(server.send(Method::DELETE, "/v1/users/ann", "").await.status, 204);
-    assert_eq!(statuses(&send().await.body)[4], 404);
+    assert_eq!(send().await.status, 410);
+    let answer = server.send(Method::GET, "/v1/users/bob", "").await;
+    assert_eq!(answer.body["enrollments"], 2);
 }
 
 #[tokio::test]
@@ -78,7 +80,7 @@ async fn a_list_of_walks_is_enrolled_walk_by_walk() {
 
     for (items, expected) in [
         (json!([]), "batch-size"),
-        (json!(vec![json!({}); 65]), "batch-size"),
+        (json!(vec![json!({}); 65]), "invalid-field"),
         (json!([{"speed": 1}]), "invalid-field"),
         (json!("walk"), "invalid-field"),
     ] {
@@ -136,6 +138,8 @@ async fn features_serve_as_well_as_the_recording_that_never_left_the_phone() {
         ),
         ("too short a vector", changed(&|v| v["features"][2] = json!([1.0, 2.0]))),
         ("a vector of nothing", changed(&|v| v["features"][1] = json!(vec![0.0; 32]))),
+        ("as good as nothing", changed(&|v| v["features"][1] = json!(vec![1e-40; 32]))),
+        ("beyond a float", changed(&|v| v["features"][1] = json!(vec![2e38; 32]))),
         ("a recording as well", changed(&|v| v["acceleration"] = json!([[0, 0, 9.8]]))),
     ] {
         let enrolled = server.send(Method::POST, path, body.clone()).await;
@@ -144,6 +148,18 @@ async fn features_serve_as_well_as_the_recording_that_never_left_the_phone() {
         answers.push(json!({"case": case, "problem": stable(enrolled.body)}));
     }
     let text = serde_json::to_string(&answers).unwrap().replace(model.id(), "(model)");
+    // Tiny and huge ones that are taken are walks like others: the user can be read and the server
+    // starts again.
+    server.put_user("bob").await;
+    for value in [1e-30, 2e-23, 1e30] {
+        let mut walk = good.clone();
+        walk["features"] = json!([vec![value; 32]]);
+        let path = "/v1/users/bob/enrollments";
+        assert_eq!(server.send(Method::POST, path, walk.to_string()).await.status, 201);
+    }
+    assert_eq!(server.send(Method::GET, "/v1/users/bob/export", "").await.status, 200);
+    let server = Server::start_in(server.kill());
+    assert_eq!(server.named(&simulated(11, 4)).await.as_deref(), Some("ann"));
     insta::assert_json_snapshot!("bad_features", serde_json::from_str::<Value>(&text).unwrap());
 }
 

@@ -229,7 +229,7 @@ async fn there_is_an_end_to_retries() {
         (answered("429 Too Many Requests", &wait, ""), 1, "answered 429"),
         (answered("302 Found", "location: /elsewhere", ""), 1, "answered 302"),
         // A refusal is an answer.
-        (Fate::Passed, 1, "There is no such user: there is no user ann"),
+        (Fate::Passed, 1, "There is no such user: make the user first"),
     ] {
         let stub = Stub::start(&server, vec![fate; 9]).await;
         let error = Client::new(&stub.url, None).unwrap().user("ann").await.unwrap_err();

@@ -1,6 +1,7 @@
 //! What is kept, for how long, and what is left when it is gone.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use bipedalnet::gait::{Recording, RecordingDocument};
@@ -197,4 +198,41 @@ async fn users_are_limited() {
     assert_eq!(server.put_user("bob").await.status, 200);
     assert_eq!(server.send(Method::DELETE, "/v1/users/ann", "").await.status, 204);
     assert_eq!(server.put_user("cem").await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_does_not_wait_for_a_reader_and_is_made_up_for() {
+    let server = with_ann(&[]).await;
+    server.put_user("bob").await;
+    // A backup, say, that takes its time.
+    let mut reader = Command::new("sqlite3")
+        .arg(server.database())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = reader.stdin.take().unwrap();
+    input.write_all(b"BEGIN; SELECT count(*) FROM users;\n").unwrap();
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "2");
+    let log = || std::fs::metadata(server.folder.path().join("test.db-wal")).unwrap().len();
+
+    assert_eq!(server.send(Method::DELETE, "/v1/users/ann", "").await.status, 204);
+    for number in 0..20 {
+        assert_eq!(server.put_user(&format!("user-{number}")).await.status, 201);
+    }
+    assert!(log() > 0, "the reader did not hold the log");
+    drop(input);
+    reader.wait().unwrap();
+    while log() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_users_walks_are_limited() {
+    let server = with_ann(&["--max-enrollments-per-user", "2"]).await;
+    assert_eq!(server.enroll("ann", &simulated(11, 2)).await.status, 201);
+    let answer = server.enroll("ann", &simulated(11, 3)).await;
+    assert_eq!((answer.status, &answer.body["field"]), (409, &"user".into()), "{answer:?}");
 }

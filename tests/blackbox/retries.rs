@@ -78,12 +78,41 @@ async fn a_retry_gets_the_first_answer_and_changes_nothing() {
     assert_eq!(send(&server, Method::POST, path, "k3", short).await.0, 422);
     assert_eq!(send(&server, Method::POST, path, "k3", &walk).await.0, 201);
 
-    // The erasure is answered again too, and takes the other answers with it.
+    // The erasure is answered again too, and takes the other answers with it, but not that they were
+    // given: a late duplicate does not bring the user back.
     let erase = async || send(&server, Method::DELETE, "/v1/users/ann", "k4", "").await;
     assert_eq!(erase().await, (204, false, Vec::new()));
     assert_eq!(erase().await, (204, true, Vec::new()));
-    assert_eq!(enroll(&server).await.0, 404);
-    assert_eq!(put(&server).await.0, 201);
+    for answer in [enroll(&server).await, put(&server).await] {
+        assert_eq!(
+            (answer.0, problem(&answer)),
+            (410, "urn:bipedalnet:problem:answer-erased".into())
+        );
+    }
+    assert_eq!(server.send(Method::GET, "/v1/users/ann", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_retry_over_another_version_of_http_and_name_of_the_host_is_a_retry() {
+    let server = Server::start();
+    let port = server.address.rsplit(':').next().unwrap();
+    let put = |host: &str, version: &str| {
+        let url = format!("http://{host}:{port}/v1/users/ann");
+        let curl = std::process::Command::new("curl")
+            .args(["-sS", "-i", version, "-X", "PUT", "-H", "idempotency-key: k", &url])
+            .output()
+            .unwrap();
+        String::from_utf8(curl.stdout).unwrap()
+    };
+    assert!(put("127.0.0.1", "--http1.1").starts_with("HTTP/1.1 201"));
+    for (host, version) in [
+        ("127.0.0.1", "--http2-prior-knowledge"),
+        ("localhost", "--http2-prior-knowledge"),
+        ("localhost", "--http1.1"),
+    ] {
+        let answer = put(host, version);
+        assert!(answer.contains("idempotency-replayed: true"), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -72,6 +72,11 @@ impl Server {
         Self { process, address, folder, client: client() }
     }
 
+    /// Number of the process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("test.db")
     }

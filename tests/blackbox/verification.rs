@@ -130,3 +130,50 @@ async fn a_challenge_is_good_once_and_for_its_user() {
     insta::assert_json_snapshot!("bad_challenge", used.body);
     assert_eq!(server.send(Method::POST, "/v1/users/eve/challenges", "").await.status, 404);
 }
+
+#[tokio::test]
+async fn copies_within_a_batch_or_a_session_do_not_add_up() {
+    let server = with_ann(&[]).await;
+    let item = |recording: &Recording, session: Option<&str>| {
+        let walk: Value = serde_json::from_str(&support::json(recording)).unwrap();
+        serde_json::json!({"verify": {"user": "ann", "walk": walk, "session": session}})
+    };
+    let decisions = async |items: Vec<Value>| -> Vec<String> {
+        let batch = serde_json::json!({"items": items}).to_string();
+        let answer = server.send(Method::POST, "/v1/batch", batch).await;
+        let outcomes = answer.body["outcomes"].as_array().unwrap().clone();
+        let decision =
+            |outcome: &Value| outcome["verified"]["decision"].as_str().unwrap().to_owned();
+        outcomes.iter().map(decision).collect()
+    };
+    let same = walk(11, 2, 10.0);
+    assert_eq!(
+        decisions(vec![item(&same, None), item(&same, None)]).await,
+        ["accept", "suspected_replay"]
+    );
+    // A clip of a stranger, cut a little differently each time.
+    let clip = walk(40, 2, 9.0);
+    let cuts = [0.0, 0.3, 0.6].map(|start| clip.part(start, 6.0).unwrap());
+    let items = cuts.iter().map(|cut| item(cut, Some("s"))).collect();
+    assert_eq!(decisions(items).await, ["inconclusive", "suspected_replay", "suspected_replay"]);
+}
+
+#[tokio::test]
+async fn features_are_verified_against_a_challenge_alone() {
+    let server = with_ann(&[]).await;
+    let features =
+        serde_json::json!({"model": "0123456789abcdef", "features": [[1.0]]}).to_string();
+    let path = "/v1/users/ann/verify";
+    assert_eq!(server.send(Method::POST, path, features.clone()).await.status, 428);
+    let path = format!("{path}?challenge={}", challenge(&server, "ann").await);
+    // The challenge is good; the features are of no model that serves.
+    assert_eq!(server.send(Method::POST, &path, features).await.status, 409);
+}
+
+#[tokio::test]
+async fn a_walk_to_verify_may_last_two_minutes() {
+    let server = with_ann(&[]).await;
+    assert_eq!(answer(&server, "", &walk(11, 2, 119.0)).await.status, 200);
+    let long = answer(&server, "", &walk(11, 3, 130.0)).await;
+    assert_eq!((long.status, &long.body["type"]), (422, &"urn:bipedalnet:problem:too-long".into()));
+}
