@@ -1,8 +1,10 @@
 //! Several pieces of work in one request.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::evidence::Walk;
+use super::serving::Serving;
 use super::writing::{Answer, Start};
 use super::{
     Claim, Enrolled, Evidence, Identification, Reply, Request, Service, ServiceError, Verification,
@@ -64,10 +66,11 @@ impl Service {
             Start::New(ticket) => ticket,
             Start::Answered(answer) => return Ok(answer),
         };
+        let serving = self.shared.serving();
         let mut done = Vec::with_capacity(items.len());
         // One after the other: a batch takes no more of the pool than any other request.
         for item in items {
-            match self.compute_item(item).await {
+            match self.compute_item(&serving, item).await {
                 // Not an outcome that a retry should get again.
                 Err(error @ (ServiceError::Pool(_) | ServiceError::Store(_))) => return Err(error),
                 result => done.push(result),
@@ -79,16 +82,18 @@ impl Service {
             let mut outcomes = Vec::with_capacity(done.len());
             for item in done {
                 outcomes.push(match item {
-                    Ok(Done::Read(user, walk)) => {
-                        match turn.enroll(shared.model.id(), &user, &walk).await {
+                    Ok(Done::Read(user, mut walk)) => {
+                        match turn.enroll(&shared, &user, &mut walk).await {
                             Ok(enrolled) => {
                                 users.push(user.clone());
                                 templates.push((user, walk.template));
                                 Ok(Outcome::Enrolled(enrolled))
                             }
-                            // Erased since it was looked up.
-                            Err(error @ ServiceError::NoSuchUser(_)) => Err(error),
-                            Err(error) => return Err(error),
+                            Err(error @ (ServiceError::Pool(_) | ServiceError::Store(_))) => {
+                                return Err(error);
+                            }
+                            // The user was erased since, or another model took over.
+                            Err(error) => Err(error),
                         }
                     }
                     Ok(Done::Identified(identification)) => {
@@ -109,26 +114,29 @@ impl Service {
             }
             let reply = answer(outcomes);
             turn.commit(&users, &reply).await?;
-            let mut gallery = shared.gallery_mut();
+            let serving = shared.serving();
+            let mut gallery = serving.gallery_mut();
             for (user, template) in &templates {
                 gallery.add(user, template);
             }
+            drop(gallery);
             Ok(reply)
         })
         .await
     }
 
-    async fn compute_item(&self, item: Item) -> Result<Done, ServiceError> {
+    async fn compute_item(&self, serving: &Arc<Serving>, item: Item) -> Result<Done, ServiceError> {
+        let serving = Arc::clone(serving);
         Ok(match item {
             Item::Enroll { user, evidence } => {
-                let walk = self.walk_of(&user, evidence).await?;
+                let walk = self.walk_of(serving, &user, evidence).await?;
                 Done::Read(user, walk)
             }
             Item::Identify { evidence, among } => {
-                let identification = self.identify(evidence, among).await?;
+                let identification = self.identify_with(serving, evidence, among).await?;
                 Done::Identified(identification)
             }
-            Item::Verify(claim) => Done::Verified(self.decide(claim).await?),
+            Item::Verify(claim) => Done::Verified(self.decide(serving, claim).await?),
         })
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::evidence::{Evidence, Walk, unpack};
+use super::serving::Serving;
 use super::writing::{Answer, Start, Turn};
 use super::{Service, ServiceError, Shared};
 use crate::bnn::Scratch;
 use crate::gait::{Fingerprint, RecordingDocument, SignalError};
 use crate::identity::{READY_WINDOWS, Template, UserId};
-pub use crate::store::{Enrollment, Reply, Request, User};
-use crate::store::{StoreError, StoredTemplate};
+pub use crate::store::{Enrollment, ExportedTemplate, Reply, Request, User};
 
 /// A user, and whether they are known well enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +49,8 @@ pub struct Export {
 pub struct ExportedWalk {
     /// The walk.
     pub enrollment: Enrollment,
-    /// Its template.
-    pub template: Template,
+    /// What models made of it.
+    pub templates: Vec<ExportedTemplate>,
     /// The recording, where it is kept.
     pub recording: Option<RecordingDocument>,
 }
@@ -110,19 +110,21 @@ impl Service {
     pub async fn export(&self, user: &UserId) -> Result<Export, ServiceError> {
         let status = self.user(user).await?;
         let store = &self.shared.store;
-        let templates = self.shared.walks(user).await?;
+        let enrollments = store.enrollments_of(user).await?;
+        let templates = store.all_templates_of(user).await?;
         let fingerprints = store.fingerprints(user).await?;
         let mut recordings = store.recordings_of(user).await?;
         let unpack = move || -> Vec<ExportedWalk> {
-            let walk = |walk: StoredTemplate| {
-                let kept = recordings.remove(&walk.enrollment.id);
+            let walk = |enrollment: Enrollment| {
+                let kept = recordings.remove(&enrollment.id);
+                let of_it = |template: &&ExportedTemplate| template.enrollment == enrollment.id;
                 ExportedWalk {
+                    templates: templates.iter().filter(of_it).cloned().collect(),
                     recording: kept.and_then(|kept| unpack(&kept)),
-                    enrollment: walk.enrollment,
-                    template: walk.template,
+                    enrollment,
                 }
             };
-            templates.into_iter().map(walk).collect()
+            enrollments.into_iter().map(walk).collect()
         };
         Ok(Export { status, walks: self.compute(unpack).await?, fingerprints })
     }
@@ -152,11 +154,11 @@ impl Service {
             Start::New(ticket) => ticket,
             Start::Answered(answer) => return Ok(answer),
         };
-        let walk = self.walk_of(&user, evidence).await?;
+        let mut walk = self.walk_of(self.shared.serving(), &user, evidence).await?;
         self.write(ticket, |shared, mut turn| async move {
-            let reply = answer(turn.enroll(shared.model.id(), &user, &walk).await?);
+            let reply = answer(turn.enroll(&shared, &user, &mut walk).await?);
             turn.commit(std::slice::from_ref(&user), &reply).await?;
-            shared.gallery_mut().add(&user, &walk.template);
+            shared.serving().gallery_mut().add(&user, &walk.template);
             Ok(reply)
         })
         .await
@@ -165,13 +167,15 @@ impl Service {
     /// Reads a walk of a user.
     pub(super) async fn walk_of(
         &self,
+        serving: Arc<Serving>,
         user: &UserId,
         evidence: Evidence,
     ) -> Result<Walk, ServiceError> {
         // Before any compute, so that a wrong name costs little.
         self.user(user).await?;
         let shared = Arc::clone(&self.shared);
-        self.shared.pool.run(move |scratch: &mut Scratch| shared.read(evidence, scratch)).await?
+        let read = move |scratch: &mut Scratch| shared.read(&serving, evidence, scratch);
+        self.shared.pool.run(read).await?
     }
 
     /// Erases a user with all that is held about them.
@@ -188,8 +192,9 @@ impl Service {
         self.write_once(request, |shared, mut turn| async move {
             turn.writing.erase_user(&user).await?;
             turn.commit(&[], &reply).await?;
-            shared.gallery_mut().replace(&user, None);
-            shared.sessions().forget(&user);
+            let serving = shared.serving();
+            serving.gallery_mut().replace(&user, None);
+            serving.sessions().forget(&user);
             shared.challenges().forget(&user);
             shared.scrub_log().await;
             Ok(reply)
@@ -210,13 +215,17 @@ impl Service {
         reply: Reply,
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, move |shared, mut turn| async move {
-            let mut left = Template::empty(shared.feature_len());
-            for walk in shared.walks(&user).await?.iter().filter(|walk| walk.enrollment.id != id) {
-                left.add(&walk.template);
+            let serving = shared.serving();
+            let (model, feature_len) = (serving.model.id(), serving.feature_len());
+            let mut left = Template::empty(feature_len);
+            for walk in shared.store.templates_of(&user, model, feature_len).await? {
+                if walk.enrollment != id {
+                    left.add(&walk.template);
+                }
             }
             turn.writing.erase_enrollment(&user, id).await?;
             turn.commit(std::slice::from_ref(&user), &reply).await?;
-            shared.gallery_mut().replace(&user, (left.windows() > 0).then_some(&left));
+            serving.gallery_mut().replace(&user, (left.windows() > 0).then_some(&left));
             shared.scrub_log().await;
             Ok(reply)
         })
@@ -225,14 +234,19 @@ impl Service {
 }
 
 impl Turn {
-    /// Puts a walk among a user's, in this change.
+    /// Puts a walk among a user's, in this change, as the model reads it that serves meanwhile.
     pub async fn enroll(
         &mut self,
-        model: &str,
+        shared: &Shared,
         user: &UserId,
-        walk: &Walk,
+        walk: &mut Walk,
     ) -> Result<Enrolled, ServiceError> {
-        let enrollment = self.writing.add_enrollment(user, model, &walk.template).await?;
+        let serving = shared.serving();
+        if walk.model != serving.model.id() {
+            shared.read_again(serving, walk).await?;
+        }
+        let enrollment = self.writing.add_enrollment(user).await?;
+        self.writing.add_template(&walk.model, enrollment, &walk.template).await?;
         for fingerprint in &walk.fingerprints {
             self.writing.add_fingerprint(user, Some(enrollment), fingerprint).await?;
         }
@@ -245,11 +259,5 @@ impl Turn {
             refused: walk.refused.clone(),
             status: self.writing.user(user).await?.into(),
         })
-    }
-}
-
-impl Shared {
-    async fn walks(&self, user: &UserId) -> Result<Vec<StoredTemplate>, StoreError> {
-        self.store.templates_of(user, self.model.id(), self.feature_len()).await
     }
 }

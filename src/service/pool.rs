@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::bnn::Scratch;
 
@@ -53,6 +53,24 @@ impl Pool {
     ) -> Result<T, PoolError> {
         let place =
             Arc::clone(&self.places).try_acquire_owned().map_err(|_| PoolError::Overloaded)?;
+        self.run_at(place, job).await
+    }
+
+    /// As [`Pool::run`], but waits where the queue is full: for work that does not come from clients,
+    /// one job at a time.
+    pub async fn run_in_turn<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Scratch) -> T + Send + 'static,
+    ) -> Result<T, PoolError> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        self.run_at(place.map_err(|_| PoolError::Failed)?, job).await
+    }
+
+    async fn run_at<T: Send + 'static>(
+        &self,
+        place: OwnedSemaphorePermit,
+        job: impl FnOnce(&mut Scratch) -> T + Send + 'static,
+    ) -> Result<T, PoolError> {
         let (sender, receiver) = oneshot::channel();
         self.threads.spawn_fifo(move || {
             let _place = place;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::evidence::Evidence;
+use super::serving::Serving;
 use super::sessions::SessionKey;
 use super::writing::{Answer, Start};
 use super::{FALSE_MATCH_RATES, Reply, Request, Service, ServiceError, SessionId};
@@ -74,15 +75,24 @@ impl Service {
         evidence: Evidence,
         among: Option<BTreeSet<UserId>>,
     ) -> Result<Identification, ServiceError> {
+        self.identify_with(self.shared.serving(), evidence, among).await
+    }
+
+    pub(super) async fn identify_with(
+        &self,
+        serving: Arc<Serving>,
+        evidence: Evidence,
+        among: Option<BTreeSet<UserId>>,
+    ) -> Result<Identification, ServiceError> {
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
-            let probe = shared.read(evidence, scratch)?.template;
-            let candidates = shared.gallery().rank(&probe, among.as_ref(), CANDIDATES);
+            let probe = shared.read(&serving, evidence, scratch)?.template;
+            let candidates = serving.gallery().rank(&probe, among.as_ref(), CANDIDATES);
             Ok(Identification {
-                decision: Decision::new(candidates.first(), shared.threshold, probe.windows()),
+                decision: Decision::new(candidates.first(), serving.threshold, probe.windows()),
                 candidates,
                 windows: probe.windows(),
-                model: shared.model.id().to_owned(),
+                model: serving.model.id().to_owned(),
             })
         };
         self.shared.pool.run(decide).await?
@@ -105,7 +115,7 @@ impl Service {
             Start::New(ticket) => ticket,
             Start::Answered(answer) => return Ok(answer),
         };
-        let verification = self.decide(claim).await?;
+        let verification = self.decide(self.shared.serving(), claim).await?;
         let reply = answer(&verification);
         if !ticket.is_repeatable() && verification.remembered.is_empty() {
             return Ok(Answer { reply, replayed: false });
@@ -122,7 +132,11 @@ impl Service {
     }
 
     /// A verification without what is written of it.
-    pub(super) async fn decide(&self, claim: Claim) -> Result<Verification, ServiceError> {
+    pub(super) async fn decide(
+        &self,
+        serving: Arc<Serving>,
+        claim: Claim,
+    ) -> Result<Verification, ServiceError> {
         let Claim { principal, user, evidence, fmr, session, challenge } = claim;
         let point = FALSE_MATCH_RATES.iter().position(|rate| *rate == fmr);
         let point = point.ok_or(ServiceError::UnknownRate { fmr })?;
@@ -135,7 +149,7 @@ impl Service {
         let earlier = self.shared.store.fingerprints(&user).await?;
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
-            let walk = shared.read(evidence, scratch)?;
+            let walk = shared.read(&serving, evidence, scratch)?;
             // Not before: a recording that is no walk must not cost the challenge.
             if let Some(nonce) = challenge
                 && !shared.challenges().redeem(&nonce, &user, Instant::now())
@@ -144,23 +158,23 @@ impl Service {
             }
             let key = session.map(|session| SessionKey { principal, user: user.clone(), session });
             let retried =
-                key.as_ref().is_some_and(|key| shared.sessions().holds(key, &walk.template));
+                key.as_ref().is_some_and(|key| serving.sessions().holds(key, &walk.template));
             let replayed = !retried
                 && walk
                     .fingerprints
                     .iter()
                     .any(|minute| earlier.iter().any(|earlier| minute.is_replay_of(earlier)));
             let probe = match key {
-                Some(key) if !replayed => shared.sessions().add(key, walk.template),
+                Some(key) if !replayed => serving.sessions().add(key, walk.template),
                 _ => walk.template,
             };
-            let score = shared.gallery().score(&user, &probe);
+            let score = serving.gallery().score(&user, &probe);
             // Erased since it was looked up.
             let score = score.ok_or_else(|| ServiceError::NotEnrolled(user.clone()))?;
             let verdict = match replayed {
                 true => Verdict::SuspectedReplay,
                 false => {
-                    Verdict::new(score, shared.verification_thresholds[point], probe.windows())
+                    Verdict::new(score, serving.verification_thresholds[point], probe.windows())
                 }
             };
             let counts = matches!(verdict, Verdict::Accept | Verdict::Inconclusive);
@@ -170,7 +184,7 @@ impl Service {
                 score,
                 fmr,
                 windows: probe.windows(),
-                model: shared.model.id().to_owned(),
+                model: serving.model.id().to_owned(),
                 remembered: if counts && !retried { walk.fingerprints } else { Vec::new() },
             })
         };

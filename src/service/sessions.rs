@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::str::FromStr;
-use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Shared;
 use crate::identity::{Template, UserId};
 
 /// Sessions kept at a time; the one that was quiet longest makes room.
@@ -38,7 +36,8 @@ impl FromStr for SessionId {
     }
 }
 
-/// Open sessions of all users.
+/// Open sessions of all users. They end where another model takes over: walks of two models do not
+/// add up.
 #[derive(Default)]
 pub(super) struct Sessions {
     open: HashMap<SessionKey, Session>,
@@ -91,12 +90,6 @@ impl Sessions {
     /// Drops a user's sessions.
     pub fn forget(&mut self, user: &UserId) {
         self.open.retain(|key, _| key.user != *user);
-    }
-}
-
-impl Shared {
-    pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
