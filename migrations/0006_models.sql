@@ -12,7 +12,7 @@ CREATE TABLE models (
     shipped INTEGER NOT NULL CHECK (shipped IN (0, 1)),
     active INTEGER NOT NULL DEFAULT 0 CHECK (active IN (0, 1)),
     -- With the model that served when it was last to take over; see store::Comparison.
-    comparison TEXT CHECK (json_valid(comparison)),
+    comparison TEXT CHECK (comparison IS NULL OR json_valid(comparison)),
     created_at_unix_seconds INTEGER NOT NULL,
     -- Of the file as a whole.
     sha256 BLOB NOT NULL CHECK (length(sha256) = 32),
