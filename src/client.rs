@@ -40,12 +40,14 @@ use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
 };
 use reqwest::{Method, Request, Response, StatusCode, Url, redirect};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::api::{
-    BatchDocument, ChallengeAnswer, EnrolledAnswer, EnrollmentsAnswer, ExportAnswer,
-    IdentifyAnswer, OutcomesAnswer, Problem, UserAnswer, UsersAnswer, VerifyAnswer, WalkDocument,
+    ActivateDocument, ActivatedAnswer, BatchDocument, ChallengeAnswer, EnrolledAnswer,
+    EnrollmentsAnswer, ExportAnswer, IdentifyAnswer, ModelsAnswer, OutcomesAnswer, Problem,
+    UserAnswer, UsersAnswer, VerifyAnswer, WalkDocument,
 };
 use crate::gait::{Precision, Recording, cbor, compact, exact};
 
@@ -81,9 +83,9 @@ pub enum ClientError {
     /// A character that no key has.
     #[error("the API key holds a character that cannot be sent; keys are bpn_ and letters, digits")]
     Key,
-    /// A user whom no URL can name.
-    #[error("{0:?} cannot be a user's id")]
-    User(String),
+    /// A user or a model that no URL can name.
+    #[error("{0:?} cannot be an id")]
+    Id(String),
     /// The system has no certificates to trust, or the like.
     #[error("the HTTP client does not start: {}", root_cause(.0))]
     Start(#[source] reqwest::Error),
@@ -146,6 +148,11 @@ impl Body {
     /// bit by bit where it has gaps, which the server then names.
     pub fn of_recording(recording: &Recording) -> Self {
         Self::compressed(small(recording))
+    }
+
+    fn of_document(document: &impl Serialize) -> Self {
+        let plain = minicbor_serde::to_vec(document);
+        Self::compressed(plain.expect("documents are plain data with string keys"))
     }
 
     fn compressed(plain: Vec<u8>) -> Self {
@@ -305,8 +312,26 @@ impl Client {
     /// Sends up to 64 items, walks as [`walk`] writes them: each is answered like a request of its
     /// own, a failed one by the `problem` of its outcome.
     pub async fn batch(&self, batch: &BatchDocument) -> Result<OutcomesAnswer, ClientError> {
-        let plain = minicbor_serde::to_vec(batch).expect("batches are plain data with string keys");
-        self.send(Method::POST, &["batch"], &[], Some(Body::compressed(plain))).await
+        self.send(Method::POST, &["batch"], &[], Some(Body::of_document(batch))).await
+    }
+
+    /// The models that there are, the oldest first.
+    pub async fn models(&self) -> Result<ModelsAnswer, ClientError> {
+        self.send(Method::GET, &["models"], &[], None).await
+    }
+
+    /// A model's file, for [`Model::from_bytes`](crate::bnn::Model::from_bytes), which checks it.
+    pub async fn model_file(&self, model: &str) -> Result<Vec<u8>, ClientError> {
+        Ok(self.fetch(Method::GET, &["models", model, "file"], &[], None).await?.1)
+    }
+
+    /// Lets a model serve; with `force` even where walks would no longer count, or it does worse.
+    ///
+    /// Where there is much to read first, the server may go on longer than the client waits:
+    /// [`Client::models`] tells which serves, and another call waits on.
+    pub async fn activate(&self, model: &str, force: bool) -> Result<ActivatedAnswer, ClientError> {
+        let body = Body::of_document(&ActivateDocument { force });
+        self.send(Method::POST, &["models", model, "activate"], &[], Some(body)).await
     }
 
     /// Sends a request until it is answered, or there is no hope.
@@ -317,6 +342,19 @@ impl Client {
         query: &[(&str, String)],
         body: Option<Body>,
     ) -> Result<T, ClientError> {
+        let (status, body) = self.fetch(method, path, query, body).await?;
+        let json = if body.is_empty() { &b"null"[..] } else { &body };
+        serde_json::from_slice(json).map_err(|error| self.odd(status, error.to_string()))
+    }
+
+    /// An answer as it was sent.
+    async fn fetch(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<Body>,
+    ) -> Result<(StatusCode, Vec<u8>), ClientError> {
         let random = random()?;
         let mut jitter = Pcg64Mcg::new(random);
         let request = self.request(method, path, query, body, random)?;
@@ -356,8 +394,8 @@ impl Client {
         idempotency_key: u128,
     ) -> Result<Request, ClientError> {
         // These would be resolved away, and another path be meant.
-        if let Some(user) = path.iter().find(|part| ["", ".", ".."].contains(part)) {
-            return Err(ClientError::User((*user).to_owned()));
+        if let Some(id) = path.iter().find(|part| ["", ".", ".."].contains(part)) {
+            return Err(ClientError::Id((*id).to_owned()));
         }
         let mut url = self.url.clone();
         url.path_segments_mut()
@@ -385,7 +423,7 @@ impl Client {
         Ok(request)
     }
 
-    async fn attempt<T: DeserializeOwned>(&self, request: Request) -> Result<T, Failure> {
+    async fn attempt(&self, request: Request) -> Result<(StatusCode, Vec<u8>), Failure> {
         let broken = |source| Failure {
             error: ClientError::Transport { url: self.url.to_string(), source },
             retry_after: Some(Duration::ZERO),
@@ -393,22 +431,17 @@ impl Client {
         let mut response = self.http.execute(request).await.map_err(broken)?;
         let status = response.status();
         let asked = retry_after(&response);
-        let odd = |reason| {
-            let (url, status) = (self.url.to_string(), status.as_u16());
-            ClientError::Answer { url, status, reason }
-        };
         let mut body = Vec::new();
         while let Some(part) = response.chunk().await.map_err(broken)? {
             if body.len() + part.len() > MAX_ANSWER_BYTES {
-                let error = odd(format!("the answer has more than {MAX_ANSWER_BYTES} bytes"));
+                let reason = format!("the answer has more than {MAX_ANSWER_BYTES} bytes");
+                let error = self.odd(status, reason);
                 return Err(Failure { error, retry_after: None });
             }
             body.extend_from_slice(&part);
         }
         if status.is_success() {
-            let json = if body.is_empty() { &b"null"[..] } else { &body };
-            return serde_json::from_slice(json)
-                .map_err(|error| Failure { error: odd(error.to_string()), retry_after: None });
+            return Ok((status, body));
         }
         let problem: Option<Problem> = serde_json::from_slice(&body).ok();
         let passes = match status {
@@ -424,9 +457,13 @@ impl Client {
         };
         let error = match problem {
             Some(problem) => ClientError::Problem(problem),
-            None => odd("the error has no problem+json".to_owned()),
+            None => self.odd(status, "the error has no problem+json".to_owned()),
         };
         Err(Failure { error, retry_after: passes.then_some(asked) })
+    }
+
+    fn odd(&self, status: StatusCode, reason: String) -> ClientError {
+        ClientError::Answer { url: self.url.to_string(), status: status.as_u16(), reason }
     }
 }
 

@@ -21,7 +21,8 @@ pub struct Config {
     /// SQLite database, made where it does not exist
     #[arg(long, env = "BIPEDALNET_DATABASE", default_value = "bipedalnet.db", value_name = "FILE")]
     pub database: PathBuf,
-    /// Model file; the one shipped in this program where not given
+    /// Model file to register, the one shipped in this program where not given; it serves where none
+    /// does by the database
     #[arg(long, env = "BIPEDALNET_MODEL", value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Serve without API keys on any address: everybody who reaches it may do everything
@@ -71,6 +72,10 @@ pub struct ServiceSettings {
         value_name = "WALKS"
     )]
     pub max_enrollments_per_user: u64,
+    /// Models that are kept; one more drops the oldest that neither serves nor ships with the program
+    #[arg(long, env = "BIPEDALNET_MAX_MODELS", default_value_t = 16, value_name = "MODELS",
+        value_parser = clap::value_parser!(u32).range(3..))]
+    pub max_models: u32,
     /// Longest recording that is taken
     #[arg(
         long,

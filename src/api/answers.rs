@@ -22,7 +22,7 @@ pub struct UserAnswer {
     pub user: String,
     /// `ready` once enough walking is known, `collecting` before.
     pub status: UserState,
-    /// Windows of walking that are known of them.
+    /// Windows of walking that are known of them, to the model that serves.
     pub windows: u64,
     /// Windows that are missing until the user is ready.
     pub windows_missing: u64,
@@ -47,10 +47,11 @@ pub struct UsersAnswer {
 pub struct EnrollmentAnswer {
     /// Its number.
     pub enrollment: i64,
-    /// Windows of walking in it.
+    /// Windows of walking in it; 0 where the model that serves cannot use the walk.
     pub windows: u32,
-    /// Id of the model that read it.
-    pub model: String,
+    /// Id of the model that serves, where it can use the walk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// When it was enrolled.
     pub created_at_unix_seconds: i64,
 }
@@ -80,12 +81,23 @@ pub struct ExportedWalk {
     /// The walk.
     #[serde(flatten)]
     pub enrollment: EnrollmentAnswer,
-    /// Sum of the windows' unit feature vectors.
-    pub template: Vec<f32>,
+    /// What models made of it.
+    pub templates: Vec<ExportedTemplate>,
     /// The recording, where the service keeps recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<super::WalkDocument>)]
     pub recording: Option<RecordingDocument>,
+}
+
+/// What a model made of a walk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExportedTemplate {
+    /// Id of the model.
+    pub model: String,
+    /// Windows of walking that it found.
+    pub windows: u32,
+    /// Sum of the windows' unit feature vectors.
+    pub template: Vec<f32>,
 }
 
 /// What came of an enrollment.

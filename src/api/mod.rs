@@ -2,12 +2,17 @@
 //! client share them, and the OpenAPI description is made from them.
 
 mod answers;
+mod models;
 mod requests;
 
 pub use answers::{
     CandidateAnswer, ChallengeAnswer, EnrolledAnswer, EnrollmentAnswer, EnrollmentsAnswer,
-    ExportAnswer, ExportedWalk, Identified, IdentifyAnswer, OutcomeAnswer, OutcomesAnswer, Problem,
-    RefusedAnswer, UserAnswer, UserState, UsersAnswer, Verified, VerifyAnswer,
+    ExportAnswer, ExportedTemplate, ExportedWalk, Identified, IdentifyAnswer, OutcomeAnswer,
+    OutcomesAnswer, Problem, RefusedAnswer, UserAnswer, UserState, UsersAnswer, Verified,
+    VerifyAnswer,
+};
+pub use models::{
+    ActivateDocument, ActivatedAnswer, ComparisonAnswer, ModelAnswer, ModelsAnswer, SharesAnswer,
 };
 pub use requests::{
     BatchDocument, BatchItem, EnrollItem, IdentifyItem, VerifyItem, WalkDocument, Walks,

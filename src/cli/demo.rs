@@ -54,7 +54,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     runtime.block_on(async {
         let server = Server::start(&Config::throwaway(&folder.path().join("demo.db"))).await?;
         let url = format!("http://{}", server.address);
-        println!("server on {url}, model {}, empty database\n", server.model_id);
+        println!("server on {url}, model {}, empty database\n", server.service.model_id());
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async {
             let _ = stopped.await;

@@ -9,10 +9,10 @@ use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
-use crate::bnn::{MAX_FILE_BYTES, Model};
+use crate::bnn::MAX_FILE_BYTES;
 use crate::config::Config;
 use crate::http::{self, ConnectionLimits};
-use crate::service::Service;
+use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
 
 /// Serve the REST API
@@ -43,7 +43,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             address = %server.address,
             tls = server.tls.is_some(),
             database = %config.database.display(),
-            model = server.model_id,
+            model = server.service.model_id(),
             users = server.service.gallery_len(),
             api_keys = !server.service.is_anonymous(),
             keep_recordings_days = config.service.keep_recordings_days,
@@ -59,10 +59,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 /// A server that is bound to its port but does not yet answer.
 pub(super) struct Server {
     pub address: SocketAddr,
-    pub model_id: String,
     tls: Option<Arc<rustls::ServerConfig>>,
     config: Config,
-    service: Service,
+    pub service: Service,
     listener: TcpListener,
 }
 
@@ -72,13 +71,18 @@ impl Server {
             (Some(certificate), Some(key)) => Some(http::tls_config(certificate, key)?),
             _ => None,
         };
-        let model = match &config.model {
-            Some(path) => load(path)?,
-            None => Model::from_bytes(SHIPPED_MODEL)?,
+        let given = match &config.model {
+            Some(path) => GivenModel { file: load(path)?, shipped: false },
+            None => GivenModel { file: SHIPPED_MODEL.to_vec(), shipped: true },
         };
-        let model_id = model.id().to_owned();
         let store = Store::open(&config.database).await?;
-        let service = Service::new(model, store, config.service.clone()).await?;
+        let service = Service::new(given, store, config.service.clone()).await;
+        let service = service.map_err(|error| match (&error, &config.model) {
+            (StartError::File(_) | StartError::Unfit(_), Some(path)) => {
+                format!("model {}: {error}", path.display()).into()
+            }
+            _ => Failure::from(error),
+        })?;
         let listen = config.listen;
         if service.is_anonymous() && !listen.ip().is_loopback() && !config.allow_anonymous {
             return Err(format!(
@@ -92,7 +96,7 @@ impl Server {
             format!("cannot listen on {listen}: {error}; choose another with --listen")
         })?;
         let (address, config) = (listener.local_addr()?, config.clone());
-        Ok(Self { address, model_id, tls, config, service, listener })
+        Ok(Self { address, tls, config, service, listener })
     }
 
     /// Answers until `stop` is done and open requests are finished.
@@ -107,14 +111,13 @@ impl Server {
     }
 }
 
-fn load(path: &Path) -> Result<Model, Failure> {
+fn load(path: &Path) -> Result<Vec<u8>, Failure> {
     let explain = |reason: &dyn std::fmt::Display| format!("model {}: {reason}", path.display());
     let size = std::fs::metadata(path).map_err(|error| explain(&error))?.len();
     if size > MAX_FILE_BYTES as u64 {
         return Err(explain(&format!("{size} bytes; at most {MAX_FILE_BYTES} are read")).into());
     }
-    let bytes = std::fs::read(path).map_err(|error| explain(&error))?;
-    Ok(Model::from_bytes(&bytes).map_err(|error| explain(&error))?)
+    Ok(std::fs::read(path).map_err(|error| explain(&error))?)
 }
 
 /// Done at the first Ctrl-C or SIGTERM; a second one ends the program at once.

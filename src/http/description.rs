@@ -29,6 +29,7 @@ const EXAMPLE_WALK: &str = include_str!("example_walk.json");
         (name = "users", description = "Who can be recognised"),
         (name = "enrollments", description = "Walks by which users are known"),
         (name = "recognition", description = "Who is walking (1:N), and whether it is who they say (1:1)"),
+        (name = "models", description = "Networks, of which one serves"),
         (name = "operation", description = "For operators"),
     )
 )]
@@ -93,6 +94,7 @@ fn headers() -> Value {
     let text =
         |description: &str| json!({"description": description, "schema": {"type": "string"}});
     json!({
+        "Content-Range": text("Which bytes these are, and of how many."),
         "ETag": text("Names this answer, for `If-None-Match`. Answers of more than 256 KiB have none."),
         "Idempotency-Replayed": {
             "description": "`true` where the answer was given before, under the same `Idempotency-Key`.",
@@ -242,11 +244,16 @@ fn complete_operation(is_read: bool, is_write: bool, operation: &mut Map<String,
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {
         return;
     };
-    for response in responses.values_mut() {
+    for (status, response) in responses.iter_mut() {
         if let Some(content) = response.get_mut("content") {
             also_cbor(content);
         }
-        let headers = [("ETag", is_read), ("Idempotency-Replayed", is_write)].into_iter();
+        let headers = [
+            ("ETag", is_read),
+            ("Idempotency-Replayed", is_write),
+            ("Content-Range", status == "206"),
+        ]
+        .into_iter();
         let headers = headers.filter(|(_, has)| *has).map(|(name, _)| name);
         if is_api {
             let headers: Vec<&str> = headers.chain(["RateLimit", "RateLimit-Policy"]).collect();

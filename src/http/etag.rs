@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 const MAX_BYTES: u64 = 256 << 10;
 
 /// Gives answers to GET a weak ETag, weak because they may be compressed on the way, and answers 304
-/// where the client has it.
+/// where the client has it. Those that have one already are left alone.
 pub(super) async fn etag(request: Request, next: Next) -> Response {
     if request.method() != Method::GET {
         return next.run(request).await;
@@ -19,7 +19,10 @@ pub(super) async fn etag(request: Request, next: Next) -> Response {
     let known = request.headers().get(header::IF_NONE_MATCH).cloned();
     let response = next.run(request).await;
     let length = axum::body::HttpBody::size_hint(response.body()).exact();
-    if response.status() != StatusCode::OK || length.is_none_or(|length| length > MAX_BYTES) {
+    if response.headers().contains_key(header::ETAG)
+        || response.status() != StatusCode::OK
+        || length.is_none_or(|length| length > MAX_BYTES)
+    {
         return response;
     }
     let (mut parts, body) = response.into_parts();
@@ -45,7 +48,7 @@ pub(super) async fn etag(request: Request, next: Next) -> Response {
 }
 
 /// Weak comparison (RFC 9110, section 8.8.3.2).
-fn matches(known: &HeaderValue, tag: &str) -> bool {
+pub(super) fn matches(known: &HeaderValue, tag: &str) -> bool {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     known.to_str().is_ok_and(|list| {
         list.trim() == "*" || list.split(',').any(|candidate| opaque(candidate) == opaque(tag))

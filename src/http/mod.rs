@@ -8,11 +8,13 @@ mod docs;
 mod encoding;
 mod etag;
 mod guard;
+mod models;
 mod once;
 mod path;
 mod places;
 mod problem;
 mod problem_types;
+mod range;
 mod recognition;
 mod server;
 mod tls;
@@ -29,6 +31,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::trace::TraceLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -61,6 +64,10 @@ pub fn router(service: Service, settings: HttpSettings) -> Router {
         .routes(routes!(recognition::verify))
         .routes(routes!(recognition::identify))
         .routes(routes!(batch::batch))
+        .routes(routes!(models::list))
+        .routes(routes!(models::read, models::delete))
+        .routes(routes!(models::file))
+        .routes(routes!(models::activate))
         .routes(routes!(live))
         .split_for_parts();
     let openapi = description::complete(openapi);
@@ -72,7 +79,10 @@ pub fn router(service: Service, settings: HttpSettings) -> Router {
         .layer(from_fn(etag::etag))
         .layer(from_fn_with_state(guard, guard::guard))
         .layer(from_fn_with_state(Arc::clone(&http), deadline::deadline))
-        .layer(CompressionLayer::new())
+        // Weights do not shrink, and their ETag is of the bytes as they are.
+        .layer(CompressionLayer::new().compress_when(
+            DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream")),
+        ))
         .layer(CatchPanicLayer::custom(Problem::of_panic))
         .layer(map_response(explain_bare_errors))
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {

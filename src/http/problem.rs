@@ -300,6 +300,41 @@ impl From<ServiceError> for Problem {
                 "another program holds it, a backup for example; nothing was changed, try again",
             )
             .retry_after(RETRY_AFTER_SECONDS),
+            ServiceError::NoSuchModel(_) => Self::new(
+                StatusCode::NOT_FOUND,
+                "unknown-model",
+                "There is no such model",
+                format!("{error}; GET /v1/models lists those that there are"),
+            )
+            .at("model"),
+            ServiceError::ModelInUse { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "model-in-use",
+                "The model is needed",
+                error.to_string(),
+            )
+            .at("model"),
+            ServiceError::UnusableModel(_) => Self::new(
+                StatusCode::CONFLICT,
+                "unusable-model",
+                "The model cannot be used",
+                error.to_string(),
+            )
+            .at("model"),
+            ServiceError::WalksLost { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "walks-lost",
+                "Walks would no longer count",
+                format!("{error}; have these users walk anew, or force it"),
+            )
+            .at("force"),
+            ServiceError::WorseModel(_) => Self::new(
+                StatusCode::CONFLICT,
+                "worse-model",
+                "The model does worse than the one that serves",
+                format!("{error}; force it if it is meant"),
+            )
+            .at("force"),
             ServiceError::Randomness(_) | ServiceError::Store(_) => Self::internal(&error),
         }
     }

@@ -16,6 +16,7 @@ pub(super) const PROBLEM_TYPES: &[(&str, u16, &str)] = &[
     ("missing-scope", 403, "The key is good, but does not allow this."),
     ("no-such-resource", 404, "There is nothing at this path."),
     ("unknown-enrollment", 404, "The user has no enrollment of this number."),
+    ("unknown-model", 404, "There is no such model."),
     ("unknown-user", 404, "There is no such user: make it first."),
     ("method-not-allowed", 405, "The path has other methods: `Allow` names them."),
     ("timeout", 408, "The request was not whole and answered in the time that the server allows."),
@@ -24,6 +25,7 @@ pub(super) const PROBLEM_TYPES: &[(&str, u16, &str)] = &[
         409,
         "The challenge is unknown, used, expired or another user's: get a new one.",
     ),
+    ("model-in-use", 409, "The model serves, or ships with the program: it stays."),
     ("not-enrolled", 409, "The user has no enrolled walk to compare with."),
     ("other-model", 409, "The features are of a model that the server does not use."),
     (
@@ -33,6 +35,13 @@ pub(super) const PROBLEM_TYPES: &[(&str, u16, &str)] = &[
     ),
     ("too-many-enrollments", 409, "The user has as many walks as they may have: erase some."),
     ("too-many-users", 409, "The service has as many users as it may have."),
+    ("unusable-model", 409, "The model cannot serve, or its file was altered."),
+    (
+        "walks-lost",
+        409,
+        "Walks would no longer count under the model, as their recordings are not kept.",
+    ),
+    ("worse-model", 409, "The model does worse than the one that serves, on the same recordings."),
     (
         "answer-erased",
         410,
@@ -41,6 +50,7 @@ pub(super) const PROBLEM_TYPES: &[(&str, u16, &str)] = &[
     ("body-too-large", 413, "The body is too large, as sent or decompressed."),
     ("unsupported-encoding", 415, "`Content-Encoding` is none of gzip, zstd, br and identity."),
     ("unsupported-media-type", 415, "`Content-Type` is neither JSON nor CBOR."),
+    ("range-beyond-end", 416, "The file is shorter than where the `Range` begins."),
     ("ambiguous-time", 422, "Both or neither of `time_seconds` and `rate_hz` are there."),
     ("backward-time", 422, "Time stands still or runs backward."),
     ("bad-features", 422, "The features are none, too many, of another length or not finite."),

@@ -17,7 +17,7 @@ use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::Principal;
 use crate::api::{self, BatchItem, EnrollItem, Walks};
 use crate::identity::UserId;
-use crate::service::{Enrollment, Service};
+use crate::service::{Enrollment, ExportedTemplate, Service};
 
 /// Users on one page.
 const PAGE: u32 = 100;
@@ -145,9 +145,14 @@ pub(super) async fn export(
 ) -> Result<Response, Problem> {
     let export = service.export(&user).await?;
     let encode = move || {
+        let template = |template: ExportedTemplate| api::ExportedTemplate {
+            model: template.model,
+            windows: template.windows,
+            template: template.values,
+        };
         let walks = export.walks.into_iter().map(|walk| api::ExportedWalk {
             enrollment: enrollment_answer(walk.enrollment),
-            template: walk.template.values().to_vec(),
+            templates: walk.templates.into_iter().map(template).collect(),
             recording: walk.recording,
         });
         let hexadecimal = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect();

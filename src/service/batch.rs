@@ -1,9 +1,11 @@
 //! Several pieces of work in one request.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::evidence::Walk;
 use super::pool::Entry;
+use super::serving::Serving;
 use super::writing::{Answer, Start, Turn};
 use super::{
     Claim, Enrolled, Evidence, Identification, Reply, Request, Service, ServiceError, Shared,
@@ -77,10 +79,11 @@ impl Service {
             Start::New(ticket) => ticket,
             Start::Answered(answer) => return Ok(answer),
         };
+        let serving = self.shared.serving();
         let mut done = Vec::with_capacity(items.len());
         // One after the other: a batch takes no more of the pool than any other request.
         for item in items {
-            match self.compute_item(item).await {
+            match self.compute_item(&serving, item).await {
                 // Not an outcome that a retry should get again.
                 Err(error @ (ServiceError::Pool(_) | ServiceError::Store(_))) => return Err(error),
                 result => done.push(result),
@@ -104,25 +107,30 @@ impl Service {
             for (nonce, user) in &written.challenges {
                 shared.challenges().redeem(nonce, user);
             }
-            let mut gallery = shared.gallery_mut();
+            let serving = shared.serving();
+            let mut gallery = serving.gallery_mut();
             for (user, template) in &written.templates {
                 gallery.add(user, template);
             }
+            drop(gallery);
             Ok(reply)
         })
         .await
     }
 
-    async fn compute_item(&self, item: Item) -> Result<Done, ServiceError> {
+    async fn compute_item(&self, serving: &Arc<Serving>, item: Item) -> Result<Done, ServiceError> {
+        let serving = Arc::clone(serving);
         Ok(match item {
             Item::Enroll { user, evidence } => {
-                let walk = self.walk_of(&user, evidence, Entry::WhenFree).await?;
+                let walk = self.walk_of(serving, &user, evidence, Entry::WhenFree).await?;
                 Done::Read(user, walk)
             }
             Item::Identify { evidence, among } => {
-                Done::Identified(self.look(evidence, among, Entry::WhenFree).await?)
+                Done::Identified(self.look(serving, evidence, among, Entry::WhenFree).await?)
             }
-            Item::Verify(claim) => Done::Verified(self.decide(claim, Entry::WhenFree).await?),
+            Item::Verify(claim) => {
+                Done::Verified(self.decide(serving, claim, Entry::WhenFree).await?)
+            }
         })
     }
 }
@@ -135,15 +143,16 @@ impl Turn {
         written: &mut Written,
     ) -> Result<Outcome, ServiceError> {
         Ok(match item {
-            Done::Read(user, walk) => {
-                let enrolled = self.enroll(shared, &user, &walk).await?;
+            Done::Read(user, mut walk) => {
+                let enrolled = self.enroll(shared, &user, &mut walk).await?;
                 written.users.insert(user.clone());
                 written.templates.push((user, walk.template));
                 Outcome::Enrolled(enrolled)
             }
             Done::Identified(mut identification) => {
                 // Whoever was erased since is not named.
-                let gallery = shared.gallery();
+                let serving = shared.serving();
+                let gallery = serving.gallery();
                 identification.candidates.retain(|candidate| gallery.contains(&candidate.user));
                 if let Decision::Identified(user) = &identification.decision
                     && !gallery.contains(user)

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::evidence::{Evidence, Walk, unpack};
 use super::pool::Entry;
+use super::serving::Serving;
 use super::writing::{Answer, Start, Turn};
 use super::{Service, ServiceError, Shared};
 use crate::bnn::Scratch;
 use crate::gait::{Fingerprint, RecordingDocument, SignalError};
 use crate::identity::{READY_WINDOWS, Template, UserId};
-pub use crate::store::{Enrollment, Reply, Request, User};
-use crate::store::{StoreError, StoredTemplate};
+pub use crate::store::{Enrollment, ExportedTemplate, Reply, Request, User};
 
 /// A user, and whether they are known well enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub struct Export {
 pub struct ExportedWalk {
     /// The walk.
     pub enrollment: Enrollment,
-    /// Its template.
-    pub template: Template,
+    /// What models made of it.
+    pub templates: Vec<ExportedTemplate>,
     /// The recording, where it is kept.
     pub recording: Option<RecordingDocument>,
 }
@@ -112,19 +112,21 @@ impl Service {
     pub async fn export(&self, user: &UserId) -> Result<Export, ServiceError> {
         let status = self.user(user).await?;
         let store = &self.shared.store;
-        let templates = self.shared.walks(user).await?;
+        let enrollments = store.enrollments_of(user).await?;
+        let templates = store.all_templates_of(user).await?;
         let fingerprints = store.fingerprints(user).await?;
         let mut recordings = store.recordings_of(user).await?;
         let unpack = move || -> Vec<ExportedWalk> {
-            let walk = |walk: StoredTemplate| {
-                let kept = recordings.remove(&walk.enrollment.id);
+            let walk = |enrollment: Enrollment| {
+                let kept = recordings.remove(&enrollment.id);
+                let of_it = |template: &&ExportedTemplate| template.enrollment == enrollment.id;
                 ExportedWalk {
+                    templates: templates.iter().filter(of_it).cloned().collect(),
                     recording: kept.and_then(|kept| unpack(&kept)),
-                    enrollment: walk.enrollment,
-                    template: walk.template,
+                    enrollment,
                 }
             };
-            templates.into_iter().map(walk).collect()
+            enrollments.into_iter().map(walk).collect()
         };
         Ok(Export { status, walks: self.compute(unpack).await?, fingerprints })
     }
@@ -154,11 +156,12 @@ impl Service {
             Start::New(ticket) => ticket,
             Start::Answered(answer) => return Ok(answer),
         };
-        let walk = self.walk_of(&user, evidence, Entry::IfFree).await?;
+        let serving = self.shared.serving();
+        let mut walk = self.walk_of(serving, &user, evidence, Entry::IfFree).await?;
         self.write(ticket, |shared, mut turn| async move {
-            let reply = answer(turn.enroll(&shared, &user, &walk).await?);
+            let reply = answer(turn.enroll(&shared, &user, &mut walk).await?);
             turn.commit(&BTreeSet::from([user.clone()]), &reply).await?;
-            shared.gallery_mut().add(&user, &walk.template);
+            shared.serving().gallery_mut().add(&user, &walk.template);
             Ok(reply)
         })
         .await
@@ -167,6 +170,7 @@ impl Service {
     /// Reads a walk of a user.
     pub(super) async fn walk_of(
         &self,
+        serving: Arc<Serving>,
         user: &UserId,
         evidence: Evidence,
         entry: Entry,
@@ -174,7 +178,7 @@ impl Service {
         // Before any compute, so that a wrong name costs little.
         self.user(user).await?;
         let shared = Arc::clone(&self.shared);
-        let read = move |scratch: &mut Scratch| shared.read(evidence, scratch);
+        let read = move |scratch: &mut Scratch| shared.read(&serving, evidence, scratch);
         self.shared.pool.run(entry, read).await?
     }
 
@@ -192,8 +196,9 @@ impl Service {
         self.write_once(request, |shared, mut turn| async move {
             turn.writing.erase_user(&user).await?;
             turn.commit(&BTreeSet::new(), &reply).await?;
-            shared.gallery_mut().replace(&user, None);
-            shared.sessions().forget(&user);
+            let serving = shared.serving();
+            serving.gallery_mut().replace(&user, None);
+            serving.sessions().forget(&user);
             shared.challenges().forget(&user);
             shared.scrub_log().await;
             Ok(reply)
@@ -214,13 +219,17 @@ impl Service {
         reply: Reply,
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, move |shared, mut turn| async move {
-            let mut left = Template::empty(shared.feature_len());
-            for walk in shared.walks(&user).await?.iter().filter(|walk| walk.enrollment.id != id) {
-                left.add(&walk.template);
+            let serving = shared.serving();
+            let (model, feature_len) = (serving.model.id(), serving.feature_len());
+            let mut left = Template::empty(feature_len);
+            for walk in shared.store.templates_of(&user, model, feature_len).await? {
+                if walk.enrollment != id {
+                    left.add(&walk.template);
+                }
             }
             turn.writing.erase_enrollment(&user, id).await?;
             turn.commit(&BTreeSet::from([user.clone()]), &reply).await?;
-            shared.gallery_mut().replace(&user, (left.windows() > 0).then_some(&left));
+            serving.gallery_mut().replace(&user, (left.windows() > 0).then_some(&left));
             shared.scrub_log().await;
             Ok(reply)
         })
@@ -229,15 +238,20 @@ impl Service {
 }
 
 impl Turn {
-    /// Puts a walk among a user's, in this change.
+    /// Puts a walk among a user's, in this change, as the model reads it that serves meanwhile.
     pub async fn enroll(
         &mut self,
         shared: &Shared,
         user: &UserId,
-        walk: &Walk,
+        walk: &mut Walk,
     ) -> Result<Enrolled, ServiceError> {
-        let (model, most) = (shared.model.id(), shared.settings.max_enrollments_per_user);
-        let enrollment = self.writing.add_enrollment(user, model, &walk.template, most).await?;
+        let serving = shared.serving();
+        if walk.model != serving.model.id() {
+            shared.read_again(serving, walk).await?;
+        }
+        let most = shared.settings.max_enrollments_per_user;
+        let enrollment = self.writing.add_enrollment(user, most).await?;
+        self.writing.add_template(&walk.model, enrollment, &walk.template).await?;
         for fingerprint in &walk.fingerprints {
             self.writing.add_fingerprint(user, Some(enrollment), fingerprint).await?;
         }
@@ -250,11 +264,5 @@ impl Turn {
             refused: walk.refused.clone(),
             status: self.writing.user(user).await?.into(),
         })
-    }
-}
-
-impl Shared {
-    async fn walks(&self, user: &UserId) -> Result<Vec<StoredTemplate>, StoreError> {
-        self.store.templates_of(user, self.model.id(), self.feature_len()).await
     }
 }

@@ -1,10 +1,12 @@
 //! From what a client sends to a template.
 
+use std::sync::Arc;
+
+use super::pool::Entry;
+use super::serving::{Reading, Serving};
 use super::{ServiceError, Shared};
 use crate::bnn::Scratch;
-use crate::gait::{
-    Cut, Fingerprint, Recording, RecordingDocument, SignalError, cbor, cut_windows, exact,
-};
+use crate::gait::{Fingerprint, Recording, RecordingDocument, SignalError, cbor, exact};
 use crate::identity::Template;
 
 /// A walk as a client gives it.
@@ -24,6 +26,8 @@ pub enum Evidence {
 
 /// What was made of a walk.
 pub(super) struct Walk {
+    /// Id of the model that read it.
+    pub model: String,
     pub template: Template,
     /// Length of the recording; 0 where there is none.
     pub seconds: f64,
@@ -33,6 +37,8 @@ pub(super) struct Walk {
     pub fingerprints: Vec<Fingerprint>,
     /// The recording as it is kept, where recordings are.
     pub kept: Option<Vec<u8>>,
+    /// For another model to read, should one take over before the walk is written.
+    pub recording: Option<Recording>,
 }
 
 /// Compression of kept recordings: a good deal for little time.
@@ -40,61 +46,85 @@ const ZSTD_LEVEL: i32 = 3;
 
 impl Shared {
     /// Reads a walk. Costs compute: for the pool.
-    pub fn read(&self, evidence: Evidence, scratch: &mut Scratch) -> Result<Walk, ServiceError> {
+    pub fn read(
+        &self,
+        serving: &Serving,
+        evidence: Evidence,
+        scratch: &mut Scratch,
+    ) -> Result<Walk, ServiceError> {
         let recording = match evidence {
             Evidence::Recording(document) => Recording::try_from(document)?,
-            Evidence::Features { model, windows } => return self.of_features(&model, &windows),
+            Evidence::Features { model, windows } => {
+                return self.of_features(serving, model, &windows);
+            }
         };
         let seconds = recording.duration_seconds();
         let allowed_seconds = self.settings.max_recording_seconds.into();
         if seconds > allowed_seconds {
             return Err(ServiceError::TooLong { seconds, allowed_seconds });
         }
-        let mut template = Template::empty(self.feature_len());
-        let Cut { windows, refused } =
-            cut_windows(&recording, &self.recipe, self.recipe.samples / 2)?;
-        for window in windows {
-            let output = self
-                .model
-                .network
-                .run(&window.values, scratch)
-                .expect("the recipe cuts windows of the network's input length");
-            template.add_window(output.feature);
-        }
+        let Reading { template, refused } = serving.read(&recording, scratch)?;
         Ok(Walk {
+            model: serving.model.id().to_owned(),
             template,
             seconds,
             refused,
             fingerprints: fingerprints(&recording),
             kept: self.settings.keeps_recordings().then(|| pack(&recording)),
+            recording: Some(recording),
         })
     }
 
-    fn of_features(&self, model: &str, windows: &[Vec<f32>]) -> Result<Walk, ServiceError> {
-        if model != self.model.id() {
-            let (found, wanted) = (model.to_owned(), self.model.id().to_owned());
+    /// Lets the model that serves read a walk that another one read. Waits for compute.
+    pub async fn read_again(
+        &self,
+        serving: Arc<Serving>,
+        walk: &mut Walk,
+    ) -> Result<(), ServiceError> {
+        let wanted = serving.model.id().to_owned();
+        let found = std::mem::replace(&mut walk.model, wanted.clone());
+        let Some(recording) = walk.recording.take() else {
             return Err(ServiceError::OtherModel { found, wanted });
+        };
+        let read = move |scratch: &mut Scratch| serving.read(&recording, scratch);
+        Reading { template: walk.template, refused: walk.refused } =
+            self.pool.run(Entry::WhenFree, read).await??;
+        Ok(())
+    }
+
+    fn of_features(
+        &self,
+        serving: &Serving,
+        model: String,
+        windows: &[Vec<f32>],
+    ) -> Result<Walk, ServiceError> {
+        if model != serving.model.id() {
+            let wanted = serving.model.id().to_owned();
+            return Err(ServiceError::OtherModel { found: model, wanted });
         }
-        let most = self.most_windows();
+        let stride_seconds = serving.recipe.window_seconds() / 2.0;
+        // Of the longest recording that is taken.
+        let most = (f64::from(self.settings.max_recording_seconds) / stride_seconds) as usize;
         if windows.is_empty() || windows.len() > most {
             return Err(ServiceError::FeatureCount { windows: windows.len(), most });
         }
-        let mut template = Template::empty(self.feature_len());
+        let mut template = Template::empty(serving.feature_len());
         for (window, feature) in windows.iter().enumerate() {
-            let (length, needed) = (feature.len(), self.feature_len());
+            let (length, needed) = (feature.len(), serving.feature_len());
             if length != needed || !Template::is_direction(feature) {
                 return Err(ServiceError::Feature { window, length, needed });
             }
             template.add_window(feature);
         }
-        let (refused, fingerprints) = (Vec::new(), Vec::new());
-        Ok(Walk { template, seconds: 0.0, refused, fingerprints, kept: None })
-    }
-
-    /// Windows of the longest recording that is taken.
-    fn most_windows(&self) -> usize {
-        let stride_seconds = self.recipe.window_seconds() / 2.0;
-        (f64::from(self.settings.max_recording_seconds) / stride_seconds) as usize
+        Ok(Walk {
+            model,
+            template,
+            seconds: 0.0,
+            refused: Vec::new(),
+            fingerprints: Vec::new(),
+            kept: None,
+            recording: None,
+        })
     }
 }
 

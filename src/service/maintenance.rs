@@ -31,7 +31,7 @@ impl Service {
             {
                 tracing::error!(%error, "recordings past their time were not erased");
             }
-            self.shared.sessions().sweep();
+            self.shared.serving().sessions().sweep();
             self.shared.challenges().sweep(Instant::now());
             if self.shared.scrub_due.load(Ordering::Relaxed) {
                 self.shared.scrub_log().await;

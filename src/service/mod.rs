@@ -1,41 +1,48 @@
 //! The use cases: users, enrollments, identification, verification. Knows no HTTP.
 
+mod activation;
 mod batch;
 mod calibration;
 mod challenges;
 mod enrolling;
+mod error;
 mod evidence;
+mod gate;
 mod keys;
 mod maintenance;
+mod models;
 mod pool;
 mod recognising;
+mod serving;
 mod sessions;
 mod writing;
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::sync::Semaphore;
 
-use crate::bnn::Model;
 use crate::config::ServiceSettings;
-use crate::gait::{ROW_RECIPE, Recipe, SignalError, WINDOW_ROWS};
-use crate::identity::{Gallery, UserId};
-use crate::store::{Store, StoreError};
-
+use crate::store::Store;
+pub use activation::Activation;
 pub use batch::{Item, Outcome};
 pub use calibration::{Calibration, FALSE_MATCH_RATES, OperatingPoint, StrangerScores};
 pub use challenges::Challenge;
 use challenges::Challenges;
-pub use enrolling::{Enrolled, Enrollment, Export, ExportedWalk, Reply, Request, User, UserStatus};
+pub use enrolling::{
+    Enrolled, Enrollment, Export, ExportedTemplate, ExportedWalk, Reply, Request, User, UserStatus,
+};
+pub use error::{ServiceError, StartError};
 pub use evidence::Evidence;
 pub use keys::AccessError;
 use keys::Keys;
+pub use models::{Comparison, GivenModel, Outcomes, StoredModel};
 pub use pool::PoolError;
 use pool::{Entry, Pool};
 pub use recognising::{Claim, Identification, Verification};
+use serving::Serving;
+pub use serving::UnfitModel;
 pub use sessions::SessionId;
-use sessions::Sessions;
 pub use writing::Answer;
 use writing::InFlight;
 
@@ -58,219 +65,46 @@ pub struct Service {
 }
 
 struct Shared {
-    model: Model,
-    recipe: Recipe,
-    threshold: f32,
-    /// Thresholds of [`FALSE_MATCH_RATES`], in that order.
-    verification_thresholds: Vec<f32>,
     settings: ServiceSettings,
     store: Store,
-    gallery: RwLock<Gallery>,
+    serving: RwLock<Arc<Serving>>,
     keys: Keys,
-    sessions: Mutex<Sessions>,
     challenges: Mutex<Challenges>,
     in_flight: InFlight,
-    /// Held over a change of the database and of the gallery, so that the two change in one order.
+    /// Held over a change of the database and of what is in memory, so that the two change in one
+    /// order.
     writing: Arc<tokio::sync::Mutex<()>>,
     /// A permit for each change that waits for its turn.
     changes: Semaphore,
+    /// Held while a model is made ready and takes over: one at a time.
+    activating: tokio::sync::Mutex<()>,
     /// Whether the write-ahead log still holds erased data.
     scrub_due: AtomicBool,
     pool: Pool,
 }
 
-/// Why a use case was not carried out. Nothing was changed then.
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    /// The recording cannot be used.
-    #[error(transparent)]
-    Signal(#[from] SignalError),
-    /// The recording would take too much compute.
-    #[error(
-        "the recording lasts {seconds:.0} s; at most {allowed_seconds} s are taken at once: send it in parts"
-    )]
-    TooLong {
-        /// Length seen.
-        seconds: f64,
-        /// Longest that is taken.
-        allowed_seconds: f64,
-    },
-    /// Features of another model than the one that serves.
-    #[error(
-        "the features are of model {found}; {wanted} serves: fetch it, or send the recording itself"
-    )]
-    OtherModel {
-        /// The model named.
-        found: String,
-        /// The model that serves.
-        wanted: String,
-    },
-    /// No features, or more than a recording may have windows.
-    #[error("there are features of {windows} windows; 1 to {most} are taken at once")]
-    FeatureCount {
-        /// Windows seen.
-        windows: usize,
-        /// Most that are taken.
-        most: usize,
-    },
-    /// A feature that the network cannot have made.
-    #[error(
-        "features[{window}] has {length} values; {needed} finite ones are needed that are not all as good as 0"
-    )]
-    Feature {
-        /// Position of the window.
-        window: usize,
-        /// Its length.
-        length: usize,
-        /// Length needed.
-        needed: usize,
-    },
-    /// No compute for it now.
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-    /// The user does not exist.
-    #[error("there is no user {0}")]
-    NoSuchUser(UserId),
-    /// No more users may be made.
-    #[error("there are {most} users, as many as may be; erase some, or raise the limit")]
-    TooManyUsers {
-        /// The limit.
-        most: u64,
-    },
-    /// The user may have no more walks.
-    #[error("user {user} has {most} enrolled walks, as many as may be; erase some")]
-    TooManyEnrollments {
-        /// The user.
-        user: UserId,
-        /// The limit.
-        most: u64,
-    },
-    /// The answer to this request named somebody who was erased since.
-    #[error("this request was carried out; its answer named somebody who was erased since")]
-    AnswerErased,
-    /// A verification must come with a challenge: the service demands it, or it is by features, of
-    /// which a replay could not be told.
-    #[error("this verification needs a challenge")]
-    ChallengeNeeded,
-    /// A challenge that was not given for this user, was used, or is too old.
-    #[error("this challenge is not good: it was used, has expired, or is not this user's")]
-    BadChallenge,
-    /// As many challenges are open as may be.
-    #[error("too many challenges are open; try again in a minute")]
-    TooManyChallenges,
-    /// The system has no randomness to give.
-    #[error("no randomness: {0}")]
-    Randomness(#[from] getrandom::Error),
-    /// The user has no such walk.
-    #[error("user {user} has no enrollment {id}")]
-    NoSuchEnrollment {
-        /// The user.
-        user: UserId,
-        /// Number of the walk.
-        id: i64,
-    },
-    /// The idempotency key stands for another request.
-    #[error("this idempotency key was used for another request")]
-    OtherRequest,
-    /// The request is being carried out.
-    #[error("a request with this idempotency key is being carried out")]
-    InFlight,
-    /// There is nothing to compare a walk with.
-    #[error("user {0} has no enrolled walk to compare with")]
-    NotEnrolled(UserId),
-    /// A rate for which no threshold was set when the model was trained.
-    #[error(
-        "no threshold is known for a false match rate of {fmr}; there are those for {FALSE_MATCH_RATES:?}"
-    )]
-    UnknownRate {
-        /// The rate asked for.
-        fmr: f64,
-    },
-    /// The database failed.
-    #[error(transparent)]
-    Store(StoreError),
-}
-
-impl From<StoreError> for ServiceError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::NoSuchUser(user) => Self::NoSuchUser(user),
-            StoreError::OtherRequest => Self::OtherRequest,
-            StoreError::AnswerErased => Self::AnswerErased,
-            StoreError::TooManyUsers { most } => Self::TooManyUsers { most },
-            StoreError::TooManyEnrollments { user, most } => {
-                Self::TooManyEnrollments { user, most }
-            }
-            StoreError::NoSuchEnrollment { user, id } => Self::NoSuchEnrollment { user, id },
-            error => Self::Store(error),
-        }
-    }
-}
-
-/// Why the service cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The model's windows are not of a kind that this version cuts.
-    #[error("the model reads {found}; this version cuts {WINDOW_ROWS} rows {ROW_RECIPE:?}")]
-    Windows {
-        /// What the model file says.
-        found: String,
-    },
-    /// The model cannot tell strangers.
-    #[error("the model file has no usable {metric:?} among its metrics: train it anew")]
-    Threshold {
-        /// What is missing.
-        metric: String,
-    },
-    /// The database cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 impl Service {
-    /// A service over a model and a database, its gallery loaded.
+    /// A service over a database, its gallery loaded. The model that serves is the database's; where
+    /// it has none yet, the one that is given.
     ///
     /// # Errors
-    /// When the model does not suit this version or the database.
+    /// When a model does not suit this version, or the database cannot be used.
     pub async fn new(
-        model: Model,
+        given: GivenModel,
         store: Store,
         settings: ServiceSettings,
     ) -> Result<Self, StartError> {
-        let metadata = &model.metadata;
-        let [rows, samples] = metadata.architecture.input;
-        if metadata.rows != ROW_RECIPE || rows != WINDOW_ROWS || samples < 2 {
-            let found = format!("{rows} rows of {samples} samples, {:?}", metadata.rows);
-            return Err(StartError::Windows { found });
-        }
-        let threshold = |metric: String| match metadata.metrics.get(&metric) {
-            Some(&threshold) if (-1.0..=1.0).contains(&threshold) => Ok(threshold),
-            _ => Err(StartError::Threshold { metric }),
-        };
-        let verification_thresholds: Result<_, _> =
-            FALSE_MATCH_RATES.iter().map(|&fmr| threshold(verification_threshold(fmr))).collect();
-        let (threshold, verification_thresholds) =
-            (threshold(IDENTIFICATION_THRESHOLD.to_owned())?, verification_thresholds?);
-        let recipe = Recipe { rate_hz: metadata.rate_hz, samples };
-        let feature_len = model.network.feature_len();
-        let mut gallery = Gallery::new(feature_len);
-        for walk in store.templates(model.id(), feature_len).await? {
-            gallery.add(&walk.user, &walk.template);
-        }
+        let serving = models::start(given, &store, settings.max_models).await?;
         let shared = Shared {
-            model,
-            recipe,
-            threshold,
-            verification_thresholds,
             settings,
             store,
-            gallery: RwLock::new(gallery),
+            serving: RwLock::new(Arc::new(serving)),
             keys: Keys::default(),
-            sessions: Mutex::default(),
             challenges: Mutex::default(),
             in_flight: InFlight::default(),
             writing: Arc::default(),
             changes: Semaphore::new(MAX_CHANGES),
+            activating: tokio::sync::Mutex::default(),
             // After a crash, too, erased data may be left in the log.
             scrub_due: AtomicBool::new(true),
             pool: Pool::new(),
@@ -291,29 +125,18 @@ impl Service {
         self.shared.pool.run(Entry::IfFree, |_| job()).await
     }
 
+    /// Id of the model that serves.
+    pub fn model_id(&self) -> String {
+        self.shared.serving().model.id().to_owned()
+    }
+
     /// Enrolled users that have a template.
     pub fn gallery_len(&self) -> usize {
-        self.shared.gallery().len()
+        self.shared.serving().gallery().len()
     }
 
     /// Finishes writes and closes the database.
     pub async fn close(&self) {
         self.shared.store.close().await;
-    }
-}
-
-impl Shared {
-    // A panic while a lock was held is logged where it happened; each change below is whole before
-    // anything in it can panic, so what the lock guards is still good.
-    fn gallery(&self) -> RwLockReadGuard<'_, Gallery> {
-        self.gallery.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn gallery_mut(&self) -> RwLockWriteGuard<'_, Gallery> {
-        self.gallery.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn feature_len(&self) -> usize {
-        self.model.network.feature_len()
     }
 }

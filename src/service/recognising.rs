@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::evidence::{Evidence, Walk};
 use super::pool::Entry;
+use super::serving::Serving;
 use super::sessions::{SessionKey, Standing, replays};
 use super::writing::{Answer, Start, Turn};
 use super::{FALSE_MATCH_RATES, Reply, Request, Service, ServiceError, SessionId, Shared};
@@ -90,25 +91,26 @@ impl Service {
         evidence: Evidence,
         among: Option<BTreeSet<UserId>>,
     ) -> Result<Identification, ServiceError> {
-        self.look(evidence, among, Entry::IfFree).await
+        self.look(self.shared.serving(), evidence, among, Entry::IfFree).await
     }
 
-    /// An identification.
+    /// An identification with one model.
     pub(super) async fn look(
         &self,
+        serving: Arc<Serving>,
         evidence: Evidence,
         among: Option<BTreeSet<UserId>>,
         entry: Entry,
     ) -> Result<Identification, ServiceError> {
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
-            let probe = shared.read(evidence, scratch)?.template;
-            let candidates = shared.gallery().rank(&probe, among.as_ref(), CANDIDATES);
+            let probe = shared.read(&serving, evidence, scratch)?.template;
+            let candidates = serving.gallery().rank(&probe, among.as_ref(), CANDIDATES);
             Ok(Identification {
-                decision: Decision::new(candidates.first(), shared.threshold, probe.windows()),
+                decision: Decision::new(candidates.first(), serving.threshold, probe.windows()),
                 candidates,
                 windows: probe.windows(),
-                model: shared.model.id().to_owned(),
+                model: serving.model.id().to_owned(),
             })
         };
         self.shared.pool.run(entry, decide).await?
@@ -131,7 +133,7 @@ impl Service {
             Start::New(ticket) => ticket,
             Start::Answered(answer) => return Ok(answer),
         };
-        let mut verification = self.decide(claim, Entry::IfFree).await?;
+        let mut verification = self.decide(self.shared.serving(), claim, Entry::IfFree).await?;
         if !ticket.is_repeatable() && verification.leaves_nothing() {
             return Ok(Answer { reply: answer(&verification), replayed: false });
         }
@@ -149,6 +151,7 @@ impl Service {
     /// A verification without what is written of it.
     pub(super) async fn decide(
         &self,
+        serving: Arc<Serving>,
         claim: Claim,
         entry: Entry,
     ) -> Result<Verification, ServiceError> {
@@ -172,7 +175,8 @@ impl Service {
         let earlier = self.shared.store.newest_fingerprints(&user).await?;
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
-            let Walk { template, fingerprints, seconds, .. } = shared.read(evidence, scratch)?;
+            let walk = shared.read(&serving, evidence, scratch)?;
+            let Walk { template, fingerprints, seconds, .. } = walk;
             if seconds > LONGEST_CLAIM_SECONDS {
                 let allowed_seconds = LONGEST_CLAIM_SECONDS;
                 return Err(ServiceError::TooLong { seconds, allowed_seconds });
@@ -180,22 +184,22 @@ impl Service {
             let seen = earlier.first().map_or(0, |(number, _)| *number);
             let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
             let key = session.map(|session| SessionKey { principal, user: user.clone(), session });
-            let retried = key.as_ref().is_some_and(|key| shared.sessions().holds(key, &template));
+            let retried = key.as_ref().is_some_and(|key| serving.sessions().holds(key, &template));
             let standing = match key {
                 _ if !retried && replays(&fingerprints, earlier.iter()) => Standing::Replay,
-                Some(key) => shared.sessions().add(key, template.clone(), fingerprints),
+                Some(key) => serving.sessions().add(key, template.clone(), fingerprints),
                 None => Standing::Counts(template.clone(), fingerprints),
             };
             let (probe, fingerprints) = match standing {
                 Standing::Counts(probe, fingerprints) => (probe, Some(fingerprints)),
                 Standing::Replay => (template, None),
             };
-            let Some(score) = shared.gallery().score(&user, &probe) else {
+            let Some(score) = serving.gallery().score(&user, &probe) else {
                 // Erased since it was looked up.
-                shared.sessions().forget(&user);
+                serving.sessions().forget(&user);
                 return Err(ServiceError::NotEnrolled(user));
             };
-            let threshold = shared.verification_thresholds[point];
+            let threshold = serving.verification_thresholds[point];
             let verdict = match fingerprints {
                 Some(_) => Verdict::new(score, threshold, probe.windows()),
                 None => Verdict::SuspectedReplay,
@@ -209,7 +213,7 @@ impl Service {
                 score,
                 fmr,
                 windows: probe.windows(),
-                model: shared.model.id().to_owned(),
+                model: serving.model.id().to_owned(),
                 trace: Trace { challenge, fingerprints, retried, seen },
             })
         };

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::str::FromStr;
-use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Shared;
 use crate::gait::Fingerprint;
 use crate::identity::{Template, UserId};
 
@@ -39,7 +37,8 @@ impl FromStr for SessionId {
     }
 }
 
-/// Open sessions of all users.
+/// Open sessions of all users. They end where another model takes over: walks of two models do not
+/// add up.
 #[derive(Default)]
 pub(super) struct Sessions {
     open: HashMap<SessionKey, Session>,
@@ -131,12 +130,6 @@ pub(super) fn replays<'a>(
     mut earlier: impl Iterator<Item = &'a Fingerprint>,
 ) -> bool {
     earlier.any(|earlier| walk.iter().any(|minute| minute.is_replay_of(earlier)))
-}
-
-impl Shared {
-    pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]

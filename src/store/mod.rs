@@ -1,10 +1,12 @@
-//! SQLite: users and the templates of their walks. All SQL of this crate is here: opening in this
+//! SQLite: users, the templates of their walks, and models. All SQL of this crate is here: opening in this
 //! file, then one file for each family of tables.
 
 mod api_keys;
 mod backup;
 mod enrollments;
+mod models;
 mod replies;
+mod templates;
 mod users;
 mod walks;
 
@@ -19,8 +21,10 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::identity::UserId;
 pub use backup::backup;
-pub use enrollments::{Enrollment, StoredTemplate};
+pub use enrollments::Enrollment;
+pub use models::{Comparison, Outcomes, StoredModel};
 pub use replies::{Reply, Request};
+pub use templates::{ExportedTemplate, StoredTemplate};
 pub use users::User;
 
 /// As in the first migration.
@@ -97,7 +101,7 @@ pub enum StoreError {
         /// Which migration is at odds.
         error: MigrateError,
     },
-    /// It holds templates of another model.
+    /// It holds templates of another model, and no model that serves.
     #[error("database {path} holds templates of model {found}, which model {wanted} cannot read; start with model {found}, or with a new database", path = path.display())]
     OtherModel {
         /// The file.
@@ -127,6 +131,17 @@ pub enum StoreError {
         user: UserId,
         /// Number of the walk.
         id: i64,
+    },
+    /// The model does not exist.
+    #[error("there is no model {0}")]
+    NoSuchModel(String),
+    /// The model may not be deleted.
+    #[error("model {model} {reason}")]
+    ModelInUse {
+        /// The model.
+        model: String,
+        /// What it is needed for.
+        reason: &'static str,
     },
     /// No more users may be made.
     #[error("there are {most} users, as many as may be")]

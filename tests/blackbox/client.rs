@@ -262,7 +262,7 @@ async fn what_cannot_work_is_explained() {
     assert!(matches!(key, Err(ClientError::Key)), "{key:?}");
     for dots in ["", ".", ".."] {
         let error = client(&server).export(dots).await.unwrap_err();
-        assert!(matches!(error, ClientError::User(_)), "{error}");
+        assert!(matches!(error, ClientError::Id(_)), "{error}");
     }
     assert_eq!(problem(client(&server).erase_user("../users").await), (422, urn("invalid-id")));
     let below = Client::new(&server.url("/gait/"), None).unwrap().user("ann").await;

@@ -73,7 +73,7 @@ async fn a_deletion_leaves_no_residue_in_any_table_or_file() {
     // Every blob of hers, and her name.
     let mut traces: Vec<Vec<u8>> = vec![b"ann-of-ancona".to_vec()];
     for statement in [
-        "SELECT hex(template) FROM enrollments WHERE user_id = 'ann-of-ancona'",
+        "SELECT hex(template) FROM templates JOIN enrollments ON id = enrollment_id WHERE user_id = 'ann-of-ancona'",
         "SELECT hex(fingerprint) FROM fingerprints WHERE user_id = 'ann-of-ancona'",
         "SELECT hex(recording) FROM recordings JOIN enrollments ON id = enrollment_id WHERE user_id = 'ann-of-ancona'",
         "SELECT hex(body) FROM replies",

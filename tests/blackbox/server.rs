@@ -367,14 +367,14 @@ fn a_server_that_cannot_start_says_why() {
 async fn a_database_of_another_version_or_model_is_refused_and_left_alone() {
     for (statement, expected) in [
         (
-            "UPDATE enrollments SET model = 'fedcba9876543210'",
+            "DELETE FROM models; UPDATE templates SET model = 'fedcba9876543210'",
             "templates of model fedcba9876543210",
         ),
         (
             "INSERT INTO _sqlx_migrations VALUES (9999, 'later', '', 1, x'00', 0)",
             "start the version of this program that wrote it",
         ),
-        ("UPDATE enrollments SET template = x'0000c07f'", "enrollment 1"),
+        ("UPDATE templates SET template = x'0000c07f'", "enrollment 1"),
     ] {
         let folder = with_walkers().await.kill();
         let database = folder.path().join("test.db");

@@ -89,7 +89,7 @@ async fn an_erased_user_leaves_no_residue_and_is_known_no_more() {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     let export = get(&server, "/v1/users/ann-of-ancona/export").await.body;
-    let template: Vec<u8> = export["walks"][0]["template"]
+    let template: Vec<u8> = export["walks"][0]["templates"][0]["template"]
         .as_array()
         .unwrap()
         .iter()

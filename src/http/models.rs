@@ -1,0 +1,220 @@
+//! Models: which there are, their files, and which serves.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::body::{Document, Format};
+use super::etag;
+use super::once::{Once, nothing, sent};
+use super::problem::Problem;
+use super::range::Wanted;
+use crate::api::{self, ActivateDocument};
+use crate::service::{Activation, Comparison, Outcomes, Service, StoredModel};
+
+/// A model's bytes never change, so that whoever has them need not ask again. Not for shared caches:
+/// the answer needs a key.
+const FOR_EVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
+
+/// The model named in the path.
+pub(super) struct ModelPath(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
+        let id = path.ok().and_then(|Path(mut path)| path.remove("model"));
+        Ok(Self(id.ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))?))
+    }
+}
+
+/// List models
+#[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models",
+    responses((status = 200, description = "All models", body = api::ModelsAnswer)),
+    security(("api_key" = [])))]
+pub(super) async fn list(
+    State(service): State<Service>,
+    format: Format,
+) -> Result<Response, Problem> {
+    let models = service.models().await?.into_iter().map(model_answer).collect();
+    Ok(format.answer(&api::ModelsAnswer { models }))
+}
+
+/// Read a model
+///
+/// What it was trained on, how well it does, and how it did beside the model that served.
+#[utoipa::path(get, path = "/v1/models/{model}", operation_id = "get_model", tag = "models",
+    params(("model" = String, Path, description = "The model")),
+    responses((status = 200, description = "The model", body = api::ModelAnswer)),
+    security(("api_key" = [])))]
+pub(super) async fn read(
+    State(service): State<Service>,
+    ModelPath(id): ModelPath,
+    format: Format,
+) -> Result<Response, Problem> {
+    Ok(format.answer(&model_answer(service.model(&id).await?)))
+}
+
+/// Fetch a model's file
+///
+/// For phones that run the network themselves and send features. In safetensors form; what has come of
+/// it can be kept for ever, and the rest be fetched by `Range` after a connection broke.
+#[utoipa::path(get, path = "/v1/models/{model}/file", operation_id = "get_model_file", tag = "models",
+    params(
+        ("model" = String, Path, description = "The model"),
+        ("Range" = Option<String>, Header, description = "The bytes wanted, one range: `bytes=1000-`."),
+        ("If-Range" = Option<String>, Header, description = "The `ETag` of which the client has the rest: where it is another's by now, all of the file is sent."),
+    ),
+    responses(
+        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The part asked for", body = Vec<u8>, content_type = "application/octet-stream"),
+    ),
+    security(("api_key" = [])))]
+pub(super) async fn file(
+    State(service): State<Service>,
+    ModelPath(id): ModelPath,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let tag = format!("\"{}\"", hexadecimal(&service.model(&id).await?.sha256));
+    let common = [
+        (header::ETAG, HeaderValue::try_from(&tag).expect("hexadecimal digits in quotes")),
+        (header::CACHE_CONTROL, FOR_EVER),
+        (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+    ];
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| etag::matches(known, &tag)) {
+        return Ok((StatusCode::NOT_MODIFIED, common).into_response());
+    }
+    let file = service.model_file(&id).await?;
+    let of = |header: HeaderName| headers.get(header).and_then(|value| value.to_str().ok());
+    // Ranges are for GET alone (section 14.2).
+    let range = of(header::RANGE).filter(|_| {
+        method == Method::GET && of(header::IF_RANGE).is_none_or(|known| known.trim() == tag)
+    });
+    let length = file.len();
+    let (status, place, bytes) =
+        match range.map_or(Wanted::Whole, |range| Wanted::of(range, length)) {
+            Wanted::Whole => (StatusCode::OK, None, file),
+            Wanted::Part(part) => {
+                let place = format!("bytes {}-{}/{length}", part.start, part.end - 1);
+                (StatusCode::PARTIAL_CONTENT, Some(place), file[part].to_vec())
+            }
+            Wanted::Beyond => return Err(beyond(length)),
+        };
+    let place = place.and_then(|place| HeaderValue::try_from(place).ok());
+    let media_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))];
+    let mut response = (status, media_type, common, bytes).into_response();
+    response.headers_mut().extend(place.map(|place| (header::CONTENT_RANGE, place)));
+    Ok(response)
+}
+
+fn beyond(length: usize) -> Problem {
+    let problem = Problem::new(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        "range-beyond-end",
+        "There are no such bytes",
+        format!("the file has {length} bytes"),
+    );
+    match HeaderValue::try_from(format!("bytes */{length}")) {
+        Ok(length) => problem.at("range").with(header::CONTENT_RANGE, length),
+        Err(_) => problem,
+    }
+}
+
+/// Let a model serve
+///
+/// All requests that begin later are answered by it; none fails. First it reads the kept recordings of
+/// all users, which may take minutes: the work goes on where the client does not wait, and a retry
+/// under its `Idempotency-Key` gets the answer. Refused where walks would no longer count because their
+/// recordings are not kept, or where the model does worse than the one that serves on users' last
+/// recordings, unless it is forced. The model that served before can be let serve again at any time.
+#[utoipa::path(post, path = "/v1/models/{model}/activate", operation_id = "activate_model", tag = "models",
+    params(("model" = String, Path, description = "The model")),
+    request_body = ActivateDocument,
+    responses((status = 200, description = "It serves", body = api::ActivatedAnswer)),
+    security(("api_key" = ["train"])))]
+pub(super) async fn activate(
+    State(service): State<Service>,
+    ModelPath(id): ModelPath,
+    format: Format,
+    once: Once,
+    body: Document<ActivateDocument>,
+) -> Result<Response, Problem> {
+    let request = once.request(&body.digest);
+    let answer = service.activate(id, body.value.force, request, move |activation| {
+        format.reply(StatusCode::OK, &activated_answer(activation))
+    });
+    Ok(sent(answer.await?))
+}
+
+/// Delete a model
+///
+/// With all that it made of walks. Not the one that serves, nor the one that ships with the program.
+#[utoipa::path(delete, path = "/v1/models/{model}", operation_id = "delete_model", tag = "models",
+    params(("model" = String, Path, description = "The model")),
+    responses((status = 204, description = "It is gone")),
+    security(("api_key" = ["train"])))]
+pub(super) async fn delete(
+    State(service): State<Service>,
+    ModelPath(id): ModelPath,
+    once: Once,
+) -> Result<Response, Problem> {
+    Ok(sent(service.delete_model(id, once.request(&[]), nothing()).await?))
+}
+
+fn model_answer(model: StoredModel) -> api::ModelAnswer {
+    api::ModelAnswer {
+        model: model.id,
+        active: model.active,
+        shipped: model.shipped,
+        name: model.name,
+        parent: model.parent,
+        training_data: model.training_data,
+        metrics: model.metrics,
+        comparison: model.comparison.as_ref().map(comparison_answer),
+        size_bytes: model.size_bytes,
+        sha256: hexadecimal(&model.sha256),
+        created_at_unix_seconds: model.created_at_unix_seconds,
+    }
+}
+
+fn comparison_answer(comparison: &Comparison) -> api::ComparisonAnswer {
+    let shares = |outcomes: Outcomes| {
+        let share = |count| f64::from(count) / f64::from(comparison.recordings);
+        api::SharesAnswer {
+            identified_right: share(outcomes.right),
+            identified_wrong: share(outcomes.wrong),
+            strangers_identified: share(outcomes.strangers),
+        }
+    };
+    api::ComparisonAnswer {
+        recordings: comparison.recordings,
+        old_model: comparison.served.clone(),
+        old: shares(comparison.old),
+        new: shares(comparison.new),
+    }
+}
+
+fn activated_answer(activation: &Activation) -> api::ActivatedAnswer {
+    let not_compared = match &activation.comparison {
+        Some(_) => None,
+        None if activation.model == activation.previous => Some("it served already"),
+        None => Some("fewer than two users have two kept recordings each"),
+    };
+    api::ActivatedAnswer {
+        model: activation.model.clone(),
+        previous_model: activation.previous.clone(),
+        comparison: activation.comparison.as_ref().map(comparison_answer),
+        not_compared: not_compared.map(str::to_owned),
+        walks_lost: activation.lost_walks,
+        users_with_walks_lost: activation.lost_users,
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

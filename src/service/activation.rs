@@ -1,0 +1,193 @@
+//! Another model takes over, while requests are served.
+//!
+//! What it makes of all walks is computed and stored first, beside what the serving one made of them.
+//! The change itself is small, and is made twice: in the database, in one transaction, and then in
+//! memory. Whenever the program ends, the next start finds one model or the other, whole.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::evidence::unpack;
+use super::gate::is_worse;
+use super::models::usable;
+use super::pool::Entry;
+use super::serving::Serving;
+use super::writing::{Answer, Start, Ticket};
+use super::{Comparison, PoolError, Reply, Request, Service, ServiceError, Shared};
+use crate::bnn::Scratch;
+use crate::gait::Recording;
+use crate::identity::Template;
+
+/// Recordings that are in memory at a time, and templates of one transaction.
+const PAGE: u32 = 16;
+
+/// A model that took over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activation {
+    /// Id of the model that serves now.
+    pub model: String,
+    /// Id of the model that served before; the same where it served already.
+    pub previous: String,
+    /// Between the two; `None` where too little is kept to compare them on, or they are the same.
+    pub comparison: Option<Comparison>,
+    /// Walks that counted before and do not now.
+    pub lost_walks: u64,
+    /// Users whose walks they are.
+    pub lost_users: u64,
+}
+
+/// What a model made of some recordings.
+struct Page {
+    /// Of each that is walking to it still, by enrollment.
+    templates: Vec<(i64, Template)>,
+    last: i64,
+}
+
+impl Service {
+    /// Lets a model take over: all requests that begin later are answered by it. Goes on where the
+    /// caller does not wait for it.
+    ///
+    /// # Errors
+    /// When there is no such model or it cannot be used; unless it is forced, when walks would be
+    /// lost or the model does worse than the one that serves; when there is no compute, the database
+    /// fails, or the request's key stands for another request. The serving model serves on then.
+    pub async fn activate(
+        &self,
+        id: String,
+        force: bool,
+        request: Option<Request>,
+        answer: impl FnOnce(&Activation) -> Reply + Send + 'static,
+    ) -> Result<Answer, ServiceError> {
+        let ticket = match self.start(request).await? {
+            Start::New(ticket) => ticket,
+            Start::Answered(answer) => return Ok(answer),
+        };
+        let service = self.clone();
+        let task = tokio::spawn(async move {
+            let shared = &service.shared;
+            let _one_at_a_time = shared.activating.lock().await;
+            let served = shared.serving();
+            if served.model.id() == id {
+                return service
+                    .write(ticket, |_, turn| async move {
+                        let activation = Activation {
+                            model: id.clone(),
+                            previous: id,
+                            comparison: None,
+                            lost_walks: 0,
+                            lost_users: 0,
+                        };
+                        let reply = answer(&activation);
+                        turn.commit(&BTreeSet::new(), &reply).await?;
+                        Ok(reply)
+                    })
+                    .await;
+            }
+            let file = shared.store.model_file(&id).await?;
+            let load = move |_: &mut _| usable(&id, &file);
+            let next = shared.pool.run(Entry::WhenFree, load).await?;
+            let next = Arc::new(next.map_err(ServiceError::UnusableModel)?);
+            shared.prepare(&next).await?;
+            let comparison = shared.compare(&served, &next).await?;
+            shared.keep(&next, comparison.as_ref()).await?;
+            service.switch(ticket, next, comparison, force, answer).await
+        });
+        task.await.map_err(|_| PoolError::Failed)?
+    }
+
+    async fn switch(
+        &self,
+        ticket: Ticket,
+        next: Arc<Serving>,
+        comparison: Option<Comparison>,
+        force: bool,
+        answer: impl FnOnce(&Activation) -> Reply + Send + 'static,
+    ) -> Result<Answer, ServiceError> {
+        self.write(ticket, move |shared, mut turn| async move {
+            let served = shared.serving();
+            let (old, new) = (served.model.id(), next.model.id());
+            // Of walks that were enrolled meanwhile.
+            let mut last = 0;
+            while let Some(page) = shared.page(&next, last).await? {
+                for (enrollment, template) in &page.templates {
+                    turn.writing.add_template(new, *enrollment, template).await?;
+                }
+                last = page.last;
+            }
+            let (walks, users) = turn.writing.lost_walks(old, new).await?;
+            if walks > 0 && !force {
+                return Err(ServiceError::WalksLost { walks, users });
+            }
+            if let Some(comparison) = comparison.as_ref().filter(|both| is_worse(both) && !force) {
+                return Err(ServiceError::WorseModel(comparison.clone()));
+            }
+            let templates = turn.writing.templates(new, next.feature_len()).await?;
+            let filled = Arc::clone(&next);
+            let fill = move |_: &mut _| {
+                let mut gallery = filled.gallery_mut();
+                templates.iter().for_each(|walk| gallery.add(&walk.user, &walk.template));
+            };
+            shared.pool.run(Entry::WhenFree, fill).await?;
+            turn.writing.activate_model(new).await?;
+            let activation = Activation {
+                model: new.to_owned(),
+                previous: old.to_owned(),
+                comparison,
+                lost_walks: walks,
+                lost_users: users,
+            };
+            let reply = answer(&activation);
+            turn.commit(&BTreeSet::new(), &reply).await?;
+            tracing::info!(model = new, previous = old, force, "another model serves");
+            shared.exchange(next);
+            Ok(reply)
+        })
+        .await
+    }
+}
+
+impl Shared {
+    /// Lets a model read all recordings that it has not read, and keeps what it makes of them.
+    async fn prepare(&self, next: &Arc<Serving>) -> Result<(), ServiceError> {
+        let mut last = 0;
+        while let Some(page) = self.page(next, last).await? {
+            let mut writing = self.store.write().await?;
+            for (enrollment, template) in &page.templates {
+                writing.add_template(next.model.id(), *enrollment, template).await?;
+            }
+            writing.commit().await?;
+            last = page.last;
+        }
+        Ok(())
+    }
+
+    /// What a model makes of the next recordings that it has not read; `None` after the last.
+    async fn page(&self, next: &Arc<Serving>, after: i64) -> Result<Option<Page>, ServiceError> {
+        let unread = self.store.unread_recordings(next.model.id(), after, PAGE).await?;
+        let Some(&(last, _)) = unread.last() else { return Ok(None) };
+        let mut templates = Vec::new();
+        for (enrollment, kept) in unread {
+            let next = Arc::clone(next);
+            let read = move |scratch: &mut Scratch| template(&next, &kept, scratch);
+            let template = self.pool.run(Entry::WhenFree, read).await?;
+            templates.extend(template.map(|template| (enrollment, template)));
+        }
+        Ok(Some(Page { templates, last }))
+    }
+
+    async fn keep(
+        &self,
+        next: &Serving,
+        comparison: Option<&Comparison>,
+    ) -> Result<(), ServiceError> {
+        let mut writing = self.store.write().await?;
+        writing.keep_comparison(next.model.id(), comparison).await?;
+        Ok(writing.commit().await?)
+    }
+}
+
+/// What a model makes of a kept recording; `None` where it finds no walk in it.
+fn template(next: &Serving, kept: &[u8], scratch: &mut Scratch) -> Option<Template> {
+    let recording = Recording::try_from(unpack(kept)?).ok()?;
+    next.read(&recording, scratch).ok().map(|reading| reading.template)
+}

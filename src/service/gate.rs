@@ -1,0 +1,191 @@
+//! Whether another model does as well as the one that serves, on walks that users have enrolled: the
+//! last recording of each is taken for a probe, and the others are enrolled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::pool::Entry;
+use super::serving::Serving;
+use super::{Comparison, Outcomes, ServiceError, Shared};
+use crate::identity::{Decision, Gallery, Template, UserId};
+use crate::store::StoredTemplate;
+
+/// Fewer recordings would say nothing.
+const FEWEST_PROBES: usize = 2;
+
+/// More would say no more: they are picked evenly over the users.
+const MOST_PROBES: usize = 2000;
+
+/// Decisions of one job on the pool: few enough that a request behind it hardly waits.
+const PROBES_AT_ONCE: usize = 16;
+
+/// Whether the new model did less well in any respect.
+pub(super) fn is_worse(Comparison { old, new, .. }: &Comparison) -> bool {
+    new.right < old.right || new.wrong > old.wrong || new.strangers > old.strangers
+}
+
+/// A model with all recordings enrolled but those that it is asked about.
+struct Trial {
+    threshold: f32,
+    gallery: Gallery,
+    probes: Vec<(UserId, Template)>,
+}
+
+impl Shared {
+    /// What two models make of the same recordings; `None` where there are too few.
+    pub async fn compare(
+        &self,
+        old: &Serving,
+        new: &Serving,
+    ) -> Result<Option<Comparison>, ServiceError> {
+        let [of_old, of_new] = [
+            self.store.templates_of_recordings(old.model.id(), old.feature_len()).await?,
+            self.store.templates_of_recordings(new.model.id(), new.feature_len()).await?,
+        ];
+        let (old_gallery, new_gallery) =
+            (Gallery::new(old.feature_len()), Gallery::new(new.feature_len()));
+        let (old_threshold, new_threshold) = (old.threshold, new.threshold);
+        let prepare = move |_: &mut _| {
+            let (of_old, of_new) = of_both(of_old, of_new);
+            let old = Trial::new(old_threshold, old_gallery, of_old);
+            Arc::new((old, Trial::new(new_threshold, new_gallery, of_new)))
+        };
+        let trials = self.pool.run(Entry::WhenFree, prepare).await?;
+        let probes = trials.0.probes.len();
+        if probes < FEWEST_PROBES {
+            return Ok(None);
+        }
+        let picked: Vec<usize> = (0..probes).step_by(probes.div_ceil(MOST_PROBES)).collect();
+        let mut comparison = Comparison {
+            served: old.model.id().to_owned(),
+            recordings: picked.len() as u32,
+            old: Outcomes::default(),
+            new: Outcomes::default(),
+        };
+        for positions in picked.chunks(PROBES_AT_ONCE) {
+            let (trials, positions) = (Arc::clone(&trials), positions.to_vec());
+            let ask = move |_: &mut _| {
+                let (old, new) = &*trials;
+                positions.iter().map(|&at| [old.ask(at), new.ask(at)]).collect::<Vec<_>>()
+            };
+            for [old, new] in self.pool.run(Entry::WhenFree, ask).await? {
+                add(&mut comparison.old, old);
+                add(&mut comparison.new, new);
+            }
+        }
+        Ok(Some(comparison))
+    }
+}
+
+/// Templates of the walks that both models read.
+fn of_both(
+    mut old: Vec<StoredTemplate>,
+    mut new: Vec<StoredTemplate>,
+) -> (Vec<StoredTemplate>, Vec<StoredTemplate>) {
+    // Both are in the order of enrollment.
+    let has = |walks: &[StoredTemplate], walk: &StoredTemplate| {
+        walks.binary_search_by_key(&walk.enrollment, |walk| walk.enrollment).is_ok()
+    };
+    old.retain(|walk| has(&new, walk));
+    new.retain(|walk| has(&old, walk));
+    (old, new)
+}
+
+impl Trial {
+    /// Of walks in the order of enrollment.
+    fn new(threshold: f32, mut gallery: Gallery, walks: Vec<StoredTemplate>) -> Self {
+        let mut by_user: BTreeMap<UserId, Vec<Template>> = BTreeMap::new();
+        for walk in walks {
+            by_user.entry(walk.user).or_default().push(walk.template);
+        }
+        let mut probes = Vec::new();
+        for (user, mut walks) in by_user {
+            let last = if walks.len() > 1 { walks.pop() } else { None };
+            walks.iter().for_each(|walk| gallery.add(&user, walk));
+            probes.extend(last.map(|last| (user, last)));
+        }
+        Self { threshold, gallery, probes }
+    }
+
+    /// What comes of a probe: one of right and wrong at most.
+    fn ask(&self, position: usize) -> Outcomes {
+        let (user, probe) = &self.probes[position];
+        let nearest = self.gallery.rank(probe, None, 2);
+        let decide = |candidate| match Decision::new(candidate, self.threshold, probe.windows()) {
+            Decision::Identified(named) => Some(named),
+            Decision::Unknown | Decision::Inconclusive => None,
+        };
+        let named = decide(nearest.first());
+        // Were the user not enrolled, the nearest would be the nearest of the others.
+        let mistaken_for = decide(nearest.iter().find(|candidate| candidate.user != *user));
+        Outcomes {
+            right: u32::from(named.as_ref() == Some(user)),
+            wrong: u32::from(named.is_some_and(|named| named != *user)),
+            strangers: u32::from(mistaken_for.is_some()),
+        }
+    }
+}
+
+fn add(sum: &mut Outcomes, outcomes: Outcomes) {
+    sum.right += outcomes.right;
+    sum.wrong += outcomes.wrong;
+    sum.strangers += outcomes.strangers;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(enrollment: i64, user: &str, direction: [f32; 2]) -> StoredTemplate {
+        let mut template = Template::empty(2);
+        (0..9).for_each(|_| template.add_window(&direction));
+        StoredTemplate { enrollment, user: user.parse().unwrap(), template }
+    }
+
+    fn outcomes(walks: Vec<StoredTemplate>, threshold: f32) -> Vec<Outcomes> {
+        let trial = Trial::new(threshold, Gallery::new(2), walks);
+        (0..trial.probes.len()).map(|position| trial.ask(position)).collect()
+    }
+
+    #[test]
+    fn the_last_walk_of_each_user_is_asked_about_and_the_others_are_enrolled() {
+        let walks = vec![
+            walk(1, "ann", [1.0, 0.0]),
+            walk(2, "bob", [0.0, 1.0]),
+            walk(3, "ann", [1.0, 0.2]),
+            walk(4, "bob", [1.0, 0.3]),
+            // Enrolled, but not asked about.
+            walk(5, "cem", [-1.0, 0.0]),
+        ];
+        let [right, wrong] = [[1, 0, 0], [0, 1, 1]].map(|[right, wrong, strangers]| Outcomes {
+            right,
+            wrong,
+            strangers,
+        });
+        assert_eq!(outcomes(walks.clone(), 0.9), [right, wrong]);
+        // Too near for strangers, and too far for anyone.
+        let stranger = Outcomes { strangers: 1, ..right };
+        assert_eq!(outcomes(walks.clone(), 0.1), [stranger, wrong]);
+        assert_eq!(outcomes(walks, 1.0), [Outcomes::default(); 2]);
+    }
+
+    #[test]
+    fn only_walks_that_both_models_read_are_compared() {
+        let old: Vec<_> = [1, 2, 4].map(|id| walk(id, "ann", [1.0, 0.0])).into();
+        let new: Vec<_> = [2, 3, 4, 5].map(|id| walk(id, "ann", [0.0, 1.0])).into();
+        let (old, new) = of_both(old, new);
+        let ids = |walks: &[StoredTemplate]| walks.iter().map(|w| w.enrollment).collect::<Vec<_>>();
+        assert_eq!((ids(&old), ids(&new)), (vec![2, 4], vec![2, 4]));
+    }
+
+    #[test]
+    fn a_model_is_worse_that_loses_in_any_respect() {
+        let old = Outcomes { right: 5, wrong: 1, strangers: 1 };
+        let worse = |right, wrong, strangers| {
+            let new = Outcomes { right, wrong, strangers };
+            is_worse(&Comparison { served: String::new(), recordings: 9, old, new })
+        };
+        assert!(!worse(5, 1, 1) && !worse(6, 0, 0));
+        assert!(worse(4, 0, 0) && worse(6, 2, 0) && worse(6, 0, 2));
+    }
+}

@@ -1,0 +1,128 @@
+//! All that depends on the model: exchanged as a whole, so that no request mixes two models.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::sessions::Sessions;
+use super::{FALSE_MATCH_RATES, IDENTIFICATION_THRESHOLD, Shared, verification_threshold};
+use crate::bnn::{Model, Scratch};
+use crate::gait::{Cut, ROW_RECIPE, Recipe, Recording, SignalError, WINDOW_ROWS, cut_windows};
+use crate::identity::{Gallery, Template};
+
+/// A model that serves, and what was made with it. A request takes it once and uses it to its end.
+pub(super) struct Serving {
+    pub model: Model,
+    pub recipe: Recipe,
+    /// The least score that identifies.
+    pub threshold: f32,
+    /// Thresholds of [`FALSE_MATCH_RATES`], in that order.
+    pub verification_thresholds: Vec<f32>,
+    gallery: RwLock<Gallery>,
+    sessions: Mutex<Sessions>,
+}
+
+/// Why a model cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum UnfitModel {
+    /// Its windows are not of a kind that this version cuts.
+    #[error("the model reads {found}; this version cuts {WINDOW_ROWS} rows {ROW_RECIPE:?}")]
+    Windows {
+        /// What the model file says.
+        found: String,
+    },
+    /// Templates are made of its feature, and it has none.
+    #[error("the model's network has no layer before its last, of which templates are made")]
+    Feature,
+    /// It cannot tell strangers.
+    #[error("the model file has no usable {metric:?} among its metrics: train it anew")]
+    Threshold {
+        /// What is missing.
+        metric: String,
+    },
+}
+
+/// Windows of walking in a recording, as one model sees them.
+pub(super) struct Reading {
+    pub template: Template,
+    /// Windows that are not walking: one of each reason, and how many it holds for.
+    pub refused: Vec<(SignalError, usize)>,
+}
+
+impl Serving {
+    /// Of a model with which nobody is enrolled yet.
+    pub fn new(model: Model) -> Result<Self, UnfitModel> {
+        let metadata = &model.metadata;
+        let [rows, samples] = metadata.architecture.input;
+        if metadata.rows != ROW_RECIPE || rows != WINDOW_ROWS || samples < 2 {
+            let found = format!("{rows} rows of {samples} samples, {:?}", metadata.rows);
+            return Err(UnfitModel::Windows { found });
+        }
+        if model.network.feature_len() == 0 {
+            return Err(UnfitModel::Feature);
+        }
+        let threshold = |metric: String| match metadata.metrics.get(&metric) {
+            Some(&threshold) if (-1.0..=1.0).contains(&threshold) => Ok(threshold),
+            _ => Err(UnfitModel::Threshold { metric }),
+        };
+        let verification_thresholds: Result<_, _> =
+            FALSE_MATCH_RATES.iter().map(|&fmr| threshold(verification_threshold(fmr))).collect();
+        Ok(Self {
+            threshold: threshold(IDENTIFICATION_THRESHOLD.to_owned())?,
+            verification_thresholds: verification_thresholds?,
+            recipe: Recipe { rate_hz: metadata.rate_hz, samples },
+            gallery: RwLock::new(Gallery::new(model.network.feature_len())),
+            sessions: Mutex::default(),
+            model,
+        })
+    }
+
+    pub fn feature_len(&self) -> usize {
+        self.model.network.feature_len()
+    }
+
+    // A panic while a lock was held is logged where it happened; each change below is whole before
+    // anything in it can panic, so what the lock guards is still good.
+    pub fn gallery(&self) -> RwLockReadGuard<'_, Gallery> {
+        self.gallery.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn gallery_mut(&self) -> RwLockWriteGuard<'_, Gallery> {
+        self.gallery.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the network over a recording. Costs compute: for the pool.
+    pub fn read(
+        &self,
+        recording: &Recording,
+        scratch: &mut Scratch,
+    ) -> Result<Reading, SignalError> {
+        let mut template = Template::empty(self.feature_len());
+        let Cut { windows, refused } =
+            cut_windows(recording, &self.recipe, self.recipe.samples / 2)?;
+        for window in windows {
+            let output = self
+                .model
+                .network
+                .run(&window.values, scratch)
+                .expect("the recipe cuts windows of the network's input length");
+            template.add_window(output.feature);
+        }
+        Ok(Reading { template, refused })
+    }
+}
+
+impl Shared {
+    /// The model that serves now.
+    pub fn serving(&self) -> Arc<Serving> {
+        Arc::clone(&self.serving.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets another model serve from the next request on. For the change that activates it in the
+    /// database.
+    pub fn exchange(&self, next: Arc<Serving>) {
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+}

@@ -1,0 +1,223 @@
+//! What models made of walks.
+
+use std::path::Path;
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Store, StoreError, Writing};
+use crate::identity::{Template, TemplateError, UserId, UserIdError};
+
+/// What a model made of a walk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredTemplate {
+    /// Number of the walk.
+    pub enrollment: i64,
+    /// Whose it is.
+    pub user: UserId,
+    /// The sum of its windows' features.
+    pub template: Template,
+}
+
+/// What a model made of a walk, of whatever model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExportedTemplate {
+    /// Number of the walk.
+    pub enrollment: i64,
+    /// Id of the model.
+    pub model: String,
+    /// Windows of walking that it found.
+    pub windows: u32,
+    /// The sum of the windows' features.
+    pub values: Vec<f32>,
+}
+
+/// Rows of [`template_of`]: of one model, and as narrow as asked.
+macro_rules! templates_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT enrollment_id, user_id, template, windows
+             FROM templates JOIN enrollments ON enrollments.id = enrollment_id
+             WHERE ",
+            $condition,
+            " ORDER BY enrollment_id"
+        )
+    };
+}
+
+impl Store {
+    /// What a model made of a user's walks, in the order of enrollment; none for a user that does not
+    /// exist.
+    ///
+    /// # Errors
+    /// When a row makes no sense, or the statement fails.
+    pub async fn templates_of(
+        &self,
+        user: &UserId,
+        model: &str,
+        feature_len: usize,
+    ) -> Result<Vec<StoredTemplate>, StoreError> {
+        let query = sqlx::query(templates_where!("model = ? AND user_id = ?"));
+        let rows = query.bind(model).bind(user.as_str()).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| template_of(&self.path, row, feature_len)).collect()
+    }
+
+    /// What a model made of walks whose recordings are kept, in the order of enrollment.
+    ///
+    /// # Errors
+    /// When a row makes no sense, or the statement fails.
+    pub async fn templates_of_recordings(
+        &self,
+        model: &str,
+        feature_len: usize,
+    ) -> Result<Vec<StoredTemplate>, StoreError> {
+        let query = sqlx::query(templates_where!(
+            "model = ? AND enrollment_id IN (SELECT recordings.enrollment_id FROM recordings)"
+        ));
+        let rows = query.bind(model).fetch_all(&self.readers).await?;
+        rows.iter().map(|row| template_of(&self.path, row, feature_len)).collect()
+    }
+
+    /// What all models made of a user's walks; nothing for a user that does not exist.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn all_templates_of(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<ExportedTemplate>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT enrollment_id, model, windows, template
+             FROM templates JOIN enrollments ON enrollments.id = enrollment_id
+             WHERE user_id = ? ORDER BY enrollment_id, model",
+        )
+        .bind(user.as_str())
+        .fetch_all(&self.readers)
+        .await?;
+        let exported = |row: &SqliteRow| {
+            Ok(ExportedTemplate {
+                enrollment: row.try_get("enrollment_id")?,
+                model: row.try_get("model")?,
+                windows: row.try_get("windows")?,
+                values: values(row.try_get("template")?),
+            })
+        };
+        rows.iter().map(exported).collect()
+    }
+
+    /// Recordings of which a model made nothing yet, at most `limit`, of enrollments that follow
+    /// `after`, in their order.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn unread_recordings(
+        &self,
+        model: &str,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+        let query = sqlx::query_as(
+            "SELECT enrollment_id, recording FROM recordings WHERE enrollment_id > ?2
+             AND NOT EXISTS (SELECT 1 FROM templates
+                             WHERE model = ?1 AND enrollment_id = recordings.enrollment_id)
+             ORDER BY enrollment_id LIMIT ?3",
+        );
+        Ok(query.bind(model).bind(after).bind(limit).fetch_all(&self.readers).await?)
+    }
+}
+
+impl Writing {
+    /// Keeps what a model made of a walk, unless either is gone.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn add_template(
+        &mut self,
+        model: &str,
+        enrollment: i64,
+        template: &Template,
+    ) -> Result<(), StoreError> {
+        let bytes: Vec<u8> =
+            template.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+        sqlx::query(
+            "INSERT OR IGNORE INTO templates (model, enrollment_id, template, windows)
+             SELECT models.id, enrollments.id, ?, ? FROM models, enrollments
+             WHERE models.id = ? AND enrollments.id = ?",
+        )
+        .bind(bytes)
+        .bind(template.windows())
+        .bind(model)
+        .bind(enrollment)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// All that a model made of walks, in the order of enrollment.
+    ///
+    /// # Errors
+    /// When a row makes no sense, or the statement fails.
+    pub async fn templates(
+        &mut self,
+        model: &str,
+        feature_len: usize,
+    ) -> Result<Vec<StoredTemplate>, StoreError> {
+        let query = sqlx::query(templates_where!("model = ?"));
+        let rows = query.bind(model).fetch_all(&mut *self.transaction).await?;
+        rows.iter().map(|row| template_of(&self.path, row, feature_len)).collect()
+    }
+
+    /// Makes sure that no model but this made anything of a walk.
+    ///
+    /// # Errors
+    /// When another one did, or the statement fails.
+    pub async fn refuse_other_models(&mut self, model: &str) -> Result<(), StoreError> {
+        let other = sqlx::query_scalar("SELECT model FROM templates WHERE model <> ? LIMIT 1");
+        match other.bind(model).fetch_optional(&mut *self.transaction).await? {
+            Some(found) => Err(StoreError::OtherModel {
+                path: self.path.clone(),
+                found,
+                wanted: model.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// How many walks of how many users one model can use and another not.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn lost_walks(&mut self, from: &str, to: &str) -> Result<(u64, u64), StoreError> {
+        let counts = sqlx::query_as(
+            "SELECT count(*), count(DISTINCT user_id)
+             FROM templates JOIN enrollments ON enrollments.id = enrollment_id
+             WHERE model = ?1 AND NOT EXISTS
+             (SELECT 1 FROM templates AS other
+              WHERE other.model = ?2 AND other.enrollment_id = templates.enrollment_id)",
+        );
+        Ok(counts.bind(from).bind(to).fetch_one(&mut *self.transaction).await?)
+    }
+}
+
+fn template_of(
+    path: &Path,
+    row: &SqliteRow,
+    feature_len: usize,
+) -> Result<StoredTemplate, StoreError> {
+    let enrollment: i64 = row.try_get("enrollment_id")?;
+    let wrong = |reason: String| StoreError::Row {
+        path: path.to_owned(),
+        row: format!("enrollment {enrollment}"),
+        reason,
+    };
+    let user: String = row.try_get("user_id")?;
+    let user = user.parse().map_err(|error: UserIdError| wrong(error.to_string()))?;
+    let sum = values(row.try_get("template")?);
+    let template = Template::from_values(sum, row.try_get("windows")?, feature_len)
+        .map_err(|error: TemplateError| wrong(error.to_string()))?;
+    Ok(StoredTemplate { enrollment, user, template })
+}
+
+fn values(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+}

@@ -1,0 +1,288 @@
+//! Another model takes over: with the walks that it can read, under load, and whenever the program ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bipedalnet::bnn::{Model, Scratch};
+use bipedalnet::gait::{Recipe, cut_windows};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::models::{KEEPING, activate, given, id, sqlite, twin, with_walkers, write};
+use crate::support::{self, Server, simulated};
+
+async fn read(server: &Server, path: &str) -> Value {
+    server.send(Method::GET, path, "").await.body
+}
+
+#[tokio::test]
+async fn another_model_knows_all_users_and_hands_back() {
+    let file = twin(5);
+    let server = given(with_walkers(3).await, &file, &KEEPING);
+    let before = server.identify(&simulated(12, 3)).await.body;
+    let (old, new) = (before["model"].as_str().unwrap().to_owned(), id(&file));
+    assert_ne!(old, new);
+    let known = read(&server, "/v1/users/user-1").await;
+
+    let path = format!("/v1/models/{new}/activate");
+    let once = async || {
+        let request = support::client().post(server.url(&path)).header("idempotency-key", "once");
+        let request = request.header("content-type", "application/json").body("{}");
+        let response = request.send().await.unwrap();
+        let replayed = response.headers().contains_key("idempotency-replayed");
+        (support::answer(response).await, replayed)
+    };
+    let (answer, replayed) = once().await;
+    assert_eq!((answer.status, replayed), (200, false), "{answer:?}");
+    assert_eq!((&answer.body["model"], &answer.body["previous_model"]), (&json!(new), &json!(old)));
+    let shares =
+        json!({"identified_right": 1.0, "identified_wrong": 0.0, "strangers_identified": 0.0});
+    let comparison = json!({"recordings": 3, "old_model": old, "old": shares, "new": shares});
+    assert_eq!(answer.body["comparison"], comparison);
+    assert_eq!(answer.body["walks_lost"], 0);
+    assert_eq!(once().await, (answer, true));
+
+    // All answers are as before but for the model that gave them.
+    let as_before = |mut answer: Value| {
+        answer["model"] = before["model"].clone();
+        assert_eq!(answer, before);
+    };
+    let answer = server.identify(&simulated(12, 3)).await.body;
+    assert_eq!(answer["model"], new);
+    as_before(answer);
+    assert_eq!(read(&server, "/v1/users/user-1").await, known);
+    let walks = read(&server, "/v1/users/user-1/enrollments").await;
+    assert_eq!(walks["enrollments"][1]["model"], new, "{walks}");
+    let export = read(&server, "/v1/users/user-1/export").await;
+    assert_eq!(export["walks"][0]["templates"].as_array().unwrap().len(), 2);
+    let answer = activate(&server, &new, false).await;
+    assert_eq!((answer.status, &answer.body["not_compared"]), (200, &json!("it served already")));
+
+    // After a restart too, and back; a walk that was enrolled in between counts.
+    let server = Server::start_with(server.kill(), &KEEPING);
+    as_before(server.identify(&simulated(12, 3)).await.body);
+    server.put_user("dora").await;
+    assert_eq!(server.enroll("dora", &simulated(31, 1)).await.status, 201);
+    assert_eq!(activate(&server, &old, false).await.status, 200);
+    let answer = server.identify(&simulated(31, 2)).await.body;
+    assert_eq!((&answer["model"], &answer["user"]), (&json!(old), &json!("dora")));
+    assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("user-1"));
+}
+
+#[tokio::test]
+async fn a_session_of_one_model_does_not_go_on_with_another() {
+    let file = twin(5);
+    let server = given(with_walkers(2).await, &file, &KEEPING);
+    let windows = async |walk| {
+        let body = support::json(&simulated(11, walk));
+        let path = "/v1/users/user-0/verify?session=door";
+        let answer = server.send(Method::POST, path, body).await.body;
+        assert_eq!(answer["decision"], "accept", "{answer}");
+        answer["windows"].as_u64().unwrap()
+    };
+    let alone = windows(5).await;
+    assert!(windows(6).await > alone);
+    assert_eq!(activate(&server, &id(&file), false).await.status, 200);
+    assert_eq!(windows(7).await, alone);
+}
+
+#[tokio::test]
+async fn walks_that_another_model_cannot_read_are_not_lost_silently() {
+    let server = Server::start();
+    for (user, person) in [("ann", 11), ("bob", 12)] {
+        server.put_user(user).await;
+        // Not kept.
+        assert_eq!(server.enroll(user, &simulated(person, 1)).await.status, 201);
+    }
+    let file = twin(5);
+    let server = given(server, &file, &KEEPING);
+    let old = server.identify(&simulated(11, 3)).await.body["model"].as_str().unwrap().to_owned();
+    let shipped = read(&server, "/v1/models").await["models"][0]["model"].take();
+    assert_eq!(shipped, old);
+    for walk in [2, 3] {
+        assert_eq!(server.enroll("ann", &simulated(11, walk)).await.status, 201);
+    }
+    let model = Model::from_bytes(include_bytes!("../../models/bipedalnet.safetensors")).unwrap();
+    let cut = cut_windows(&simulated(12, 2), &Recipe::BIPEDALNET, 50).unwrap();
+    let mut scratch = Scratch::default();
+    let features = cut
+        .windows
+        .iter()
+        .map(|window| model.network.run(&window.values, &mut scratch).unwrap().feature.to_vec());
+    let features = json!({"model": old, "features": features.collect::<Vec<_>>()}).to_string();
+    let path = "/v1/users/bob/enrollments";
+    assert_eq!(server.send(Method::POST, path, features.clone()).await.status, 201);
+    let [ann, bob] = ["/v1/users/ann", "/v1/users/bob"];
+    let (ann_before, bob_before) = (read(&server, ann).await, read(&server, bob).await);
+    assert_eq!(bob_before["status"], "ready");
+
+    let answer = activate(&server, &id(&file), false).await;
+    assert_eq!(answer.body["type"], "urn:bipedalnet:problem:walks-lost");
+    assert!(answer.body["detail"].as_str().unwrap().contains("3 walks of 2 users"), "{answer:?}");
+    assert_eq!(server.identify(&simulated(12, 3)).await.body["user"], "bob");
+
+    let answer = activate(&server, &id(&file), true).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!([&answer.body["walks_lost"], &answer.body["users_with_walks_lost"]], [3, 2]);
+    assert_eq!(answer.body["not_compared"], "fewer than two users have two kept recordings each");
+    assert_eq!(server.named(&simulated(11, 4)).await.as_deref(), Some("ann"));
+    assert_eq!(server.named(&simulated(12, 3)).await, None);
+    let now = read(&server, bob).await;
+    let figures = ["status", "windows", "enrollments"].map(|name| now[name].clone());
+    assert_eq!(figures, [json!("collecting"), json!(0), json!(2)]);
+    let walks = read(&server, path).await;
+    assert_eq!(
+        (&walks["enrollments"][0]["windows"], walks["enrollments"][0].get("model")),
+        (&json!(0), None)
+    );
+    let verify = support::json(&simulated(12, 3));
+    let answer = server.send(Method::POST, "/v1/users/bob/verify", verify).await;
+    assert_eq!(answer.body["type"], "urn:bipedalnet:problem:not-enrolled");
+    // Features are of the other model now.
+    let answer = server.send(Method::POST, path, features).await;
+    assert_eq!(answer.body["type"], "urn:bipedalnet:problem:other-model");
+
+    assert_eq!(activate(&server, &old, false).await.status, 200);
+    assert_eq!([read(&server, ann).await, read(&server, bob).await], [ann_before, bob_before]);
+    assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("bob"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_fails_or_mixes_models_while_they_change_under_load() {
+    let file = twin(5);
+    let server = Arc::new(given(with_walkers(4).await, &file, &KEEPING));
+    let old = server.identify(&simulated(11, 3)).await.body["model"].as_str().unwrap().to_owned();
+    let models = Arc::new([old, id(&file)]);
+    let done = Arc::new(AtomicBool::new(false));
+    let answers = Arc::new([const { AtomicUsize::new(0) }; 2]);
+    let tasks: Vec<_> = (0..6_u64)
+        .map(|task| {
+            let (server, models) = (Arc::clone(&server), Arc::clone(&models));
+            let (done, answers) = (Arc::clone(&done), Arc::clone(&answers));
+            tokio::spawn(async move {
+                let mut enrolled = 0;
+                for walk in (10 + 1000 * task).. {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let person = walk % 4;
+                    let (user, recording) =
+                        (format!("user-{person}"), simulated(11 + person, walk));
+                    if task == 0 {
+                        let answer = server.enroll(&user, &recording).await;
+                        assert_eq!(answer.status, 201, "{answer:?}");
+                        enrolled += 1;
+                        continue;
+                    }
+                    let answer = if task == 1 {
+                        let path = format!("/v1/users/{user}/verify?fmr=0.1");
+                        server.send(Method::POST, &path, support::json(&recording)).await
+                    } else {
+                        server.identify(&recording).await
+                    };
+                    // A probe and a template of two models have nothing in common.
+                    assert_eq!(
+                        (answer.status, &answer.body["user"]),
+                        (200, &json!(user)),
+                        "{answer:?}"
+                    );
+                    if task == 1 {
+                        assert_eq!(answer.body["decision"], "accept", "{answer:?}");
+                    }
+                    let model = answer.body["model"].as_str().unwrap();
+                    let model = models.iter().position(|known| known == model).unwrap();
+                    answers[model].fetch_add(1, Ordering::Relaxed);
+                }
+                enrolled
+            })
+        })
+        .collect();
+    for swap in 0..12 {
+        // Until both have been asked since.
+        let seen = answers[swap % 2].load(Ordering::Relaxed);
+        while answers[swap % 2].load(Ordering::Relaxed) < seen + 5
+            && !tasks.iter().any(tokio::task::JoinHandle::is_finished)
+        {
+            tokio::task::yield_now().await;
+        }
+        let answer = activate(&server, &models[1 - swap % 2], true).await;
+        assert_eq!((answer.status, &answer.body["walks_lost"]), (200, &json!(0)), "{answer:?}");
+    }
+    done.store(true, Ordering::Relaxed);
+    let mut enrolled = 8;
+    for task in tasks {
+        enrolled += task.await.unwrap();
+    }
+    assert!(answers.iter().all(|answers| answers.load(Ordering::Relaxed) > 20), "{answers:?}");
+    assert!(enrolled > 8);
+    // Every walk counts under the model that serves.
+    let mut counted = 0;
+    for person in 0..4 {
+        let walks = read(&server, &format!("/v1/users/user-{person}/enrollments")).await;
+        let walks = walks["enrollments"].as_array().unwrap();
+        assert!(walks.iter().all(|walk| walk["model"] == models[0]), "{walks:?}");
+        counted += walks.len();
+    }
+    assert_eq!(counted, enrolled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whenever_the_program_is_killed_one_model_or_the_other_serves_whole() {
+    const PEOPLE: u64 = 6;
+    const KILLS: usize = 30;
+    let mut random = Pcg64Mcg::seed_from_u64(20_210_331);
+    let file = twin(5);
+    let server = given(with_walkers(PEOPLE).await, &file, &KEEPING);
+    let old = server.identify(&simulated(11, 3)).await.body["model"].as_str().unwrap().to_owned();
+    let models = [old, id(&file)];
+    let mut active = models[0].clone();
+    let mut folder = server.kill();
+    let given = write(&folder, &file);
+    let (mut before, mut after) = (0, 0);
+    for _ in 0..KILLS {
+        let database = folder.path().join("test.db");
+        let next = models.iter().find(|model| **model != active).unwrap().clone();
+        if random.random() {
+            // There is more to do, and to interrupt.
+            sqlite(&database, &format!("DELETE FROM templates WHERE model = '{next}'"));
+        }
+        let arguments = [&["--model", given.to_str().unwrap()], &KEEPING[..]].concat();
+        let server = Arc::new(Server::start_with(folder, &arguments));
+        let changing = tokio::spawn({
+            let url = server.url(&format!("/v1/models/{next}/activate"));
+            let request = support::client().post(url).header("content-type", "application/json");
+            request.body("{}").send()
+        });
+        for _ in 0..random.random_range(0..12) {
+            let person = random.random_range(0..PEOPLE);
+            let user = server.named(&simulated(11 + person, 3)).await;
+            assert_eq!(user, Some(format!("user-{person}")));
+        }
+        folder = Arc::into_inner(server).unwrap().kill();
+        let answered = changing.await.unwrap().is_ok_and(|answer| answer.status() == 200);
+
+        assert_eq!(sqlite(&database, "PRAGMA integrity_check"), "ok");
+        let serves = sqlite(&database, "SELECT id FROM models WHERE active = 1");
+        assert!(models.contains(&serves), "{serves}");
+        assert!(!answered || serves == next, "an activation was acknowledged and lost");
+        if serves == next {
+            after += 1;
+        } else {
+            before += 1;
+        }
+        active = serves;
+        let server = Server::start_with(folder, &arguments);
+        for person in 0..PEOPLE {
+            let answer = server.identify(&simulated(11 + person, 3)).await.body;
+            assert_eq!(
+                (&answer["user"], &answer["model"]),
+                (&json!(format!("user-{person}")), &json!(active))
+            );
+        }
+        folder = server.kill();
+    }
+    eprintln!("{KILLS} kills: {before} before the change and {after} after it");
+    assert!(before > 0 && after > 0, "{before} before, {after} after");
+}
