@@ -1,6 +1,9 @@
 //! The API's documentation for people, made of its OpenAPI description: one page that needs no script
 //! and nothing from elsewhere.
 
+mod html;
+mod schema;
+
 use std::fmt::Write;
 
 use axum::Router;
@@ -9,13 +12,12 @@ use axum::http::header;
 use axum::routing::get;
 use serde_json::Value;
 
-const STYLE: &str = include_str!("docs.css");
+use html::{capitalised, entries, escaped, field, inline, list, prose, text};
+
+const STYLE: &str = include_str!("style.css");
 
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
-
-/// Schemas within schemas that are shown; a recursive one would have no end.
-const MAX_DEPTH: usize = 8;
 
 /// The first steps, as they are typed.
 const FIRST_STEPS: &str = r#"server=http://localhost:8080
@@ -108,7 +110,7 @@ impl<'a> Page<'a> {
              <h2 id=\"first-steps\">First steps</h2>{access}<pre><code>{steps}</code></pre>\
              <h2 id=\"headers\">Headers</h2><h4>Of requests</h4>{parameters}\
              <h4>Of answers</h4>{headers}{operations}\
-             <h2 id=\"problems\">Problems</h2>{problems}</main></body></html>\n",
+             <h2 id=\"problems\">Problems</h2>{problem}{problems}</main></body></html>\n",
             version = text(&info["version"]),
             about = prose(&info["description"]),
             access = prose(&components["securitySchemes"]["api_key"]["description"]),
@@ -116,6 +118,7 @@ impl<'a> Page<'a> {
             parameters =
                 self.parameters(entries(&components["parameters"]).map(|(_, value)| value)),
             headers = self.headers(&components["headers"]),
+            problem = self.content(&components["responses"]["problem"]["content"]),
             problems = problems(&components["schemas"]["Problem"]),
         )
     }
@@ -170,10 +173,17 @@ impl<'a> Page<'a> {
         html.push_str("<h4>Answers</h4>");
         for (status, response) in entries(&value["responses"]) {
             let (_, response) = self.resolved(response);
-            let status = if status == "default" { "other" } else { status };
-            let description = text(&response["description"]);
-            let content = self.content(&response["content"]);
-            let _ = write!(html, "<p class=\"answer\"><b>{status}</b> {description}</p>{content}");
+            let (status, description, content) = match status {
+                "default" => {
+                    ("other", "<a href=\"#problems\">What went wrong</a>".to_owned(), String::new())
+                }
+                _ => (status, text(&response["description"]), self.content(&response["content"])),
+            };
+            let _ = write!(
+                html,
+                "<p class=\"answer\"><b>{}</b> {description}</p>{content}",
+                escaped(status)
+            );
         }
         html.push_str("</section>");
         html
@@ -212,96 +222,6 @@ impl<'a> Page<'a> {
         };
         format!("<ul class=\"fields\">{}</ul>", entries(headers).map(row).collect::<String>())
     }
-
-    /// The fields of a schema, and theirs; nothing where it has none.
-    fn outline(&self, schema: &'a Value, depth: usize) -> String {
-        if depth == MAX_DEPTH {
-            return String::new();
-        }
-        let (_, schema) = self.resolved(schema);
-        if schema["items"].is_object() {
-            return self.outline(&schema["items"], depth + 1);
-        }
-        let mut html = String::new();
-        let mut rows = String::new();
-        for part in std::iter::once(schema).chain(list(&schema["allOf"])) {
-            let (_, part) = self.resolved(part);
-            let required = |name: &str| list(&part["required"]).any(|required| required == name);
-            let (first, then): (Vec<_>, Vec<_>) =
-                entries(&part["properties"]).partition(|(name, _)| required(name));
-            for (name, property) in first.into_iter().chain(then) {
-                let inner = self.outline(property, depth + 1);
-                let (_, target) = self.resolved(property);
-                let description = match &property["description"] {
-                    Value::Null => &target["description"],
-                    own => own,
-                };
-                let kind = self.kind(property);
-                rows.push_str(&field(&escaped(name), &kind, required(name), description, &inner));
-            }
-        }
-        if !rows.is_empty() {
-            let _ = write!(html, "<ul class=\"fields\">{rows}</ul>");
-        }
-        for choice in alternatives(schema) {
-            html.push_str(&self.outline(choice, depth + 1));
-        }
-        html
-    }
-
-    /// What a value is, in a few words.
-    fn kind(&self, schema: &Value) -> String {
-        let (name, schema) = self.resolved(schema);
-        let choices: Vec<&Value> = alternatives(schema).collect();
-        if !choices.is_empty() && name.is_none() {
-            let kinds: Vec<String> = choices.into_iter().map(|choice| self.kind(choice)).collect();
-            return kinds.join(" or ");
-        }
-        if schema["enum"].is_array() {
-            let values = list(&schema["enum"]).filter(|value| !value.is_null());
-            let values: Vec<String> = values
-                .map(|value| {
-                    format!(
-                        "<code>{}</code>",
-                        value.as_str().map_or_else(|| value.to_string(), escaped)
-                    )
-                })
-                .collect();
-            return values.join(" or ");
-        }
-        if schema["items"].is_object() {
-            let count = span(&schema["minItems"], &schema["maxItems"]);
-            return format!("list of {count}{}", self.kind(&schema["items"]));
-        }
-        let kind = match &schema["type"] {
-            Value::Array(kinds) => kinds.first().map(text).unwrap_or_default(),
-            kind => text(kind),
-        };
-        match name {
-            Some(name) if kind != "string" => spaced(name),
-            _ => match span(&schema["minimum"], &schema["maximum"]) {
-                range if range.is_empty() => kind,
-                range => format!("{kind}, {}", range.trim_end()),
-            },
-        }
-    }
-
-    /// A schema, parameter or response with its name, where it stands elsewhere.
-    fn resolved(&self, value: &'a Value) -> (Option<&'a str>, &'a Value) {
-        let Some(reference) = value["$ref"].as_str() else { return (None, value) };
-        let target = self.openapi.pointer(reference.trim_start_matches('#'));
-        (reference.rsplit('/').next(), target.unwrap_or(&Value::Null))
-    }
-}
-
-fn field(name: &str, kind: &str, required: bool, description: &Value, inner: &str) -> String {
-    let required = if required { " <em>required</em>" } else { "" };
-    let inner = match inner {
-        "" => String::new(),
-        inner => format!("<details><summary>{kind}</summary>{inner}</details>"),
-    };
-    let kind = if inner.is_empty() { format!(" <i>{kind}</i>") } else { String::new() };
-    format!("<li><code>{name}</code>{kind}{required}{}{inner}</li>", prose(description))
 }
 
 fn examples(schema: &Value) -> String {
@@ -332,90 +252,11 @@ fn problems(schema: &Value) -> String {
     )
 }
 
-/// What a schema may be instead, other than null.
-fn alternatives(schema: &Value) -> impl Iterator<Item = &Value> {
-    list(&schema["oneOf"]).chain(list(&schema["anyOf"])).filter(|choice| choice["type"] != "null")
-}
-
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-fn entries(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
-}
-
-/// Bounds as they are said before a noun, or nothing.
-fn span(least: &Value, most: &Value) -> String {
-    match (least, most) {
-        (Value::Null, Value::Null) => String::new(),
-        (least, most) if least == most => format!("{least} "),
-        (least, Value::Null) => format!("{least} or more "),
-        (Value::Null, most) => format!("up to {most} "),
-        (least, most) => format!("{least} to {most} "),
-    }
-}
-
-/// `UserAnswer` as it is read.
-fn spaced(name: &str) -> String {
-    let mut words = String::new();
-    for letter in name.chars() {
-        if letter.is_uppercase() && !words.is_empty() {
-            words.push(' ');
-        }
-        words.extend(letter.to_lowercase());
-    }
-    escaped(&words)
-}
-
-fn capitalised(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-}
-
-/// A string, fit for HTML.
-fn text(value: &Value) -> String {
-    escaped(value.as_str().unwrap_or_default())
-}
-
-fn escaped(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            letter => html.push(letter),
-        }
-    }
-    html
-}
-
-/// Paragraphs of a description.
-fn prose(description: &Value) -> String {
-    let paragraphs = description.as_str().into_iter().flat_map(|text| text.split("\n\n"));
-    paragraphs.map(|paragraph| format!("<p>{}</p>", inline(paragraph))).collect()
-}
-
-/// Text with code between backticks.
-fn inline(text: &str) -> String {
-    let mut html = String::new();
-    for (index, part) in text.split('`').enumerate() {
-        let part = escaped(part);
-        match index % 2 {
-            0 => html.push_str(&part),
-            _ => html.extend(["<code>", &part, "</code>"]),
-        }
-    }
-    html
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::schema::MAX_DEPTH;
     use super::*;
 
     #[test]
