@@ -87,7 +87,7 @@ impl Service {
             let next = Arc::new(next.map_err(ServiceError::UnusableModel)?);
             shared.prepare(&next).await?;
             let comparison = shared.compare(&served, &next).await?;
-            shared.keep(&next, comparison.as_ref()).await?;
+            shared.keep_comparison(&next, comparison.as_ref()).await?;
             service.switch(ticket, next, comparison, force, answer).await
         });
         task.await.map_err(|_| PoolError::Failed)?
@@ -173,7 +173,7 @@ impl Shared {
         Ok(Some(Page { templates, last }))
     }
 
-    async fn keep(
+    async fn keep_comparison(
         &self,
         next: &Serving,
         comparison: Option<&Comparison>,
