@@ -61,7 +61,7 @@ stop
 
 echo "-- with keys"
 database=$folder/keys.db
-key=$("$program" keys --database "$database" create --name test --scopes identify,enroll,admin,scores)
+key=$("$program" keys --database "$database" create --name test --scopes identify,enroll,admin,train,scores)
 start
 enroll -H "authorization: Bearer $key"
 try --header "Authorization: Bearer $key"

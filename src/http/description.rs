@@ -247,6 +247,10 @@ fn complete_operation(is_read: bool, is_write: bool, operation: &mut Map<String,
     for (status, response) in responses.iter_mut() {
         if let Some(content) = response.get_mut("content") {
             also_cbor(content);
+            if let Some(bytes) = content.get_mut("application/octet-stream") {
+                // In OpenAPI 3.1 bytes have no schema.
+                *bytes = json!({});
+            }
         }
         let headers = [
             ("ETag", is_read),

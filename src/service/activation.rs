@@ -89,7 +89,7 @@ impl Service {
             let next = Arc::new(next.map_err(ServiceError::UnusableModel)?);
             shared.prepare(&next).await?;
             let comparison = shared.compare(&served, &next).await?;
-            shared.keep(&next, comparison.as_ref()).await?;
+            shared.keep_comparison(&next, comparison.as_ref()).await?;
             service.switch(ticket, next, comparison, force, answer).await
         });
         task.await.map_err(|_| PoolError::Failed)?
@@ -175,7 +175,7 @@ impl Shared {
         Ok(Some(Page { templates, last }))
     }
 
-    async fn keep(
+    async fn keep_comparison(
         &self,
         next: &Serving,
         comparison: Option<&Comparison>,
@@ -190,4 +190,111 @@ impl Shared {
 fn template(next: &Serving, kept: &[u8], scratch: &mut Scratch) -> Option<Template> {
     let recording = Recording::try_from(unpack(kept)?).ok()?;
     next.read(&recording, scratch).ok().map(|reading| reading.template)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::{Evidence, GivenModel, UnfitModel};
+    use super::*;
+    use crate::bnn::{self, LayerParameters, Metadata, Model};
+    use crate::config::Config;
+    use crate::gait::RecordingDocument;
+    use crate::gait::simulator::{Conditions, Walker};
+    use crate::identity::UserId;
+    use crate::store::Store;
+
+    const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet.safetensors");
+
+    /// Another network: its first feature is shifted.
+    fn other(shift: f32, change: impl FnOnce(&mut Metadata)) -> Vec<u8> {
+        let (mut metadata, mut parameters) = bnn::decode(SHIPPED).unwrap();
+        change(&mut metadata);
+        let mut norms = parameters.layers.iter_mut().flatten().filter_map(|layer| match layer {
+            LayerParameters::BatchNorm { beta, .. } => Some(beta),
+            LayerParameters::Weights { .. } => None,
+        });
+        norms.next_back().unwrap()[0] += shift;
+        bnn::encode(&metadata, &parameters).unwrap()
+    }
+
+    async fn service(folder: &Path) -> Service {
+        let store = Store::open(&folder.join("test.db")).await.unwrap();
+        let settings = Config::throwaway(folder).service;
+        let given = GivenModel { file: SHIPPED.to_vec(), shipped: true };
+        Service::new(given, store, settings).await.unwrap()
+    }
+
+    fn nothing<T>(_: T) -> Reply {
+        Reply { status: 204, content_type: None, body: Vec::new() }
+    }
+
+    async fn activate(service: &Service, model: &str) {
+        service.activate(model.to_owned(), true, None, |done| nothing(done)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_walk_read_by_one_model_is_written_as_the_next_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let service = service(folder.path()).await;
+        let ann: UserId = "ann".parse().unwrap();
+        service.put_user(ann.clone(), None, |_, _| nothing(())).await.unwrap();
+        let next = service.register_model(other(5.0, |_| {}), None).await.unwrap().id;
+
+        let recording = Walker::new(11).walk(1, &Conditions::default());
+        let evidence = Evidence::Recording(RecordingDocument::from(&recording));
+        let shipped = service.shared.serving();
+        let walk = service.walk_of(Arc::clone(&shipped), &ann, evidence).await.unwrap();
+        let features = Evidence::Features {
+            model: shipped.model.id().to_owned(),
+            windows: vec![vec![1.0; shipped.feature_len()]],
+        };
+        let of_features = service.walk_of(shipped, &ann, features).await.unwrap();
+        activate(&service, &next).await;
+
+        let write = async |mut walk: super::super::evidence::Walk| {
+            let Start::New(ticket) = service.start(None).await.unwrap() else { panic!() };
+            let user = ann.clone();
+            service
+                .write(ticket, |shared, mut turn| async move {
+                    turn.enroll(&shared, &user, &mut walk).await?;
+                    turn.commit(&[], &nothing(())).await?;
+                    Ok(nothing(()))
+                })
+                .await
+        };
+        write(walk).await.unwrap();
+        let refused = write(of_features).await;
+        assert!(matches!(refused, Err(ServiceError::OtherModel { .. })), "{refused:?}");
+        let expected = service.shared.serving().read(&recording, &mut Scratch::default()).unwrap();
+        let stored = service.shared.store.all_templates_of(&ann).await.unwrap();
+        let [only] = &stored[..] else { panic!("{stored:?}") };
+        assert_eq!((&only.model, &only.values[..]), (&next, expected.template.values()));
+    }
+
+    #[tokio::test]
+    async fn only_a_model_that_can_serve_is_registered() {
+        let folder = tempfile::tempdir().unwrap();
+        let service = service(folder.path()).await;
+        let shipped = service.model_id();
+        let made = service.register_model(other(1.0, |_| {}), Some(&shipped)).await.unwrap();
+        assert_eq!(made.parent.as_deref(), Some(&shipped[..]));
+        assert!(!made.active && !made.shipped);
+        assert_eq!(service.register_model(other(1.0, |_| {}), None).await.unwrap(), made);
+        let without = other(1.0, |metadata| {
+            metadata.metrics.remove("strangers_eer");
+        });
+        assert!(service.register_model(without, None).await.is_ok());
+
+        let deaf = other(1.0, |metadata| metadata.metrics.clear());
+        let rows = other(1.0, |metadata| metadata.rows = "upside down".to_owned());
+        for bad in [&SHIPPED[..SHIPPED.len() / 2], b"", &deaf, &rows] {
+            let refused = service.register_model(bad.to_vec(), None).await;
+            assert!(matches!(refused, Err(ServiceError::UnusableModel(_))), "{refused:?}");
+        }
+        let unfit = Serving::new(Model::from_bytes(&deaf).unwrap()).err().unwrap();
+        assert!(matches!(unfit, UnfitModel::Threshold { .. }), "{unfit}");
+        assert_eq!(service.models().await.unwrap().len(), 3);
+    }
 }

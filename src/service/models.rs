@@ -51,7 +51,7 @@ pub(super) async fn start(
         serving.gallery_mut().add(&walk.user, &walk.template);
     }
     if id != given_id {
-        tracing::warn!(
+        tracing::info!(
             given = given_id,
             serves = id,
             "the model given is registered, but another serves: POST /v1/models/{given_id}/activate \

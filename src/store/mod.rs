@@ -328,3 +328,49 @@ fn primary_code(error: &sqlx::Error) -> Option<i32> {
 pub fn unix_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn walks_of_before_there_were_models_keep_their_templates() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let old = SqlitePool::connect_with(options).await.unwrap();
+        let migrations: Vec<_> = MIGRATIONS.iter().take(5).cloned().collect();
+        Migrator { migrations: migrations.into(), ..Migrator::DEFAULT }.run(&old).await.unwrap();
+        sqlx::raw_sql(
+            "INSERT INTO users VALUES ('ann', 1);
+             INSERT INTO enrollments VALUES (7, 'ann', 'fedcba9876543210', x'0000803f00000040', 9, 2);
+             INSERT INTO recordings VALUES (7, x'00', 2);
+             INSERT INTO fingerprints VALUES (1, 'ann', 7, x'00');",
+        )
+        .execute(&old)
+        .await
+        .unwrap();
+        old.close().await;
+
+        let store = Store::open(&path).await.unwrap();
+        let ann: UserId = "ann".parse().unwrap();
+        let walks = store.templates_of(&ann, "fedcba9876543210", 2).await.unwrap();
+        let [StoredTemplate { enrollment: 7, template, .. }] = &walks[..] else {
+            panic!("{walks:?}")
+        };
+        assert_eq!((template.values(), template.windows()), (&[1.0, 2.0][..], 9));
+        assert_eq!(store.recordings_of(&ann).await.unwrap().len(), 1);
+        let mut writing = store.write().await.unwrap();
+        assert!(writing.refuse_other_models("fedcba9876543210").await.is_ok());
+        let refused = writing.refuse_other_models("0123456789abcdef").await;
+        assert!(matches!(refused, Err(StoreError::OtherModel { .. })), "{refused:?}");
+        // The walk goes with all that was made of it.
+        writing.erase_user(&ann).await.unwrap();
+        writing.commit().await.unwrap();
+        for table in ["templates", "recordings", "fingerprints"] {
+            let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+            let count: i64 = sqlx::query_scalar(count).fetch_one(&store.readers).await.unwrap();
+            assert_eq!(count, 0, "{table}");
+        }
+    }
+}

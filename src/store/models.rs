@@ -67,8 +67,11 @@ impl Store {
     /// # Errors
     /// When a row makes no sense, or the statement fails.
     pub async fn models(&self) -> Result<Vec<StoredModel>, StoreError> {
+        // Without the files.
         let rows = sqlx::query(
-            "SELECT *, length(file) AS size_bytes FROM models ORDER BY created_at_unix_seconds, rowid",
+            "SELECT id, parent, name, training_data, metrics, shipped, active, comparison,
+             created_at_unix_seconds, sha256, length(file) AS size_bytes
+             FROM models ORDER BY created_at_unix_seconds, rowid",
         )
         .fetch_all(&self.readers)
         .await?;
@@ -78,13 +81,11 @@ impl Store {
     /// A model.
     ///
     /// # Errors
-    /// When there is no such model, or the statement fails.
+    /// When there is no such model, or as [`Store::models`].
     pub async fn model(&self, id: &str) -> Result<StoredModel, StoreError> {
-        let row = sqlx::query("SELECT *, length(file) AS size_bytes FROM models WHERE id = ?")
-            .bind(id)
-            .fetch_optional(&self.readers)
-            .await?;
-        self.model_of(&row.ok_or_else(|| StoreError::NoSuchModel(id.to_owned()))?)
+        // There are only a few.
+        let found = self.models().await?.into_iter().find(|model| model.id == id);
+        found.ok_or_else(|| StoreError::NoSuchModel(id.to_owned()))
     }
 
     /// A model's file as it lies in the database, where it may have been altered.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use bipedalnet::api::{
     BatchDocument, BatchItem, EnrollItem, Identified, IdentifyItem, UserState, Verified, VerifyItem,
 };
+use bipedalnet::bnn::Model;
 use bipedalnet::client::{Body, Client, ClientError, VerifyOptions, walk};
 use bipedalnet::gait::{Recording, RecordingDocument, cbor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -71,6 +72,17 @@ async fn every_method_does_what_it_says() {
     assert_eq!(rejected.decision, Verified::Reject);
     let replayed = client.verify("ann", &simulated(11, 1), &usual).await.unwrap();
     assert_eq!(replayed.decision, Verified::SuspectedReplay);
+
+    let models = client.models().await.unwrap().models;
+    assert_eq!([&models[0].model], [&named.model]);
+    let file = client.model_file(&named.model).await.unwrap();
+    assert_eq!(Model::from_bytes(&file).unwrap().id(), named.model);
+    let activated = client.activate(&named.model, false).await.unwrap();
+    assert_eq!((activated.previous_model, activated.comparison), (named.model, None));
+    let unknown = client.activate("0123456789abcdef", true).await;
+    assert_eq!(problem(unknown), (404, urn("unknown-model")));
+    let unknown = client.model_file("0123456789abcdef").await;
+    assert_eq!(problem(unknown), (404, urn("unknown-model")));
 
     client.put_user("bob").await.unwrap();
     let (user, fmr) = ("ann".to_owned(), Some(0.01));
