@@ -245,12 +245,13 @@ mod tests {
         let recording = Walker::new(11).walk(1, &Conditions::default());
         let evidence = Evidence::Recording(RecordingDocument::from(&recording));
         let shipped = service.shared.serving();
-        let walk = service.walk_of(Arc::clone(&shipped), &ann, evidence).await.unwrap();
+        let walk =
+            service.walk_of(Arc::clone(&shipped), &ann, evidence, Entry::WhenFree).await.unwrap();
         let features = Evidence::Features {
             model: shipped.model.id().to_owned(),
             windows: vec![vec![1.0; shipped.feature_len()]],
         };
-        let of_features = service.walk_of(shipped, &ann, features).await.unwrap();
+        let of_features = service.walk_of(shipped, &ann, features, Entry::WhenFree).await.unwrap();
         activate(&service, &next).await;
 
         let write = async |mut walk: super::super::evidence::Walk| {
@@ -259,7 +260,7 @@ mod tests {
             service
                 .write(ticket, |shared, mut turn| async move {
                     turn.enroll(&shared, &user, &mut walk).await?;
-                    turn.commit(&[], &nothing(())).await?;
+                    turn.commit(&BTreeSet::new(), &nothing(())).await?;
                     Ok(nothing(()))
                 })
                 .await
