@@ -9,6 +9,7 @@ mod keys;
 mod maintenance;
 mod pool;
 mod recognising;
+mod retraining;
 mod sessions;
 mod writing;
 
@@ -32,6 +33,7 @@ use keys::Keys;
 use pool::Pool;
 pub use pool::PoolError;
 pub use recognising::{Claim, Identification, Verification};
+pub use retraining::retrained_model;
 pub use sessions::SessionId;
 use sessions::Sessions;
 pub use writing::Answer;
