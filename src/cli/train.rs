@@ -14,7 +14,8 @@ use crate::service::{
     Calibration, IDENTIFICATION_THRESHOLD, StrangerScores, verification_threshold,
 };
 use crate::training::{
-    Division, Person, Published, Schedule, Split, Walk, by_person, evaluate, read_data, train,
+    Augmentation, Division, Person, Published, Schedule, Split, Walk, by_person, evaluate,
+    read_data, train,
 };
 
 /// Train a network for `serve` on folders of recordings
@@ -40,13 +41,6 @@ pub struct Arguments {
     epochs: u16,
 }
 
-/// Share of training windows cut as if the phone had no gyroscope, so that one network serves
-/// phones with and without.
-const WITHOUT_GYROSCOPE: f32 = 0.3;
-
-/// Share of training windows coarsened as if the phone sampled more slowly than the network reads.
-const LOW_RATE: f32 = 0.1;
-
 /// Parts into which people are divided to be strangers in turn.
 const FOLDS: usize = 3;
 
@@ -69,8 +63,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let architecture = network.architecture(division.subjects.len());
     let mut schedule = network.schedule(arguments.seed);
     schedule.epochs = arguments.epochs.into();
-    schedule.augmentation.without_gyroscope = WITHOUT_GYROSCOPE;
-    schedule.augmentation.low_rate = LOW_RATE;
+    schedule.augmentation = Augmentation::SERVED;
     let mut bar = TrainingBar::new(network.name().to_owned(), &stopped);
     let trained = train(&architecture, &division, &schedule, |progress| bar.update(progress))?
         .ok_or("stopped in the first epoch: there is no network yet to keep")?;

@@ -105,6 +105,14 @@ impl StrangerScores {
         }
     }
 
+    /// The threshold that impostors reach as often as they reach `threshold` in `other`, which
+    /// is of the same people and another network. Not below `threshold` where none reaches it.
+    pub(super) fn threshold_like(&self, other: &Self, threshold: f32) -> f32 {
+        let share = share_from(&other.impostors, threshold);
+        let like = quantile(&self.impostors, 1.0 - f64::from(share)).min(1.0);
+        if share > 0.0 { like } else { like.max(threshold) }
+    }
+
     /// The threshold that strangers' probes reach in 3 % of cases, and what it costs. `None`
     /// before there are scores.
     pub fn calibrate(&self) -> Option<Calibration> {
@@ -166,6 +174,21 @@ mod tests {
         assert_eq!(share_from(&scores, quantile(&scores, 0.99)), 0.01);
         assert_eq!(share_from(&scores, quantile(&scores, 1.0)), 0.0);
         assert_eq!(share_from(&[0.5], quantile(&[0.5], 0.99)), 0.0);
+    }
+
+    #[test]
+    fn a_threshold_is_carried_over_by_how_many_reach_it() {
+        let scores = |divisor: f32| StrangerScores {
+            impostors: (0..200).map(|score| score as f32 / divisor).collect(),
+            ..StrangerScores::default()
+        };
+        let (before, after) = (scores(200.0), scores(400.0));
+        for (threshold, expected) in [(0.5, 0.25), (0.99, 0.495), (2.0, 2.0)] {
+            let found = after.threshold_like(&before, threshold);
+            assert!((found - expected).abs() < 0.003, "{threshold}: {found}");
+        }
+        let certain = StrangerScores { impostors: vec![1.0; 5], ..StrangerScores::default() };
+        assert_eq!(certain.threshold_like(&before, 0.5), 1.0);
     }
 
     #[test]

@@ -10,18 +10,34 @@
 //! | `layers` | forward and backward of each layer |
 //! | `matrix` | the matrix product |
 //! | `evaluation` | how well a trained network names people |
+//! | `retraining` | a new network for enrolled users: the loop |
+//! | `enrolled` | their walks, and simulated strangers |
+//! | `student` | a network that learns from walks and from its parent |
+//! | `checkpoint` | a retraining between two epochs, as bytes |
+//! | `threads` | a pool that leaves the processor to others |
 
+mod checkpoint;
 mod dataset;
+mod enrolled;
 mod evaluation;
 mod layers;
 mod matrix;
 mod network;
 mod published;
+mod retraining;
 mod samples;
+mod student;
+mod threads;
 mod train;
 
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use dataset::{DataError, DataSet, Person, Walk, by_person, read_data};
+pub use enrolled::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, TooLittle, Users};
 pub use evaluation::{Evaluation, evaluate};
 pub use published::Published;
+pub use retraining::{
+    Event, Length, Retrained, RetrainingError, RetrainingOptions, Scope, retrain,
+};
 pub use samples::{Augmentation, Division, LabelledWalk, Split, SplitError};
+pub use threads::low_priority_pool;
 pub use train::{Progress, Schedule, Trained, train};

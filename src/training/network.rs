@@ -33,6 +33,16 @@ pub(super) struct Network {
     steps: i32,
 }
 
+/// What training goes on from. Statistics for inference are not part of it: they are averaged
+/// anew after each epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct State {
+    /// Of each list of parameters the values, and Adam's first and second moments.
+    pub lists: Vec<[Vec<f32>; 3]>,
+    /// Steps of Adam so far.
+    pub steps: i32,
+}
+
 /// Adam's moving averages for one list of parameters.
 struct Moments {
     first: Vec<f32>,
@@ -227,10 +237,23 @@ impl Network {
     ) -> Result<Self, NetworkError> {
         parameters.check(architecture)?;
         let mut network = Self::new(architecture, &mut Pcg64Mcg::seed_from_u64(0))?;
-        for (stage, parameters) in network.stages.iter_mut().zip(&parameters.layers) {
+        network.import(&parameters.layers, 1.0);
+        Ok(network)
+    }
+
+    /// Takes the first layers from parameters that were checked against them, weights times
+    /// `size`: the smaller latent weights are, the sooner they change their signs.
+    pub fn import(&mut self, layers: &[Option<LayerParameters>], size: f32) {
+        for (stage, parameters) in self.stages.iter_mut().zip(layers) {
             match (stage, parameters) {
-                (Stage::Convolution(layer), Some(from)) => layer.import(from),
-                (Stage::Dense(layer), Some(from)) => layer.import(from),
+                (Stage::Convolution(layer), Some(from)) => {
+                    layer.import(from);
+                    layer.weights.latent.iter_mut().for_each(|weight| *weight *= size);
+                }
+                (Stage::Dense(layer), Some(from)) => {
+                    layer.import(from);
+                    layer.weights.latent.iter_mut().for_each(|weight| *weight *= size);
+                }
                 (
                     Stage::BatchNorm(layer),
                     Some(LayerParameters::BatchNorm { beta, mean, variance }),
@@ -242,8 +265,59 @@ impl Network {
                 _ => {}
             }
         }
-        network.refresh();
-        Ok(network)
+        self.refresh();
+    }
+
+    /// Takes the last, dense layer's outputs from `first` on from another dense layer's.
+    pub fn import_outputs(&mut self, first: usize, parameters: &LayerParameters, size: f32) {
+        if let (Some(Stage::Dense(layer)), LayerParameters::Weights { weights, .. }) =
+            (self.stages.last_mut(), parameters)
+        {
+            let (inputs, units) = (layer.inputs(), layer.units);
+            for (unit, weights) in (first..units).zip(weights.chunks_exact(inputs)) {
+                for (input, weight) in weights.iter().enumerate() {
+                    layer.weights.latent[input * units + unit] = size * weight;
+                }
+            }
+        }
+        self.refresh();
+    }
+
+    /// Values before a stage in the last [`Network::forward`], without what only pads them.
+    pub fn values_before(&self, stage: usize) -> Vec<f32> {
+        let extent = self.extents[stage];
+        self.values[stage]
+            .chunks_exact(extent.width * extent.channels)
+            .flat_map(|row| &row[..extent.valid * extent.channels])
+            .copied()
+            .collect()
+    }
+
+    /// All that training goes on from.
+    pub fn state(&mut self) -> State {
+        let lists = lists(&mut self.stages).zip(&self.moments).map(|(list, moments)| {
+            [list.values.clone(), moments.first.clone(), moments.second.clone()]
+        });
+        State { lists: lists.collect(), steps: self.steps }
+    }
+
+    /// Goes on from a state. `None`, with the network as it was, where it is another network's.
+    pub fn restore(&mut self, state: &State) -> Option<()> {
+        let lengths = lists(&mut self.stages).map(|list| [list.values.len(); 3]);
+        let theirs = state.lists.iter().map(|lists| [0, 1, 2].map(|kind| lists[kind].len()));
+        let finite = state.lists.iter().flatten().flatten().all(|value| value.is_finite());
+        if !finite || state.steps < 0 || !lengths.eq(theirs) {
+            return None;
+        }
+        let ours = lists(&mut self.stages).zip(&mut self.moments);
+        for ((list, moments), [values, first, second]) in ours.zip(&state.lists) {
+            list.values.copy_from_slice(values);
+            moments.first.copy_from_slice(first);
+            moments.second.copy_from_slice(second);
+        }
+        self.steps = state.steps;
+        self.refresh();
+        Some(())
     }
 
     fn refresh(&mut self) {

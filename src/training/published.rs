@@ -56,13 +56,8 @@ impl Published {
 
     /// A schedule that suits it.
     pub fn schedule(self, seed: u64) -> Schedule {
-        let augmentation = Augmentation {
-            scale: 0.1,
-            noise: 0.05,
-            turn: 0.1,
-            without_gyroscope: 0.0,
-            low_rate: 0.0,
-        };
+        let augmentation =
+            Augmentation { without_gyroscope: 0.0, low_rate: 0.0, ..Augmentation::SERVED };
         let schedule = Schedule {
             epochs: 12,
             batch: 64,

@@ -10,7 +10,9 @@ use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
 use super::dataset::Walk;
-use crate::gait::{Recipe, Signal, SignalError, WINDOW_ROWS, is_walking, quantise, rows};
+use crate::gait::{
+    Recipe, Recording, Signal, SignalError, WINDOW_ROWS, is_walking, quantise, rows,
+};
 
 /// Training windows may start at every tenth of a second.
 const STARTS_PER_SECOND: f64 = 10.0;
@@ -122,6 +124,26 @@ pub struct Augmentation {
     /// Share of windows that are coarsened as if the phone sampled at 20 Hz, or at some rate
     /// between that and the network's.
     pub low_rate: f32,
+}
+
+impl Track {
+    /// A walk of which any window may train.
+    pub fn new(recording: &Recording, recipe: Recipe) -> Result<Self, SignalError> {
+        let signal = Signal::new(recording, &recipe)?;
+        let starts = walking_starts(&signal, recipe, 0.0..1.0, dense(recipe));
+        Ok(Self { signal, starts })
+    }
+
+    /// Windows of walking, half a window apart.
+    pub fn windows(&self, recipe: Recipe) -> Vec<Vec<i16>> {
+        let starts = walking_starts(&self.signal, recipe, 0.0..1.0, recipe.samples / 2);
+        windows(&self.signal, recipe, starts)
+    }
+
+    /// About how many windows of walking there are, half a window apart.
+    pub fn window_count(&self, recipe: Recipe) -> usize {
+        (self.starts.len() * dense(recipe)).div_ceil(recipe.samples / 2)
+    }
 }
 
 /// One walk, cut.
@@ -236,13 +258,10 @@ fn check_sessions(walks: &[Walk], split: &Split) -> Result<(), SplitError> {
 
 fn cut(number: usize, walk: &Walk, recipe: Recipe, split: &Split) -> Result<Cut, SignalError> {
     let signal = Signal::new(&walk.recording, &recipe)?;
-    let dense = (recipe.rate_hz / STARTS_PER_SECOND).round().max(1.0) as usize;
+    let dense = dense(recipe);
     let half = recipe.samples / 2;
     let starts = |within: Range<f64>, step| walking_starts(&signal, recipe, within, step);
-    let windows = |starts: Vec<usize>| -> Vec<Vec<i16>> {
-        let window = |start| quantise(&rows(&signal, start, recipe.samples, true));
-        starts.into_iter().map(window).collect()
-    };
+    let windows = |starts| windows(&signal, recipe, starts);
     let ends_at = |end: f64| {
         let validation = end * (1.0 - VALIDATION_SHARE);
         (starts(0.0..validation, dense), windows(starts(validation..end, half)))
@@ -294,6 +313,16 @@ fn coarsen(row: &mut [f32], step: f32, phase: f32) {
     }
 }
 
+/// Samples between the starts of training windows.
+fn dense(recipe: Recipe) -> usize {
+    (recipe.rate_hz / STARTS_PER_SECOND).round().max(1.0) as usize
+}
+
+fn windows(signal: &Signal, recipe: Recipe, starts: Vec<usize>) -> Vec<Vec<i16>> {
+    let window = |start| quantise(&rows(signal, start, recipe.samples, true));
+    starts.into_iter().map(window).collect()
+}
+
 /// Starts of walking windows that lie wholly within the part.
 fn walking_starts(signal: &Signal, recipe: Recipe, within: Range<f64>, step: usize) -> Vec<usize> {
     let first = (signal.len() as f64 * within.start) as usize;
@@ -314,6 +343,10 @@ pub(super) fn dequantise(values: &[i16], into: &mut [f32]) {
 const _: () = assert!(crate::gait::WINDOW_FRACTION_BITS == crate::bnn::INPUT_FRACTION_BITS);
 
 impl Augmentation {
+    /// For a network that serves every phone: with a gyroscope and without, fast and slow.
+    pub const SERVED: Self =
+        Self { scale: 0.1, noise: 0.05, turn: 0.1, without_gyroscope: 0.3, low_rate: 0.1 };
+
     fn apply(&self, values: &mut [f32], random: &mut impl Rng) {
         let samples = values.len() / WINDOW_ROWS;
         let mut angle = || random.random_range(-self.turn..=self.turn);

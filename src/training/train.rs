@@ -35,7 +35,7 @@ pub struct Schedule {
 }
 
 /// State of a running training.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     /// Steps done, of [`Progress::steps`].
     pub step: usize,
@@ -49,6 +49,8 @@ pub struct Progress {
     pub validation_accuracy: Option<f32>,
     /// Training windows a second since the start, validation included.
     pub samples_per_second: f32,
+    /// Time that the rest of the schedule will take, at this speed.
+    pub seconds_left: f32,
 }
 
 /// A trained network.
@@ -68,11 +70,11 @@ pub struct Trained {
 
 /// Windows that the statistics for inference are averaged over before each validation. A moving
 /// average would mix statistics of weights that have since changed sign.
-const CALIBRATION_WINDOWS: usize = 1024;
+pub(super) const CALIBRATION_WINDOWS: usize = 1024;
 
 /// Logits of a binary network are sums of signs, too hot for a softmax; this brings them near
 /// unit variance. Their order, all that counts after training, stays as it is.
-const BINARY_LOGIT_SCALE: f32 = 0.25;
+pub(super) const BINARY_LOGIT_SCALE: f32 = 0.25;
 
 /// Trains a network, reporting after every step; [`ControlFlow::Break`] ends it early with the
 /// best so far, or with `None` before the first epoch has been validated.
@@ -108,14 +110,7 @@ pub fn train(
     let mut epochs_without_gain = 0;
     let mut best: Option<(Parameters, f32)> = None;
     let mut finished = 0;
-    let mut state = Progress {
-        step: 0,
-        steps: steps * schedule.epochs,
-        epoch: 0,
-        loss: 0.0,
-        validation_accuracy: None,
-        samples_per_second: 0.0,
-    };
+    let mut state = Progress { steps: steps * schedule.epochs, ..Progress::default() };
     'training: for epoch in 1..=schedule.epochs {
         state.epoch = epoch;
         // Every person is as likely, however long their walks.
@@ -135,6 +130,8 @@ pub fn train(
             state.loss = loss / (step + 1) as f32;
             state.samples_per_second =
                 (state.step * schedule.batch) as f32 / begin.elapsed().as_secs_f32();
+            state.seconds_left =
+                ((state.steps - state.step) * schedule.batch) as f32 / state.samples_per_second;
             if progress(&state).is_break() {
                 break 'training;
             }
@@ -172,22 +169,23 @@ pub fn train(
 }
 
 /// Draws batches of windows; each draw has random numbers of its own.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     division: &'a Division,
     schedule: &'a Schedule,
     input_len: usize,
     inputs: Vec<f32>,
-    drawn: u64,
+    /// Windows drawn so far, which number their random streams.
+    pub drawn: u64,
 }
 
 impl<'a> Batch<'a> {
-    fn new(division: &'a Division, schedule: &'a Schedule, input_len: usize) -> Self {
+    pub fn new(division: &'a Division, schedule: &'a Schedule, input_len: usize) -> Self {
         let inputs = vec![0.0; schedule.batch * input_len];
         Self { division, schedule, input_len, inputs, drawn: 0 }
     }
 
     /// One window of each class named, in that order.
-    fn draw(&mut self, labels: &[usize]) -> &[f32] {
+    pub fn draw(&mut self, labels: &[usize]) -> &[f32] {
         let (division, schedule, drawn) = (self.division, self.schedule, self.drawn);
         self.inputs.par_chunks_mut(self.input_len).zip(labels).enumerate().for_each(
             |(index, (input, &class))| {
@@ -202,7 +200,12 @@ impl<'a> Batch<'a> {
 }
 
 /// Mean cross-entropy of the softmax, and its gradient with respect to the logits.
-fn cross_entropy(logits: &[f32], labels: &[usize], classes: usize, gradient: &mut [f32]) -> f32 {
+pub(super) fn cross_entropy(
+    logits: &[f32],
+    labels: &[usize],
+    classes: usize,
+    gradient: &mut [f32],
+) -> f32 {
     let share = 1.0 / labels.len() as f32;
     let mut loss = 0.0;
     for ((logits, gradient), &label) in
