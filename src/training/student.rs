@@ -32,7 +32,7 @@ pub(super) const CALIBRATION_BATCHES: usize = CALIBRATION_WINDOWS.div_ceil(BATCH
 const LATENT_SIZE: f32 = 0.1;
 
 /// What the parent's outputs count for beside the names of those who walk. Without it people
-/// outside are confused three times as often as by the parent; more of it learns less.
+/// outside are confused two to four times as often as by the parent; more of it learns less.
 const RECALL_WEIGHT: f32 = 3.0;
 
 /// The parent: what a student starts from, and learns from beside the recordings.
