@@ -106,11 +106,13 @@ impl StrangerScores {
     }
 
     /// The threshold that impostors reach as often as they reach `threshold` in `other`, which
-    /// is of the same people and another network. Not below `threshold` where none reaches it.
+    /// is of the same people and another network. Where none reaches it, as far above the
+    /// largest score.
     pub(super) fn threshold_like(&self, other: &Self, threshold: f32) -> f32 {
         let share = share_from(&other.impostors, threshold);
-        let like = quantile(&self.impostors, 1.0 - f64::from(share)).min(1.0);
-        if share > 0.0 { like } else { like.max(threshold) }
+        let at_share = |scores: &Self| quantile(&scores.impostors, 1.0 - f64::from(share));
+        let above = if share > 0.0 { 0.0 } else { threshold - at_share(other) };
+        (at_share(self) + above).min(1.0)
     }
 
     /// The threshold that strangers' probes reach in 3 % of cases, and what it costs. `None`
@@ -183,7 +185,7 @@ mod tests {
             ..StrangerScores::default()
         };
         let (before, after) = (scores(200.0), scores(400.0));
-        for (threshold, expected) in [(0.5, 0.25), (0.99, 0.495), (2.0, 2.0)] {
+        for (threshold, expected) in [(0.5, 0.25), (0.99, 0.495), (1.2, 0.7025)] {
             let found = after.threshold_like(&before, threshold);
             assert!((found - expected).abs() < 0.003, "{threshold}: {found}");
         }

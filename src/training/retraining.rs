@@ -23,7 +23,7 @@ use crate::bnn::{
 };
 use crate::gait::{ROW_RECIPE, Recipe, WINDOW_ROWS};
 
-/// Adam's rate at the start.
+/// Adam's rate at the start; over the epochs it falls along a cosine.
 const RATE: f32 = 1e-3;
 
 /// Most epochs that a time budget is spent on.
@@ -37,7 +37,7 @@ const WALKS_AT_A_TIME: usize = 16;
 pub enum Scope {
     /// All layers.
     Whole,
-    /// The feature's layer and the last, on what the parent's others give: twice as fast.
+    /// The feature's layer and the last, on what the parent's others give: half as fast again.
     LastLayers,
 }
 
