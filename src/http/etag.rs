@@ -7,6 +7,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
+use crate::access::hexadecimal;
+
 /// Larger answers, exports of recordings for example, go without.
 const MAX_BYTES: u64 = 256 << 10;
 
@@ -29,7 +31,7 @@ pub(super) async fn etag(request: Request, next: Next) -> Response {
     let Ok(body) = to_bytes(body, MAX_BYTES as usize).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let digest: String = Sha256::digest(&body)[..16].iter().map(|b| format!("{b:02x}")).collect();
+    let digest = hexadecimal(&Sha256::digest(&body)[..16]);
     let tag = format!("W/\"{digest}\"");
     let same = known.is_some_and(|known| matches(&known, &tag));
     let value = HeaderValue::try_from(tag).expect("hexadecimal digits in quotes");

@@ -12,6 +12,7 @@ use super::etag;
 use super::once::{Once, nothing, sent};
 use super::problem::Problem;
 use super::range::Wanted;
+use crate::access::hexadecimal;
 use crate::api::{self, ActivateDocument};
 use crate::service::{Activation, Comparison, Outcomes, Service, StoredModel};
 
@@ -213,8 +214,4 @@ fn activated_answer(activation: &Activation) -> api::ActivatedAnswer {
         walks_lost: activation.lost_walks,
         users_with_walks_lost: activation.lost_users,
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -14,7 +14,7 @@ use super::once::{Once, nothing, sent};
 use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::Problem;
 use super::walk::{enrolled_answer, evidence, user_answer};
-use crate::access::Principal;
+use crate::access::{Principal, hexadecimal};
 use crate::api::{self, BatchItem, EnrollItem, Walks};
 use crate::identity::UserId;
 use crate::service::{Enrollment, ExportedTemplate, Service};
@@ -155,8 +155,8 @@ pub(super) async fn export(
             templates: walk.templates.into_iter().map(template).collect(),
             recording: walk.recording,
         });
-        let hexadecimal = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let fingerprints = export.fingerprints.iter().map(|mark| hexadecimal(mark.to_bytes()));
+        let marks = export.fingerprints.iter();
+        let fingerprints = marks.map(|mark| hexadecimal(&mark.to_bytes()));
         format.answer(&api::ExportAnswer {
             user: user_answer(export.status),
             walks: walks.collect(),
