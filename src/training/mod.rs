@@ -32,7 +32,7 @@ mod train;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use dataset::{DataError, DataSet, Person, Walk, by_person, read_data};
-pub use enrolled::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, TooLittle, Users};
+pub use enrolled::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, ReadRecording, TooLittle, Users};
 pub use evaluation::{Evaluation, evaluate};
 pub use published::Published;
 pub use retraining::{

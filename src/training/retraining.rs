@@ -1,5 +1,6 @@
 //! A new network for enrolled users, from the one that serves: the loop, and what stops it.
 
+use std::error::Error;
 use std::f32::consts::PI;
 use std::num::NonZeroU16;
 use std::ops::ControlFlow;
@@ -12,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::{Best, Checkpoint, CheckpointError};
 use super::enrolled::{
-    BACKGROUND_PEOPLE, FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, TooLittle, Users, divide,
-    fingerprint, round,
+    BACKGROUND_PEOPLE, FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, TooLittle, Users, divide, round,
+    survey,
 };
 use super::samples::Division;
 use super::student::{BATCH, CALIBRATION_BATCHES, Student, Teacher, correct};
@@ -61,8 +62,8 @@ pub struct RetrainingOptions {
     /// Everything random follows from it.
     pub seed: u64,
     /// Bounds the memory of the walks, once they are cut, and of the network in training. Walks
-    /// are shortened, the longest users' first, until they fit. Recordings as they come in are
-    /// the caller's; each is let go once it is cut.
+    /// are shortened, the longest users' first, until they fit. Of recordings as they are read
+    /// there is one a thread at a time.
     pub memory_bytes: usize,
 }
 
@@ -117,6 +118,9 @@ pub enum RetrainingError {
         /// Windows of walking of all users.
         windows: usize,
     },
+    /// A recording cannot be read, or is gone.
+    #[error("a recording cannot be read: {0}")]
+    Recording(Box<dyn Error + Send + Sync>),
     /// It cannot be done in so little memory.
     #[error("retraining takes {needed_bytes} bytes of memory; {allowed_bytes} are allowed")]
     Memory {
@@ -148,30 +152,25 @@ impl From<ArchitectureError> for RetrainingError {
     }
 }
 
-/// Names ten users at most.
 fn missing(users: &[TooLittle], windows: usize) -> String {
-    let mut text = format!("there are {windows}");
-    for user in users.iter().take(10) {
-        let TooLittle { subject, recordings, windows } = user;
-        text += &format!(", {windows} of them of {subject} ({recordings} recordings)");
+    match users.len() {
+        0 => format!("there are {windows}"),
+        short => format!("there are {windows}, and {short} users have too few"),
     }
-    if users.len() > 10 {
-        text += &format!(", and {} more users have too few", users.len() - 10);
-    }
-    text
 }
 
 /// Retrains the network of a model file, from the start or from a checkpoint of the same parent,
-/// users and options. [`ControlFlow::Break`] is heeded after each batch, and ends it with `None`.
+/// recordings and options. [`ControlFlow::Break`] is heeded after each batch, and ends it with
+/// `None`.
 ///
-/// Parent, users and options alone decide the outcome, whether and wherever it was interrupted;
+/// Parent, recordings and options alone decide the outcome, whether and wherever it was interrupted;
 /// of a time budget that holds from the first checkpoint on.
 ///
 /// # Errors
 /// When the parent, the users' walks, the memory cap or the checkpoint do not allow it.
 pub fn retrain(
     parent_file: &[u8],
-    users: Users,
+    users: &Users<'_>,
     options: &RetrainingOptions,
     checkpoint: Option<Checkpoint>,
     mut observe: impl FnMut(Event<'_>) -> ControlFlow<()>,
@@ -184,19 +183,19 @@ pub fn retrain(
         return Err(RetrainingError::Windows { found });
     }
     let recipe = Recipe { rate_hz: parent.metadata.rate_hz, samples };
-    let data_sha256 = fingerprint(&users);
-    let job = job(parent.id(), &data_sha256, options);
+    let progress = Progress::default();
+    let mut stopped = || observe(Event::Progress(&progress)).is_break();
+    let Some(survey) = survey(users, &mut stopped)? else { return Ok(None) };
+    let job = job(parent.id(), &survey.sha256, options);
     if checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.job != job) {
         return Err(CheckpointError::OtherJob.into());
     }
     let (_, parameters) = decode(parent_file)?;
     let teacher = Teacher::new(parent, parameters, options.seed);
-    let user_count = users.len();
+    let user_count = users.recordings.len();
     let network_bytes = teacher.student_bytes(user_count + BACKGROUND_PEOPLE)?;
-    let progress = Progress::default();
-    let stopped = || observe(Event::Progress(&progress)).is_break();
-    let memory_bytes = options.memory_bytes;
-    let Some(division) = divide(users, recipe, memory_bytes, network_bytes, stopped)? else {
+    let limit_seconds = survey.seconds_a_user(options.memory_bytes, network_bytes, recipe)?;
+    let Some(division) = divide(users, &survey, recipe, limit_seconds, stopped)? else {
         return Ok(None);
     };
     let mut student = Student::new(&teacher, &division, options.scope)?;
@@ -208,7 +207,7 @@ pub fn retrain(
         architecture: student.architecture().clone(),
         parameters: last.best.parameters,
         classes: division.subjects.clone(),
-        data_sha256: data_sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+        data_sha256: survey.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
         users: user_count,
         seed: options.seed,
         epochs: last.epoch,

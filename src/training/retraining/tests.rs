@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::super::enrolled::given;
 use super::*;
 use crate::bnn::{self, LayerParameters, Metadata};
 use crate::gait::Recording;
@@ -26,15 +27,15 @@ fn parent() -> Vec<u8> {
     bnn::encode(&metadata, &network.parameters()).unwrap()
 }
 
-fn user(person: u64, seconds: &[f64]) -> (String, Vec<Recording>) {
+fn user(person: u64, seconds: &[f64]) -> Vec<Recording> {
     let walk = |(number, &seconds)| {
         let conditions = Conditions { seconds, ..Conditions::default() };
         Walker::new(person).walk(number as u64, &conditions)
     };
-    (format!("user {person}"), seconds.iter().enumerate().map(walk).collect())
+    seconds.iter().enumerate().map(walk).collect()
 }
 
-fn two_users() -> Users {
+fn two_users() -> Vec<Vec<Recording>> {
     vec![user(1, &[20.0, 12.0]), user(2, &[20.0])]
 }
 
@@ -44,9 +45,20 @@ fn options(scope: Scope, epochs: u32) -> RetrainingOptions {
     RetrainingOptions { scope, length, seed: 3, memory_bytes: MEMORY_BYTES }
 }
 
+/// Retrains the network of a file on people's recordings.
+fn retrain(
+    parent: &[u8],
+    people: Vec<Vec<Recording>>,
+    options: &RetrainingOptions,
+    checkpoint: Option<Checkpoint>,
+    observe: impl FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Option<Retrained>, RetrainingError> {
+    given(&people, |users| super::retrain(parent, users, options, checkpoint, observe))
+}
+
 /// Runs to the end, or until after so many checkpoints, of which it gives the last as bytes.
 fn run(
-    users: Users,
+    users: Vec<Vec<Recording>>,
     options: &RetrainingOptions,
     from: Option<&[u8]>,
     checkpoints: u32,
@@ -96,7 +108,8 @@ fn a_checkpoint_serves_its_own_job_alone() {
     ];
     for (users, options) in others {
         let checkpoint = Checkpoint::from_bytes(&bytes).unwrap();
-        let error = retrain(&parent(), users, &options, Some(checkpoint), |_| unreachable!());
+        let on = |_: Event<'_>| ControlFlow::Continue(());
+        let error = retrain(&parent(), users, &options, Some(checkpoint), on);
         assert!(matches!(error, Err(RetrainingError::Checkpoint(CheckpointError::OtherJob))));
     }
     let damages: [fn(&mut Checkpoint); 3] = [
@@ -192,7 +205,7 @@ fn what_cannot_be_retrained_is_told_at_once() {
     };
     let users = vec![user(1, &[60.0]), user(2, &[2.1])];
     let message = told(&parent(), users, &options);
-    assert!(message.contains("1 of them of user 2 (1 recordings)"), "{message}");
+    assert!(message.contains("and 1 users have too few"), "{message}");
     assert!(told(&parent(), Vec::new(), &options).contains("no users"));
     assert!(told(b"nothing", two_users(), &options).contains("safetensors"));
     let small = RetrainingOptions { memory_bytes: 1 << 20, ..options.clone() };
