@@ -46,8 +46,9 @@ use tokio::time::Instant;
 
 use crate::api::{
     ActivateDocument, ActivatedAnswer, BatchDocument, ChallengeAnswer, EnrolledAnswer,
-    EnrollmentsAnswer, ExportAnswer, IdentifyAnswer, ModelsAnswer, OutcomesAnswer, Problem,
-    UserAnswer, UsersAnswer, VerifyAnswer, WalkDocument,
+    EnrollmentsAnswer, ExportAnswer, IdentifyAnswer, JobState, ModelsAnswer, OutcomesAnswer,
+    Problem, TrainDocument, TrainingJobAnswer, TrainingJobsAnswer, UserAnswer, UsersAnswer,
+    VerifyAnswer, WalkDocument,
 };
 use crate::gait::{Precision, Recording, cbor, compact, exact};
 
@@ -66,6 +67,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 
 /// Largest answer that is read: the export of somebody whose recordings are kept.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
+
+/// Largest event that is read.
+const MAX_EVENT_BYTES: usize = 64 << 10;
 
 const ZSTD_LEVEL: i32 = 3;
 
@@ -332,6 +336,90 @@ impl Client {
     pub async fn activate(&self, model: &str, force: bool) -> Result<ActivatedAnswer, ClientError> {
         let body = Body::of_document(&ActivateDocument { force });
         self.send(Method::POST, &["models", model, "activate"], &[], Some(body)).await
+    }
+
+    /// Asks for a new network; the answer comes at once, and the job runs on in the server.
+    pub async fn train(&self, document: &TrainDocument) -> Result<TrainingJobAnswer, ClientError> {
+        let body = Body::of_document(document);
+        self.send(Method::POST, &["training-jobs"], &[], Some(body)).await
+    }
+
+    /// The training jobs that are kept, the newest first.
+    pub async fn training_jobs(&self) -> Result<TrainingJobsAnswer, ClientError> {
+        self.send(Method::GET, &["training-jobs"], &[], None).await
+    }
+
+    /// A training job.
+    pub async fn training_job(&self, job: i64) -> Result<TrainingJobAnswer, ClientError> {
+        self.send(Method::GET, &["training-jobs", &job.to_string()], &[], None).await
+    }
+
+    /// Calls a training job off.
+    pub async fn cancel_training_job(&self, job: i64) -> Result<(), ClientError> {
+        self.send(Method::DELETE, &["training-jobs", &job.to_string()], &[], None).await
+    }
+
+    /// Tells how far a training job is, a few times a second, until it is over. A lost connection is
+    /// made again, for as long as the server comes back within a minute.
+    pub async fn follow_training_job(
+        &self,
+        job: i64,
+        mut tell: impl FnMut(&TrainingJobAnswer),
+    ) -> Result<TrainingJobAnswer, ClientError> {
+        let path = ["training-jobs", &job.to_string(), "events"];
+        let mut last = None;
+        loop {
+            let mut request = self.request(Method::GET, &path, &[], None, 0)?;
+            let headers = request.headers_mut();
+            headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+            if let Some(last) = last {
+                headers.insert("last-event-id", HeaderValue::from(last));
+            }
+            if let Ok(response) = self.http.execute(request).await
+                && response.status() == StatusCode::OK
+            {
+                self.read_events(response, &mut last, &mut tell).await?;
+            }
+            // Over, or the stream broke off: this waits for a server that is away.
+            let answer = self.training_job(job).await?;
+            if !matches!(answer.state, JobState::Queued | JobState::Running) {
+                tell(&answer);
+                return Ok(answer);
+            }
+            tokio::time::sleep(FIRST_WAIT).await;
+        }
+    }
+
+    /// Reads events until the stream ends or breaks off.
+    async fn read_events(
+        &self,
+        mut response: Response,
+        last: &mut Option<i64>,
+        tell: &mut impl FnMut(&TrainingJobAnswer),
+    ) -> Result<(), ClientError> {
+        let status = response.status();
+        let mut buffer = Vec::new();
+        while let Ok(Ok(Some(part))) = tokio::time::timeout(REQUEST_TIMEOUT, response.chunk()).await
+        {
+            buffer.extend_from_slice(&part);
+            while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
+                let event: Vec<u8> = buffer.drain(..end + 2).collect();
+                for line in event.split(|byte| *byte == b'\n') {
+                    if let Some(json) = line.strip_prefix(b"data: ") {
+                        let answer = serde_json::from_slice(json);
+                        tell(&answer.map_err(|error| self.odd(status, error.to_string()))?);
+                    } else if let Some(id) = line.strip_prefix(b"id: ") {
+                        let id = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok());
+                        *last = id.or(*last);
+                    }
+                }
+            }
+            if buffer.len() > MAX_EVENT_BYTES {
+                let reason = format!("an event has more than {MAX_EVENT_BYTES} bytes");
+                return Err(self.odd(status, reason));
+            }
+        }
+        Ok(())
     }
 
     /// Sends a request until it is answered, or there is no hope.

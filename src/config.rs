@@ -76,6 +76,14 @@ pub struct ServiceSettings {
     #[arg(long, env = "BIPEDALNET_MAX_MODELS", default_value_t = 16, value_name = "MODELS",
         value_parser = clap::value_parser!(u32).range(3..))]
     pub max_models: u32,
+    /// Threads that train, at the lowest priority; 0 takes half of the processors
+    #[arg(long, env = "BIPEDALNET_TRAINING_THREADS", default_value_t = 0, value_name = "THREADS",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=1024))]
+    pub training_threads: usize,
+    /// Memory that a training may take; where walks need more, the longest users' are shortened
+    #[arg(long, env = "BIPEDALNET_TRAINING_MEMORY_MIB", default_value_t = 256, value_name = "MIB",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(32..=1 << 20))]
+    pub training_memory_mib: usize,
     /// Longest recording that is taken
     #[arg(
         long,
@@ -91,6 +99,19 @@ impl ServiceSettings {
     /// Whether recordings are kept at all.
     pub fn keeps_recordings(&self) -> bool {
         self.keep_recordings_days > 0
+    }
+
+    /// Threads that train: one at least.
+    pub fn training_threads(&self) -> usize {
+        match self.training_threads {
+            0 => std::thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2)),
+            threads => threads,
+        }
+    }
+
+    /// Memory that a training may take.
+    pub fn training_memory_bytes(&self) -> usize {
+        self.training_memory_mib << 20
     }
 
     /// How long recordings are kept.

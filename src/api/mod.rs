@@ -4,6 +4,7 @@
 mod answers;
 mod models;
 mod requests;
+mod training;
 
 pub use answers::{
     CandidateAnswer, ChallengeAnswer, EnrolledAnswer, EnrollmentAnswer, EnrollmentsAnswer,
@@ -17,3 +18,4 @@ pub use models::{
 pub use requests::{
     BatchDocument, BatchItem, EnrollItem, IdentifyItem, VerifyItem, WalkDocument, Walks,
 };
+pub use training::{JobState, TrainDocument, TrainingJobAnswer, TrainingJobsAnswer, TrainingScope};

@@ -8,6 +8,7 @@ mod keys;
 mod progress;
 mod remote;
 mod reproduce;
+mod retrain;
 mod serve;
 mod simulate;
 mod train;
@@ -36,6 +37,7 @@ enum Command {
     Demo(demo::Arguments),
     Simulate(simulate::Arguments),
     Reproduce(reproduce::Arguments),
+    Retrain(retrain::Arguments),
     Train(train::Arguments),
 }
 
@@ -55,6 +57,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(arguments).map(done),
         Command::Simulate(arguments) => simulate::run(arguments).map(done),
         Command::Reproduce(arguments) => reproduce::run(arguments).map(done),
+        Command::Retrain(arguments) => retrain::run(arguments),
         Command::Train(arguments) => train::run(arguments).map(done),
     };
     match result {

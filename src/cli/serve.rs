@@ -103,9 +103,14 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let limits = ConnectionLimits::from(&self.config.http);
         let router = http::router(self.service.clone(), self.config.http);
+        let stop = async {
+            stop.await;
+            self.service.stop_training();
+        };
         tokio::select! {
             () = http::serve(self.listener, router, limits, self.tls, stop) => {}
             () = self.service.maintain() => {}
+            () = self.service.train() => {}
         }
         self.service.close().await;
     }

@@ -147,7 +147,7 @@ impl Format {
     /// An answer that may be kept for retries.
     pub fn reply(self, status: StatusCode, body: &impl Serialize) -> Reply {
         let content_type = Some(self.media_type().to_owned());
-        Reply { status: status.as_u16(), content_type, body: self.encode(body) }
+        Reply { status: status.as_u16(), content_type, body: self.encode(body), location: None }
     }
 }
 
@@ -228,7 +228,8 @@ fn bad_cbor(path: &str, error: &cbor::CborError) -> Problem {
     named(path, Problem::new(StatusCode::BAD_REQUEST, "malformed-cbor", title, error.to_string()))
 }
 
-fn invalid_field(path: &str, detail: String) -> Problem {
+/// A field whose type is right, or not even that.
+pub(super) fn invalid_field(path: &str, detail: String) -> Problem {
     let title = "A field of the body is wrong";
     named(path, Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", title, detail))
 }

@@ -30,6 +30,7 @@ const EXAMPLE_WALK: &str = include_str!("example_walk.json");
         (name = "enrollments", description = "Walks by which users are known"),
         (name = "recognition", description = "Who is walking (1:N), and whether it is who they say (1:1)"),
         (name = "models", description = "Networks, of which one serves"),
+        (name = "training", description = "New networks, from users' kept recordings"),
         (name = "operation", description = "For operators"),
     )
 )]

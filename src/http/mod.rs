@@ -18,6 +18,7 @@ mod range;
 mod recognition;
 mod server;
 mod tls;
+mod training_jobs;
 mod users;
 mod walk;
 
@@ -68,6 +69,9 @@ pub fn router(service: Service, settings: HttpSettings) -> Router {
         .routes(routes!(models::read, models::delete))
         .routes(routes!(models::file))
         .routes(routes!(models::activate))
+        .routes(routes!(training_jobs::list, training_jobs::post))
+        .routes(routes!(training_jobs::read, training_jobs::cancel))
+        .routes(routes!(training_jobs::events))
         .routes(routes!(live))
         .split_for_parts();
     let openapi = description::complete(openapi);

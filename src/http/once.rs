@@ -64,7 +64,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Once {
 
 /// An answer without one.
 pub(super) fn nothing() -> Reply {
-    Reply { status: StatusCode::NO_CONTENT.as_u16(), content_type: None, body: Vec::new() }
+    Reply::empty(StatusCode::NO_CONTENT.as_u16())
 }
 
 /// An answer on its way.
@@ -75,6 +75,8 @@ pub(super) fn sent(Answer { reply, replayed }: Answer) -> Response {
     headers.remove(header::CONTENT_TYPE);
     let content_type = reply.content_type.and_then(|name| HeaderValue::try_from(name).ok());
     headers.extend(content_type.map(|name| (header::CONTENT_TYPE, name)));
+    let location = reply.location.and_then(|path| HeaderValue::try_from(path).ok());
+    headers.extend(location.map(|path| (header::LOCATION, path)));
     headers.insert(body::VARY.0, HeaderValue::from_static(body::VARY.1));
     if replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));

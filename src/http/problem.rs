@@ -335,6 +335,40 @@ impl From<ServiceError> for Problem {
                 format!("{error}; force it if it is meant"),
             )
             .at("force"),
+            ServiceError::NobodyToTrainOn => Self::new(
+                StatusCode::CONFLICT,
+                "nobody-to-train-on",
+                "There is nobody to train on",
+                format!("{error}; enroll some with POST /v1/users/{{user}}/enrollments"),
+            ),
+            ServiceError::TooLittleToTrainOn { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "too-little-data",
+                "There is too little walking to train on",
+                format!("{error}; have them walk, or leave them out"),
+            )
+            .at("skip_users_with_too_little"),
+            ServiceError::NoSuchJob(_) => Self::new(
+                StatusCode::NOT_FOUND,
+                "unknown-training-job",
+                "There is no such training job",
+                format!("{error}; GET /v1/training-jobs lists those that are kept"),
+            )
+            .at("job"),
+            ServiceError::TooManyJobs { seconds, .. } => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-training-jobs",
+                "Too many training jobs wait",
+                format!("{error}; try again later, or cancel one"),
+            )
+            .retry_after(seconds),
+            ServiceError::JobOver { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "training-job-over",
+                "The training job is over",
+                error.to_string(),
+            )
+            .at("job"),
             ServiceError::Randomness(_) | ServiceError::Store(_) => Self::internal(&error),
         }
     }

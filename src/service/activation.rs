@@ -7,16 +7,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::crash::crash_point;
 use super::evidence::unpack;
 use super::gate::is_worse;
 use super::models::usable;
 use super::pool::Entry;
 use super::serving::Serving;
-use super::writing::{Answer, Start, Ticket};
-use super::{Comparison, PoolError, Reply, Request, Service, ServiceError, Shared};
+use super::writing::{Answer, Start, Ticket, Turn};
+use super::{Comparison, JobState, PoolError, Reply, Request, Service, ServiceError, Shared};
 use crate::bnn::Scratch;
 use crate::gait::Recording;
 use crate::identity::Template;
+use crate::store::JobEnd;
 
 /// Recordings that are in memory at a time, and templates of one transaction.
 const PAGE: u32 = 16;
@@ -63,36 +65,52 @@ impl Service {
             Start::Answered(answer) => return Ok(answer),
         };
         let service = self.clone();
-        let task = tokio::spawn(async move {
-            let shared = &service.shared;
-            let _one_at_a_time = shared.activating.lock().await;
-            let served = shared.serving();
-            if served.model.id() == id {
-                return service
-                    .write(ticket, |_, turn| async move {
-                        let activation = Activation {
-                            model: id.clone(),
-                            previous: id,
-                            comparison: None,
-                            lost_walks: 0,
-                            lost_users: 0,
-                        };
-                        let reply = answer(&activation);
-                        turn.commit(&BTreeSet::new(), &reply).await?;
-                        Ok(reply)
-                    })
-                    .await;
-            }
-            let file = shared.store.model_file(&id).await?;
-            let load = move |_: &mut _| usable(&id, &file);
-            let next = shared.pool.run(Entry::WhenFree, load).await?;
-            let next = Arc::new(next.map_err(ServiceError::UnusableModel)?);
-            shared.prepare(&next).await?;
-            let comparison = shared.compare(&served, &next).await?;
-            shared.keep_comparison(&next, comparison.as_ref()).await?;
-            service.switch(ticket, next, comparison, force, answer).await
-        });
+        let task =
+            tokio::spawn(async move { service.take_over(ticket, id, force, None, answer).await });
         task.await.map_err(|_| PoolError::Failed)?
+    }
+
+    /// Lets a model take over, and ends the training job that it came of, if any, with the same
+    /// stroke. Whoever drops this before its end leaves the serving model as it is, or the change
+    /// whole.
+    pub(super) async fn take_over(
+        &self,
+        ticket: Ticket,
+        id: String,
+        force: bool,
+        job: Option<i64>,
+        answer: impl FnOnce(&Activation) -> Reply + Send + 'static,
+    ) -> Result<Answer, ServiceError> {
+        let shared = &self.shared;
+        let _one_at_a_time = shared.activating.lock().await;
+        let served = shared.serving();
+        if served.model.id() == id {
+            return self
+                .write(ticket, move |_, mut turn| async move {
+                    turn.end_job(job).await?;
+                    let activation = Activation {
+                        model: id.clone(),
+                        previous: id,
+                        comparison: None,
+                        lost_walks: 0,
+                        lost_users: 0,
+                    };
+                    let reply = answer(&activation);
+                    turn.commit(&BTreeSet::new(), &reply).await?;
+                    Ok(reply)
+                })
+                .await;
+        }
+        let file = shared.store.model_file(&id).await?;
+        let load = move |_: &mut _| usable(&id, &file);
+        let next = shared.pool.run(Entry::WhenFree, load).await?;
+        let next = Arc::new(next.map_err(ServiceError::UnusableModel)?);
+        shared.prepare(&next).await?;
+        crash_point("walks read");
+        let comparison = shared.compare(&served, &next).await?;
+        shared.keep_comparison(&next, comparison.as_ref()).await?;
+        crash_point("models compared");
+        self.switch(ticket, next, comparison, force, job, answer).await
     }
 
     async fn switch(
@@ -101,6 +119,7 @@ impl Service {
         next: Arc<Serving>,
         comparison: Option<Comparison>,
         force: bool,
+        job: Option<i64>,
         answer: impl FnOnce(&Activation) -> Reply + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         self.write(ticket, move |shared, mut turn| async move {
@@ -129,6 +148,7 @@ impl Service {
             };
             shared.pool.run(Entry::WhenFree, fill).await?;
             turn.writing.activate_model(new).await?;
+            turn.end_job(job).await?;
             let activation = Activation {
                 model: new.to_owned(),
                 previous: old.to_owned(),
@@ -137,12 +157,27 @@ impl Service {
                 lost_users: users,
             };
             let reply = answer(&activation);
+            crash_point("switch not committed");
             turn.commit(&BTreeSet::new(), &reply).await?;
+            crash_point("switch committed");
             tracing::info!(model = new, previous = old, force, "another model serves");
             shared.exchange(next);
             Ok(reply)
         })
         .await
+    }
+}
+
+impl Turn {
+    /// Ends the training job whose model takes over in this change.
+    async fn end_job(&mut self, job: Option<i64>) -> Result<(), ServiceError> {
+        let end = JobEnd::Succeeded { activated: true, reason: None };
+        match job {
+            Some(job) if !self.writing.end_training_job(job, &end).await? => {
+                Err(ServiceError::JobOver { job, state: JobState::Cancelled.name() })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -157,6 +192,7 @@ impl Shared {
             }
             writing.commit().await?;
             last = page.last;
+            crash_point("page of walks read");
         }
         Ok(())
     }
@@ -196,7 +232,7 @@ fn template(next: &Serving, kept: &[u8], scratch: &mut Scratch) -> Option<Templa
 mod tests {
     use std::path::Path;
 
-    use super::super::{Evidence, GivenModel, UnfitModel};
+    use super::super::{Evidence, GivenModel, StoredModel, UnfitModel};
     use super::*;
     use crate::bnn::{self, LayerParameters, Metadata, Model};
     use crate::config::Config;
@@ -227,7 +263,15 @@ mod tests {
     }
 
     fn nothing<T>(_: T) -> Reply {
-        Reply { status: 204, content_type: None, body: Vec::new() }
+        Reply::empty(204)
+    }
+
+    async fn register(service: &Service, file: Vec<u8>) -> Result<StoredModel, ServiceError> {
+        let (model, file) = service.shared.read_model(file).await?;
+        let mut writing = service.shared.store.write().await?;
+        writing.put_model(&model, &file, Some("0123456789abcdef"), false).await?;
+        writing.commit().await?;
+        service.model(model.id()).await
     }
 
     async fn activate(service: &Service, model: &str) {
@@ -240,7 +284,7 @@ mod tests {
         let service = service(folder.path()).await;
         let ann: UserId = "ann".parse().unwrap();
         service.put_user(ann.clone(), None, |_, _| nothing(())).await.unwrap();
-        let next = service.register_model(other(5.0, |_| {}), None).await.unwrap().id;
+        let next = register(&service, other(5.0, |_| {})).await.unwrap().id;
 
         let recording = Walker::new(11).walk(1, &Conditions::default());
         let evidence = Evidence::Recording(RecordingDocument::from(&recording));
@@ -278,20 +322,19 @@ mod tests {
     async fn only_a_model_that_can_serve_is_registered() {
         let folder = tempfile::tempdir().unwrap();
         let service = service(folder.path()).await;
-        let shipped = service.model_id();
-        let made = service.register_model(other(1.0, |_| {}), Some(&shipped)).await.unwrap();
-        assert_eq!(made.parent.as_deref(), Some(&shipped[..]));
+        let made = register(&service, other(1.0, |_| {})).await.unwrap();
+        assert_eq!(made.parent.as_deref(), Some("0123456789abcdef"));
         assert!(!made.active && !made.shipped);
-        assert_eq!(service.register_model(other(1.0, |_| {}), None).await.unwrap(), made);
+        assert_eq!(register(&service, other(1.0, |_| {})).await.unwrap(), made);
         let without = other(1.0, |metadata| {
             metadata.metrics.remove("strangers_eer");
         });
-        assert!(service.register_model(without, None).await.is_ok());
+        assert!(register(&service, without).await.is_ok());
 
         let deaf = other(1.0, |metadata| metadata.metrics.clear());
         let rows = other(1.0, |metadata| metadata.rows = "upside down".to_owned());
         for bad in [&SHIPPED[..SHIPPED.len() / 2], b"", &deaf, &rows] {
-            let refused = service.register_model(bad.to_vec(), None).await;
+            let refused = register(&service, bad.to_vec()).await;
             assert!(matches!(refused, Err(ServiceError::UnusableModel(_))), "{refused:?}");
         }
         let unfit = Serving::new(Model::from_bytes(&deaf).unwrap()).err().unwrap();

@@ -1,11 +1,12 @@
 //! Why the service did not do what was asked, or does not start.
 
 use super::serving::UnfitModel;
-use super::{FALSE_MATCH_RATES, PoolError};
+use super::{FALSE_MATCH_RATES, PoolError, ShortUser};
 use crate::bnn::ModelFileError;
 use crate::gait::SignalError;
 use crate::identity::UserId;
 use crate::store::{Comparison, StoreError};
+use crate::training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};
 
 /// Why a use case was not carried out. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +143,38 @@ pub enum ServiceError {
     /// The model does worse than the one that serves.
     #[error("{}", worse(.0))]
     WorseModel(Comparison),
+    /// Nobody is enrolled.
+    #[error("there is nobody to train on: no user has an enrolled walk")]
+    NobodyToTrainOn,
+    /// There is too little walking to train on.
+    #[error("{}", too_little(.users, *.windows, *.keeps_recordings))]
+    TooLittleToTrainOn {
+        /// Users with too little of their own.
+        users: Vec<ShortUser>,
+        /// Windows of walking of all others.
+        windows: u64,
+        /// Whether recordings are kept at all.
+        keeps_recordings: bool,
+    },
+    /// The training job does not exist.
+    #[error("there is no training job {0}")]
+    NoSuchJob(i64),
+    /// As many training jobs wait as may.
+    #[error("{most} training jobs wait, as many as may")]
+    TooManyJobs {
+        /// The limit.
+        most: u32,
+        /// Seconds until the one that runs will be done.
+        seconds: u64,
+    },
+    /// The training job is over.
+    #[error("training job {job} is over: it is {state}")]
+    JobOver {
+        /// The job.
+        job: i64,
+        /// How it ended.
+        state: &'static str,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(StoreError),
@@ -158,6 +191,7 @@ impl From<StoreError> for ServiceError {
             }
             StoreError::TooManyUsers { most } => Self::TooManyUsers { most },
             StoreError::NoSuchEnrollment { user, id } => Self::NoSuchEnrollment { user, id },
+            StoreError::NoSuchJob(job) => Self::NoSuchJob(job),
             StoreError::NoSuchModel(model) => Self::NoSuchModel(model),
             StoreError::ModelInUse { model, reason } => Self::ModelInUse { model, reason },
             error => Self::Store(error),
@@ -196,4 +230,25 @@ fn worse(Comparison { served, recordings, old, new }: &Comparison) -> String {
          not enrolled; {served}, which serves: {}, {} and {}",
         new.right, new.wrong, new.strangers, old.right, old.wrong, old.strangers
     )
+}
+
+/// Names ten users at most.
+fn too_little(users: &[ShortUser], windows: u64, keeps_recordings: bool) -> String {
+    let mut text = format!(
+        "each user needs {FEWEST_WINDOWS_A_USER} windows of walking (about a second each) in \
+         recordings that are kept, all together {FEWEST_WINDOWS}; "
+    );
+    for ShortUser { user, recordings, windows } in users.iter().take(10) {
+        let missing = (FEWEST_WINDOWS_A_USER as u64).saturating_sub(*windows);
+        text +=
+            &format!("{user} has {windows} in {recordings} recordings, {missing} are missing; ");
+    }
+    if users.len() > 10 {
+        text += &format!("{} more users have too few; ", users.len() - 10);
+    }
+    text += &format!("the others have {windows}");
+    if !keeps_recordings {
+        text += "; recordings are not kept: start the server with --keep-recordings-days";
+    }
+    text
 }

@@ -4,10 +4,12 @@ mod activation;
 mod batch;
 mod calibration;
 mod challenges;
+mod crash;
 mod enrolling;
 mod error;
 mod evidence;
 mod gate;
+mod jobs;
 mod keys;
 mod maintenance;
 mod models;
@@ -16,6 +18,7 @@ mod recognising;
 mod retraining;
 mod serving;
 mod sessions;
+mod trainer;
 mod writing;
 
 use std::sync::atomic::AtomicBool;
@@ -35,6 +38,10 @@ pub use enrolling::{
 };
 pub use error::{ServiceError, StartError};
 pub use evidence::Evidence;
+use jobs::Jobs;
+pub use jobs::{
+    Follower, JobLength, JobRequest, JobScope, JobState, JobStatus, ShortUser, TrainingJob,
+};
 pub use keys::AccessError;
 use keys::Keys;
 pub use models::{Comparison, GivenModel, Outcomes, StoredModel};
@@ -80,6 +87,7 @@ struct Shared {
     changes: Semaphore,
     /// Held while a model is made ready and takes over: one at a time.
     activating: tokio::sync::Mutex<()>,
+    jobs: Jobs,
     /// Whether the write-ahead log still holds erased data.
     scrub_due: AtomicBool,
     pool: Pool,
@@ -107,6 +115,7 @@ impl Service {
             writing: Arc::default(),
             changes: Semaphore::new(MAX_CHANGES),
             activating: tokio::sync::Mutex::default(),
+            jobs: Jobs::default(),
             // After a crash, too, erased data may be left in the log.
             scrub_due: AtomicBool::new(true),
             pool: Pool::new(),

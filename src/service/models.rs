@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::pool::Entry;
 use super::serving::Serving;
 use super::writing::Answer;
-use super::{Reply, Request, Service, ServiceError, StartError};
+use super::{Reply, Request, Service, ServiceError, Shared, StartError};
 use crate::bnn::Model;
 use crate::store::Store;
 pub use crate::store::{Comparison, Outcomes, StoredModel};
@@ -105,29 +105,6 @@ impl Service {
         })
     }
 
-    /// Registers a model, made from `parent`, so that it can be activated. Where there are too many,
-    /// the oldest that is not in use is dropped.
-    ///
-    /// # Errors
-    /// When the file is no model that can serve, there is no compute, or the database fails.
-    pub async fn register_model(
-        &self,
-        file: Vec<u8>,
-        parent: Option<&str>,
-    ) -> Result<StoredModel, ServiceError> {
-        let read = move |_: &mut _| {
-            let model = Model::from_bytes(&file).map_err(|error| error.to_string())?;
-            Ok((Serving::new(model).map_err(|error| error.to_string())?, file))
-        };
-        let read: Result<_, String> = self.shared.pool.run(Entry::WhenFree, read).await?;
-        let (Serving { model, .. }, file) = read.map_err(ServiceError::UnusableModel)?;
-        let mut writing = self.shared.store.write().await?;
-        writing.put_model(&model, &file, parent, false).await?;
-        writing.drop_old_models(self.shared.settings.max_models, model.id()).await?;
-        writing.commit().await?;
-        self.model(model.id()).await
-    }
-
     /// Deletes a model, and what it made of walks.
     ///
     /// # Errors
@@ -145,5 +122,18 @@ impl Service {
             Ok(reply)
         })
         .await
+    }
+}
+
+impl Shared {
+    /// Reads a model file that is to be registered.
+    pub async fn read_model(&self, file: Vec<u8>) -> Result<(Model, Vec<u8>), ServiceError> {
+        let read = move |_: &mut _| {
+            let model = Model::from_bytes(&file).map_err(|error| error.to_string())?;
+            Ok((Serving::new(model).map_err(|error| error.to_string())?, file))
+        };
+        let read: Result<_, String> = self.pool.run(Entry::WhenFree, read).await?;
+        let (Serving { model, .. }, file) = read.map_err(ServiceError::UnusableModel)?;
+        Ok((model, file))
     }
 }

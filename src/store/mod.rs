@@ -7,6 +7,7 @@ mod enrollments;
 mod models;
 mod replies;
 mod templates;
+mod training_jobs;
 mod users;
 mod walks;
 
@@ -25,6 +26,9 @@ pub use enrollments::Enrollment;
 pub use models::{Comparison, Outcomes, StoredModel};
 pub use replies::{Reply, Request};
 pub use templates::{ExportedTemplate, StoredTemplate};
+pub use training_jobs::{
+    JobEnd, JobEvent, JobLength, JobRequest, JobScope, JobState, Trainee, TrainingJob,
+};
 pub use users::User;
 
 /// As in the first migration.
@@ -142,6 +146,15 @@ pub enum StoreError {
         model: String,
         /// What it is needed for.
         reason: &'static str,
+    },
+    /// The training job does not exist.
+    #[error("there is no training job {0}")]
+    NoSuchJob(i64),
+    /// No more training jobs may wait.
+    #[error("{most} training jobs wait, as many as may")]
+    TooManyJobs {
+        /// The limit.
+        most: u32,
     },
     /// No more users may be made.
     #[error("there are {most} users, as many as may be")]

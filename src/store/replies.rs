@@ -31,6 +31,15 @@ pub struct Reply {
     pub content_type: Option<String>,
     /// The body.
     pub body: Vec<u8>,
+    /// Path of what was made, where that is told.
+    pub location: Option<String>,
+}
+
+impl Reply {
+    /// An answer without a body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, content_type: None, body: Vec::new(), location: None }
+    }
 }
 
 impl Request {
@@ -53,7 +62,7 @@ impl Store {
     /// the statement fails.
     pub async fn reply(&self, request: &Request) -> Result<Option<Reply>, StoreError> {
         let row = sqlx::query(
-            "SELECT request_digest, status, content_type, body FROM replies
+            "SELECT request_digest, status, content_type, body, location FROM replies
              WHERE key_digest = ? AND created_at_unix_seconds > ?",
         )
         .bind(&request.key_digest()[..])
@@ -70,6 +79,7 @@ impl Store {
             status: row.try_get("status")?,
             content_type: row.try_get("content_type")?,
             body: body.ok_or(StoreError::AnswerErased)?,
+            location: row.try_get("location")?,
         }))
     }
 }
@@ -93,14 +103,16 @@ impl Writing {
         let key = request.key_digest();
         sqlx::query(
             "INSERT INTO replies
-             (key_digest, request_digest, status, content_type, body, created_at_unix_seconds)
-             VALUES (?, ?, ?, ?, ?, ?)",
+             (key_digest, request_digest, status, content_type, body, location,
+              created_at_unix_seconds)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&key[..])
         .bind(&request.digest[..])
         .bind(reply.status)
         .bind(&reply.content_type)
         .bind(&reply.body)
+        .bind(&reply.location)
         .bind(now)
         .execute(&mut *self.transaction)
         .await?;

@@ -22,9 +22,9 @@ pub struct Checkpoint {
     pub(super) epoch: u32,
     /// Epochs of the whole, which set the schedule.
     pub(super) epochs: u32,
-    /// Mean cross-entropy over the last epoch.
     /// Windows drawn, which number the random streams of the next ones.
     pub(super) drawn: u64,
+    /// Mean cross-entropy over the last epoch.
     pub(super) loss: f32,
     pub(super) network: State,
     /// Share of validation windows that were named correctly after the last epoch.
@@ -69,6 +69,17 @@ impl Checkpoint {
     /// Epochs of the whole, which a time budget decides after the first.
     pub fn epochs(&self) -> u32 {
         self.epochs
+    }
+
+    /// Mean cross-entropy over the last epoch.
+    pub fn loss(&self) -> f32 {
+        self.loss
+    }
+
+    /// Share of validation windows that were named correctly after the last epoch; `None` where
+    /// there are none.
+    pub fn validation_accuracy(&self) -> Option<f32> {
+        self.validation_accuracy
     }
 
     /// Some 5 MB.

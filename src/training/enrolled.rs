@@ -44,11 +44,12 @@ pub struct Users<'a> {
     /// The caller's names for recordings, by user, the latest last.
     pub recordings: Vec<Vec<i64>>,
     /// Gives a recording. Called from several threads, twice for each.
-    pub read: &'a ReadRecording,
+    pub read: &'a ReadRecording<'a>,
 }
 
 /// Gives a recording by its name, or says why there is none.
-pub type ReadRecording = dyn Fn(i64) -> Result<Recording, Box<dyn Error + Send + Sync>> + Sync;
+pub type ReadRecording<'a> =
+    dyn Fn(i64) -> Result<Recording, Box<dyn Error + Send + Sync>> + Sync + 'a;
 
 impl Users<'_> {
     fn read(&self, name: i64) -> Result<Recording, RetrainingError> {

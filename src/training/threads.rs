@@ -17,6 +17,8 @@ pub fn low_priority_pool(threads: usize) -> Result<ThreadPool, ThreadPoolBuildEr
         .num_threads(threads)
         .thread_name(|number| format!("train-{number}"))
         .start_handler(|_| lower_priority())
+        // What was spawned is dropped then, which whoever waits for it sees.
+        .panic_handler(|_| tracing::error!("a training panicked"))
         .build()
 }
 

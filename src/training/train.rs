@@ -35,7 +35,7 @@ pub struct Schedule {
 }
 
 /// State of a running training.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
     /// Steps done, of [`Progress::steps`].
     pub step: usize,

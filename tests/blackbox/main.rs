@@ -14,5 +14,6 @@ mod retries;
 mod server;
 mod support;
 mod swaps;
+mod training_jobs;
 mod users;
 mod verification;

@@ -88,7 +88,7 @@ pub fn sqlite(database: &std::path::Path, statement: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-async fn models(server: &Server) -> Vec<Value> {
+pub async fn models(server: &Server) -> Vec<Value> {
     let answer = server.send(Method::GET, "/v1/models", "").await.body;
     answer["models"].as_array().unwrap().clone()
 }
@@ -97,7 +97,7 @@ fn ids(models: &[Value]) -> Vec<&str> {
     models.iter().map(|model| model["model"].as_str().unwrap()).collect()
 }
 
-fn problem(answer: &Answer) -> (u16, &str) {
+pub fn problem(answer: &Answer) -> (u16, &str) {
     let kind = answer.body["type"].as_str().unwrap();
     (answer.status, kind.strip_prefix("urn:bipedalnet:problem:").unwrap())
 }

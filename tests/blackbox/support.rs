@@ -48,7 +48,12 @@ impl Server {
 
     /// With further arguments.
     pub fn start_with(folder: TempDir, arguments: &[&str]) -> Self {
-        let mut process = program()
+        Self::start_as(program(), folder, arguments)
+    }
+
+    /// By a command that ends as the program does.
+    pub fn start_as(mut program: Command, folder: TempDir, arguments: &[&str]) -> Self {
+        let mut process = program
             .args(["serve", "--listen", "127.0.0.1:0", "--database"])
             .arg(folder.path().join("test.db"))
             .args(arguments)
@@ -115,6 +120,12 @@ impl Server {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
+
+    /// Waits until the server ends by itself, and gives back its folder.
+    pub fn ended(mut self) -> (ExitStatus, TempDir) {
+        let status = self.process.wait().unwrap();
+        (status, std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap()))
     }
 
     /// Asks the server to stop.

@@ -1,0 +1,129 @@
+//! `bipedalnet retrain`
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Failure;
+use super::remote::Remote;
+use crate::api::{JobState, TrainDocument, TrainingJobAnswer, TrainingScope};
+
+/// Train a new network on a running server, from the walks that it has kept
+///
+/// With --watch, exits with 0 where there is a new model, which serves unless it was not to; with 3
+/// where it does worse than the one that serves, which serves on; and with 1 where there is none.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// What changes of the network
+    #[arg(long, value_enum, default_value_t = Scope::Whole)]
+    scope: Scope,
+    /// Passes over the data; the server's default where neither this nor a time is given
+    #[arg(long, value_name = "NUMBER")]
+    epochs: Option<u16>,
+    /// As many passes as fit into this time
+    #[arg(long, value_name = "SECONDS", conflicts_with = "epochs")]
+    budget_seconds: Option<u32>,
+    /// Let the serving model serve on, however well the new one does
+    #[arg(long)]
+    no_activate: bool,
+    /// Leave out users with too little walking, who are recognised all the same
+    #[arg(long)]
+    skip_users_with_too_little: bool,
+    /// Seed of everything random
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u32>,
+    /// Wait until it is done, and show how far it is
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Scope {
+    Whole,
+    LastLayers,
+}
+
+pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { remote, watch, .. } = arguments;
+    let document = TrainDocument {
+        scope: match arguments.scope {
+            Scope::Whole => TrainingScope::Whole,
+            Scope::LastLayers => TrainingScope::LastLayers,
+        },
+        epochs: arguments.epochs,
+        budget_seconds: arguments.budget_seconds,
+        activate: Some(!arguments.no_activate),
+        skip_users_with_too_little: arguments.skip_users_with_too_little,
+        seed: arguments.seed,
+    };
+    remote.ask(async |client| {
+        let job = client.train(&document).await?;
+        if !watch {
+            remote.print(&job, &line(&job))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut bar = Bar::new();
+        let job = client.follow_training_job(job.job, |job| bar.show(job)).await?;
+        bar.bar.finish_and_clear();
+        remote.print(&job, &line(&job))?;
+        Ok(match job.state {
+            JobState::Succeeded if job.activate && !job.activated => ExitCode::from(3),
+            JobState::Succeeded => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        })
+    })
+}
+
+/// A bar in a terminal, a line for each epoch elsewhere.
+struct Bar {
+    bar: ProgressBar,
+    epoch: u32,
+}
+
+impl Bar {
+    fn new() -> Self {
+        let style = ProgressStyle::with_template("{prefix} {bar:24} {percent:>3} %  {msg}");
+        let style = style.expect("a valid template");
+        Self { bar: ProgressBar::new(1000).with_style(style), epoch: 0 }
+    }
+
+    fn show(&mut self, job: &TrainingJobAnswer) {
+        let known =
+            |value: Option<f32>, text: &dyn Fn(f32) -> String| value.map(text).unwrap_or_default();
+        let loss = known(job.loss, &|loss| format!(", loss {loss:.3}"));
+        let validation = known(job.validation_accuracy, &|accuracy| {
+            format!(", validation {:.1} %", accuracy * 100.0)
+        });
+        let speed = known(job.samples_per_second, &|speed| format!(", {speed:.0} windows/s"));
+        let left = known(job.seconds_left, &|seconds| format!(", {seconds:.0} s left"));
+        let epochs = job.epochs.map_or(String::new(), |epochs| format!(" of {epochs}"));
+        let message = format!("epoch {}{epochs}{loss}{validation}{speed}{left}", job.epoch);
+        if self.bar.is_hidden() && job.epoch > self.epoch {
+            eprintln!("job {}: {message}", job.job);
+        }
+        self.epoch = job.epoch;
+        self.bar.set_prefix(format!("job {}", job.job));
+        if let Some(share) = job.share_done {
+            self.bar.set_position((share * 1000.0) as u64);
+        }
+        self.bar.set_message(message);
+    }
+}
+
+fn line(job: &TrainingJobAnswer) -> String {
+    let (number, model) = (job.job, job.model.as_deref().unwrap_or_default());
+    let reason = job.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+    match job.state {
+        JobState::Queued => format!("job {number} waits for its turn"),
+        JobState::Running => format!("job {number} runs"),
+        JobState::Succeeded if job.activated => format!("job {number}: model {model} serves"),
+        JobState::Succeeded => {
+            format!("job {number}: model {model} is there, and does not serve{reason}")
+        }
+        JobState::Failed => format!("job {number} failed{reason}"),
+        JobState::Cancelled => format!("job {number} was cancelled"),
+    }
+}

@@ -1,0 +1,231 @@
+//! Training jobs: new networks from enrolled walkers.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+
+use super::body::{Document, Format, invalid_field};
+use super::once::{Once, nothing, sent};
+use super::problem::Problem;
+use crate::api::{self, TrainDocument, TrainingScope};
+use crate::service::{Follower, JobLength, JobRequest, JobScope, JobState, JobStatus, Service};
+
+const DEFAULT_EPOCHS: u16 = 20;
+const MOST_EPOCHS: u16 = 200;
+const LONGEST_BUDGET_SECONDS: u32 = 24 * 60 * 60;
+
+/// Where an event stream that broke off is taken up again, by the HTML standard.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The job named in the path.
+pub(super) struct JobPath(i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for JobPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
+        let id = path.ok().and_then(|Path(path)| path.get("job")?.parse().ok());
+        Ok(Self(id.ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))?))
+    }
+}
+
+/// Train a new network
+///
+/// From users' kept recordings, in the background, beside requests. The last recording of each user
+/// with several is left out, and tells how well the network does. Strangers are simulated, so that one
+/// user is enough. The answer comes at once; `Location` names the job.
+#[utoipa::path(post, path = "/v1/training-jobs", operation_id = "post_training_job", tag = "training",
+    request_body = TrainDocument,
+    responses((status = 202, description = "It waits for its turn", body = api::TrainingJobAnswer,
+        headers(("Location" = String, description = "Path of the job.")))),
+    security(("api_key" = ["train"])))]
+pub(super) async fn post(
+    State(service): State<Service>,
+    format: Format,
+    once: Once,
+    body: Document<TrainDocument>,
+) -> Result<Response, Problem> {
+    let request = once.request(&body.digest);
+    let skip = body.value.skip_users_with_too_little;
+    let asked = asked(&body.value)?;
+    let answer = service.add_training_job(asked, skip, request, move |status| {
+        let location = Some(format!("/v1/training-jobs/{}", status.job.id));
+        let reply = format.reply(StatusCode::ACCEPTED, &job_answer(status));
+        crate::service::Reply { location, ..reply }
+    });
+    Ok(sent(answer.await?))
+}
+
+/// List training jobs
+#[utoipa::path(get, path = "/v1/training-jobs", operation_id = "list_training_jobs", tag = "training",
+    responses((status = 200, description = "The jobs", body = api::TrainingJobsAnswer)),
+    security(("api_key" = ["train"])))]
+pub(super) async fn list(
+    State(service): State<Service>,
+    format: Format,
+) -> Result<Response, Problem> {
+    let jobs = service.training_jobs().await?.into_iter().map(job_answer).collect();
+    Ok(format.answer(&api::TrainingJobsAnswer { jobs }))
+}
+
+/// Read a training job
+#[utoipa::path(get, path = "/v1/training-jobs/{job}", operation_id = "get_training_job", tag = "training",
+    params(("job" = i64, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = api::TrainingJobAnswer)),
+    security(("api_key" = ["train"])))]
+pub(super) async fn read(
+    State(service): State<Service>,
+    JobPath(id): JobPath,
+    format: Format,
+) -> Result<Response, Problem> {
+    Ok(format.answer(&job_answer(service.training_job(id).await?)))
+}
+
+/// Cancel a training job
+///
+/// One that waits or runs: it is over at once, and its model will not take over.
+#[utoipa::path(delete, path = "/v1/training-jobs/{job}", operation_id = "cancel_training_job", tag = "training",
+    params(("job" = i64, Path, description = "The job")),
+    responses((status = 204, description = "It is cancelled")),
+    security(("api_key" = ["train"])))]
+pub(super) async fn cancel(
+    State(service): State<Service>,
+    JobPath(id): JobPath,
+    once: Once,
+) -> Result<Response, Problem> {
+    Ok(sent(service.cancel_training_job(id, once.request(&[]), nothing()).await?))
+}
+
+/// Follow a training job
+///
+/// Server-sent events, each with the job in JSON: numbered ones for each change of its state and each
+/// epoch, others a few times a second while it trains. A stream that broke off goes on after
+/// `Last-Event-ID`. It ends with the job.
+#[utoipa::path(get, path = "/v1/training-jobs/{job}/events", operation_id = "follow_training_job", tag = "training",
+    params(
+        ("job" = i64, Path, description = "The job"),
+        ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event that came."),
+    ),
+    responses(
+        (status = 200, description = "Events", body = String, content_type = "text/event-stream"),
+        (status = 204, description = "The job is over, and all events were told: do not come again"),
+    ),
+    security(("api_key" = ["train"])))]
+pub(super) async fn events(
+    State(service): State<Service>,
+    JobPath(id): JobPath,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let after = match headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or_default()) {
+        // Empty before the first event.
+        None | Some("") => 0,
+        Some(text) => text.parse().ok().filter(|number| *number >= 0).ok_or_else(|| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid-last-event-id",
+                "The last event cannot be found",
+                "send the id of the last event that came, a whole number, or none",
+            )
+            .at(LAST_EVENT_ID)
+        })?,
+    };
+    let follower = service.follow_training_job(id, after).await?;
+    if follower.is_over() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let events = stream::unfold(follower, |mut follower| async {
+        Some((Ok::<_, Infallible>(next(&mut follower).await?), follower))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+}
+
+async fn next(follower: &mut Follower) -> Option<Event> {
+    let (number, status) = follower.next().await.unwrap_or_else(|error| {
+        // The client asks again where it left off.
+        tracing::warn!(%error, "the events of a training job broke off");
+        None
+    })?;
+    let event = Event::default().json_data(job_answer(status)).ok()?;
+    Some(match number {
+        Some(number) => event.id(number.to_string()),
+        None => event,
+    })
+}
+
+fn asked(document: &TrainDocument) -> Result<JobRequest, Problem> {
+    let length = match (document.epochs, document.budget_seconds) {
+        (Some(_), Some(_)) => {
+            return Err(invalid_field(
+                "budget_seconds",
+                "give epochs or a time, not both".to_owned(),
+            ));
+        }
+        (None, Some(seconds)) if (1..=LONGEST_BUDGET_SECONDS).contains(&seconds) => {
+            JobLength::BudgetSeconds(seconds)
+        }
+        (None, Some(seconds)) => {
+            let detail = format!("{seconds} s; 1 to {LONGEST_BUDGET_SECONDS} s may be given");
+            return Err(invalid_field("budget_seconds", detail));
+        }
+        (epochs, None) => match epochs.unwrap_or(DEFAULT_EPOCHS) {
+            epochs @ 1..=MOST_EPOCHS => JobLength::Epochs(epochs),
+            epochs => {
+                let detail = format!("{epochs} epochs; 1 to {MOST_EPOCHS} may be asked for");
+                return Err(invalid_field("epochs", detail));
+            }
+        },
+    };
+    let scope = match document.scope {
+        TrainingScope::Whole => JobScope::Whole,
+        TrainingScope::LastLayers => JobScope::LastLayers,
+    };
+    let activate = document.activate.unwrap_or(true);
+    Ok(JobRequest { scope, length, activate, seed: document.seed.unwrap_or(1) })
+}
+
+fn job_answer(JobStatus { job, progress }: JobStatus) -> api::TrainingJobAnswer {
+    let budget_seconds = match job.request.length {
+        JobLength::Epochs(_) => None,
+        JobLength::BudgetSeconds(seconds) => Some(seconds),
+    };
+    api::TrainingJobAnswer {
+        job: job.id,
+        state: match job.state {
+            JobState::Queued => api::JobState::Queued,
+            JobState::Running => api::JobState::Running,
+            JobState::Succeeded => api::JobState::Succeeded,
+            JobState::Failed => api::JobState::Failed,
+            JobState::Cancelled => api::JobState::Cancelled,
+        },
+        scope: match job.request.scope {
+            JobScope::Whole => TrainingScope::Whole,
+            JobScope::LastLayers => TrainingScope::LastLayers,
+        },
+        epoch: job.event.epoch,
+        epochs: job.event.epochs,
+        budget_seconds,
+        activate: job.request.activate,
+        seed: job.request.seed,
+        parent: job.parent,
+        users: job.users,
+        users_left_out: job.users_left_out,
+        loss: progress.map(|progress| progress.loss).or(job.event.loss),
+        validation_accuracy: job.event.validation_accuracy,
+        share_done: progress.map(|progress| progress.step as f32 / progress.steps as f32),
+        samples_per_second: progress.map(|progress| progress.samples_per_second),
+        seconds_left: progress.map(|progress| progress.seconds_left),
+        model: job.model,
+        activated: job.activated,
+        reason: job.reason,
+        created_at_unix_seconds: job.created_at_unix_seconds,
+        started_at_unix_seconds: job.started_at_unix_seconds,
+        ended_at_unix_seconds: job.ended_at_unix_seconds,
+    }
+}

@@ -1,0 +1,389 @@
+//! Carries training jobs out, one at a time, whatever ends in between: a job goes on from its last
+//! epoch, or from its model.
+
+use std::num::NonZeroU16;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::crash::crash_point;
+use super::evidence::unpack;
+use super::jobs::is_enough;
+use super::writing::Start;
+use super::{
+    JobLength, JobScope, JobState, Service, ServiceError, Shared, TrainingJob, retrained_model,
+};
+use crate::bnn::Model;
+use crate::gait::Recording;
+use crate::store::{JobEnd, JobEvent, StoreError, Trainee};
+use crate::training::{
+    Checkpoint, Event, Length, Progress, Retrained, RetrainingError, RetrainingOptions, Scope,
+    Users, low_priority_pool, retrain,
+};
+
+/// Pause after the database failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often whoever follows a job is told how far it is.
+const PROGRESS: Duration = Duration::from_millis(250);
+
+/// How often a job is begun anew because recordings that it learned from are gone.
+const MOST_ATTEMPTS: u32 = 4;
+
+/// Why a job is not carried out to its end.
+enum Stop {
+    /// It was called off, or the service ends.
+    Over,
+    /// It cannot be.
+    Failed(String),
+}
+
+/// Why an attempt to learn gave no model.
+enum Attempt {
+    Stop(Stop),
+    /// Without these users, by their places.
+    Without(Vec<usize>),
+    /// What it learned from, or went on from, is not there any more.
+    Anew(String),
+}
+
+impl From<Stop> for Attempt {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+impl<E: Into<ServiceError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into().to_string())
+    }
+}
+
+impl Service {
+    /// Carries out training jobs, one at a time. Never returns: to be dropped with the server, after
+    /// [`Service::stop_training`].
+    pub async fn train(&self) {
+        let shared = &self.shared;
+        loop {
+            let job = match shared.store.next_training_job().await {
+                Ok(Some(job)) => job,
+                Ok(None) => {
+                    shared.jobs.posted.notified().await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "training jobs were not read");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
+            let id = job.id;
+            shared.jobs.live.send_modify(|live| live.job = Some(id));
+            tracing::info!(job = id, resumed = job.state == JobState::Running, "training");
+            match self.carry_out(job).await {
+                Ok(()) => tracing::info!(job = id, "the training job is done"),
+                Err(Stop::Over) => tracing::info!(job = id, "the training job is not done"),
+                Err(Stop::Failed(reason)) => {
+                    tracing::error!(job = id, reason, "the training job failed");
+                    shared.jobs.live.send_modify(|live| live.failed = Some(reason.clone()));
+                    shared.end_by_all_means(id, JobEnd::Failed { reason }).await;
+                }
+            }
+            shared.jobs.live.send_modify(|live| {
+                live.events += 1;
+                (live.job, live.progress, live.failed) = (None, None, None);
+                live.cancelled = false;
+            });
+            if shared.jobs.live.borrow().closing {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn carry_out(&self, mut job: TrainingJob) -> Result<(), Stop> {
+        let shared = &self.shared;
+        if job.state == JobState::Queued {
+            let parent = self.model_id();
+            let last = shared.store.last_enrollment().await?;
+            let mut writing = shared.store.write().await?;
+            if !writing.begin_training_job(job.id, &parent, last).await? {
+                return Err(Stop::Over);
+            }
+            writing.commit().await?;
+            shared.jobs.stored_event();
+            (job.parent, job.last_enrollment) = (Some(parent), Some(last));
+            crash_point("job begun");
+        }
+        let model = match &job.model {
+            Some(model) => model.clone(),
+            None => shared.learn(&job).await?,
+        };
+        crash_point("model registered");
+        if !job.request.activate {
+            return shared.end(job.id, JobEnd::Succeeded { activated: false, reason: None }).await;
+        }
+        match self.let_it_serve(job.id, model).await {
+            Ok(()) => Ok(()),
+            Err(reason @ (ServiceError::WorseModel(_) | ServiceError::WalksLost { .. })) => {
+                let reason = Some(reason.to_string());
+                shared.end(job.id, JobEnd::Succeeded { activated: false, reason }).await
+            }
+            Err(ServiceError::JobOver { .. }) => Err(Stop::Over),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Activates a job's model, which ends the job, unless it is called off before.
+    async fn let_it_serve(&self, job: i64, model: String) -> Result<(), ServiceError> {
+        let over = || ServiceError::JobOver { job, state: JobState::Cancelled.name() };
+        let Start::New(ticket) = self.start(None).await? else { return Err(over()) };
+        let mut live = self.shared.jobs.live.subscribe();
+        tokio::select! {
+            done = self.take_over(ticket, model, false, Some(job), |_| super::Reply::empty(204)) => {
+                done.map(|_| ())
+            }
+            _ = live.wait_for(|live| live.cancelled || live.closing) => Err(over()),
+        }
+    }
+}
+
+impl Shared {
+    async fn end(&self, job: i64, end: JobEnd) -> Result<(), Stop> {
+        let mut writing = self.store.write().await?;
+        let ended = writing.end_training_job(job, &end).await?;
+        writing.commit().await?;
+        if ended { Ok(()) } else { Err(Stop::Over) }
+    }
+
+    /// Writes the end of a job down, however long the database fails: its disk may be full.
+    async fn end_by_all_means(&self, job: i64, end: JobEnd) {
+        while let Err(Stop::Failed(error)) = self.end(job, end.clone()).await {
+            tracing::error!(job, error, "the end of the training job was not written");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Trains a job's model and registers it.
+    async fn learn(self: &Arc<Self>, job: &TrainingJob) -> Result<String, Stop> {
+        let parent = job.parent.as_deref().unwrap_or_default();
+        let last = job.last_enrollment.unwrap_or_default();
+        let file = self.store.model_file(parent).await.map_err(|error| match error {
+            StoreError::NoSuchModel(model) => {
+                Stop::Failed(format!("model {model}, which it was to go out from, was deleted"))
+            }
+            error => error.into(),
+        })?;
+        let mut excluded = Vec::new();
+        let mut reason = String::new();
+        for _ in 0..MOST_ATTEMPTS {
+            let trainees = self.store.trainees(parent, last).await?;
+            let all = trainees.len();
+            let is_in = |trainee: &Trainee| is_enough(trainee) && !excluded.contains(&trainee.user);
+            let trainees: Vec<Trainee> = trainees.into_iter().filter(is_in).collect();
+            let mut writing = self.store.write().await?;
+            writing
+                .count_trainees(job.id, trainees.len() as u32, (all - trainees.len()) as u32)
+                .await?;
+            writing.commit().await?;
+            let recordings: Vec<Vec<i64>> =
+                trainees.iter().map(|trainee| trainee.recordings.clone()).collect();
+            let made = match self.attempt(job, &file, recordings.clone()).await {
+                Ok(made) => made,
+                Err(Attempt::Stop(stop)) => return Err(stop),
+                Err(Attempt::Without(places)) => {
+                    excluded.extend(places.into_iter().map(|place| trainees[place].user.clone()));
+                    continue;
+                }
+                Err(Attempt::Anew(why)) => {
+                    tracing::warn!(job = job.id, why, "the training begins anew");
+                    self.drop_checkpoint(job.id).await?;
+                    reason = why;
+                    continue;
+                }
+            };
+            crash_point("network trained");
+            let (model, made) = self.read_model(made).await?;
+            let mut writing = self.store.write().await?;
+            if !writing.are_enrolled(&recordings.concat()).await? {
+                reason = "walks that it learned from were erased meanwhile".to_owned();
+                tracing::warn!(job = job.id, reason, "the training begins anew");
+                drop(writing);
+                self.drop_checkpoint(job.id).await?;
+                continue;
+            }
+            writing.put_model(&model, &made, Some(parent), false).await?;
+            writing.drop_old_models(self.settings.max_models, model.id()).await?;
+            if !writing.set_job_model(job.id, model.id()).await? {
+                return Err(Stop::Over);
+            }
+            writing.drop_checkpoint(job.id).await?;
+            writing.commit().await?;
+            return Ok(model.id().to_owned());
+        }
+        Err(Stop::Failed(format!(
+            "it began anew {MOST_ATTEMPTS} times, the last time since {reason}"
+        )))
+    }
+
+    async fn drop_checkpoint(&self, job: i64) -> Result<(), StoreError> {
+        let mut writing = self.store.write().await?;
+        writing.drop_checkpoint(job).await?;
+        writing.commit().await
+    }
+
+    /// Trains on these recordings, by user, and makes a model file of the network.
+    async fn attempt(
+        self: &Arc<Self>,
+        job: &TrainingJob,
+        parent: &[u8],
+        recordings: Vec<Vec<i64>>,
+    ) -> Result<Vec<u8>, Attempt> {
+        let stored = self.store.training_checkpoint(job.id).await.map_err(Stop::from)?;
+        let run = Run {
+            shared: Arc::clone(self),
+            runtime: Handle::current(),
+            job: job.id,
+            parent: parent.to_vec(),
+            options: options(job, self.settings.training_memory_bytes()),
+            recordings,
+        };
+        let threads = self.settings.training_threads();
+        let pool = low_priority_pool(threads)
+            .map_err(|error| Stop::Failed(format!("no threads to train on: {error}")))?;
+        let (sender, receiver) = oneshot::channel();
+        pool.spawn(move || {
+            // Nobody waits any more when the service ends.
+            let _ = sender.send(run.run(stored));
+        });
+        receiver.await.unwrap_or_else(|_| {
+            Err(Stop::Failed("a defect of this program; its log says more".to_owned()).into())
+        })
+    }
+}
+
+fn options(job: &TrainingJob, memory_bytes: usize) -> RetrainingOptions {
+    RetrainingOptions {
+        scope: match job.request.scope {
+            JobScope::Whole => Scope::Whole,
+            JobScope::LastLayers => Scope::LastLayers,
+        },
+        length: match job.request.length {
+            JobLength::Epochs(epochs) => {
+                Length::Epochs(NonZeroU16::new(epochs).unwrap_or(NonZeroU16::MIN))
+            }
+            JobLength::BudgetSeconds(seconds) => {
+                Length::Budget(Duration::from_secs(seconds.into()))
+            }
+        },
+        seed: job.request.seed.into(),
+        memory_bytes,
+    }
+}
+
+/// An attempt to learn, on threads of its own.
+struct Run {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    job: i64,
+    parent: Vec<u8>,
+    options: RetrainingOptions,
+    recordings: Vec<Vec<i64>>,
+}
+
+impl Run {
+    fn run(self, stored: Option<Vec<u8>>) -> Result<Vec<u8>, Attempt> {
+        let checkpoint = match stored.map(|bytes| Checkpoint::from_bytes(&bytes)).transpose() {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => return Err(Attempt::Anew(error.to_string())),
+        };
+        let read =
+            |enrollment: i64| -> Result<Recording, Box<dyn std::error::Error + Send + Sync>> {
+                let kept = self.runtime.block_on(self.shared.store.recording(enrollment))?;
+                let recording = kept.and_then(|kept| unpack(&kept)).map(Recording::try_from);
+                Ok(recording
+                    .ok_or_else(|| format!("that of enrollment {enrollment} is gone"))??)
+            };
+        let users = Users { recordings: self.recordings.clone(), read: &read };
+        let mut failure = None;
+        let mut told = Instant::now();
+        let observe = |event: Event<'_>| match event {
+            Event::Progress(progress) => self.tell(progress, &mut told),
+            Event::Checkpoint(checkpoint) => match self.keep(checkpoint) {
+                Ok(true) => ControlFlow::Continue(()),
+                Ok(false) => ControlFlow::Break(()),
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(job = self.job, %error, "an epoch's checkpoint was not kept");
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    failure = Some(format!("a checkpoint could not be kept: {error}"));
+                    ControlFlow::Break(())
+                }
+            },
+        };
+        let retrained = retrain(&self.parent, &users, &self.options, checkpoint, observe);
+        match (retrained, failure) {
+            (_, Some(reason)) => Err(Stop::Failed(reason).into()),
+            (Ok(None), None) => Err(Stop::Over.into()),
+            (Ok(Some(retrained)), None) => Ok(self.model_file(&retrained)?),
+            (Err(RetrainingError::TooLittle { users, .. }), None)
+                if !users.is_empty() && users.len() < self.recordings.len() =>
+            {
+                Err(Attempt::Without(users.into_iter().map(|short| short.user).collect()))
+            }
+            (
+                Err(error @ (RetrainingError::Recording(_) | RetrainingError::Checkpoint(_))),
+                None,
+            ) => Err(Attempt::Anew(error.to_string())),
+            (Err(error), None) => Err(Stop::Failed(error.to_string()).into()),
+        }
+    }
+
+    fn tell(&self, progress: &Progress, told: &mut Instant) -> ControlFlow<()> {
+        let live = &self.shared.jobs.live;
+        let stop = {
+            let live = live.borrow();
+            live.cancelled || live.closing
+        };
+        if stop {
+            return ControlFlow::Break(());
+        }
+        // Before its first step there is nothing to tell.
+        if progress.steps > 0 && told.elapsed() >= PROGRESS {
+            *told = Instant::now();
+            live.send_modify(|live| live.progress = Some(*progress));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn keep(&self, checkpoint: &Checkpoint) -> Result<bool, StoreError> {
+        let event = JobEvent {
+            // Given when it is stored.
+            number: 0,
+            state: JobState::Running,
+            epoch: checkpoint.epoch(),
+            epochs: Some(checkpoint.epochs()),
+            loss: Some(checkpoint.loss()),
+            validation_accuracy: checkpoint.validation_accuracy(),
+        };
+        let bytes = checkpoint.to_bytes();
+        let kept = self.runtime.block_on(async {
+            let mut writing = self.shared.store.write().await?;
+            let kept = writing.keep_checkpoint(self.job, &event, &bytes).await?;
+            writing.commit().await?;
+            Ok::<_, StoreError>(kept)
+        })?;
+        self.shared.jobs.stored_event();
+        crash_point("checkpoint kept");
+        Ok(kept)
+    }
+
+    fn model_file(&self, retrained: &Retrained) -> Result<Vec<u8>, Stop> {
+        let failed = |error: &dyn std::fmt::Display| Stop::Failed(error.to_string());
+        let parent = Model::from_bytes(&self.parent).map_err(|error| failed(&error))?;
+        retrained_model(&parent, retrained).map_err(|error| failed(&error))
+    }
+}

@@ -1,0 +1,395 @@
+//! Training jobs: asked for, followed, called off, and carried out whatever happens.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bipedalnet::gait::simulator::{Conditions, Walker};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::models::{KEEPING, activate, models, problem, sqlite, with_walkers};
+use crate::support::{self, Answer, Server, program, simulated};
+
+const JOBS: &str = "/v1/training-jobs";
+
+async fn train(server: &Server, document: Value) -> Answer {
+    server.send(Method::POST, JOBS, document.to_string()).await
+}
+
+/// Soon done.
+fn short() -> Value {
+    json!({"scope": "last_layers", "epochs": 1})
+}
+
+/// Never done.
+fn long() -> Value {
+    json!({"epochs": 200})
+}
+
+fn path(job: u64) -> String {
+    format!("{JOBS}/{job}")
+}
+
+async fn job(server: &Server, job: u64) -> Value {
+    let answer = server.send(Method::GET, &path(job), "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.body
+}
+
+/// The numbered events of a job with their numbers, after one of them, until a last one or the end
+/// of the stream; whether the stream ended, too.
+async fn events(
+    server: &Server,
+    job: u64,
+    after: Option<u64>,
+    is_last: impl Fn(&Value) -> bool,
+) -> (Vec<(u64, Value)>, bool) {
+    let request = support::client().get(server.url(&format!("{}/events", path(job))));
+    let request = match after {
+        Some(after) => request.header("last-event-id", after),
+        None => request,
+    };
+    let mut response = request.send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let (mut text, mut events) = (String::new(), Vec::new());
+    while let Ok(Some(part)) = response.chunk().await {
+        text += std::str::from_utf8(&part).unwrap();
+        while let Some((event, rest)) = text.split_once("\n\n") {
+            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+            let data = field("data: ").map(|data| serde_json::from_str(data).unwrap());
+            let id: Option<u64> = field("id: ").map(|id| id.parse().unwrap());
+            text = rest.to_owned();
+            let (Some(id), Some(data)) = (id, data) else { continue };
+            let done = is_last(&data);
+            events.push((id, data));
+            if done {
+                return (events, false);
+            }
+        }
+    }
+    (events, true)
+}
+
+/// The job once it is over.
+async fn over(server: &Server, number: u64) -> Value {
+    let (events, ended) = events(server, number, None, |_| false).await;
+    assert!(ended);
+    let last = events.last().unwrap().1.clone();
+    assert_eq!(last, job(server, number).await);
+    last
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_makes_a_model_that_serves_and_nobody_who_identifies_notices() {
+    let server = Arc::new(with_walkers(3).await);
+    let old = models(&server).await[0]["model"].clone();
+    let done = Arc::new(AtomicBool::new(false));
+    let identifying = tokio::spawn({
+        let (server, done) = (Arc::clone(&server), Arc::clone(&done));
+        async move {
+            let mut answers = 0;
+            while !done.load(Ordering::Relaxed) {
+                assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("user-1"));
+                answers += 1;
+            }
+            answers
+        }
+    });
+    let once = async || {
+        let request = support::client().post(server.url(JOBS)).header("idempotency-key", "train");
+        let request = request.header("content-type", "application/json");
+        let response = request.body(r#"{"epochs": 2, "seed": 7}"#).send().await.unwrap();
+        let location = response.headers()["location"].to_str().unwrap().to_owned();
+        (support::answer(response).await, location)
+    };
+    let (answer, location) = once().await;
+    assert_eq!((answer.status, &location[..]), (202, &path(1)[..]), "{answer:?}");
+    let mut queued = answer.body.clone();
+    queued["created_at_unix_seconds"] = json!("some time");
+    insta::assert_json_snapshot!("training_job_queued", queued);
+
+    let (seen, ended) = events(&server, 1, None, |_| false).await;
+    assert!(ended);
+    let told: Vec<_> = seen
+        .iter()
+        .map(|(number, job)| {
+            (*number, job["state"].as_str().unwrap(), job["epoch"].as_u64().unwrap())
+        })
+        .collect();
+    let expected = [(1, "queued", 0), (2, "running", 0), (3, "running", 1), (4, "running", 2)];
+    assert_eq!(told[..4], expected);
+    assert_eq!(told[4..], [(5, "succeeded", 2)]);
+    // After each epoch more is known; what came of it is told at the end alone.
+    assert!(seen[2].1["loss"].is_number() && seen[2].1["validation_accuracy"].is_number());
+    assert!(seen[3].1.get("model").is_none());
+    let (again, _) = events(&server, 1, Some(2), |_| false).await;
+    assert_eq!(again, seen[2..]);
+    let request = support::client().get(server.url(&format!("{}/events", path(1))));
+    let response = request.header("last-event-id", "5").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
+
+    let last = over(&server, 1).await;
+    assert_eq!(
+        (&last["activated"], &last["users"], &last["users_left_out"]),
+        (&json!(true), &json!(3), &json!(0))
+    );
+    assert_eq!(last["parent"], old);
+    // A retry neither trains again nor gets another answer.
+    let (replayed, location) = once().await;
+    assert_eq!((replayed, location), (answer, path(1)));
+    let all = server.send(Method::GET, JOBS, "").await.body;
+    assert_eq!(all, json!({"jobs": [last]}));
+
+    let all = models(&server).await;
+    let new = &all[1];
+    assert_eq!(
+        (&new["model"], &new["active"], &new["parent"]),
+        (&last["model"], &json!(true), &old)
+    );
+    assert_eq!(
+        (&new["comparison"]["recordings"], &new["comparison"]["old_model"]),
+        (&json!(3), &old)
+    );
+    assert!(new["training_data"].as_str().unwrap().starts_with("3 users, recordings of SHA-256 "));
+    assert!(new["size_bytes"].as_u64().unwrap() <= 41_943);
+    let answer = server.identify(&simulated(12, 4)).await.body;
+    assert_eq!((&answer["model"], &answer["user"]), (&last["model"], &json!("user-1")));
+    // Back by one request.
+    assert_eq!(activate(&server, old.as_str().unwrap(), false).await.status, 200);
+    assert_eq!(server.identify(&simulated(12, 4)).await.body["model"], old);
+    done.store(true, Ordering::Relaxed);
+    assert!(identifying.await.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn what_cannot_be_trained_or_found_is_said_at_once() {
+    let server = Server::start_with(tempfile::tempdir().unwrap(), &KEEPING);
+    assert_eq!(problem(&train(&server, json!({})).await), (409, "nobody-to-train-on"));
+    let walk = |person, seconds| {
+        Walker::new(person).walk(1, &Conditions { seconds, ..Conditions::default() })
+    };
+    for (user, person, seconds) in [("ann", 11, 30.0), ("bob", 12, 2.5)] {
+        server.put_user(user).await;
+        assert_eq!(server.enroll(user, &walk(person, seconds)).await.status, 201);
+    }
+    let answer = train(&server, json!({})).await;
+    assert_eq!(problem(&answer), (409, "too-little-data"));
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.contains("bob has 1 in 1 recordings, 7 are missing"), "{detail}");
+    // The others alone are too few.
+    let skipping = json!({"skip_users_with_too_little": true, "scope": "last_layers", "epochs": 1});
+    assert_eq!(problem(&train(&server, skipping.clone()).await), (409, "too-little-data"));
+    server.enroll("ann", &simulated(11, 2)).await;
+    assert_eq!(problem(&train(&server, json!({})).await), (409, "too-little-data"));
+    assert_eq!(train(&server, skipping).await.status, 202);
+    let done = over(&server, 1).await;
+    assert_eq!((&done["users"], &done["users_left_out"]), (&json!(1), &json!(1)), "{done}");
+    assert_eq!(done["state"], "succeeded", "{done}");
+
+    for (document, field) in [
+        (json!({"epochs": 0}), "epochs"),
+        (json!({"epochs": 201}), "epochs"),
+        (json!({"budget_seconds": 0}), "budget_seconds"),
+        (json!({"epochs": 2, "budget_seconds": 9}), "budget_seconds"),
+        (json!({"scope": "half"}), "scope"),
+        (json!({"epoch": 2}), "epoch"),
+    ] {
+        let answer = train(&server, document).await;
+        assert_eq!(
+            (problem(&answer), &answer.body["field"]),
+            ((422, "invalid-field"), &json!(field))
+        );
+    }
+    for (method, path, expected) in [
+        (Method::GET, path(2), (404, "unknown-training-job")),
+        (Method::DELETE, path(2), (404, "unknown-training-job")),
+        (Method::GET, path(2) + "/events", (404, "unknown-training-job")),
+        (Method::GET, format!("{JOBS}/first"), (404, "no-such-resource")),
+        (Method::DELETE, path(1), (409, "training-job-over")),
+    ] {
+        assert_eq!(problem(&server.send(method, &path, "").await), expected, "{path}");
+    }
+    let request = support::client().get(server.url(&format!("{}/events", path(1))));
+    let answer = support::answer(request.header("last-event-id", "x").send().await.unwrap()).await;
+    assert_eq!(problem(&answer), (400, "invalid-last-event-id"));
+
+    // Nothing is kept.
+    let server = Server::start();
+    server.put_user("ann").await;
+    server.enroll("ann", &simulated(11, 1)).await;
+    let answer = train(&server, json!({})).await;
+    assert!(
+        answer.body["detail"].as_str().unwrap().contains("--keep-recordings-days"),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn jobs_wait_their_turn_up_to_a_bound_and_are_called_off() {
+    let server = with_walkers(2).await;
+    assert_eq!(train(&server, long()).await.status, 202);
+    events(&server, 1, None, |job| job["state"] == "running").await;
+    for number in 2..=9 {
+        let answer = train(&server, long()).await;
+        assert_eq!((answer.status, &answer.body["job"]), (202, &json!(number)));
+    }
+    let request =
+        support::client().post(server.url(JOBS)).header("content-type", "application/json");
+    let response = request.body("{}").send().await.unwrap();
+    let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!(wait > 0);
+    assert_eq!(problem(&support::answer(response).await), (429, "too-many-training-jobs"));
+
+    let cancel = async |number| server.send(Method::DELETE, &path(number), "").await.status;
+    // One that waits, and the one that runs: the next one's turn comes at once.
+    assert_eq!([cancel(2).await, cancel(1).await], [204, 204]);
+    assert_eq!(job(&server, 2).await["state"], "cancelled");
+    assert_eq!(over(&server, 1).await["state"], "cancelled");
+    events(&server, 3, None, |job| job["state"] == "running").await;
+    // Twice is once.
+    assert_eq!(cancel(1).await, 204);
+    for number in 3..=9 {
+        assert_eq!(cancel(number).await, 204);
+    }
+    let checkpoints = sqlite(&server.database(), "SELECT count(*) FROM training_checkpoints");
+    assert_eq!((checkpoints.as_str(), models(&server).await.len()), ("0", 1));
+}
+
+#[tokio::test]
+async fn a_job_that_is_interrupted_ends_with_the_model_of_one_that_is_not() {
+    let document = || json!({"epochs": 3, "seed": 5, "activate": false});
+    let undisturbed = with_walkers(2).await;
+    train(&undisturbed, document()).await;
+    let disturbed = with_walkers(2).await;
+    train(&disturbed, document()).await;
+    events(&disturbed, 1, None, |job| job["epoch"] == 1).await;
+    let disturbed = Server::start_with(disturbed.kill(), &KEEPING);
+    // While somebody follows; the stream ends with the server, and the job does not.
+    let (_, ended) = events(&disturbed, 1, None, |job| job["epoch"] == 2).await;
+    assert!(!ended);
+    let following = events(&disturbed, 1, Some(100), |_| false);
+    let stop = async { disturbed.terminate() };
+    assert_eq!(tokio::join!(following, stop).0, (vec![], true));
+    let (status, folder) = disturbed.ended();
+    assert!(status.success(), "{status}");
+    // What is enrolled meanwhile does not count.
+    let disturbed = Server::start_with(folder, &KEEPING);
+    let [expected, model] =
+        [over(&undisturbed, 1).await, over(&disturbed, 1).await].map(|job| job["model"].clone());
+    assert!(model.is_string() && model == expected, "{model} and {expected}");
+}
+
+#[tokio::test]
+async fn wherever_the_program_crashes_the_job_goes_on_to_its_end() {
+    const BEFORE: [&str; 8] = [
+        "job begun",
+        "checkpoint kept",
+        "network trained",
+        "model registered",
+        "page of walks read",
+        "walks read",
+        "models compared",
+        "switch not committed",
+    ];
+    if !cfg!(debug_assertions) {
+        eprintln!("skipped: only a debug build crashes where it is told to");
+        return;
+    }
+    let undisturbed = with_walkers(2).await;
+    let old = models(&undisturbed).await[0]["model"].as_str().unwrap().to_owned();
+    train(&undisturbed, short()).await;
+    let expected = over(&undisturbed, 1).await;
+    let new = expected["model"].as_str().unwrap();
+
+    let crashing = |step: &str| {
+        let mut program = program();
+        program.env("BIPEDALNET_CRASH_AT", step);
+        program
+    };
+    let mut folder = with_walkers(2).await.kill();
+    for (number, step) in BEFORE.iter().chain(&["switch committed"]).enumerate() {
+        let server = Server::start_as(crashing(step), folder, &KEEPING);
+        if number == 0 {
+            assert_eq!(train(&server, short()).await.status, 202);
+        }
+        let status;
+        (status, folder) = server.ended();
+        assert!(!status.success(), "{step}: {status}");
+        let database = folder.path().join("test.db");
+        assert_eq!(sqlite(&database, "PRAGMA integrity_check"), "ok");
+        let serves = sqlite(&database, "SELECT id FROM models WHERE active = 1");
+        assert_eq!(serves, if BEFORE.contains(step) { &old } else { new }, "{step}");
+        let state = sqlite(&database, "SELECT state FROM training_jobs");
+        assert_eq!(state, if BEFORE.contains(step) { "running" } else { "succeeded" }, "{step}");
+    }
+    let server = Server::start_with(folder, &KEEPING);
+    let mut job = over(&server, 1).await;
+    for time in ["created_at_unix_seconds", "started_at_unix_seconds", "ended_at_unix_seconds"] {
+        job[time] = expected[time].clone();
+    }
+    assert_eq!(job, expected);
+    let answer = server.identify(&simulated(12, 3)).await.body;
+    assert_eq!((&answer["model"], &answer["user"]), (&json!(new), &json!("user-1")));
+}
+
+#[tokio::test]
+async fn who_is_erased_while_a_network_learns_is_in_no_network() {
+    let server = with_walkers(3).await;
+    train(&server, json!({"epochs": 2, "activate": false, "scope": "last_layers"})).await;
+    events(&server, 1, None, |job| job["epoch"] == 1).await;
+    assert_eq!(server.send(Method::DELETE, "/v1/users/user-2", "").await.status, 204);
+    let done = over(&server, 1).await;
+    assert_eq!((&done["state"], &done["users"]), (&json!("succeeded"), &json!(2)), "{done}");
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_a_job_and_nothing_else() {
+    let folder = with_walkers(2).await.kill();
+    // No file may grow over 3 MiB, as where the disk is full: less than a checkpoint takes.
+    let mut shell = Command::new("bash");
+    shell
+        .args(["-c", "trap '' XFSZ; ulimit -f 3072; exec \"$0\" \"$@\""])
+        .arg(program().get_program());
+    let server = Server::start_as(shell, folder, &KEEPING);
+    assert_eq!(train(&server, short()).await.status, 202);
+    let failed = over(&server, 1).await;
+    assert_eq!(failed["state"], "failed", "{failed}");
+    let reason = failed["reason"].as_str().unwrap();
+    assert!(reason.contains("a checkpoint could not be kept"), "{reason}");
+    assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("user-1"));
+    assert_eq!(server.enroll("user-1", &simulated(12, 4)).await.status, 201);
+    assert_eq!(models(&server).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_model_that_is_gone_or_altered_fails_a_job() {
+    let server = with_walkers(2).await;
+    train(&server, long()).await;
+    events(&server, 1, None, |job| job["state"] == "running").await;
+    train(&server, short()).await;
+    sqlite(&server.database(), "UPDATE models SET file = CAST('x' AS BLOB)");
+    assert_eq!(server.send(Method::DELETE, &path(1), "").await.status, 204);
+    let failed = over(&server, 2).await;
+    assert_eq!(failed["state"], "failed", "{failed}");
+    assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("user-1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shell_trains_and_watches() {
+    let server = with_walkers(2).await;
+    let retrain = |arguments: &[&str]| {
+        let mut command = program();
+        command.args(["retrain", "--url", &server.url("")]).args(arguments);
+        command.output().unwrap()
+    };
+    let arguments = ["--watch", "--scope", "last-layers", "--epochs", "2"];
+    let output = tokio::task::block_in_place(|| retrain(&arguments));
+    assert!(output.status.success(), "{output:?}");
+    let model = job(&server, 1).await["model"].as_str().unwrap().to_owned();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(shown, format!("job 1: model {model} serves\n"));
+    let progress = String::from_utf8(output.stderr).unwrap();
+    assert!(progress.contains("job 1: epoch 2 of 2, loss "), "{progress}");
+}
