@@ -251,7 +251,16 @@ impl Store {
     /// When the statement fails.
     pub async fn write(&self) -> Result<Writing, StoreError> {
         // Not deferred: a transaction that reads first may later be refused the right to write.
-        let transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let begin = || self.writer.begin_with("BEGIN IMMEDIATE");
+        let transaction = match begin().await {
+            // SQLite itself ends a transaction when the disk is full; sqlx then takes the connection
+            // for one within a transaction, for ever.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.writer.acquire().await?.close().await?;
+                begin().await?
+            }
+            begun => begun?,
+        };
         Ok(Writing { transaction, path: self.path.clone() })
     }
 

@@ -438,6 +438,11 @@ impl BatchNorm {
         };
         if let Pass::Calibration(number) = pass {
             let share = 1.0 / (number + 1) as f32;
+            if number == 0 {
+                // Not moved there from the last average, of which rounding would leave a trace.
+                self.inference_mean.clone_from(&mean);
+                self.inference_variance.clone_from(&variance);
+            }
             for (average, batch) in self.inference_mean.iter_mut().zip(&mean) {
                 *average += share * (batch - *average);
             }
