@@ -123,7 +123,7 @@ impl Service {
         let (Serving { model, .. }, file) = read.map_err(ServiceError::UnusableModel)?;
         let mut writing = self.shared.store.write().await?;
         writing.put_model(&model, &file, parent, false).await?;
-        writing.drop_old_models(self.shared.settings.max_models, model.id()).await?;
+        writing.drop_old_models(self.shared.settings.get().max_models, model.id()).await?;
         writing.commit().await?;
         self.model(model.id()).await
     }
