@@ -36,13 +36,29 @@ url=http://$address
 until_it_works address_of metrics
 metrics=$address
 
-# One of each, so that all has been counted.
+# One of each, so that all has been counted: walks, a walk with a halt, and standing still.
 send() { curl --silent --show-error -H 'content-type: application/json' "$@" >/dev/null; }
 for walk in 1 2 3; do "$program" simulate --walker 7 --walk "$walk" >"$folder/$walk.json"; done
+python3 - "$folder" <<'PYTHON'
+import json, random, sys
+
+def write(name, still_from_second):
+    walk = json.load(open(f"{sys.argv[1]}/1.json"))
+    for sample, second in enumerate(walk["time_seconds"]):
+        if second >= still_from_second:
+            noise = [random.uniform(-0.02, 0.02) for _ in range(3)]
+            walk["acceleration"][sample] = [noise[0], noise[1], 9.81 + noise[2]]
+            walk["angular_rate"][sample] = [0.0, 0.0, noise[0]]
+    json.dump(walk, open(f"{sys.argv[1]}/{name}.json", "w"))
+
+random.seed(1)
+write("halt", 10.0)
+write("still", 0.0)
+PYTHON
 send -X PUT "$url/v1/users/ann"
 send --data-binary @"$folder/1.json" "$url/v1/users/ann/enrollments"
-send --data-binary @"$folder/2.json" "$url/v1/identify"
 send --data-binary @"$folder/3.json" "$url/v1/users/ann/verify"
+for walk in 2 halt still; do send --data-binary @"$folder/$walk.json" "$url/v1/identify"; done
 
 # Prometheus as docker/ has it, at a test's pace.
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
