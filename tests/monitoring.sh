@@ -70,7 +70,7 @@ prometheus --config.file="$folder/prometheus.yml" --storage.tsdb.path="$folder/d
 
 # All rules have run, after a scrape, and what they and the dashboard name is there.
 cat >"$folder/check.py" <<'PYTHON'
-import json, re, sys, urllib.request
+import json, re, sys, urllib.error, urllib.parse, urllib.request
 
 def ask(path):
     with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/api/v1/{path}") as answer:
@@ -105,6 +105,13 @@ defects += [
 ]
 defects += [f"the runbook has {name}, which is no alert" for name in
             sorted(set(re.findall(r"^## (Bipedalnet\S+)", runbook, re.M)) - set(alerts))]
+for panel in json.loads(read("docker/grafana/dashboards/bipedalnet.json"))["panels"]:
+    for target in panel.get("targets", []):
+        query = target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
+        try:
+            ask("query?query=" + urllib.parse.quote(query))
+        except urllib.error.HTTPError as error:
+            defects.append(f"dashboard, {panel['title']}: {json.load(error)['error']}")
 print("\n".join(defects) or f"{len(metrics)} metrics, {len(rules)} rules, {len(alerts)} alerts")
 open(sys.argv[2], "w").write(str(len(defects)))
 PYTHON

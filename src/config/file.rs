@@ -77,7 +77,7 @@ pub enum FileProblem {
         needed: String,
     },
     /// A value that the setting cannot have.
-    #[error("`{key}` cannot be {value}: {reason}")]
+    #[error("`{key}` cannot be `{value}`: {reason}")]
     Value {
         /// The setting.
         key: String,
@@ -154,8 +154,13 @@ impl File {
                 of_type(argument, &key, value.get_ref()).map_err(|problem| (at, problem))?;
             let parsed = settings.clone().try_get_matches_from([format!("--{key}={value}")]);
             if let Err(error) = parsed {
-                let reason =
-                    error.source().map_or("it is no value".to_owned(), |it| it.to_string());
+                let choices = argument.get_possible_values();
+                let choices: Vec<_> = choices.iter().map(|choice| choice.get_name()).collect();
+                let reason = match error.source() {
+                    Some(source) => source.to_string(),
+                    None if choices.is_empty() => "it is no value".to_owned(),
+                    None => format!("it is none of {}", choices.join(", ")),
+                };
                 return Err((at, FileProblem::Value { key, value, reason }));
             }
             values.insert(key, value);
