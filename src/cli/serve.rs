@@ -34,8 +34,8 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        // First of all: without a handler they would end the program.
-        let (stop, hangups) = (stop_signal()?, signal(SignalKind::hangup())?);
+        // Before what may take long: without a handler one would end the program.
+        let hangups = signal(SignalKind::hangup())?;
         let server = Server::start(&config).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -59,6 +59,7 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
         let (http, service) = (server.http.clone(), server.settings.clone());
         let reloading = Reloading { settings, http, service, log_level };
         tokio::spawn(reloading.follow(hangups));
+        let stop = stop_signal()?;
         systemd::notify("READY=1");
         server.run(stop).await;
         tracing::info!("stopped");
