@@ -422,6 +422,18 @@ impl Client {
         Ok(())
     }
 
+    /// Whether the server runs: asked once, within five seconds.
+    pub async fn live(&self) -> Result<(), ClientError> {
+        let mut url = self.url.clone();
+        url.path_segments_mut()
+            .expect("http and https URLs have paths")
+            .pop_if_empty()
+            .push("livez");
+        let mut request = Request::new(Method::GET, url);
+        *request.timeout_mut() = Some(CONNECT_TIMEOUT);
+        self.attempt(request).await.map(drop).map_err(|failure| failure.error)
+    }
+
     /// Sends a request until it is answered, or there is no hope.
     async fn send<T: DeserializeOwned>(
         &self,

@@ -1,11 +1,28 @@
 //! Settings of the service: each with its flag, its environment variable, its default and its unit.
+//! The flag's name is its key in a file, too.
+
+mod file;
+mod live;
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+pub use file::{File, FileError, FileProblem, Setting, Source, effective, nearest};
+pub use live::Live;
+
+/// A file of settings.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ConfigFile {
+    /// TOML file with settings: keys are named as flags. Flags come before variables, variables
+    /// before the file
+    #[arg(long, env = "BIPEDALNET_CONFIG", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+}
 
 /// Where the service listens, and what it works on.
 #[derive(clap::Args, Clone, Debug)]
@@ -26,8 +43,30 @@ pub struct Config {
     #[arg(long, env = "BIPEDALNET_MODEL", value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Serve without API keys on any address: everybody who reaches it may do everything
-    #[arg(long, env = "BIPEDALNET_ALLOW_ANONYMOUS")]
+    #[arg(
+        long,
+        env = "BIPEDALNET_ALLOW_ANONYMOUS",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value_t = false,
+        value_name = "BOOL"
+    )]
     pub allow_anonymous: bool,
+    /// What is logged: error, warn, info, debug or trace, and others for parts of the program, as in
+    /// warn,bipedalnet::http=debug
+    #[arg(
+        long,
+        env = "BIPEDALNET_LOG_LEVEL",
+        default_value = "info",
+        value_parser = log_level,
+        value_name = "LEVEL"
+    )]
+    pub log_level: Targets,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub connections: ConnectionSettings,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub service: ServiceSettings,
@@ -49,9 +88,26 @@ impl Config {
         let matches = command.get_matches_from(arguments.into_iter().chain([database.as_os_str()]));
         Defaults::from_arg_matches(&matches).expect("the defaults are settings").config
     }
+
+    /// Whether a setting, named by its key, may change while the program runs.
+    pub fn is_live(key: &str) -> bool {
+        let live =
+            HttpSettings::augment_args(ServiceSettings::augment_args(clap::Command::new("")));
+        key == "log-level" || live.get_arguments().any(|argument| argument.get_long() == Some(key))
+    }
 }
 
-/// What the service does with walks.
+/// Levels, of all or of a part each. A word that is no level would name a part, and silence all
+/// others.
+fn log_level(text: &str) -> Result<Targets, String> {
+    let is_known = |part: &str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
+    if let Some(unknown) = text.split(',').find(|part| !is_known(part.trim())) {
+        return Err(format!("{unknown:?} is none of off, error, warn, info, debug and trace"));
+    }
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+/// What the service does with walks. All of it may change while the program runs.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServiceSettings {
     /// Keep recordings, for training, for so many days; 0 keeps none
@@ -59,7 +115,16 @@ pub struct ServiceSettings {
         value_parser = clap::value_parser!(u32).range(0..=36_500))]
     pub keep_recordings_days: u32,
     /// Verify only against a challenge
-    #[arg(long, env = "BIPEDALNET_REQUIRE_CHALLENGE")]
+    #[arg(
+        long,
+        env = "BIPEDALNET_REQUIRE_CHALLENGE",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value_t = false,
+        value_name = "BOOL"
+    )]
     pub require_challenge: bool,
     /// Users that there may be
     #[arg(long, env = "BIPEDALNET_MAX_USERS", default_value_t = 100_000, value_name = "USERS")]
@@ -120,36 +185,9 @@ impl ServiceSettings {
     }
 }
 
-/// Bounds on requests.
+/// Bounds on connections, and their TLS.
 #[derive(clap::Args, Clone, Debug)]
-pub struct HttpSettings {
-    /// Largest body, as it is sent and after decompression
-    #[arg(
-        long,
-        env = "BIPEDALNET_MAX_BODY_BYTES",
-        default_value_t = 2 << 20,
-        value_name = "BYTES",
-        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1024..=64 << 20)
-    )]
-    pub max_body_bytes: usize,
-    /// Items of one batch
-    #[arg(
-        long,
-        env = "BIPEDALNET_MAX_BATCH",
-        default_value_t = 64,
-        value_name = "ITEMS",
-        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64)
-    )]
-    pub max_batch: usize,
-    /// Time for a request, from its last header to its answer, a slowly sent body included
-    #[arg(
-        long,
-        env = "BIPEDALNET_REQUEST_TIMEOUT_SECONDS",
-        default_value_t = 30,
-        value_name = "SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..)
-    )]
-    pub request_timeout_seconds: u32,
+pub struct ConnectionSettings {
     /// Connections open at a time
     #[arg(long, env = "BIPEDALNET_MAX_CONNECTIONS", default_value_t = 1024, value_name = "NUMBER")]
     pub max_connections: usize,
@@ -180,11 +218,43 @@ pub struct HttpSettings {
     )]
     pub max_header_bytes: u32,
     /// Certificate chain (PEM) to speak TLS with; without it, put a TLS proxy before the server
-    #[arg(long, env = "BIPEDALNET_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    #[arg(long, env = "BIPEDALNET_TLS_CERTIFICATE", value_name = "FILE")]
     pub tls_certificate: Option<PathBuf>,
     /// Private key (PEM, without a passphrase) of the certificate
-    #[arg(long, env = "BIPEDALNET_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    #[arg(long, env = "BIPEDALNET_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+}
+
+/// Bounds on requests. All of them may change while the program runs.
+#[derive(clap::Args, Clone, Debug)]
+pub struct HttpSettings {
+    /// Largest body, as it is sent and after decompression
+    #[arg(
+        long,
+        env = "BIPEDALNET_MAX_BODY_BYTES",
+        default_value_t = 2 << 20,
+        value_name = "BYTES",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1024..=64 << 20)
+    )]
+    pub max_body_bytes: usize,
+    /// Items of one batch
+    #[arg(
+        long,
+        env = "BIPEDALNET_MAX_BATCH",
+        default_value_t = 64,
+        value_name = "ITEMS",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64)
+    )]
+    pub max_batch: usize,
+    /// Time for a request, from its last header to its answer, a slowly sent body included
+    #[arg(
+        long,
+        env = "BIPEDALNET_REQUEST_TIMEOUT_SECONDS",
+        default_value_t = 30,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub request_timeout_seconds: u32,
     /// Requests of one API key, on average; ten seconds' worth may come at once; 0 sets no limit
     #[arg(
         long,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Failure;
+use crate::config::ConfigFile;
 use crate::store;
 
 /// Copy the database, which may be in use, to a new file
@@ -14,6 +15,8 @@ pub struct Arguments {
     /// Database of the server
     #[arg(long, env = "BIPEDALNET_DATABASE", default_value = "bipedalnet.db", value_name = "FILE")]
     database: PathBuf,
+    #[command(flatten)]
+    _file: ConfigFile,
     /// The copy
     #[arg(value_name = "FILE")]
     copy: PathBuf,

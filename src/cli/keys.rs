@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::Failure;
 use crate::access::{ApiKey, Scope};
+use crate::config::ConfigFile;
 use crate::store::{Store, unix_seconds};
 
 /// Make, list and revoke API keys
@@ -22,6 +23,8 @@ pub struct Arguments {
         global = true
     )]
     database: PathBuf,
+    #[command(flatten)]
+    _file: ConfigFile,
     #[command(subcommand)]
     action: Action,
 }

@@ -1,22 +1,28 @@
 //! The command line: one file per subcommand. Each prints and exits; the work is done elsewhere.
 
 mod backup;
+mod config;
 mod demo;
 mod enroll;
+mod healthcheck;
 mod identify;
 mod keys;
 mod progress;
+mod reload;
 mod remote;
 mod reproduce;
 mod retrain;
 mod serve;
+mod settings;
 mod simulate;
+mod systemd;
 mod train;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use settings::CommandLine;
 
 /// Tells who is walking from a phone's accelerometer.
 #[derive(Parser)]
@@ -29,6 +35,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Arguments),
+    Config(config::Arguments),
     Enroll(enroll::Arguments),
     Identify(identify::Arguments),
     Verify(verify::Arguments),
@@ -39,6 +46,7 @@ enum Command {
     Reproduce(reproduce::Arguments),
     Retrain(retrain::Arguments),
     Train(train::Arguments),
+    Healthcheck(healthcheck::Arguments),
 }
 
 /// Why a command failed, for people.
@@ -47,8 +55,16 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Parses the command line and runs what it asks for.
 pub fn run() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
-    let result = match Arguments::parse().command {
-        Command::Serve(arguments) => serve::run(arguments).map(done),
+    let CommandLine { command, settings } = match CommandLine::read() {
+        Ok(line) => line,
+        Err(failure) => match failure.downcast::<clap::Error>() {
+            Ok(usage) => usage.exit(),
+            Err(failure) => return failed(&failure),
+        },
+    };
+    let result = match command {
+        Command::Serve(arguments) => serve::run(arguments, settings).map(done),
+        Command::Config(arguments) => config::run(arguments, &settings).map(done),
         Command::Enroll(arguments) => enroll::run(arguments).map(done),
         Command::Identify(arguments) => identify::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
@@ -59,12 +75,15 @@ pub fn run() -> ExitCode {
         Command::Reproduce(arguments) => reproduce::run(arguments).map(done),
         Command::Retrain(arguments) => retrain::run(arguments),
         Command::Train(arguments) => train::run(arguments).map(done),
+        Command::Healthcheck(arguments) => healthcheck::run(arguments).map(done),
     };
     match result {
         Ok(status) => status,
-        Err(failure) => {
-            eprintln!("bipedalnet: {failure}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => failed(&failure),
     }
+}
+
+fn failed(failure: &Failure) -> ExitCode {
+    eprintln!("bipedalnet: {failure}");
+    ExitCode::FAILURE
 }

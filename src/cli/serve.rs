@@ -1,16 +1,16 @@
 //! `bipedalnet serve`
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Failure;
+use super::reload::{Reloading, start_logging};
+use super::{Failure, settings, systemd};
 use crate::bnn::MAX_FILE_BYTES;
-use crate::config::Config;
+use crate::config::{Config, ConfigFile, HttpSettings, Live, ServiceSettings, Setting};
 use crate::http::{self, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
@@ -19,24 +19,23 @@ use crate::store::Store;
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    config: Config,
+    file: ConfigFile,
+    #[command(flatten)]
+    pub(super) config: Config,
 }
 
 const SHIPPED_MODEL: &[u8] = include_bytes!("../../models/bipedalnet.safetensors");
 
-pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::builder()
-                .with_default_directive(tracing::Level::INFO.into())
-                .from_env_lossy(),
-        )
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-    let config = arguments.config;
+pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> {
+    let Arguments { file, config } = arguments;
+    let log_level = start_logging(&config)?;
+    for warning in settings::unknown_variables() {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        // Before what may take long: without a handler one would end the program.
+        let hangups = signal(SignalKind::hangup())?;
         let server = Server::start(&config).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -46,10 +45,22 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             model = server.service.model_id(),
             users = server.service.gallery_len(),
             api_keys = !server.service.is_anonymous(),
+            config = file.config.map(|path| path.display().to_string()),
             keep_recordings_days = config.service.keep_recordings_days,
+            max_users = config.service.max_users,
+            max_enrollments_per_user = config.service.max_enrollments_per_user,
+            max_body_bytes = config.http.max_body_bytes,
+            max_connections = config.connections.max_connections,
+            request_timeout_seconds = config.http.request_timeout_seconds,
+            key_requests_per_second = config.http.key_requests_per_second,
+            address_requests_per_second = config.http.address_requests_per_second,
             "serving"
         );
+        let (http, service) = (server.http.clone(), server.settings.clone());
+        let reloading = Reloading { settings, http, service, log_level };
+        tokio::spawn(reloading.follow(hangups));
         let stop = stop_signal()?;
+        systemd::notify("READY=1");
         server.run(stop).await;
         tracing::info!("stopped");
         Ok(())
@@ -60,23 +71,27 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 pub(super) struct Server {
     pub address: SocketAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
-    config: Config,
+    connections: ConnectionLimits,
+    http: Live<HttpSettings>,
+    settings: Live<ServiceSettings>,
     pub service: Service,
     listener: TcpListener,
 }
 
 impl Server {
     pub async fn start(config: &Config) -> Result<Self, Failure> {
-        let tls = match (&config.http.tls_certificate, &config.http.tls_key) {
+        let tls = match (&config.connections.tls_certificate, &config.connections.tls_key) {
             (Some(certificate), Some(key)) => Some(http::tls_config(certificate, key)?),
-            _ => None,
+            (None, None) => None,
+            _ => return Err("--tls-certificate and --tls-key need each other".into()),
         };
         let given = match &config.model {
             Some(path) => GivenModel { file: load(path)?, shipped: false },
             None => GivenModel { file: SHIPPED_MODEL.to_vec(), shipped: true },
         };
         let store = Store::open(&config.database).await?;
-        let service = Service::new(given, store, config.service.clone()).await;
+        let settings = Live::new(config.service.clone());
+        let service = Service::new(given, store, settings.clone()).await;
         let service = service.map_err(|error| match (&error, &config.model) {
             (StartError::File(_) | StartError::Unfit(_), Some(path)) => {
                 format!("model {}: {error}", path.display()).into()
@@ -95,20 +110,21 @@ impl Server {
         let listener = TcpListener::bind(listen).await.map_err(|error| {
             format!("cannot listen on {listen}: {error}; choose another with --listen")
         })?;
-        let (address, config) = (listener.local_addr()?, config.clone());
-        Ok(Self { address, tls, config, service, listener })
+        let address = listener.local_addr()?;
+        let connections = ConnectionLimits::from(&config.connections);
+        let http = Live::new(config.http.clone());
+        Ok(Self { address, tls, connections, http, settings, service, listener })
     }
 
     /// Answers until `stop` is done and open requests are finished.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let limits = ConnectionLimits::from(&self.config.http);
-        let router = http::router(self.service.clone(), self.config.http);
+        let router = http::router(self.service.clone(), self.http);
         let stop = async {
             stop.await;
             self.service.stop_training();
         };
         tokio::select! {
-            () = http::serve(self.listener, router, limits, self.tls, stop) => {}
+            () = http::serve(self.listener, router, self.connections, self.tls, stop) => {}
             () = self.service.maintain() => {}
             () = self.service.train() => {}
         }
@@ -127,17 +143,25 @@ fn load(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Done at the first Ctrl-C or SIGTERM; a second one ends the program at once.
 fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    let mut sender = Some(sender);
-    ctrlc::set_handler(move || match sender.take() {
-        Some(sender) => {
-            // The receiver lives as long as the server runs.
-            let _ = sender.send(());
+    async fn either(interrupts: &mut Signal, terminations: &mut Signal) {
+        tokio::select! {
+            _ = interrupts.recv() => {}
+            _ = terminations.recv() => {}
         }
-        None => std::process::exit(130),
-    })?;
+    }
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut terminations = signal(SignalKind::terminate())?;
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        either(&mut interrupts, &mut terminations).await;
+        // The receiver lives as long as the server runs.
+        let _ = sender.send(());
+        either(&mut interrupts, &mut terminations).await;
+        std::process::exit(130);
+    });
     Ok(async {
         let _ = receiver.await;
+        systemd::notify("STOPPING=1");
         tracing::info!("stopping: open requests finish first");
     })
 }

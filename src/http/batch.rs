@@ -34,7 +34,7 @@ pub(super) async fn batch(
     body: Document<BatchDocument>,
 ) -> Result<Response, Problem> {
     let request = once.request(&body.digest);
-    let items = batch_of(body.value.items, &app.http, &principal)?;
+    let items = batch_of(body.value.items, &app.http.get(), &principal)?;
     outcomes(&app.service, items, request, format, principal).await
 }
 

@@ -45,7 +45,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Document<T> {
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let format = Format::of_body(request.headers());
         let encoding = Encoding::of(request.headers());
-        let most = app.http.max_body_bytes;
+        let most = app.http.get().max_body_bytes;
         let (body, _share) = read(request.into_body(), most, &app.bodies).await?;
         let (format, encoding) = (format?, encoding?);
         let decode = move || {

@@ -1,6 +1,5 @@
 //! How long a request may take: as long as the server allows, or as the client will wait.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -9,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
-use crate::config::HttpSettings;
+use crate::config::{HttpSettings, Live};
 
 /// Milliseconds, from now, for which the client waits.
 const DEADLINE: &str = "request-deadline-ms";
@@ -18,11 +17,11 @@ const DEADLINE: &str = "request-deadline-ms";
 /// A change that is being written is finished all the same, and a retry under its idempotency key
 /// gets the answer.
 pub(super) async fn deadline(
-    State(settings): State<Arc<HttpSettings>>,
+    State(settings): State<Live<HttpSettings>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let allowed = Duration::from_secs(settings.request_timeout_seconds.into());
+    let allowed = Duration::from_secs(settings.get().request_timeout_seconds.into());
     let deadline = match asked_for(request.headers()) {
         Ok(deadline) => deadline,
         Err(problem) => return problem.into_response(),

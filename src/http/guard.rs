@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -22,7 +22,7 @@ use super::body::discard;
 use super::problem::Problem;
 use super::server::Peer;
 use crate::access::{Principal, Scope};
-use crate::config::HttpSettings;
+use crate::config::{HttpSettings, Live};
 use crate::service::Service;
 
 /// How much may come at once, in seconds' worth.
@@ -38,10 +38,10 @@ const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy"
 /// What every request passes.
 pub(super) struct Guard {
     service: Service,
-    max_body_bytes: usize,
+    settings: Live<HttpSettings>,
     needs: HashMap<(Method, String), Need>,
-    addresses: Option<Limit<IpAddr>>,
-    keys: Option<Limit<String>>,
+    addresses: Adjustable<IpAddr>,
+    keys: Adjustable<String>,
 }
 
 /// What a route asks of a key.
@@ -54,19 +54,21 @@ enum Need {
 
 impl Guard {
     /// Over the routes of an OpenAPI document, which says what scope each needs.
-    pub fn new(service: Service, settings: &HttpSettings, openapi: &Value) -> Self {
+    pub fn new(service: Service, settings: Live<HttpSettings>, openapi: &Value) -> Self {
         Self {
             service,
-            max_body_bytes: settings.max_body_bytes,
+            settings,
             needs: needs(openapi),
-            addresses: Limit::new("address", settings.address_requests_per_second),
-            keys: Limit::new("key", settings.key_requests_per_second),
+            addresses: Adjustable::new("address"),
+            keys: Adjustable::new("key"),
         }
     }
 
     /// Who sends the request, and what is left of their quota.
     fn admit(&self, request: &Request) -> Result<(Principal, Option<Standing>), Problem> {
-        let by_address = match (&self.addresses, request.extensions().get::<Peer>()) {
+        let settings = self.settings.get();
+        let limit = self.addresses.at(settings.address_requests_per_second);
+        let by_address = match (limit, request.extensions().get::<Peer>()) {
             (Some(limit), Some(peer)) => Some(limit.take(&peer.network())?),
             _ => None,
         };
@@ -87,7 +89,7 @@ impl Guard {
             return Ok((Principal::anonymous(), by_address));
         }
         let principal = self.service.authenticate(bearer(request))?;
-        let by_key = match &self.keys {
+        let by_key = match self.keys.at(settings.key_requests_per_second) {
             Some(limit) if !principal.id.is_empty() => Some(limit.take(&principal.id)?),
             _ => None,
         };
@@ -117,7 +119,7 @@ pub(super) async fn guard(
             response
         }
         Err(problem) => {
-            discard(request.into_body(), guard.max_body_bytes).await;
+            discard(request.into_body(), guard.settings.get().max_body_bytes).await;
             problem.into_response()
         }
     }
@@ -153,6 +155,34 @@ fn needs(openapi: &Value) -> HashMap<(Method, String), Need> {
         }
     }
     needs
+}
+
+/// A limit whose rate may change; all then begin anew.
+struct Adjustable<K: Hash + Eq + Clone> {
+    name: &'static str,
+    current: RwLock<(u32, Option<Arc<Limit<K>>>)>,
+}
+
+impl<K: Hash + Eq + Clone> Adjustable<K> {
+    fn new(name: &'static str) -> Self {
+        Self { name, current: RwLock::new((0, None)) }
+    }
+
+    /// The limit at a rate; `None` where there is none.
+    fn at(&self, requests_per_second: u32) -> Option<Arc<Limit<K>>> {
+        {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            if current.0 == requests_per_second {
+                return current.1.clone();
+            }
+        }
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.0 != requests_per_second {
+            let limit = Limit::new(self.name, requests_per_second).map(Arc::new);
+            *current = (requests_per_second, limit);
+        }
+        current.1.clone()
+    }
 }
 
 /// So many requests a second of each key, on average (GCRA).
@@ -264,5 +294,13 @@ mod tests {
         assert!(left("ann").is_err());
         assert_eq!(left("bob"), Ok(9));
         assert!(Limit::<String>::new("key", 0).is_none());
+    }
+
+    #[test]
+    fn a_quota_begins_anew_when_its_rate_changes_and_only_then() {
+        let limit = Adjustable::new("key");
+        let left = |rate| limit.at(rate).map(|it| it.take(&"ann").unwrap().requests);
+        assert_eq!([left(0), left(1), left(1)], [None, Some(9), Some(8)]);
+        assert_eq!([left(2), left(0), left(1)], [Some(19), None, Some(9)]);
     }
 }

@@ -37,7 +37,7 @@ use tower_http::trace::TraceLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::HttpSettings;
+use crate::config::{HttpSettings, Live};
 use crate::service::Service;
 use guard::Guard;
 use problem::Problem;
@@ -48,13 +48,13 @@ pub use tls::{TlsError, tls_config};
 #[derive(Clone)]
 struct App {
     service: Service,
-    http: Arc<HttpSettings>,
+    http: Live<HttpSettings>,
     /// A permit for each byte of a body that is in memory.
     bodies: Arc<Semaphore>,
 }
 
 /// The API over a service.
-pub fn router(service: Service, settings: HttpSettings) -> Router {
+pub fn router(service: Service, http: Live<HttpSettings>) -> Router {
     let (routes, openapi) = OpenApiRouter::with_openapi(description::base())
         .routes(routes!(users::list))
         .routes(routes!(users::put, users::read, users::erase))
@@ -75,14 +75,13 @@ pub fn router(service: Service, settings: HttpSettings) -> Router {
         .routes(routes!(live))
         .split_for_parts();
     let openapi = description::complete(openapi);
-    let http = Arc::new(settings);
-    let guard = Arc::new(Guard::new(service.clone(), &http, &openapi));
+    let guard = Arc::new(Guard::new(service.clone(), http.clone(), &openapi));
     // Outermost last.
     routes
         .merge(docs::routes(&openapi))
         .layer(from_fn(etag::etag))
         .layer(from_fn_with_state(guard, guard::guard))
-        .layer(from_fn_with_state(Arc::clone(&http), deadline::deadline))
+        .layer(from_fn_with_state(http.clone(), deadline::deadline))
         // Weights do not shrink, and their ETag is of the bytes as they are.
         .layer(CompressionLayer::new().compress_when(
             DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream")),

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::places::Places;
-use crate::config::HttpSettings;
+use crate::config::ConnectionSettings;
 
 /// Pause after the system refuses a connection, for want of file descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -60,8 +60,8 @@ pub struct ConnectionLimits {
     pub drain_timeout: Duration,
 }
 
-impl From<&HttpSettings> for ConnectionLimits {
-    fn from(settings: &HttpSettings) -> Self {
+impl From<&ConnectionSettings> for ConnectionLimits {
+    fn from(settings: &ConnectionSettings) -> Self {
         Self {
             connections: settings.max_connections,
             connections_per_address: settings.connections_per_address,
@@ -326,7 +326,7 @@ mod tests {
             ping_timeout: NEVER,
             longest_life: NEVER,
             drain_timeout: NEVER,
-            ..ConnectionLimits::from(&Config::throwaway(Path::new("none")).http)
+            ..ConnectionLimits::from(&Config::throwaway(Path::new("none")).connections)
         }
     }
 

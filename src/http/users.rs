@@ -212,7 +212,8 @@ pub(super) async fn enroll(
         }
         Walks::Many(walks) => {
             let item = |walk| BatchItem::Enroll(EnrollItem { user: user.to_string(), walk });
-            let items = batch_of(walks.into_iter().map(item).collect(), &app.http, &principal)?;
+            let items =
+                batch_of(walks.into_iter().map(item).collect(), &app.http.get(), &principal)?;
             outcomes(&app.service, items, request, format, principal).await
         }
     }

@@ -235,7 +235,7 @@ mod tests {
     use super::super::{Evidence, GivenModel, StoredModel, UnfitModel};
     use super::*;
     use crate::bnn::{self, LayerParameters, Metadata, Model};
-    use crate::config::Config;
+    use crate::config::{Config, Live};
     use crate::gait::RecordingDocument;
     use crate::gait::simulator::{Conditions, Walker};
     use crate::identity::UserId;
@@ -257,7 +257,7 @@ mod tests {
 
     async fn service(folder: &Path) -> Service {
         let store = Store::open(&folder.join("test.db")).await.unwrap();
-        let settings = Config::throwaway(folder).service;
+        let settings = Live::new(Config::throwaway(folder).service);
         let given = GivenModel { file: SHIPPED.to_vec(), shipped: true };
         Service::new(given, store, settings).await.unwrap()
     }

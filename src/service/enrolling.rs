@@ -76,7 +76,7 @@ impl Service {
         answer: impl FnOnce(bool, UserStatus) -> Reply + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, |shared, mut turn| async move {
-            let new = turn.writing.put_user(&user, shared.settings.max_users).await?;
+            let new = turn.writing.put_user(&user, shared.settings.get().max_users).await?;
             let reply = answer(new, turn.writing.user(&user).await?.into());
             turn.commit(&BTreeSet::from([user]), &reply).await?;
             Ok(reply)
@@ -249,7 +249,7 @@ impl Turn {
         if walk.model != serving.model.id() {
             shared.read_again(serving, walk).await?;
         }
-        let most = shared.settings.max_enrollments_per_user;
+        let most = shared.settings.get().max_enrollments_per_user;
         let enrollment = self.writing.add_enrollment(user, most).await?;
         self.writing.add_template(&walk.model, enrollment, &walk.template).await?;
         for fingerprint in &walk.fingerprints {

@@ -59,7 +59,7 @@ impl Shared {
             }
         };
         let seconds = recording.duration_seconds();
-        let allowed_seconds = self.settings.max_recording_seconds.into();
+        let allowed_seconds = self.settings.get().max_recording_seconds.into();
         if seconds > allowed_seconds {
             return Err(ServiceError::TooLong { seconds, allowed_seconds });
         }
@@ -70,7 +70,7 @@ impl Shared {
             seconds,
             refused,
             fingerprints: fingerprints(&recording),
-            kept: self.settings.keeps_recordings().then(|| pack(&recording)),
+            kept: self.settings.get().keeps_recordings().then(|| pack(&recording)),
             recording: Some(recording),
         })
     }
@@ -104,7 +104,7 @@ impl Shared {
         }
         let stride_seconds = serving.recipe.window_seconds() / 2.0;
         // Of the longest recording that is taken.
-        let most = (f64::from(self.settings.max_recording_seconds) / stride_seconds) as usize;
+        let most = (f64::from(self.settings.get().max_recording_seconds) / stride_seconds) as usize;
         if windows.is_empty() || windows.len() > most {
             return Err(ServiceError::FeatureCount { windows: windows.len(), most });
         }

@@ -46,12 +46,12 @@ pub struct ShortUser {
 pub(super) struct Jobs {
     /// There may be a job to carry out.
     pub posted: Notify,
-    pub live: watch::Sender<Live>,
+    pub current: watch::Sender<Current>,
 }
 
 /// What is not, or not yet, in the database.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Live {
+pub(super) struct Current {
     /// The job that is being carried out.
     pub job: Option<i64>,
     pub progress: Option<Progress>,
@@ -67,18 +67,18 @@ pub(super) struct Live {
 
 impl Default for Jobs {
     fn default() -> Self {
-        Self { posted: Notify::new(), live: watch::Sender::default() }
+        Self { posted: Notify::new(), current: watch::Sender::default() }
     }
 }
 
 impl Jobs {
     /// Something of a job changed in the database.
     pub fn stored_event(&self) {
-        self.live.send_modify(|live| live.events += 1);
+        self.current.send_modify(|current| current.events += 1);
     }
 }
 
-impl Live {
+impl Current {
     fn status(&self, mut job: TrainingJob) -> JobStatus {
         let mut progress = None;
         if self.job == Some(job.id) && !job.state.is_over() {
@@ -132,8 +132,8 @@ impl Service {
     /// When the database fails.
     pub async fn training_jobs(&self) -> Result<Vec<JobStatus>, ServiceError> {
         let jobs = self.shared.store.training_jobs().await?;
-        let live = self.shared.jobs.live.borrow();
-        Ok(jobs.into_iter().map(|job| live.status(job)).collect())
+        let current = self.shared.jobs.current.borrow();
+        Ok(jobs.into_iter().map(|job| current.status(job)).collect())
     }
 
     /// A job.
@@ -142,7 +142,7 @@ impl Service {
     /// When there is no such job, or the database fails.
     pub async fn training_job(&self, id: i64) -> Result<JobStatus, ServiceError> {
         let job = self.shared.store.training_job(id).await?;
-        Ok(self.shared.jobs.live.borrow().status(job))
+        Ok(self.shared.jobs.current.borrow().status(job))
     }
 
     /// Calls a job off. Its model, where it has one already, will not take over.
@@ -164,9 +164,9 @@ impl Service {
                 return Err(ServiceError::JobOver { job: id, state: job.state.name() });
             }
             turn.commit(&BTreeSet::new(), &reply).await?;
-            shared.jobs.live.send_modify(|live| {
-                live.events += 1;
-                live.cancelled |= live.job == Some(id);
+            shared.jobs.current.send_modify(|current| {
+                current.events += 1;
+                current.cancelled |= current.job == Some(id);
             });
             Ok(reply)
         })
@@ -178,8 +178,8 @@ impl Service {
     /// # Errors
     /// When there is no such job, too many clients follow jobs, or the database fails.
     pub async fn follow_training_job(&self, id: i64, after: i64) -> Result<Follower, ServiceError> {
-        let live = self.shared.jobs.live.subscribe();
-        if self.shared.jobs.live.receiver_count() > MOST_FOLLOWERS {
+        let current = self.shared.jobs.current.subscribe();
+        if self.shared.jobs.current.receiver_count() > MOST_FOLLOWERS {
             return Err(PoolError::Overloaded.into());
         }
         let job = self.shared.store.training_job(id).await?;
@@ -188,7 +188,7 @@ impl Service {
             shared: Arc::clone(&self.shared),
             job,
             after,
-            live,
+            current,
             seen: None,
             pending: VecDeque::new(),
             is_over,
@@ -198,7 +198,7 @@ impl Service {
     /// Ends what follows jobs, and the training of the one that runs: it goes on when the service is
     /// started again.
     pub fn stop_training(&self) {
-        self.shared.jobs.live.send_modify(|live| live.closing = true);
+        self.shared.jobs.current.send_modify(|current| current.closing = true);
     }
 }
 
@@ -225,13 +225,14 @@ impl Shared {
         Err(ServiceError::TooLittleToTrainOn {
             users: short.collect(),
             windows,
-            keeps_recordings: self.settings.keeps_recordings(),
+            keeps_recordings: self.settings.get().keeps_recordings(),
         })
     }
 
     fn seconds_to_a_place(&self) -> u64 {
-        let live = self.jobs.live.borrow();
-        let left = live.progress.map_or(UNKNOWN_WAIT_SECONDS, |job| job.seconds_left.ceil() as u64);
+        let current = self.jobs.current.borrow();
+        let left =
+            current.progress.map_or(UNKNOWN_WAIT_SECONDS, |job| job.seconds_left.ceil() as u64);
         left.clamp(1, LONGEST_WAIT_SECONDS)
     }
 }
@@ -246,7 +247,7 @@ pub struct Follower {
     shared: Arc<Shared>,
     job: TrainingJob,
     after: i64,
-    live: watch::Receiver<Live>,
+    current: watch::Receiver<Current>,
     /// How many events of all jobs were in the database when it was read.
     seen: Option<u64>,
     pending: VecDeque<JobEvent>,
@@ -273,25 +274,28 @@ impl Follower {
                 let job = if event.state.is_over() { job } else { not_over(job) };
                 return Ok(Some((Some(event.number), JobStatus { job, progress: None })));
             }
-            let live = self.live.borrow_and_update().clone();
-            if self.is_over || live.closing {
+            let current = self.current.borrow_and_update().clone();
+            if self.is_over || current.closing {
                 return Ok(None);
             }
-            if self.seen != Some(live.events) {
+            if self.seen != Some(current.events) {
                 // In this order: where the job is over, its last event is among those read.
                 self.job = self.shared.store.training_job(self.job.id).await?;
                 let events = self.shared.store.training_events(self.job.id, self.after).await?;
                 self.is_over = self.job.state.is_over();
                 self.pending = events.into();
-                self.seen = Some(live.events);
+                self.seen = Some(current.events);
                 continue;
             }
-            let changed = self.live.changed();
+            let changed = self.current.changed();
             // The sender is in what this holds.
             let _ = changed.await;
-            let live = self.live.borrow().clone();
-            if self.seen == Some(live.events) && live.job == Some(self.job.id) && !live.closing {
-                return Ok(Some((None, live.status(self.job.clone()))));
+            let current = self.current.borrow().clone();
+            if self.seen == Some(current.events)
+                && current.job == Some(self.job.id)
+                && !current.closing
+            {
+                return Ok(Some((None, current.status(self.job.clone()))));
             }
         }
     }

@@ -40,11 +40,12 @@ impl Service {
     }
 
     async fn erase_old_recordings(&self) -> Result<(), StoreError> {
+        let shared = &self.shared;
         let erased =
-            self.shared.store.erase_old_recordings(self.shared.settings.kept_recordings()).await?;
+            shared.store.erase_old_recordings(shared.settings.get().kept_recordings()).await?;
         if erased > 0 {
             tracing::info!(erased, "recordings past their time were erased");
-            self.shared.scrub_log().await;
+            shared.scrub_log().await;
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::sync::Semaphore;
 
-use crate::config::ServiceSettings;
+use crate::config::{Live, ServiceSettings};
 use crate::store::Store;
 pub use activation::Activation;
 pub use batch::{Item, Outcome};
@@ -74,7 +74,7 @@ pub struct Service {
 }
 
 struct Shared {
-    settings: ServiceSettings,
+    settings: Live<ServiceSettings>,
     store: Store,
     serving: RwLock<Arc<Serving>>,
     keys: Keys,
@@ -102,9 +102,9 @@ impl Service {
     pub async fn new(
         given: GivenModel,
         store: Store,
-        settings: ServiceSettings,
+        settings: Live<ServiceSettings>,
     ) -> Result<Self, StartError> {
-        let serving = models::start(given, &store, settings.max_models).await?;
+        let serving = models::start(given, &store, settings.get().max_models).await?;
         let shared = Shared {
             settings,
             store,

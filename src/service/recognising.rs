@@ -164,7 +164,7 @@ impl Service {
             Some(nonce) if !self.shared.challenges().is_good(nonce, &user, Instant::now()) => {
                 return Err(ServiceError::BadChallenge);
             }
-            None if by_features || self.shared.settings.require_challenge => {
+            None if by_features || self.shared.settings.get().require_challenge => {
                 return Err(ServiceError::ChallengeNeeded);
             }
             _ => {}

@@ -81,23 +81,26 @@ impl Service {
                 }
             };
             let id = job.id;
-            shared.jobs.live.send_modify(|live| live.job = Some(id));
+            shared.jobs.current.send_modify(|current| current.job = Some(id));
             tracing::info!(job = id, resumed = job.state == JobState::Running, "training");
             match self.carry_out(job).await {
                 Ok(()) => tracing::info!(job = id, "the training job is done"),
                 Err(Stop::Over) => tracing::info!(job = id, "the training job is not done"),
                 Err(Stop::Failed(reason)) => {
                     tracing::error!(job = id, reason, "the training job failed");
-                    shared.jobs.live.send_modify(|live| live.failed = Some(reason.clone()));
+                    shared
+                        .jobs
+                        .current
+                        .send_modify(|current| current.failed = Some(reason.clone()));
                     shared.end_by_all_means(id, JobEnd::Failed { reason }).await;
                 }
             }
-            shared.jobs.live.send_modify(|live| {
-                live.events += 1;
-                (live.job, live.progress, live.failed) = (None, None, None);
-                live.cancelled = false;
+            shared.jobs.current.send_modify(|current| {
+                current.events += 1;
+                (current.job, current.progress, current.failed) = (None, None, None);
+                current.cancelled = false;
             });
-            if shared.jobs.live.borrow().closing {
+            if shared.jobs.current.borrow().closing {
                 std::future::pending::<()>().await;
             }
         }
@@ -140,12 +143,12 @@ impl Service {
     async fn let_it_serve(&self, job: i64, model: String) -> Result<(), ServiceError> {
         let over = || ServiceError::JobOver { job, state: JobState::Cancelled.name() };
         let Start::New(ticket) = self.start(None).await? else { return Err(over()) };
-        let mut live = self.shared.jobs.live.subscribe();
+        let mut current = self.shared.jobs.current.subscribe();
         tokio::select! {
             done = self.take_over(ticket, model, false, Some(job), |_| super::Reply::empty(204)) => {
                 done.map(|_| ())
             }
-            _ = live.wait_for(|live| live.cancelled || live.closing) => Err(over()),
+            _ = current.wait_for(|current| current.cancelled || current.closing) => Err(over()),
         }
     }
 }
@@ -215,7 +218,7 @@ impl Shared {
                 continue;
             }
             writing.put_model(&model, &made, Some(parent), false).await?;
-            writing.drop_old_models(self.settings.max_models, model.id()).await?;
+            writing.drop_old_models(self.settings.get().max_models, model.id()).await?;
             if !writing.set_job_model(job.id, model.id()).await? {
                 return Err(Stop::Over);
             }
@@ -247,10 +250,10 @@ impl Shared {
             runtime: Handle::current(),
             job: job.id,
             parent: parent.to_vec(),
-            options: options(job, self.settings.training_memory_bytes()),
+            options: options(job, self.settings.get().training_memory_bytes()),
             recordings,
         };
-        let threads = self.settings.training_threads();
+        let threads = self.settings.get().training_threads();
         let pool = low_priority_pool(threads)
             .map_err(|error| Stop::Failed(format!("no threads to train on: {error}")))?;
         let (sender, receiver) = oneshot::channel();
@@ -343,10 +346,10 @@ impl Run {
     }
 
     fn tell(&self, progress: &Progress, told: &mut Instant) -> ControlFlow<()> {
-        let live = &self.shared.jobs.live;
+        let current = &self.shared.jobs.current;
         let stop = {
-            let live = live.borrow();
-            live.cancelled || live.closing
+            let current = current.borrow();
+            current.cancelled || current.closing
         };
         if stop {
             return ControlFlow::Break(());
@@ -354,7 +357,7 @@ impl Run {
         // Before its first step there is nothing to tell.
         if progress.steps > 0 && told.elapsed() >= PROGRESS {
             *told = Instant::now();
-            live.send_modify(|live| live.progress = Some(*progress));
+            current.send_modify(|current| current.progress = Some(*progress));
         }
         ControlFlow::Continue(())
     }

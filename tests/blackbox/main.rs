@@ -4,6 +4,7 @@ mod access;
 mod batches;
 mod client;
 mod commands;
+mod config;
 mod connections;
 mod description;
 mod durability;

@@ -16,7 +16,7 @@ pub fn program() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BIPEDALNET_")) {
         command.env_remove(name);
     }
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command.stdin(Stdio::null());
     command
 }
 

@@ -1,0 +1,76 @@
+//! Settings anew at SIGHUP, and logs, whose level is one of them.
+
+use std::io::IsTerminal;
+
+use tokio::signal::unix::Signal;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
+
+use super::settings::CommandLine;
+use super::{Command, Failure};
+use crate::config::{Config, HttpSettings, Live, ServiceSettings, Setting};
+
+/// Exchanges the level of logs.
+pub(super) type LogLevel = reload::Handle<Targets, Registry>;
+
+/// Logs to stderr from now on.
+pub(super) fn start_logging(config: &Config) -> Result<LogLevel, Failure> {
+    let (level, handle) = reload::Layer::new(config.log_level.clone());
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(level).with(lines).try_init()?;
+    Ok(handle)
+}
+
+/// What a running server reads anew.
+pub(super) struct Reloading {
+    /// As they are in force.
+    pub settings: Vec<Setting>,
+    pub http: Live<HttpSettings>,
+    pub service: Live<ServiceSettings>,
+    pub log_level: LogLevel,
+}
+
+impl Reloading {
+    /// Reloads at each SIGHUP, for ever.
+    pub async fn follow(mut self, mut hangups: Signal) {
+        while hangups.recv().await.is_some() {
+            // Reads a file.
+            let line = tokio::task::spawn_blocking(CommandLine::read).await;
+            let line = line.map_err(Failure::from).flatten();
+            if let Err(error) = line.and_then(|line| self.take(line)) {
+                tracing::error!(%error, "the settings stay as they are");
+            }
+        }
+    }
+
+    fn take(&mut self, line: CommandLine) -> Result<(), Failure> {
+        let Command::Serve(arguments) = line.command else {
+            return Err("the command line is another one now".into());
+        };
+        let Config { http, service, log_level, .. } = arguments.config;
+        self.log_level.reload(log_level)?;
+        self.http.set(http);
+        self.service.set(service);
+        let (mut changed, mut ignored) = (Vec::new(), Vec::new());
+        for (setting, new) in self.settings.iter_mut().zip(line.settings) {
+            if setting.value == new.value {
+                continue;
+            }
+            if Config::is_live(&new.key) {
+                changed.push(new.key.clone());
+                *setting = new;
+            } else {
+                ignored.push(new.key);
+            }
+        }
+        tracing::info!(changed = changed.join(","), "settings are reloaded");
+        if !ignored.is_empty() {
+            tracing::warn!(settings = ignored.join(","), "these change at a restart only");
+        }
+        Ok(())
+    }
+}

