@@ -37,22 +37,34 @@ async fn job(server: &Server, job: u64) -> Value {
     answer.body
 }
 
-/// The numbered events of a job with their numbers, after one of them, until a last one or the end
-/// of the stream; whether the stream ended, too.
+/// The event stream of a job, after an event.
+async fn follow(server: &Server, job: u64, after: Option<u64>) -> reqwest::Response {
+    let request = support::client().get(server.url(&format!("{}/events", path(job))));
+    let request = match after {
+        Some(after) => request.header("last-event-id", after),
+        None => request,
+    };
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    response
+}
+
 async fn events(
     server: &Server,
     job: u64,
     after: Option<u64>,
     is_last: impl Fn(&Value) -> bool,
 ) -> (Vec<(u64, Value)>, bool) {
-    let request = support::client().get(server.url(&format!("{}/events", path(job))));
-    let request = match after {
-        Some(after) => request.header("last-event-id", after),
-        None => request,
-    };
-    let mut response = request.send().await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    read_events(follow(server, job, after).await, is_last).await
+}
+
+/// The numbered events of a stream with their numbers, until a last one or the end of the stream;
+/// whether the stream ended, too.
+async fn read_events(
+    mut response: reqwest::Response,
+    is_last: impl Fn(&Value) -> bool,
+) -> (Vec<(u64, Value)>, bool) {
     let (mut text, mut events) = (String::new(), Vec::new());
     while let Ok(Some(part)) = response.chunk().await {
         text += std::str::from_utf8(&part).unwrap();
@@ -269,9 +281,9 @@ async fn a_job_that_is_interrupted_ends_with_the_model_of_one_that_is_not() {
     // While somebody follows; the stream ends with the server, and the job does not.
     let (_, ended) = events(&disturbed, 1, None, |job| job["epoch"] == 2).await;
     assert!(!ended);
-    let following = events(&disturbed, 1, Some(100), |_| false);
-    let stop = async { disturbed.terminate() };
-    assert_eq!(tokio::join!(following, stop).0, (vec![], true));
+    let following = follow(&disturbed, 1, Some(100)).await;
+    disturbed.terminate();
+    assert_eq!(read_events(following, |_| false).await, (vec![], true));
     let (status, folder) = disturbed.ended();
     assert!(status.success(), "{status}");
     // What is enrolled meanwhile does not count.
