@@ -25,6 +25,23 @@ pub struct Config {
     /// does by the database
     #[arg(long, env = "BIPEDALNET_MODEL", value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// Address and port to serve metrics and health on, over plain HTTP, without a key: for the
+    /// operator's network alone; "" serves them nowhere
+    #[arg(
+        long,
+        env = "BIPEDALNET_METRICS_LISTEN",
+        default_value = "127.0.0.1:9464",
+        value_name = "ADDRESS:PORT",
+        value_parser = address_or_none
+    )]
+    pub metrics_listen: OptionalAddress,
+    /// What is logged: error, warn, info, debug or trace, also for parts of the program, as in
+    /// info,bipedalnet::access=debug, which adds a line for each request
+    #[arg(long, env = "BIPEDALNET_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    pub log_level: String,
+    /// How it is logged
+    #[arg(long, env = "BIPEDALNET_LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
+    pub log_format: LogFormat,
     /// Serve without API keys on any address: everybody who reaches it may do everything
     #[arg(long, env = "BIPEDALNET_ALLOW_ANONYMOUS")]
     pub allow_anonymous: bool,
@@ -36,8 +53,24 @@ pub struct Config {
     pub http: HttpSettings,
 }
 
+/// How lines of the log are written.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people
+    Human,
+    /// A JSON object a line
+    Json,
+}
+
+/// An address, or none. The name keeps clap from taking it for a flag that may be left out.
+pub type OptionalAddress = Option<SocketAddr>;
+
+fn address_or_none(text: &str) -> Result<OptionalAddress, std::net::AddrParseError> {
+    (!text.is_empty()).then(|| text.parse()).transpose()
+}
+
 impl Config {
-    /// All defaults, whatever the environment says, on a free port of this machine.
+    /// All defaults, whatever the environment says, on a free port of this machine, unwatched.
     pub fn throwaway(database: &Path) -> Self {
         #[derive(clap::Parser)]
         struct Defaults {
@@ -45,7 +78,8 @@ impl Config {
             config: Config,
         }
         let command = Defaults::command().mut_args(|argument| argument.env(None::<&str>));
-        let arguments = ["", "--listen", "127.0.0.1:0", "--database"].map(OsStr::new);
+        let arguments =
+            ["", "--listen", "127.0.0.1:0", "--metrics-listen", "", "--database"].map(OsStr::new);
         let matches = command.get_matches_from(arguments.into_iter().chain([database.as_os_str()]));
         Defaults::from_arg_matches(&matches).expect("the defaults are settings").config
     }

@@ -1,19 +1,18 @@
 //! `bipedalnet serve`
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 use crate::bnn::MAX_FILE_BYTES;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::http::{self, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
+use crate::telemetry;
 
 /// Serve the REST API
 #[derive(clap::Args)]
@@ -25,22 +24,19 @@ pub struct Arguments {
 const SHIPPED_MODEL: &[u8] = include_bytes!("../../models/bipedalnet.safetensors");
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::builder()
-                .with_default_directive(tracing::Level::INFO.into())
-                .from_env_lossy(),
-        )
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
     let config = arguments.config;
+    let format = match config.log_format {
+        config::LogFormat::Human => telemetry::LogFormat::Human,
+        config::LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    telemetry::start_logs(format, &config.log_level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = Server::start(&config).await?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             address = %server.address,
+            metrics = server.metrics.as_ref().map(|(address, _)| tracing::field::display(address)),
             tls = server.tls.is_some(),
             database = %config.database.display(),
             model = server.service.model_id(),
@@ -63,6 +59,8 @@ pub(super) struct Server {
     config: Config,
     pub service: Service,
     listener: TcpListener,
+    /// For metrics, with its address.
+    metrics: Option<(SocketAddr, TcpListener)>,
 }
 
 impl Server {
@@ -92,23 +90,42 @@ impl Server {
             )
             .into());
         }
-        let listener = TcpListener::bind(listen).await.map_err(|error| {
-            format!("cannot listen on {listen}: {error}; choose another with --listen")
-        })?;
-        let (address, config) = (listener.local_addr()?, config.clone());
-        Ok(Self { address, tls, config, service, listener })
+        let (address, listener) = bind(listen, "--listen").await?;
+        let metrics = match config.metrics_listen {
+            Some(listen) => Some(bind(listen, "--metrics-listen").await?),
+            None => None,
+        };
+        Ok(Self { address, tls, config: config.clone(), service, listener, metrics })
     }
 
     /// Answers until `stop` is done and open requests are finished.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let limits = ConnectionLimits::from(&self.config.http);
         let router = http::router(self.service.clone(), self.config.http);
+        let stop = async {
+            stop.await;
+            self.service.stop();
+        };
+        let metrics = async {
+            let Some((_, listener)) = self.metrics else { return std::future::pending().await };
+            let router = http::operator_router(self.service.clone());
+            // To the end: an operator wants to see how the server stops.
+            http::serve(listener, router, limits.clone(), None, std::future::pending()).await;
+        };
         tokio::select! {
-            () = http::serve(self.listener, router, limits, self.tls, stop) => {}
+            () = http::serve(self.listener, router, limits.clone(), self.tls, stop) => {}
+            () = metrics => {}
             () = self.service.maintain() => {}
         }
         self.service.close().await;
     }
+}
+
+async fn bind(listen: SocketAddr, flag: &str) -> Result<(SocketAddr, TcpListener), Failure> {
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        format!("cannot listen on {listen}: {error}; choose another with {flag}")
+    })?;
+    Ok((listener.local_addr()?, listener))
 }
 
 fn load(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -133,6 +150,6 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     })?;
     Ok(async {
         let _ = receiver.await;
-        tracing::info!("stopping: open requests finish first");
+        tracing::info!("stopping: open requests finish first; a second signal stops at once");
     })
 }

@@ -11,6 +11,7 @@ mod gate;
 mod keys;
 mod maintenance;
 mod models;
+mod observing;
 mod pool;
 mod recognising;
 mod retraining;
@@ -25,6 +26,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::ServiceSettings;
 use crate::store::Store;
+use crate::telemetry::Metrics;
 pub use activation::Activation;
 pub use batch::{Item, Outcome};
 pub use calibration::{Calibration, FALSE_MATCH_RATES, OperatingPoint, StrangerScores};
@@ -38,8 +40,8 @@ pub use evidence::Evidence;
 pub use keys::AccessError;
 use keys::Keys;
 pub use models::{Comparison, GivenModel, Outcomes, StoredModel};
-pub use pool::PoolError;
 use pool::{Entry, Pool};
+pub use pool::{PoolError, until};
 pub use recognising::{Claim, Identification, Verification};
 pub use retraining::retrained_model;
 use serving::Serving;
@@ -83,6 +85,9 @@ struct Shared {
     /// Whether the write-ahead log still holds erased data.
     scrub_due: AtomicBool,
     pool: Pool,
+    metrics: Arc<Metrics>,
+    /// Whether the server is about to stop.
+    stopping: AtomicBool,
 }
 
 impl Service {
@@ -97,6 +102,7 @@ impl Service {
         settings: ServiceSettings,
     ) -> Result<Self, StartError> {
         let serving = models::start(given, &store, settings.max_models).await?;
+        let metrics = Arc::new(Metrics::new());
         let shared = Shared {
             settings,
             store,
@@ -109,7 +115,9 @@ impl Service {
             activating: tokio::sync::Mutex::default(),
             // After a crash, too, erased data may be left in the log.
             scrub_due: AtomicBool::new(true),
-            pool: Pool::new(),
+            pool: Pool::new(Arc::clone(&metrics)),
+            metrics,
+            stopping: AtomicBool::new(false),
         };
         let service = Self { shared: Arc::new(shared) };
         service.refresh_keys().await?;

@@ -119,7 +119,7 @@ impl Service {
             let model = Model::from_bytes(&file).map_err(|error| error.to_string())?;
             Ok((Serving::new(model).map_err(|error| error.to_string())?, file))
         };
-        let read: Result<_, String> = self.shared.pool.run(Entry::WhenFree, read).await?;
+        let read: Result<_, String> = self.shared.pool.run(Entry::Always, read).await?;
         let (Serving { model, .. }, file) = read.map_err(ServiceError::UnusableModel)?;
         let mut writing = self.shared.store.write().await?;
         writing.put_model(&model, &file, parent, false).await?;

@@ -8,6 +8,7 @@ mod connections;
 mod description;
 mod durability;
 mod models;
+mod operation;
 mod readme;
 mod recordings;
 mod retries;
