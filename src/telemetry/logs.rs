@@ -79,6 +79,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_filter_is_exchanged_while_the_program_runs() {
+        let filter = start_logs(LogFormat::Human, "off").unwrap();
+        assert!(!tracing::enabled!(tracing::Level::ERROR));
+        filter.set("bipedalnet=error").unwrap();
+        assert!(tracing::enabled!(tracing::Level::ERROR));
+        assert!(filter.set("bipedalnet=loud").is_err());
+        assert!(tracing::enabled!(tracing::Level::ERROR));
+        filter.set("off").unwrap();
+        assert!(!tracing::enabled!(tracing::Level::ERROR));
+        assert!(matches!(start_logs(LogFormat::Json, "off"), Err(LogError::Started(_))));
+    }
+
+    #[test]
     fn a_filter_is_a_level_or_levels_of_parts() {
         for good in ["info", "warn,bipedalnet::access=debug", "off", "bipedalnet=trace"] {
             assert!(parse(good).is_ok(), "{good}");

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::sync::mpsc;
 
+use bipedalnet::gait::RecordingDocument;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -40,6 +41,15 @@ async fn used() -> Server {
     assert_eq!(answer.body["decision"], "accept", "{answer:?}");
     let answer = server.send(Method::POST, verify, walk).await;
     assert_eq!(answer.body["decision"], "suspected_replay", "{answer:?}");
+    // Walking, then standing.
+    let mut pause = RecordingDocument::from(&simulated(11, 4));
+    let half = pause.acceleration.len() / 2;
+    for (at, sample) in pause.acceleration[half..].iter_mut().enumerate() {
+        *sample = [7, 11, 13].map(|cycle| (at % cycle) as f32 * 1e-3);
+        sample[2] += 9.81;
+    }
+    let answer = server.send(Method::POST, verify, serde_json::to_string(&pause).unwrap()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
     let standing = r#"{"rate_hz": 50, "acceleration": [[0, 0, 9.8]]}"#;
     assert_eq!(server.send(Method::POST, "/v1/identify", standing).await.status, 422);
     assert_eq!(server.send(Method::GET, "/v1/users/eve-of-essen", "").await.status, 404);
@@ -55,7 +65,7 @@ async fn metrics_move_as_requests_do() {
     for (name, expected) in [
         ("decisions_total{decision=\"identified\",operation=\"identify\"}", 1.0),
         ("decisions_total{decision=\"unknown\",operation=\"identify\"}", 1.0),
-        ("decisions_total{decision=\"accept\",operation=\"verify\"}", 1.0),
+        ("decisions_total{decision=\"accept\",operation=\"verify\"}", 2.0),
         ("decisions_total{decision=\"suspected_replay\",operation=\"verify\"}", 1.0),
         ("decisions_total{decision=\"reject\",operation=\"verify\"}", 0.0),
         ("decision_score_count{operation=\"identify\"}", 2.0),
@@ -67,8 +77,8 @@ async fn metrics_move_as_requests_do() {
         ("pool_jobs_waiting", 0.0),
         ("requests_shed_total{reason=\"queue_full\"}", 0.0),
         ("recordings_refused_total{reason=\"too-short\"}", 1.0),
-        ("request_stage_duration_seconds_count{stage=\"decode\"}", 6.0),
-        ("request_stage_duration_seconds_count{stage=\"inference\"}", 5.0),
+        ("request_stage_duration_seconds_count{stage=\"decode\"}", 7.0),
+        ("request_stage_duration_seconds_count{stage=\"inference\"}", 6.0),
     ] {
         assert_eq!(value(&format!("bipedalnet_{name}")), expected, "{name}");
     }
@@ -82,6 +92,7 @@ async fn metrics_move_as_requests_do() {
         let name = format!("bipedalnet_http_request_duration_seconds_count{labels}");
         assert_eq!(value(&name), expected, "{name}");
     }
+    assert!(value("bipedalnet_windows_refused_total{reason=\"standing-still\"}") > 3.0);
     let windows = value("bipedalnet_windows_accepted_total");
     assert!(windows > 5.0);
     let measured = value("bipedalnet_window_inference_duration_seconds_count");
