@@ -42,6 +42,11 @@ pub struct Config {
     /// How it is logged
     #[arg(long, env = "BIPEDALNET_LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
     pub log_format: LogFormat,
+    /// Where a span for each request goes (OTLP over HTTP, protobuf), such as
+    /// http://localhost:4318/v1/traces
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "BIPEDALNET_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// Serve without API keys on any address: everybody who reaches it may do everything
     #[arg(long, env = "BIPEDALNET_ALLOW_ANONYMOUS")]
     pub allow_anonymous: bool,

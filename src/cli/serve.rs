@@ -12,7 +12,7 @@ use crate::config::{self, Config};
 use crate::http::{self, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
-use crate::telemetry;
+use crate::telemetry::{self, LogSettings};
 
 /// Serve the REST API
 #[derive(clap::Args)]
@@ -29,7 +29,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         config::LogFormat::Human => telemetry::LogFormat::Human,
         config::LogFormat::Json => telemetry::LogFormat::Json,
     };
-    telemetry::start_logs(format, &config.log_level)?;
+    let _logs = telemetry::start_logs(LogSettings {
+        format,
+        filter: &config.log_level,
+        #[cfg(feature = "otlp")]
+        otlp_endpoint: config.otlp_endpoint.as_deref(),
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = Server::start(&config).await?;
