@@ -94,7 +94,7 @@ pub fn pin(processor: usize) -> bool {
     taskset.is_ok_and(|status| status.success())
 }
 
-/// A request as it goes over the wire: an empty body is none.
+/// A request as it goes over the wire.
 pub fn request(method: &str, path: &str, body: Option<&Body>) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: bench\r\n");
     let bytes = body.map_or(&[][..], |body| &body.bytes);
@@ -225,7 +225,7 @@ pub fn plot(path: &Path, title: &str, axes: [&str; 2], lines: &[Line]) -> io::Re
     std::fs::write(path, svg + "</svg>\n")
 }
 
-/// The next number of 1, 2 or 5 and zeros, in fifths.
+/// The next round number.
 fn round_up(value: f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
     let steps = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
