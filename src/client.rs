@@ -106,7 +106,7 @@ pub enum ClientError {
     },
     /// The server refused; of a problem that passes, at every try.
     #[error("{}: {}", .0.title, .0.detail)]
-    Problem(Problem),
+    Problem(Box<Problem>),
     /// What answers is no server of this API, or one of another version.
     #[error("{url} answered {status}, but not as bipedalnet does: {reason}; is this its URL?")]
     Answer {
@@ -556,7 +556,7 @@ impl Client {
             _ => false,
         };
         let error = match problem {
-            Some(problem) => ClientError::Problem(problem),
+            Some(problem) => ClientError::Problem(Box::new(problem)),
             None => self.odd(status, "the error has no problem+json".to_owned()),
         };
         Err(Failure { error, retry_after: passes.then_some(asked) })

@@ -42,6 +42,24 @@ pub struct Config {
     /// does by the database
     #[arg(long, env = "BIPEDALNET_MODEL", value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// Address and port to serve metrics and health on, over plain HTTP, without a key: for the
+    /// operator's network alone; "" serves them nowhere
+    #[arg(
+        long,
+        env = "BIPEDALNET_METRICS_LISTEN",
+        default_value = "127.0.0.1:9464",
+        value_name = "ADDRESS:PORT",
+        value_parser = address_or_none
+    )]
+    pub metrics_listen: OptionalAddress,
+    /// How it is logged
+    #[arg(long, env = "BIPEDALNET_LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Where a span for each request goes (OTLP over HTTP, protobuf), such as
+    /// http://localhost:4318/v1/traces
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "BIPEDALNET_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
     /// Serve without API keys on any address: everybody who reaches it may do everything
     #[arg(
         long,
@@ -54,8 +72,8 @@ pub struct Config {
         value_name = "BOOL"
     )]
     pub allow_anonymous: bool,
-    /// What is logged: error, warn, info, debug or trace, and others for parts of the program, as in
-    /// warn,bipedalnet::http=debug
+    /// What is logged: error, warn, info, debug or trace, also for parts of the program, as in
+    /// info,bipedalnet::access=debug, which adds a line for each request
     #[arg(
         long,
         env = "BIPEDALNET_LOG_LEVEL",
@@ -75,8 +93,24 @@ pub struct Config {
     pub http: HttpSettings,
 }
 
+/// How lines of the log are written.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people
+    Human,
+    /// A JSON object a line
+    Json,
+}
+
+/// An address, or none. The name keeps clap from taking it for a flag that may be left out.
+pub type OptionalAddress = Option<SocketAddr>;
+
+fn address_or_none(text: &str) -> Result<OptionalAddress, std::net::AddrParseError> {
+    (!text.is_empty()).then(|| text.parse()).transpose()
+}
+
 impl Config {
-    /// All defaults, whatever the environment says, on a free port of this machine.
+    /// All defaults, whatever the environment says, on a free port of this machine, unwatched.
     pub fn throwaway(database: &Path) -> Self {
         #[derive(clap::Parser)]
         struct Defaults {
@@ -84,7 +118,8 @@ impl Config {
             config: Config,
         }
         let command = Defaults::command().mut_args(|argument| argument.env(None::<&str>));
-        let arguments = ["", "--listen", "127.0.0.1:0", "--database"].map(OsStr::new);
+        let arguments =
+            ["", "--listen", "127.0.0.1:0", "--metrics-listen", "", "--database"].map(OsStr::new);
         let matches = command.get_matches_from(arguments.into_iter().chain([database.as_os_str()]));
         Defaults::from_arg_matches(&matches).expect("the defaults are settings").config
     }

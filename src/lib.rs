@@ -14,6 +14,7 @@
 //! | [`training`] | data sets, straight-through layers, Adam, evaluation |
 //! | [`gait`] | recording to window, walking check, simulator |
 //! | [`bnn`] | packed inference, the model file |
+//! | [`telemetry`] | metrics and logs |
 //! | [`access`] | API keys and scopes |
 //! | [`config`] | settings |
 
@@ -28,4 +29,5 @@ pub mod http;
 pub mod identity;
 pub mod service;
 pub mod store;
+pub mod telemetry;
 pub mod training;

@@ -24,7 +24,7 @@ trap 'stop; rm -rf "$folder"' EXIT
 start() {
     local log=$folder/log
     : >"$log"
-    "$program" serve --listen 127.0.0.1:0 --database "$database" --address-requests-per-second 0 \
+    "$program" serve --listen 127.0.0.1:0 --database "$database" --address-requests-per-second 0 --metrics-listen '' \
         --key-requests-per-second 0 2>"$log" &
     server=$!
     local address=

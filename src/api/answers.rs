@@ -244,4 +244,7 @@ pub struct Problem {
     /// The part of the request at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// Names the request to the operator, as `X-Request-Id` does; not in an outcome of a batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }

@@ -1,29 +1,11 @@
-//! Settings anew at SIGHUP, and logs, whose level is one of them.
-
-use std::io::IsTerminal;
+//! Settings anew at SIGHUP.
 
 use tokio::signal::unix::Signal;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Registry, reload};
 
 use super::settings::CommandLine;
 use super::{Command, Failure};
 use crate::config::{Config, HttpSettings, Live, ServiceSettings, Setting};
-
-/// Exchanges the level of logs.
-pub(super) type LogLevel = reload::Handle<Targets, Registry>;
-
-/// Logs to stderr from now on.
-pub(super) fn start_logging(config: &Config) -> Result<LogLevel, Failure> {
-    let (level, handle) = reload::Layer::new(config.log_level.clone());
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(level).with(lines).try_init()?;
-    Ok(handle)
-}
+use crate::telemetry::Logs;
 
 /// What a running server reads anew.
 pub(super) struct Reloading {
@@ -31,7 +13,7 @@ pub(super) struct Reloading {
     pub settings: Vec<Setting>,
     pub http: Live<HttpSettings>,
     pub service: Live<ServiceSettings>,
-    pub log_level: LogLevel,
+    pub logs: Logs,
 }
 
 impl Reloading {
@@ -52,7 +34,7 @@ impl Reloading {
             return Err("the command line is another one now".into());
         };
         let Config { http, service, log_level, .. } = arguments.config;
-        self.log_level.reload(log_level)?;
+        self.logs.set(log_level)?;
         self.http.set(http);
         self.service.set(service);
         let (mut changed, mut ignored) = (Vec::new(), Vec::new());

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::reload::{Reloading, start_logging};
+use super::reload::Reloading;
 use super::{Failure, settings, systemd};
 use crate::bnn::MAX_FILE_BYTES;
-use crate::config::{Config, ConfigFile, HttpSettings, Live, ServiceSettings, Setting};
+use crate::config::{self, Config, ConfigFile, HttpSettings, Live, ServiceSettings, Setting};
 use crate::http::{self, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
+use crate::telemetry::{self, LogSettings};
 
 /// Serve the REST API
 #[derive(clap::Args)]
@@ -28,7 +29,16 @@ const SHIPPED_MODEL: &[u8] = include_bytes!("../../models/bipedalnet.safetensors
 
 pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> {
     let Arguments { file, config } = arguments;
-    let log_level = start_logging(&config)?;
+    let format = match config.log_format {
+        config::LogFormat::Human => telemetry::LogFormat::Human,
+        config::LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    let logs = telemetry::start_logs(LogSettings {
+        format,
+        filter: config.log_level.clone(),
+        #[cfg(feature = "otlp")]
+        otlp_endpoint: config.otlp_endpoint.clone(),
+    })?;
     for warning in settings::unknown_variables() {
         tracing::warn!("{warning}");
     }
@@ -40,6 +50,7 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             address = %server.address,
+            metrics = server.metrics.as_ref().map(|(address, _)| tracing::field::display(address)),
             tls = server.tls.is_some(),
             database = %config.database.display(),
             model = server.service.model_id(),
@@ -57,7 +68,7 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
             "serving"
         );
         let (http, service) = (server.http.clone(), server.settings.clone());
-        let reloading = Reloading { settings, http, service, log_level };
+        let reloading = Reloading { settings, http, service, logs };
         tokio::spawn(reloading.follow(hangups));
         let stop = stop_signal()?;
         systemd::notify("READY=1");
@@ -76,6 +87,8 @@ pub(super) struct Server {
     settings: Live<ServiceSettings>,
     pub service: Service,
     listener: TcpListener,
+    /// For metrics, with its address.
+    metrics: Option<(SocketAddr, TcpListener)>,
 }
 
 impl Server {
@@ -107,13 +120,14 @@ impl Server {
             )
             .into());
         }
-        let listener = TcpListener::bind(listen).await.map_err(|error| {
-            format!("cannot listen on {listen}: {error}; choose another with --listen")
-        })?;
-        let address = listener.local_addr()?;
+        let (address, listener) = bind(listen, "--listen").await?;
+        let metrics = match config.metrics_listen {
+            Some(listen) => Some(bind(listen, "--metrics-listen").await?),
+            None => None,
+        };
         let connections = ConnectionLimits::from(&config.connections);
         let http = Live::new(config.http.clone());
-        Ok(Self { address, tls, connections, http, settings, service, listener })
+        Ok(Self { address, tls, connections, http, settings, service, listener, metrics })
     }
 
     /// Answers until `stop` is done and open requests are finished.
@@ -121,15 +135,30 @@ impl Server {
         let router = http::router(self.service.clone(), self.http);
         let stop = async {
             stop.await;
-            self.service.stop_training();
+            self.service.stop();
+        };
+        let metrics = async {
+            let Some((_, listener)) = self.metrics else { return std::future::pending().await };
+            let router = http::operator_router(self.service.clone());
+            let limits = self.connections.clone();
+            // To the end: an operator wants to see how the server stops.
+            http::serve(listener, router, limits, None, std::future::pending()).await;
         };
         tokio::select! {
-            () = http::serve(self.listener, router, self.connections, self.tls, stop) => {}
+            () = http::serve(self.listener, router, self.connections.clone(), self.tls, stop) => {}
+            () = metrics => {}
             () = self.service.maintain() => {}
             () = self.service.train() => {}
         }
         self.service.close().await;
     }
+}
+
+async fn bind(listen: SocketAddr, flag: &str) -> Result<(SocketAddr, TcpListener), Failure> {
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        format!("cannot listen on {listen}: {error}; choose another with {flag}")
+    })?;
+    Ok((listener.local_addr()?, listener))
 }
 
 fn load(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -162,6 +191,6 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     Ok(async {
         let _ = receiver.await;
         systemd::notify("STOPPING=1");
-        tracing::info!("stopping: open requests finish first");
+        tracing::info!("stopping: open requests finish first; a second signal stops at once");
     })
 }

@@ -1,6 +1,9 @@
 //! Bodies: read up to a bound, decompressed up to a bound, decoded from JSON or CBOR; and answers
 //! encoded as the client wants them.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -10,7 +13,7 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 
 use super::App;
 use super::encoding::Encoding;
@@ -46,12 +49,18 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Document<T> {
         let format = Format::of_body(request.headers());
         let encoding = Encoding::of(request.headers());
         let most = app.http.get().max_body_bytes;
-        let (body, _share) = read(request.into_body(), most, &app.bodies).await?;
+        let begin = Instant::now();
+        let (body, _held) = read(request.into_body(), most, app).await?;
+        let metrics = Arc::clone(app.service.metrics());
+        metrics.stages.receive.observe(begin.elapsed().as_secs_f64());
         let (format, encoding) = (format?, encoding?);
         let decode = move || {
+            let begin = Instant::now();
             let digest = Sha256::digest(&body);
             let body = encoding.decode(body, most)?;
-            Ok(Self { value: format.decode(&body)?, digest: digest.into() })
+            let value = format.decode(&body)?;
+            metrics.stages.decode.observe(begin.elapsed().as_secs_f64());
+            Ok(Self { value, digest: digest.into() })
         };
         app.service.compute(decode).await?
     }
@@ -156,14 +165,37 @@ fn essence(value: &str) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// Reads a body of `most` bytes or less, with a permit for each byte that is kept.
-async fn read(
-    mut body: Body,
-    most: usize,
-    memory: &Semaphore,
-) -> Result<(Vec<u8>, SemaphorePermit<'_>), Problem> {
+/// A permit for each byte of a body that is in memory.
+struct Held<'a> {
+    share: Option<SemaphorePermit<'a>>,
+    app: &'a App,
+}
+
+impl Held<'_> {
+    /// Whether there is room for so many bytes more.
+    fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+        let more = self.app.bodies.try_acquire_many(bytes as u32);
+        let more = more.map_err(|_| self.app.service.refuse_body())?;
+        match &mut self.share {
+            Some(share) => share.merge(more),
+            None => self.share = Some(more),
+        }
+        self.app.service.metrics().memory.bodies.add(bytes as i64);
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let bytes = self.share.as_ref().map_or(0, SemaphorePermit::num_permits);
+        self.app.service.metrics().memory.bodies.sub(bytes as i64);
+    }
+}
+
+/// Reads a body of `most` bytes or less.
+async fn read(mut body: Body, most: usize, app: &App) -> Result<(Vec<u8>, Held<'_>), Problem> {
     let mut kept = Vec::new();
-    let mut share = memory.try_acquire_many(0).map_err(|_| Problem::busy())?;
+    let mut held = Held { share: None, app };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             Problem::new(
@@ -175,15 +207,14 @@ async fn read(
         })?;
         let data = frame.into_data().unwrap_or_default();
         if kept.len() + data.len() > most {
-            drop((kept, share));
+            drop((kept, held));
             discard(body, most * DISCARDED_BODIES).await;
             return Err(Problem::too_large(most));
         }
-        let more = memory.try_acquire_many(data.len() as u32).map_err(|_| Problem::busy())?;
-        share.merge(more);
+        held.grow(data.len())?;
         kept.extend_from_slice(&data);
     }
-    Ok((kept, share))
+    Ok((kept, held))
 }
 
 /// Lets a body pass that nobody wants, up to a bound, so that the client sees the answer.

@@ -1,6 +1,6 @@
 //! How long a request may take: as long as the server allows, or as the client will wait.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -9,11 +9,13 @@ use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
 use crate::config::{HttpSettings, Live};
+use crate::service;
 
 /// Milliseconds, from now, for which the client waits.
 const DEADLINE: &str = "request-deadline-ms";
 
 /// Drops a request that is not answered in time; what is queued for it is then dropped at its turn.
+/// One that cannot be answered in time is refused at once.
 /// A change that is being written is finished all the same, and a retry under its idempotency key
 /// gets the answer.
 pub(super) async fn deadline(
@@ -27,7 +29,8 @@ pub(super) async fn deadline(
         Err(problem) => return problem.into_response(),
     };
     let limit = deadline.map_or(allowed, |deadline| deadline.min(allowed));
-    match tokio::time::timeout(limit, next.run(request)).await {
+    let answer = service::until(Instant::now() + limit, next.run(request));
+    match tokio::time::timeout(limit, answer).await {
         Ok(response) => response,
         Err(_) if limit < allowed => Problem::new(
             StatusCode::GATEWAY_TIMEOUT,

@@ -83,6 +83,11 @@ fn parameters() -> Value {
             "description": "Milliseconds for which the client waits: work that nobody waits for is dropped.",
             "schema": {"type": "integer", "minimum": 1, "maximum": u32::MAX},
         },
+        "request_id": {
+            "name": "X-Request-Id", "in": "header", "required": false,
+            "description": "Names this request in the operator's log; others than 1 to 64 of `A-Z a-z 0-9 . _ -` are not taken over.",
+            "schema": {"type": "string"},
+        },
         "known": {
             "name": "If-None-Match", "in": "header", "required": false,
             "description": "The `ETag` of an answer that the client has: 304 says that it still holds.",
@@ -107,6 +112,7 @@ fn headers() -> Value {
             "description": "Seconds to wait before the next try. With 409, 429 and 503.",
             "schema": {"type": "integer", "minimum": 0},
         },
+        "X-Request-Id": text("Names the request in the operator's log: the request's own, or a new one."),
         "WWW-Authenticate": text("`Bearer`, with 401."),
     })
 }
@@ -118,11 +124,17 @@ fn responses() -> Value {
             "content": {
                 "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
             },
-            "headers": header_refs(&["Retry-After", "RateLimit", "RateLimit-Policy", "WWW-Authenticate"]),
+            "headers": header_refs(&[
+                "Retry-After",
+                "RateLimit",
+                "RateLimit-Policy",
+                "WWW-Authenticate",
+                "X-Request-Id",
+            ]),
         },
         "unchanged": {
             "description": "The client has this answer already",
-            "headers": header_refs(&["ETag", "RateLimit", "RateLimit-Policy"]),
+            "headers": header_refs(&["ETag", "RateLimit", "RateLimit-Policy", "X-Request-Id"]),
         },
     })
 }
@@ -229,7 +241,12 @@ fn complete_operation(is_read: bool, is_write: bool, operation: &mut Map<String,
         complete_named(&name, &mut parameter["schema"]);
     }
     if let (true, Some(parameters)) = (is_api, own.as_array_mut()) {
-        let common = [("known", is_read), ("idempotency_key", is_write), ("deadline", true)];
+        let common = [
+            ("known", is_read),
+            ("idempotency_key", is_write),
+            ("deadline", true),
+            ("request_id", true),
+        ];
         let common = common.into_iter().filter(|(_, takes)| *takes);
         parameters.extend(
             common.map(|(name, _)| json!({"$ref": format!("#/components/parameters/{name}")})),
@@ -261,7 +278,8 @@ fn complete_operation(is_read: bool, is_write: bool, operation: &mut Map<String,
         .into_iter();
         let headers = headers.filter(|(_, has)| *has).map(|(name, _)| name);
         if is_api {
-            let headers: Vec<&str> = headers.chain(["RateLimit", "RateLimit-Policy"]).collect();
+            let headers: Vec<&str> =
+                headers.chain(["RateLimit", "RateLimit-Policy", "X-Request-Id"]).collect();
             response["headers"] = header_refs(&headers);
         }
     }

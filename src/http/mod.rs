@@ -9,7 +9,9 @@ mod encoding;
 mod etag;
 mod guard;
 mod models;
+mod observe;
 mod once;
+mod operation;
 mod path;
 mod places;
 mod problem;
@@ -25,7 +27,6 @@ mod walk;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
 use axum::http::header;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
@@ -33,13 +34,14 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
-use tower_http::trace::TraceLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::{HttpSettings, Live};
 use crate::service::Service;
 use guard::Guard;
+use observe::Ids;
+pub use operation::operator_router;
 use problem::Problem;
 pub use server::{ConnectionLimits, serve};
 pub use tls::{TlsError, tls_config};
@@ -72,7 +74,8 @@ pub fn router(service: Service, http: Live<HttpSettings>) -> Router {
         .routes(routes!(training_jobs::list, training_jobs::post))
         .routes(routes!(training_jobs::read, training_jobs::cancel))
         .routes(routes!(training_jobs::events))
-        .routes(routes!(live))
+        .routes(routes!(operation::live))
+        .routes(routes!(operation::ready))
         .split_for_parts();
     let openapi = description::complete(openapi);
     let guard = Arc::new(Guard::new(service.clone(), http.clone(), &openapi));
@@ -88,21 +91,8 @@ pub fn router(service: Service, http: Live<HttpSettings>) -> Router {
         ))
         .layer(CatchPanicLayer::custom(Problem::of_panic))
         .layer(map_response(explain_bare_errors))
-        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
-            // The route, not the path: paths hold user ids.
-            let route =
-                request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str);
-            tracing::info_span!("request", method = %request.method(), route)
-        }))
+        .layer(from_fn_with_state((service.clone(), Arc::new(Ids::new())), observe::observe))
         .with_state(App { service, http, bodies: Arc::new(Semaphore::new(body::BODIES_BYTES)) })
-}
-
-/// Whether the server runs
-#[utoipa::path(get, path = "/livez", operation_id = "livez", tag = "operation", responses(
-    (status = 200, description = "It does", body = String, content_type = "text/plain")
-))]
-async fn live() -> &'static str {
-    "live\n"
 }
 
 /// Gives a body to errors of layers and of the router, which have none of their own.

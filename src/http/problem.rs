@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::observe::request_id;
 use crate::access::Scope;
 use crate::api;
 use crate::identity::UserIdError;
@@ -57,11 +58,6 @@ impl Problem {
         self
     }
 
-    /// More than there is memory or compute for.
-    pub fn busy() -> Self {
-        PoolError::Overloaded.into()
-    }
-
     pub fn too_large(most_bytes: usize) -> Self {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -90,6 +86,7 @@ impl Problem {
             status: self.status.as_u16(),
             detail: self.detail.clone().into_owned(),
             field: self.field.clone(),
+            request_id: None,
         }
     }
 
@@ -100,7 +97,7 @@ impl Problem {
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
             "The server failed",
-            "nothing was changed; the operator's log has the reason",
+            "nothing was changed; the operator's log has the reason under the request's id",
         )
     }
 
@@ -135,7 +132,9 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, axum::Json(self.document())).into_response();
+        // Not in documents that are kept for retries, which get them byte for byte.
+        let document = api::Problem { request_id: request_id(), ..self.document() };
+        let mut response = (self.status, axum::Json(document)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.headers);
@@ -175,13 +174,13 @@ impl From<UserIdError> for Problem {
 impl From<PoolError> for Problem {
     fn from(error: PoolError) -> Self {
         match error {
-            PoolError::Overloaded => Self::new(
+            PoolError::Overloaded { retry_after_seconds } => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "overloaded",
                 "The server is busy",
                 error.to_string(),
             )
-            .retry_after(RETRY_AFTER_SECONDS),
+            .retry_after(retry_after_seconds),
             PoolError::Failed => Self::internal(&error),
         }
     }

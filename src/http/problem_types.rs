@@ -97,7 +97,12 @@ pub(super) const PROBLEM_TYPES: &[(&str, u16, &str)] = &[
     ),
     ("internal", 500, "A defect or a broken machine. Nothing was changed."),
     ("database-busy", 503, "Another program holds the database: try again."),
-    ("overloaded", 503, "More work is waiting than there is room for: try again."),
+    ("not-ready", 503, "The server is stopping: send requests elsewhere."),
+    (
+        "overloaded",
+        503,
+        "More work is waiting than there is room for, or than would be done in time: try again.",
+    ),
     ("too-many-challenges", 503, "Too many challenges are open: try again."),
     ("deadline-passed", 504, "The `Request-Deadline-Ms` of the request has passed."),
     ("http", 0, "Refused before it reached the service; the status says why."),

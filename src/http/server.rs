@@ -1,6 +1,7 @@
 //! Connections: HTTP/1.1 and HTTP/2 with and without TLS, bounded in number and in time, drained at
 //! the end.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{HeaderValue, header};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -56,6 +58,9 @@ pub struct ConnectionLimits {
     /// Age at which a connection takes no further request, so that neither pings nor answers that
     /// are never read hold a place for ever.
     pub longest_life: Duration,
+    /// Time between the wish to stop and the end of new connections: whoever sends requests here gets
+    /// to know, by the readiness probe or by `connection: close`, and goes elsewhere.
+    pub notice: Duration,
     /// Time for open requests to finish, once the server is told to stop or the connection is old.
     pub drain_timeout: Duration,
 }
@@ -72,6 +77,7 @@ impl From<&ConnectionSettings> for ConnectionLimits {
             ping_timeout: Duration::from_secs(10),
             pending_resets: 20,
             longest_life: Duration::from_secs(600),
+            notice: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(20),
         }
     }
@@ -91,8 +97,18 @@ impl Peer {
     }
 }
 
-/// Serves HTTP/1.1 and HTTP/2, over TLS where `tls` is given, until `stop` is done; then lets open
-/// requests finish. A client may begin HTTP/2 without TLS if it knows that it may (RFC 9113,
+/// How near the end a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// It answers all that comes, and asks clients to go elsewhere.
+    Leaving,
+    /// It answers what has begun.
+    Closing,
+}
+
+/// Serves HTTP/1.1 and HTTP/2, over TLS where `tls` is given, until `stop` is done; then gives notice
+/// for as long as there are connections, and lets open requests finish. A client may begin HTTP/2 without TLS if it knows that it may (RFC 9113,
 /// section 3.3).
 pub async fn serve(
     listener: TcpListener,
@@ -101,39 +117,29 @@ pub async fn serve(
     tls: Option<Arc<rustls::ServerConfig>>,
     stop: impl Future<Output = ()>,
 ) {
-    let drain_timeout = limits.drain_timeout;
+    let ConnectionLimits { notice, drain_timeout, .. } = limits;
     let server = Arc::new(Server::new(router, limits, tls));
-    let (stopping, _) = watch::channel(());
-    let mut stop = pin!(stop);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stop => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok((stream, address)) => (stream, Peer(address)),
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Some(place) = server.places.take(peer.network()) else {
-            continue;
-        };
-        let (server, stopping) = (Arc::clone(&server), stopping.subscribe());
-        tokio::spawn(async move {
-            let _place = place;
-            if let Err(error) = server.open(stream, peer, stopping).await {
-                // Clients on bad networks vanish all the time.
-                tracing::debug!(error, "a connection broke off");
-            }
-        });
+    // Each connection holds a receiver until it ends.
+    let (phase, _) = watch::channel(Phase::Serving);
+    tokio::select! {
+        () = server.accept(&listener, &phase) => {}
+        () = stop => {}
+    }
+    phase.send_replace(Phase::Leaving);
+    tokio::select! {
+        () = server.accept(&listener, &phase) => {}
+        () = tokio::time::sleep(notice) => {}
+        () = phase.closed() => {}
+    }
+    phase.send_replace(Phase::Closing);
+    // What the system has accepted meanwhile may hold requests.
+    tokio::select! {
+        biased;
+        () = server.accept(&listener, &phase) => {}
+        () = std::future::ready(()) => {}
     }
     drop(listener);
-    let _ = stopping.send(());
-    // Each connection holds a receiver until it ends.
-    if tokio::time::timeout(drain_timeout, stopping.closed()).await.is_err() {
+    if tokio::time::timeout(drain_timeout, phase.closed()).await.is_err() {
         tracing::warn!("open requests did not finish in time");
     }
 }
@@ -174,20 +180,45 @@ impl Server {
         Self { router, limits, tls: tls.map(TlsAcceptor::from), http1, http2, places }
     }
 
+    /// Takes connections, for as long as it is let.
+    async fn accept(self: &Arc<Self>, listener: &TcpListener, phase: &watch::Sender<Phase>) {
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok((stream, address)) => (stream, Peer(address)),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(place) = self.places.take(peer.network()) else {
+                continue;
+            };
+            let (server, phase) = (Arc::clone(self), phase.subscribe());
+            tokio::spawn(async move {
+                let _place = place;
+                if let Err(error) = server.open(stream, peer, phase).await {
+                    // Clients on bad networks vanish all the time.
+                    tracing::debug!(error, "a connection broke off");
+                }
+            });
+        }
+    }
+
     async fn open(
         &self,
         stream: TcpStream,
         peer: Peer,
-        mut stopping: watch::Receiver<()>,
+        mut phase: watch::Receiver<Phase>,
     ) -> Result<(), Broken> {
         // Answers are small: waiting to fill a packet only delays them.
         let _ = stream.set_nodelay(true);
         match &self.tls {
             Some(tls) => {
-                let stream = self.promptly(tls.accept(stream), &mut stopping).await?;
-                self.speak(stream, peer, stopping).await
+                let stream = self.promptly(tls.accept(stream), &mut phase).await?;
+                self.speak(stream, peer, phase).await
             }
-            None => self.speak(stream, peer, stopping).await,
+            None => self.speak(stream, peer, phase).await,
         }
     }
 
@@ -195,11 +226,13 @@ impl Server {
     async fn promptly<T>(
         &self,
         step: impl Future<Output = io::Result<T>>,
-        stopping: &mut watch::Receiver<()>,
+        phase: &mut watch::Receiver<Phase>,
     ) -> io::Result<T> {
         tokio::select! {
+            // What is there already is taken.
+            biased;
             done = tokio::time::timeout(self.limits.header_timeout, step) => done?,
-            _ = stopping.changed() => Err(io::Error::other("the server stops")),
+            () = is(phase, Phase::Closing) => Err(io::Error::other("the server stops")),
         }
     }
 
@@ -208,41 +241,61 @@ impl Server {
         &self,
         mut stream: S,
         peer: Peer,
-        mut stopping: watch::Receiver<()>,
+        mut phase: watch::Receiver<Phase>,
     ) -> Result<(), Broken>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let first = self.promptly(first_bytes(&mut stream), &mut stopping).await?;
+        let first = self.promptly(first_bytes(&mut stream), &mut phase).await?;
         let is_http2 = first == PREFACE;
         let (read, write) = tokio::io::split(stream);
         let stream = TokioIo::new(tokio::io::join(io::Cursor::new(first).chain(read), write));
         let routes = TowerToHyperService::new(self.router.clone());
+        let now = phase.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
-            routes.call(request)
+            let (answer, now) = (routes.call(request), now.clone());
+            async move {
+                let mut response = answer.await?;
+                if !is_http2 && *now.borrow() > Phase::Serving {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         if is_http2 {
-            self.drive(self.http2.serve_connection(stream, service), stopping).await
-        } else {
-            self.drive(self.http1.serve_connection(stream, service), stopping).await
+            // HTTP/2 tells the client which requests are still answered.
+            let connection = self.http2.serve_connection(stream, service);
+            return self.drive(connection, is(&mut phase, Phase::Leaving)).await;
         }
+        let connection = self.http1.serve_connection(stream, service);
+        if *phase.borrow() == Phase::Closing {
+            // To shut it down would drop the request whose first bytes are there.
+            return self.drive(connection, std::future::pending()).await;
+        }
+        self.drive(connection, is(&mut phase, Phase::Closing)).await
     }
 
     /// Answers requests until the client or the server has enough.
-    async fn drive<C>(&self, connection: C, mut stopping: watch::Receiver<()>) -> Result<(), Broken>
+    async fn drive<C>(&self, connection: C, end: impl Future<Output = ()>) -> Result<(), Broken>
     where
         C: GracefulConnection<Error = hyper::Error>,
     {
         let mut connection = pin!(connection);
         tokio::select! {
             ended = &mut connection => return Ok(ended?),
-            _ = stopping.changed() => {}
+            () = end => {}
             () = tokio::time::sleep(self.limits.longest_life) => {}
         }
         connection.as_mut().graceful_shutdown();
         Ok(tokio::time::timeout(self.limits.drain_timeout, connection).await??)
     }
+}
+
+/// Waits for a phase, or for the end of the server.
+async fn is(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+    let _ = phase.wait_for(|phase| *phase >= wanted).await;
 }
 
 /// Reads the preface of HTTP/2, or as much as it takes to see that this is none.
@@ -325,6 +378,7 @@ mod tests {
             ping_interval: NEVER,
             ping_timeout: NEVER,
             longest_life: NEVER,
+            notice: NEVER,
             drain_timeout: NEVER,
             ..ConnectionLimits::from(&Config::throwaway(Path::new("none")).connections)
         }

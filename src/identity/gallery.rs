@@ -1,6 +1,7 @@
 //! All enrolled users, and whom a probe is most like.
 
 use std::collections::{BTreeSet, HashMap};
+use std::mem::size_of;
 
 use super::{Template, UserId};
 
@@ -15,6 +16,8 @@ pub struct Gallery {
     users: Vec<(UserId, Template)>,
     /// Each user's direction, one after the other.
     directions: Vec<f32>,
+    /// Length of all ids.
+    ids_bytes: usize,
 }
 
 /// A user whom a probe may be.
@@ -29,7 +32,8 @@ pub struct Candidate {
 impl Gallery {
     /// An empty gallery for features of a given length.
     pub fn new(feature_len: usize) -> Self {
-        Self { feature_len, positions: HashMap::new(), users: Vec::new(), directions: Vec::new() }
+        let (positions, users, directions) = Default::default();
+        Self { feature_len, positions, users, directions, ids_bytes: 0 }
     }
 
     /// Adds a walk to what is known of a user.
@@ -45,6 +49,7 @@ impl Gallery {
             }
             None => {
                 let position = self.users.len();
+                self.ids_bytes += user.as_str().len();
                 self.positions.insert(user.clone(), position);
                 self.users.push((user.clone(), template.clone()));
                 self.directions.resize((position + 1) * self.feature_len, 0.0);
@@ -63,6 +68,7 @@ impl Gallery {
     /// As [`Gallery::add`].
     pub fn replace(&mut self, user: &UserId, template: Option<&Template>) {
         if let Some(position) = self.positions.remove(user) {
+            self.ids_bytes -= user.as_str().len();
             // The last user moves into the gap.
             self.users.swap_remove(position);
             let last = self.users.len() * self.feature_len;
@@ -80,6 +86,17 @@ impl Gallery {
     /// Users with at least one template.
     pub fn len(&self) -> usize {
         self.users.len()
+    }
+
+    /// Memory that it takes, but for what an allocator adds.
+    pub fn bytes(&self) -> usize {
+        let templates = self.users.len() * self.feature_len * size_of::<f32>();
+        self.positions.capacity() * size_of::<(UserId, usize)>()
+            + self.users.capacity() * size_of::<(UserId, Template)>()
+            + self.directions.capacity() * size_of::<f32>()
+            // Each id is there twice.
+            + 2 * self.ids_bytes
+            + templates
     }
 
     /// Whether a user has a template.
@@ -198,6 +215,7 @@ mod tests {
                 (0..6).map(|who| gallery.score(&name(who), &probe)).collect()
             };
             prop_assert_eq!(gallery.len(), fresh.len());
+            prop_assert_eq!(gallery.ids_bytes, fresh.ids_bytes);
             prop_assert_eq!(scores(&gallery), scores(&fresh));
         }
 

@@ -19,6 +19,7 @@ use crate::bnn::Scratch;
 use crate::gait::Recording;
 use crate::identity::Template;
 use crate::store::JobEnd;
+use crate::telemetry::Metrics;
 
 /// Recordings that are in memory at a time, and templates of one transaction.
 const PAGE: u32 = 16;
@@ -103,7 +104,7 @@ impl Service {
         }
         let file = shared.store.model_file(&id).await?;
         let load = move |_: &mut _| usable(&id, &file);
-        let next = shared.pool.run(Entry::WhenFree, load).await?;
+        let next = shared.pool.run(Entry::Always, load).await?;
         let next = Arc::new(next.map_err(ServiceError::UnusableModel)?);
         shared.prepare(&next).await?;
         crash_point("walks read");
@@ -146,7 +147,7 @@ impl Service {
                 let mut gallery = filled.gallery_mut();
                 templates.iter().for_each(|walk| gallery.add(&walk.user, &walk.template));
             };
-            shared.pool.run(Entry::WhenFree, fill).await?;
+            shared.pool.run(Entry::Always, fill).await?;
             turn.writing.activate_model(new).await?;
             turn.end_job(job).await?;
             let activation = Activation {
@@ -204,8 +205,9 @@ impl Shared {
         let mut templates = Vec::new();
         for (enrollment, kept) in unread {
             let next = Arc::clone(next);
-            let read = move |scratch: &mut Scratch| template(&next, &kept, scratch);
-            let template = self.pool.run(Entry::WhenFree, read).await?;
+            let metrics = Arc::clone(&self.metrics);
+            let read = move |scratch: &mut Scratch| template(&next, &kept, scratch, &metrics);
+            let template = self.pool.run(Entry::Always, read).await?;
             templates.extend(template.map(|template| (enrollment, template)));
         }
         Ok(Some(Page { templates, last }))
@@ -223,9 +225,14 @@ impl Shared {
 }
 
 /// What a model makes of a kept recording; `None` where it finds no walk in it.
-fn template(next: &Serving, kept: &[u8], scratch: &mut Scratch) -> Option<Template> {
+fn template(
+    next: &Serving,
+    kept: &[u8],
+    scratch: &mut Scratch,
+    metrics: &Metrics,
+) -> Option<Template> {
     let recording = Recording::try_from(unpack(kept)?).ok()?;
-    next.read(&recording, scratch).ok().map(|reading| reading.template)
+    next.read(&recording, scratch, metrics).ok().map(|reading| reading.template)
 }
 
 #[cfg(test)]
@@ -290,12 +297,12 @@ mod tests {
         let evidence = Evidence::Recording(RecordingDocument::from(&recording));
         let shipped = service.shared.serving();
         let walk =
-            service.walk_of(Arc::clone(&shipped), &ann, evidence, Entry::WhenFree).await.unwrap();
+            service.walk_of(Arc::clone(&shipped), &ann, evidence, Entry::Always).await.unwrap();
         let features = Evidence::Features {
             model: shipped.model.id().to_owned(),
             windows: vec![vec![1.0; shipped.feature_len()]],
         };
-        let of_features = service.walk_of(shipped, &ann, features, Entry::WhenFree).await.unwrap();
+        let of_features = service.walk_of(shipped, &ann, features, Entry::Always).await.unwrap();
         activate(&service, &next).await;
 
         let write = async |mut walk: super::super::evidence::Walk| {
@@ -312,7 +319,9 @@ mod tests {
         write(walk).await.unwrap();
         let refused = write(of_features).await;
         assert!(matches!(refused, Err(ServiceError::OtherModel { .. })), "{refused:?}");
-        let expected = service.shared.serving().read(&recording, &mut Scratch::default()).unwrap();
+        let metrics = service.metrics();
+        let serving = service.shared.serving();
+        let expected = serving.read(&recording, &mut Scratch::default(), metrics).unwrap();
         let stored = service.shared.store.all_templates_of(&ann).await.unwrap();
         let [only] = &stored[..] else { panic!("{stored:?}") };
         assert_eq!((&only.model, &only.values[..]), (&next, expected.template.values()));

@@ -113,6 +113,7 @@ impl Service {
                 gallery.add(user, template);
             }
             drop(gallery);
+            shared.metrics.walks.enrollments.inc_by(written.templates.len() as u64);
             Ok(reply)
         })
         .await
@@ -122,14 +123,14 @@ impl Service {
         let serving = Arc::clone(serving);
         Ok(match item {
             Item::Enroll { user, evidence } => {
-                let walk = self.walk_of(serving, &user, evidence, Entry::WhenFree).await?;
+                let walk = self.walk_of(serving, &user, evidence, Entry::Always).await?;
                 Done::Read(user, walk)
             }
             Item::Identify { evidence, among } => {
-                Done::Identified(self.look(serving, evidence, among, Entry::WhenFree).await?)
+                Done::Identified(self.look(serving, evidence, among, Entry::Always).await?)
             }
             Item::Verify(claim) => {
-                Done::Verified(self.decide(serving, claim, Entry::WhenFree).await?)
+                Done::Verified(self.decide(serving, claim, Entry::Always).await?)
             }
         })
     }

@@ -162,6 +162,7 @@ impl Service {
             let reply = answer(turn.enroll(&shared, &user, &mut walk).await?);
             turn.commit(&BTreeSet::from([user.clone()]), &reply).await?;
             shared.serving().gallery_mut().add(&user, &walk.template);
+            shared.metrics.walks.enrollments.inc();
             Ok(reply)
         })
         .await

@@ -1,7 +1,9 @@
 //! From what a client sends to a template.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::observing::count_refused;
 use super::pool::Entry;
 use super::serving::{Reading, Serving};
 use super::{ServiceError, Shared};
@@ -52,24 +54,53 @@ impl Shared {
         evidence: Evidence,
         scratch: &mut Scratch,
     ) -> Result<Walk, ServiceError> {
-        let recording = match evidence {
-            Evidence::Recording(document) => Recording::try_from(document)?,
+        let document = match evidence {
+            Evidence::Recording(document) => document,
             Evidence::Features { model, windows } => {
                 return self.of_features(serving, model, &windows);
             }
         };
+        let walk = self.of_recording(serving, document, scratch);
+        match &walk {
+            Ok(walk) => {
+                let accepted = walk.template.windows().into();
+                self.metrics.walks.windows_accepted.inc_by(accepted);
+                count_refused(&self.metrics, &walk.refused);
+            }
+            Err(ServiceError::Signal(error)) => {
+                let refused = &self.metrics.walks.recordings_refused;
+                refused.with_label_values(&[error.code()]).inc();
+            }
+            Err(_) => {}
+        }
+        walk
+    }
+
+    fn of_recording(
+        &self,
+        serving: &Serving,
+        document: RecordingDocument,
+        scratch: &mut Scratch,
+    ) -> Result<Walk, ServiceError> {
+        let begin = Instant::now();
+        let recording = Recording::try_from(document)?;
         let seconds = recording.duration_seconds();
         let allowed_seconds = self.settings.get().max_recording_seconds.into();
         if seconds > allowed_seconds {
             return Err(ServiceError::TooLong { seconds, allowed_seconds });
         }
-        let Reading { template, refused } = serving.read(&recording, scratch)?;
+        let Reading { template, refused, inference } =
+            serving.read(&recording, scratch, &self.metrics)?;
+        let fingerprints = fingerprints(&recording);
+        let stages = &self.metrics.stages;
+        stages.inference.observe(inference.as_secs_f64());
+        stages.signal.observe((begin.elapsed() - inference).as_secs_f64());
         Ok(Walk {
             model: serving.model.id().to_owned(),
             template,
             seconds,
             refused,
-            fingerprints: fingerprints(&recording),
+            fingerprints,
             kept: self.settings.get().keeps_recordings().then(|| pack(&recording)),
             recording: Some(recording),
         })
@@ -86,9 +117,10 @@ impl Shared {
         let Some(recording) = walk.recording.take() else {
             return Err(ServiceError::OtherModel { found, wanted });
         };
-        let read = move |scratch: &mut Scratch| serving.read(&recording, scratch);
-        Reading { template: walk.template, refused: walk.refused } =
-            self.pool.run(Entry::WhenFree, read).await??;
+        let metrics = Arc::clone(&self.metrics);
+        let read = move |scratch: &mut Scratch| serving.read(&recording, scratch, &metrics);
+        Reading { template: walk.template, refused: walk.refused, .. } =
+            self.pool.run(Entry::Always, read).await??;
         Ok(())
     }
 

@@ -50,7 +50,7 @@ impl Shared {
             let old = Trial::new(old_threshold, old_gallery, of_old);
             Arc::new((old, Trial::new(new_threshold, new_gallery, of_new)))
         };
-        let trials = self.pool.run(Entry::WhenFree, prepare).await?;
+        let trials = self.pool.run(Entry::Always, prepare).await?;
         let probes = trials.0.probes.len();
         if probes < FEWEST_PROBES {
             return Ok(None);
@@ -68,7 +68,7 @@ impl Shared {
                 let (old, new) = &*trials;
                 positions.iter().map(|&at| [old.ask(at), new.ask(at)]).collect::<Vec<_>>()
             };
-            for [old, new] in self.pool.run(Entry::WhenFree, ask).await? {
+            for [old, new] in self.pool.run(Entry::Always, ask).await? {
                 add(&mut comparison.old, old);
                 add(&mut comparison.new, new);
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 use super::writing::Answer;
-use super::{PoolError, Reply, Request, Service, ServiceError, Shared};
+use super::{Reply, Request, Service, ServiceError, Shared};
 use crate::store::{JobEnd, JobEvent, StoreError, Trainee};
 pub use crate::store::{JobLength, JobRequest, JobScope, JobState, TrainingJob};
 use crate::training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, Progress};
@@ -180,7 +180,7 @@ impl Service {
     pub async fn follow_training_job(&self, id: i64, after: i64) -> Result<Follower, ServiceError> {
         let current = self.shared.jobs.current.subscribe();
         if self.shared.jobs.current.receiver_count() > MOST_FOLLOWERS {
-            return Err(PoolError::Overloaded.into());
+            return Err(self.shared.pool.refusal().into());
         }
         let job = self.shared.store.training_job(id).await?;
         let is_over = job.state.is_over() && after >= job.event.number;
@@ -193,12 +193,6 @@ impl Service {
             pending: VecDeque::new(),
             is_over,
         })
-    }
-
-    /// Ends what follows jobs, and the training of the one that runs: it goes on when the service is
-    /// started again.
-    pub fn stop_training(&self) {
-        self.shared.jobs.current.send_modify(|current| current.closing = true);
     }
 }
 

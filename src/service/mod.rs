@@ -13,6 +13,7 @@ mod jobs;
 mod keys;
 mod maintenance;
 mod models;
+mod observing;
 mod pool;
 mod recognising;
 mod retraining;
@@ -28,6 +29,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::{Live, ServiceSettings};
 use crate::store::Store;
+use crate::telemetry::Metrics;
 pub use activation::Activation;
 pub use batch::{Item, Outcome};
 pub use calibration::{Calibration, FALSE_MATCH_RATES, OperatingPoint, StrangerScores};
@@ -45,8 +47,8 @@ pub use jobs::{
 pub use keys::AccessError;
 use keys::Keys;
 pub use models::{Comparison, GivenModel, Outcomes, StoredModel};
-pub use pool::PoolError;
 use pool::{Entry, Pool};
+pub use pool::{PoolError, until};
 pub use recognising::{Claim, Identification, Verification};
 pub use retraining::retrained_model;
 use serving::Serving;
@@ -91,6 +93,9 @@ struct Shared {
     /// Whether the write-ahead log still holds erased data.
     scrub_due: AtomicBool,
     pool: Pool,
+    metrics: Arc<Metrics>,
+    /// Whether the server is about to stop.
+    stopping: AtomicBool,
 }
 
 impl Service {
@@ -105,6 +110,7 @@ impl Service {
         settings: Live<ServiceSettings>,
     ) -> Result<Self, StartError> {
         let serving = models::start(given, &store, settings.get().max_models).await?;
+        let metrics = Arc::new(Metrics::new());
         let shared = Shared {
             settings,
             store,
@@ -118,7 +124,9 @@ impl Service {
             jobs: Jobs::default(),
             // After a crash, too, erased data may be left in the log.
             scrub_due: AtomicBool::new(true),
-            pool: Pool::new(),
+            pool: Pool::new(Arc::clone(&metrics)),
+            metrics,
+            stopping: AtomicBool::new(false),
         };
         let service = Self { shared: Arc::new(shared) };
         service.refresh_keys().await?;

@@ -132,7 +132,7 @@ impl Shared {
             let model = Model::from_bytes(&file).map_err(|error| error.to_string())?;
             Ok((Serving::new(model).map_err(|error| error.to_string())?, file))
         };
-        let read: Result<_, String> = self.pool.run(Entry::WhenFree, read).await?;
+        let read: Result<_, String> = self.pool.run(Entry::Always, read).await?;
         let (Serving { model, .. }, file) = read.map_err(ServiceError::UnusableModel)?;
         Ok((model, file))
     }

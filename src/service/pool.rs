@@ -1,21 +1,62 @@
 //! Threads for compute, apart from the async runtime's, with a bounded queue before them.
+//!
+//! A request is let in or refused once, at its first job: later jobs of it are always queued, so that
+//! no work is done for a request that is refused in the end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use crate::bnn::Scratch;
+use crate::telemetry::Metrics;
 
-/// Jobs that may wait for each thread. At well under a millisecond each, a full queue is a few
-/// tens of milliseconds of work.
+/// Jobs that may wait for each thread before requests are refused. At well under a millisecond each,
+/// a full queue is a few tens of milliseconds of work.
 const QUEUE_PER_THREAD: usize = 64;
+
+/// How often a request that is let in waits in the queue: to be decoded, and to be read.
+const PASSES: u32 = 2;
+
+/// Weight of one job in the mean time of a job, as a share of this.
+const MEAN_OVER_JOBS: i64 = 64;
+
+tokio::task_local! {
+    static REQUEST: Patience;
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Of a request whose answer is wanted by some time.
+struct Patience {
+    deadline: Instant,
+    let_in: Cell<bool>,
+}
+
+/// Carries out a request that is of no use after `deadline`: it is refused where the queue is longer,
+/// and its jobs are dropped when their turn comes later. Tasks that it starts are not bound by that.
+pub async fn until<F: Future>(deadline: Instant, request: F) -> F::Output {
+    REQUEST.scope(Patience { deadline, let_in: Cell::new(false) }, request).await
+}
 
 /// A thread pool whose queue is bounded: what does not fit is refused at once.
 pub(super) struct Pool {
     threads: rayon::ThreadPool,
-    /// One permit for each job, running or waiting.
-    places: Arc<Semaphore>,
+    queue_length: usize,
+    load: Arc<Load>,
+}
+
+/// What the pool is doing.
+struct Load {
+    metrics: Arc<Metrics>,
+    waiting: AtomicUsize,
+    running: AtomicUsize,
+    mean_job_nanos: AtomicU64,
+    refusals: AtomicU64,
 }
 
 /// What to do where the queue is full.
@@ -23,125 +64,301 @@ pub(super) struct Pool {
 pub(super) enum Entry {
     /// Refuse: the server is busy.
     IfFree,
-    /// Wait: the rest of a request that was let in, one job at a time.
-    WhenFree,
+    /// Wait all the same: the rest of a request that was let in, one job at a time.
+    Always,
 }
 
 /// Why a job was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// The queue is full.
-    #[error("all compute is taken; try again in a second")]
-    Overloaded,
+    /// The queue is full, or longer than the client waits.
+    #[error(
+        "more work is waiting than would be done in time; try again in {retry_after_seconds} s"
+    )]
+    Overloaded {
+        /// When there should be room again; not the same for all, lest they all come back at once.
+        retry_after_seconds: u64,
+    },
     /// A defect of this program.
     #[error("the computation failed")]
     Failed,
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+/// A job on a thread; counts its time at its end, a panic included.
+struct Running<'a> {
+    load: &'a Load,
+    begin: Instant,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let taken = self.begin.elapsed();
+        self.load.running.fetch_sub(1, Ordering::Relaxed);
+        self.load.metrics.pool.busy_seconds.inc_by(taken.as_secs_f64());
+        let mean = self.load.mean_job_nanos.load(Ordering::Relaxed) as i64;
+        let change = (taken.as_nanos() as i64 - mean) / MEAN_OVER_JOBS;
+        // Another thread's change may get lost: it is a mean all the same.
+        self.load.mean_job_nanos.store((mean + change) as u64, Ordering::Relaxed);
+    }
+}
+
+impl Load {
+    fn refused(&self, drained: Duration) -> PoolError {
+        let soonest = drained.as_secs() + 1;
+        let later = self.refusals.fetch_add(1, Ordering::Relaxed) % (soonest + 1);
+        PoolError::Overloaded { retry_after_seconds: soonest + later }
+    }
 }
 
 impl Pool {
     /// One thread a processor.
-    pub fn new() -> Self {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
         let threads = rayon::ThreadPoolBuilder::new()
             .thread_name(|index| format!("inference-{index}"))
             // A panic drops the job's channel, which the waiting request sees.
             .panic_handler(|_| tracing::error!("a computation panicked"))
             .build()
             .expect("the system starts threads");
-        let places = threads.current_num_threads() * QUEUE_PER_THREAD;
-        Self { threads, places: Arc::new(Semaphore::new(places)) }
+        let queue_length = threads.current_num_threads() * QUEUE_PER_THREAD;
+        let load = Load {
+            metrics,
+            waiting: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            mean_job_nanos: AtomicU64::new(0),
+            refusals: AtomicU64::new(0),
+        };
+        Self { threads, queue_length, load: Arc::new(load) }
     }
 
-    /// Runs a job and waits for its result. A job whose caller has gone before its turn is not run.
+    /// Runs a job and waits for its result. A job whose caller has gone before its turn, or whose
+    /// deadline has passed, is not run.
     pub async fn run<T: Send + 'static>(
         &self,
         entry: Entry,
         job: impl FnOnce(&mut Scratch) -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        let places = Arc::clone(&self.places);
-        let place = match entry {
-            Entry::IfFree => places.try_acquire_owned().map_err(|_| PoolError::Overloaded)?,
-            Entry::WhenFree => places.acquire_owned().await.map_err(|_| PoolError::Failed)?,
-        };
+        let (deadline, let_in) = REQUEST
+            .try_with(|request| (Some(request.deadline), request.let_in.replace(true)))
+            .unwrap_or((None, false));
+        let let_in = let_in || entry == Entry::Always;
+        let before = self.load.waiting.fetch_add(1, Ordering::Relaxed);
+        if !let_in && let Err(error) = self.admit(before, deadline) {
+            self.load.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(error);
+        }
         let (sender, receiver) = oneshot::channel();
+        let load = Arc::clone(&self.load);
+        let queued = Instant::now();
         self.threads.spawn_fifo(move || {
-            let _place = place;
-            if sender.is_closed() {
+            let begin = Instant::now();
+            load.waiting.fetch_sub(1, Ordering::Relaxed);
+            load.metrics.stages.queue.observe((begin - queued).as_secs_f64());
+            if deadline.is_some_and(|deadline| deadline < begin) {
+                load.metrics.shed.deadline.inc();
                 return;
             }
+            if sender.is_closed() {
+                load.metrics.shed.client_gone.inc();
+                return;
+            }
+            load.running.fetch_add(1, Ordering::Relaxed);
+            let running = Running { load: &load, begin };
             let result = SCRATCH.with_borrow_mut(job);
+            drop(running);
             // The caller may have gone in the meantime.
             let _ = sender.send(result);
         });
-        receiver.await.map_err(|_| PoolError::Failed)
+        receiver.await.map_err(|_| match deadline {
+            Some(deadline) if deadline <= Instant::now() => self.load.refused(Duration::ZERO),
+            _ => PoolError::Failed,
+        })
+    }
+
+    /// Lets a request in that finds so many jobs before its own, or refuses it.
+    fn admit(&self, waiting: usize, deadline: Option<Instant>) -> Result<(), PoolError> {
+        let drained = self.drained_after(waiting);
+        let reason = if waiting >= self.queue_length {
+            &self.load.metrics.shed.queue_full
+        } else if deadline.is_some_and(|deadline| deadline < Instant::now() + drained * PASSES) {
+            &self.load.metrics.shed.deadline
+        } else {
+            return Ok(());
+        };
+        reason.inc();
+        Err(self.load.refused(drained))
+    }
+
+    /// How long so many jobs take.
+    fn drained_after(&self, waiting: usize) -> Duration {
+        let mean = self.load.mean_job_nanos.load(Ordering::Relaxed);
+        Duration::from_nanos(mean * waiting as u64 / self.threads.current_num_threads() as u64)
+    }
+
+    /// A refusal for another reason than the pool.
+    pub fn refusal(&self) -> PoolError {
+        self.load.refused(self.drained_after(self.load.waiting.load(Ordering::Relaxed)))
+    }
+
+    /// Sets the gauges that tell what the pool is doing.
+    pub fn observe(&self) {
+        let metrics = &self.load.metrics.pool;
+        metrics.threads.set(self.threads.current_num_threads() as i64);
+        metrics.waiting.set(self.load.waiting.load(Ordering::Relaxed) as i64);
+        metrics.running.set(self.load.running.load(Ordering::Relaxed) as i64);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::{Barrier, mpsc};
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_full_queue_refuses_and_drains() {
-        let pool = Arc::new(Pool::new());
-        let places = pool.places.available_permits();
+    fn pool() -> Arc<Pool> {
+        Arc::new(Pool::new(Arc::new(Metrics::new())))
+    }
+
+    /// Keeps all threads busy until somebody waits at the gate.
+    fn block(pool: &Pool) -> Arc<Barrier> {
         let threads = pool.threads.current_num_threads();
         let gate = Arc::new(Barrier::new(threads + 1));
         let (started, starts) = mpsc::channel();
-        let jobs: Vec<_> = (0..places)
-            .map(|index| {
-                let (pool, gate, started) = (Arc::clone(&pool), Arc::clone(&gate), started.clone());
-                tokio::spawn(async move {
-                    let wait = move |_: &mut Scratch| {
-                        if index < threads {
-                            let _ = started.send(());
-                            gate.wait();
-                        }
-                        index
-                    };
-                    pool.run(Entry::IfFree, wait).await
-                })
-            })
-            .collect();
-        while pool.places.available_permits() > 0 {
+        for _ in 0..threads {
+            let (gate, started) = (Arc::clone(&gate), started.clone());
+            pool.threads.spawn_fifo(move || {
+                let _ = started.send(());
+                gate.wait();
+            });
+        }
+        (0..threads).for_each(|_| starts.recv().unwrap());
+        gate
+    }
+
+    /// A job that is in the queue, in a task of its own.
+    async fn queued(
+        pool: &Arc<Pool>,
+        entry: Entry,
+    ) -> tokio::task::JoinHandle<Result<u8, PoolError>> {
+        let before = waiting(pool);
+        let task = tokio::spawn({
+            let pool = Arc::clone(pool);
+            async move { pool.run(entry, |_| 7).await }
+        });
+        while waiting(pool) == before {
             tokio::task::yield_now().await;
         }
-        assert_eq!(pool.run(Entry::IfFree, |_| ()).await, Err(PoolError::Overloaded));
-        (0..threads).for_each(|_| starts.recv().unwrap());
+        task
+    }
+
+    fn waiting(pool: &Pool) -> usize {
+        pool.load.waiting.load(Ordering::SeqCst)
+    }
+
+    fn is_overloaded<T>(result: Result<T, PoolError>) -> bool {
+        matches!(result, Err(PoolError::Overloaded { retry_after_seconds: 1.. }))
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_but_what_was_let_in_and_drains() {
+        let pool = pool();
+        let gate = block(&pool);
+        let mut jobs = Vec::new();
+        for _ in 0..pool.queue_length {
+            jobs.push(queued(&pool, Entry::IfFree).await);
+        }
+        assert!(is_overloaded(pool.run(Entry::IfFree, |_| 7).await));
+        jobs.push(queued(&pool, Entry::Always).await);
+        let shed = &pool.load.metrics.shed;
+        assert_eq!((shed.queue_full.get(), shed.deadline.get()), (1, 0));
         gate.wait();
-        for (index, job) in jobs.into_iter().enumerate() {
-            assert_eq!(job.await.unwrap(), Ok(index));
+        for job in jobs {
+            assert_eq!(job.await.unwrap(), Ok(7));
         }
         assert_eq!(pool.run(Entry::IfFree, |_| 7).await, Ok(7));
+        assert_eq!((waiting(&pool), pool.load.running.load(Ordering::SeqCst)), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_request_is_let_in_or_refused_at_its_first_job() {
+        let pool = pool();
+        let gate = block(&pool);
+        let deadline = Instant::now() + Duration::from_secs(3600);
+        let let_in = until(deadline, async {
+            let first = pool.run(Entry::IfFree, |_| 7);
+            let fill = async {
+                // The first is in the queue: all are polled in this order.
+                let mut jobs = Vec::new();
+                while waiting(&pool) < pool.queue_length {
+                    jobs.push(queued(&pool, Entry::IfFree).await);
+                }
+                gate.wait();
+                jobs
+            };
+            let (first, jobs) = tokio::join!(first, fill);
+            assert_eq!(first, Ok(7));
+            for job in jobs {
+                assert_eq!(job.await.unwrap(), Ok(7));
+            }
+            let gate = block(&pool);
+            let mut jobs = Vec::new();
+            while waiting(&pool) < pool.queue_length {
+                jobs.push(queued(&pool, Entry::IfFree).await);
+            }
+            let refused = until(deadline, pool.run(Entry::IfFree, |_| 7)).await;
+            assert!(is_overloaded(refused));
+            let open = async {
+                gate.wait();
+            };
+            tokio::join!(pool.run(Entry::IfFree, |_| 7), open).0
+        });
+        assert_eq!(let_in.await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_request_is_refused_where_the_queue_is_longer_than_it_can_wait() {
+        let pool = pool();
+        let gate = block(&pool);
+        // A minute for each job.
+        pool.load.mean_job_nanos.store(60_000_000_000, Ordering::SeqCst);
+        let mut jobs = Vec::new();
+        for _ in 0..pool.threads.current_num_threads() * 2 {
+            jobs.push(queued(&pool, Entry::IfFree).await);
+        }
+        let within = async |minutes: u64| {
+            let deadline = Instant::now() + Duration::from_secs(60 * minutes);
+            until(deadline, pool.run(Entry::IfFree, |_| 7)).await
+        };
+        // Four minutes for both passes.
+        let refused = within(3).await;
+        let Err(PoolError::Overloaded { retry_after_seconds }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!((121..=242).contains(&retry_after_seconds), "{retry_after_seconds}");
+        assert_eq!(pool.load.metrics.shed.deadline.get(), 1);
+        let open = async {
+            gate.wait();
+        };
+        assert_eq!(tokio::join!(within(5), open).0, Ok(7));
+        for job in jobs {
+            assert_eq!(job.await.unwrap(), Ok(7));
+        }
     }
 
     #[tokio::test]
     async fn a_panic_fails_one_job_alone() {
-        let pool = Pool::new();
+        let pool = pool();
         assert_eq!(
             pool.run(Entry::IfFree, |_| panic!("on purpose")).await,
             Err::<(), _>(PoolError::Failed)
         );
         assert_eq!(pool.run(Entry::IfFree, |_| 7).await, Ok(7));
+        assert_eq!(pool.load.running.load(Ordering::SeqCst), 0);
     }
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_is_dropped() {
-        let pool = Pool::new();
-        let threads = pool.threads.current_num_threads();
-        let gate = Arc::new(Barrier::new(threads + 1));
-        for _ in 0..threads {
-            let gate = Arc::clone(&gate);
-            pool.threads.spawn_fifo(move || {
-                gate.wait();
-            });
-        }
+        let pool = pool();
+        let gate = block(&pool);
         let done = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&done);
         let abandoned = pool.run(Entry::IfFree, move |_| count.fetch_add(1, Ordering::SeqCst));
@@ -152,11 +369,18 @@ mod tests {
             () = std::future::ready(()) => false,
         };
         assert!(!waited);
-        gate.wait();
+        let count = Arc::clone(&done);
+        let late = REQUEST.scope(
+            Patience { deadline: Instant::now(), let_in: Cell::new(true) },
+            pool.run(Entry::IfFree, move |_| count.fetch_add(1, Ordering::SeqCst)),
+        );
+        let open = async {
+            gate.wait();
+        };
+        assert!(is_overloaded(tokio::join!(late, open).0));
         assert_eq!(pool.run(Entry::IfFree, |_| 7).await, Ok(7));
-        while pool.places.available_permits() < threads * QUEUE_PER_THREAD {
-            tokio::task::yield_now().await;
-        }
         assert_eq!(done.load(Ordering::SeqCst), 0);
+        let shed = &pool.load.metrics.shed;
+        assert_eq!((shed.client_gone.get(), shed.deadline.get()), (1, 1));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::evidence::{Evidence, Walk};
+use super::observing::{count_identification, count_verification};
 use super::pool::Entry;
 use super::serving::Serving;
 use super::sessions::{SessionKey, Standing, replays};
@@ -105,13 +106,17 @@ impl Service {
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
             let probe = shared.read(&serving, evidence, scratch)?.template;
+            let begin = Instant::now();
             let candidates = serving.gallery().rank(&probe, among.as_ref(), CANDIDATES);
-            Ok(Identification {
+            shared.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
+            let identification = Identification {
                 decision: Decision::new(candidates.first(), serving.threshold, probe.windows()),
                 candidates,
                 windows: probe.windows(),
                 model: serving.model.id().to_owned(),
-            })
+            };
+            count_identification(&shared.metrics.decisions, &identification);
+            Ok(identification)
         };
         self.shared.pool.run(entry, decide).await?
     }
@@ -135,6 +140,7 @@ impl Service {
         };
         let mut verification = self.decide(self.shared.serving(), claim, Entry::IfFree).await?;
         if !ticket.is_repeatable() && verification.leaves_nothing() {
+            count_verification(&self.shared.metrics.decisions, &verification);
             return Ok(Answer { reply: answer(&verification), replayed: false });
         }
         // From here on the client may hang up: what is used up is answered, should it ask again.
@@ -194,7 +200,10 @@ impl Service {
                 Standing::Counts(probe, fingerprints) => (probe, Some(fingerprints)),
                 Standing::Replay => (template, None),
             };
-            let Some(score) = serving.gallery().score(&user, &probe) else {
+            let begin = Instant::now();
+            let score = serving.gallery().score(&user, &probe);
+            shared.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
+            let Some(score) = score else {
                 // Erased since it was looked up.
                 serving.sessions().forget(&user);
                 return Err(ServiceError::NotEnrolled(user));
@@ -266,7 +275,7 @@ impl Turn {
         if !newer.is_empty() {
             let walk = trace.fingerprints.clone();
             let compare = move |_: &mut Scratch| replays(&walk, newer.iter());
-            if shared.pool.run(Entry::WhenFree, compare).await? {
+            if shared.pool.run(Entry::Always, compare).await? {
                 *verdict = Verdict::SuspectedReplay;
                 trace.fingerprints.clear();
             }
@@ -274,6 +283,7 @@ impl Turn {
         for fingerprint in &trace.fingerprints {
             self.writing.add_fingerprint(user, None, fingerprint).await?;
         }
+        count_verification(&shared.metrics.decisions, verification);
         Ok(())
     }
 }

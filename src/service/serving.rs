@@ -1,12 +1,14 @@
 //! All that depends on the model: exchanged as a whole, so that no request mixes two models.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use super::sessions::Sessions;
 use super::{FALSE_MATCH_RATES, IDENTIFICATION_THRESHOLD, Shared, verification_threshold};
 use crate::bnn::{Model, Scratch};
 use crate::gait::{Cut, ROW_RECIPE, Recipe, Recording, SignalError, WINDOW_ROWS, cut_windows};
 use crate::identity::{Gallery, Template};
+use crate::telemetry::Metrics;
 
 /// A model that serves, and what was made with it. A request takes it once and uses it to its end.
 pub(super) struct Serving {
@@ -45,6 +47,8 @@ pub(super) struct Reading {
     pub template: Template,
     /// Windows that are not walking: one of each reason, and how many it holds for.
     pub refused: Vec<(SignalError, usize)>,
+    /// Time that the network took.
+    pub inference: Duration,
 }
 
 impl Serving {
@@ -98,10 +102,13 @@ impl Serving {
         &self,
         recording: &Recording,
         scratch: &mut Scratch,
+        metrics: &Metrics,
     ) -> Result<Reading, SignalError> {
         let mut template = Template::empty(self.feature_len());
         let Cut { windows, refused } =
             cut_windows(recording, &self.recipe, self.recipe.samples / 2)?;
+        let begin = Instant::now();
+        let mut last = begin;
         for window in windows {
             let output = self
                 .model
@@ -109,8 +116,11 @@ impl Serving {
                 .run(&window.values, scratch)
                 .expect("the recipe cuts windows of the network's input length");
             template.add_window(output.feature);
+            let now = Instant::now();
+            metrics.walks.window_inference_seconds.observe((now - last).as_secs_f64());
+            last = now;
         }
-        Ok(Reading { template, refused })
+        Ok(Reading { template, refused, inference: last - begin })
     }
 }
 

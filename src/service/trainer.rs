@@ -64,7 +64,7 @@ impl<E: Into<ServiceError>> From<E> for Stop {
 
 impl Service {
     /// Carries out training jobs, one at a time. Never returns: to be dropped with the server, after
-    /// [`Service::stop_training`].
+    /// [`Service::stop`].
     pub async fn train(&self) {
         let shared = &self.shared;
         loop {

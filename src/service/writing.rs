@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::{PoolError, Service, ServiceError, Shared};
 use crate::identity::UserId;
@@ -104,14 +105,22 @@ impl Service {
     {
         let shared = Arc::clone(&self.shared);
         // A client that hangs up before its turn has changed nothing, and waits no more.
-        let place = shared.changes.try_acquire().map_err(|_| PoolError::Overloaded)?;
+        let place = shared.changes.try_acquire().map_err(|_| {
+            shared.metrics.shed.changes_full.inc();
+            shared.pool.refusal()
+        })?;
+        let queued = Instant::now();
         let one_at_a_time = Arc::clone(&shared.writing).lock_owned().await;
         drop(place);
         let shared = Arc::clone(&self.shared);
         let task = tokio::spawn(async move {
             let _one_at_a_time = one_at_a_time;
+            let begin = Instant::now();
+            let stages = &shared.metrics.stages;
+            stages.turn.observe((begin - queued).as_secs_f64());
             let writing = shared.store.write().await?;
             let reply = change(Arc::clone(&shared), Turn { writing, ticket }).await?;
+            stages.store.observe(begin.elapsed().as_secs_f64());
             Ok(Answer { reply, replayed: false })
         });
         task.await.map_err(|_| PoolError::Failed)?
@@ -128,6 +137,10 @@ impl Turn {
         if let Some(request) = &self.ticket.request {
             self.writing.keep_reply(request, users, reply).await?;
         }
-        self.writing.commit().await
+        let begin = Instant::now();
+        self.writing.commit().await?;
+        let seconds = begin.elapsed().as_secs_f64();
+        self.ticket.shared.metrics.database.commit_seconds.observe(seconds);
+        Ok(())
     }
 }

@@ -39,6 +39,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 /// Connections that read: more would wait for processors.
 const READERS: u32 = 4;
 
+/// Page cache of a connection, at most.
+const CACHE_KIB: u32 = 2048;
+
 /// How long a checkpoint waits for readers: it is tried again later.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -54,6 +57,17 @@ pub struct Store {
     /// For what must not wait long, nor make the writer wait.
     checkpointer: SqlitePool,
     path: PathBuf,
+}
+
+/// How large a database is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Users.
+    pub users: u64,
+    /// Length of its file.
+    pub database_bytes: u64,
+    /// Length of the write-ahead log beside it.
+    pub log_bytes: u64,
 }
 
 /// A change under way.
@@ -216,7 +230,10 @@ impl Store {
     /// When the file cannot be opened, is damaged, or is not a database of this version.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         refuse_network(path)?;
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT);
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("cache_size", format!("-{CACHE_KIB}"));
         let writing = options
             .clone()
             .create_if_missing(true)
@@ -274,6 +291,31 @@ impl Store {
             .fetch_one(&self.checkpointer)
             .await?;
         Ok(busy == 0)
+    }
+
+    /// Users, and the lengths of the database's files.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn sizes(&self) -> Result<Sizes, StoreError> {
+        let (users, database_bytes): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM users), page_count * page_size
+             FROM pragma_page_count, pragma_page_size",
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        let log = PathBuf::from(format!("{}-wal", self.path.display()));
+        let log = tokio::task::spawn_blocking(move || std::fs::metadata(log)).await;
+        // There is none after it was emptied, and before the first change.
+        let log_bytes = log.ok().and_then(Result::ok).map_or(0, |log| log.len());
+        Ok(Sizes { users: users as u64, database_bytes: database_bytes as u64, log_bytes })
+    }
+
+    /// Memory that the page caches of open connections may take.
+    pub fn cache_limit_bytes(&self) -> u64 {
+        let pools = [&self.writer, &self.readers, &self.checkpointer];
+        let connections: u32 = pools.iter().map(|pool| pool.size()).sum();
+        u64::from(connections * CACHE_KIB) << 10
     }
 
     /// Finishes what is under way and closes the file.

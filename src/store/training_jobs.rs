@@ -135,6 +135,9 @@ pub struct Trainee {
 }
 
 impl JobState {
+    const ALL: [Self; 5] =
+        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled];
+
     /// Whether the job is over.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
@@ -152,9 +155,7 @@ impl JobState {
     }
 
     fn of(name: &str) -> Option<Self> {
-        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Cancelled]
-            .into_iter()
-            .find(|state| state.name() == name)
+        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
 
@@ -189,6 +190,21 @@ impl Store {
         let query = sqlx::query(jobs_where!("ORDER BY id DESC"));
         let rows = query.fetch_all(&self.readers).await?;
         rows.iter().map(|row| self.job_of(row)).collect()
+    }
+
+    /// How many of the jobs that are kept are in each state.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn count_training_jobs(&self) -> Result<[(JobState, i64); 5], StoreError> {
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT state, count(*) FROM training_jobs GROUP BY state")
+                .fetch_all(&self.readers)
+                .await?;
+        Ok(JobState::ALL.map(|state| {
+            let counted = rows.iter().find(|(name, _)| name == state.name());
+            (state, counted.map_or(0, |(_, count)| *count))
+        }))
     }
 
     /// A job.

@@ -211,7 +211,7 @@ async fn neither_keys_nor_users_nor_walks_are_logged() {
     let mut process = program()
         .args(["serve", "--listen", "127.0.0.1:0", "--database"])
         .arg(folder.path().join("test.db"))
-        .env("BIPEDALNET_LOG_LEVEL", "bipedalnet=trace,tower_http=trace")
+        .env("BIPEDALNET_LOG_LEVEL", "trace")
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

@@ -249,7 +249,8 @@ async fn a_deadline_of_the_client_is_kept() {
     stream
         .write_all(
             b"POST /v1/users/ann/enrollments HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\
-              content-type: application/json\r\nrequest-deadline-ms: 50\r\nconnection: close\r\n\r\n{",
+              content-type: application/json\r\nrequest-deadline-ms: 50\r\n\
+              x-request-id: mine\r\nconnection: close\r\n\r\n{",
         )
         .unwrap();
     let mut answer = String::new();

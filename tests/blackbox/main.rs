@@ -9,6 +9,7 @@ mod connections;
 mod description;
 mod durability;
 mod models;
+mod operation;
 mod readme;
 mod recordings;
 mod retries;

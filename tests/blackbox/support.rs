@@ -16,7 +16,8 @@ pub fn program() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BIPEDALNET_")) {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null());
+    // Many servers run at once here; `Server` has a port of its own for metrics.
+    command.env("BIPEDALNET_METRICS_LISTEN", "").stdin(Stdio::null());
     command
 }
 
@@ -24,6 +25,8 @@ pub fn program() -> Command {
 pub struct Server {
     process: Child,
     pub address: String,
+    /// Of metrics and probes.
+    pub metrics: String,
     pub folder: TempDir,
     client: Client,
 }
@@ -54,7 +57,8 @@ impl Server {
     /// By a command that ends as the program does.
     pub fn start_as(mut program: Command, folder: TempDir, arguments: &[&str]) -> Self {
         let mut process = program
-            .args(["serve", "--listen", "127.0.0.1:0", "--database"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+            .arg("--database")
             .arg(folder.path().join("test.db"))
             .args(arguments)
             // Tests of limits set their own.
@@ -64,17 +68,21 @@ impl Server {
             .unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();
-        let address = loop {
+        let (address, metrics) = loop {
             let Some(line) = lines.next() else { panic!("the server ended: {seen:#?}") };
             let line = line.unwrap();
-            if let Some((_, rest)) = line.split_once("address=") {
-                break rest.split_whitespace().next().unwrap().to_owned();
+            let field = |name: &str| {
+                let (_, rest) = line.split_once(name)?;
+                Some(rest.split_whitespace().next().unwrap().to_owned())
+            };
+            if let (Some(address), Some(metrics)) = (field("address="), field("metrics=")) {
+                break (address, metrics);
             }
             seen.push(line);
         };
         // A full pipe would stop the server.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address, folder, client: client() }
+        Self { process, address, metrics, folder, client: client() }
     }
 
     /// Number of the process.
@@ -162,8 +170,14 @@ pub async fn answer(response: reqwest::Response) -> Answer {
     let status = response.status().as_u16();
     let content_type = response.headers().get("content-type");
     let content_type = content_type.map(|value| value.to_str().unwrap().to_owned());
+    let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
     let text = response.text().await.unwrap();
-    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    let mut body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    if content_type.as_deref() == Some("application/problem+json") {
+        // Of each request alone, and so in no snapshot.
+        let said = body.as_object_mut().unwrap().remove("request_id");
+        assert_eq!(said, Some(request_id.into()), "{body}");
+    }
     Answer { status, content_type: content_type.unwrap_or_default(), body }
 }
 

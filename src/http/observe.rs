@@ -1,0 +1,163 @@
+//! Each request as the operator sees it: an id, a span, its time, and a line in the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::Instrument;
+
+use crate::service::Service;
+use crate::telemetry::Metrics;
+
+/// Names a request, in its answer and in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const MAX_ID_BYTES: usize = 64;
+
+/// Of a request whose client hung up, as other servers have it too.
+const HUNG_UP: &str = "499";
+
+tokio::task_local! {
+    static CURRENT: HeaderValue;
+}
+
+/// Ids of requests that bring none.
+pub(super) struct Ids {
+    /// No two runs of the server have it in common, by all odds.
+    run: u32,
+    next: AtomicU64,
+}
+
+impl Ids {
+    pub fn new() -> Self {
+        let mut run = [0; 4];
+        // Without randomness ids are good within one run.
+        let _ = getrandom::fill(&mut run);
+        Self { run: u32::from_ne_bytes(run), next: AtomicU64::new(0) }
+    }
+
+    /// The client's, where it can stand in a log, or a new one.
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        let sane = |value: &&HeaderValue| {
+            let bytes = value.as_bytes();
+            (1..=MAX_ID_BYTES).contains(&bytes.len())
+                && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
+        };
+        headers.get(REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let id = format!("{:08x}-{number:x}", self.run);
+            HeaderValue::try_from(id).expect("digits and a hyphen")
+        })
+    }
+}
+
+/// Id of the request that is being answered, where one is.
+pub(super) fn request_id() -> Option<String> {
+    CURRENT.try_with(|id| text(id).to_owned()).ok()
+}
+
+fn text(id: &HeaderValue) -> &str {
+    id.to_str().expect("ids are ASCII")
+}
+
+/// A request under way; counted when it ends, however it does.
+struct Measured<'a> {
+    metrics: &'a Metrics,
+    method: &'static str,
+    route: Option<MatchedPath>,
+    status: Option<axum::http::StatusCode>,
+    begin: Instant,
+}
+
+impl Measured<'_> {
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or("none", MatchedPath::as_str)
+    }
+}
+
+impl Drop for Measured<'_> {
+    fn drop(&mut self) {
+        let status = self.status.as_ref().map_or(HUNG_UP, |status| status.as_str());
+        let http = &self.metrics.http;
+        http.in_flight.dec();
+        http.duration_seconds
+            .with_label_values(&[self.method, self.route(), status])
+            .observe(self.begin.elapsed().as_secs_f64());
+    }
+}
+
+/// Names, measures and logs a request.
+pub(super) async fn observe(
+    State((service, ids)): State<(Service, Arc<Ids>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = ids.of(request.headers());
+    let metrics = service.metrics();
+    metrics.http.in_flight.inc();
+    let mut measured = Measured {
+        metrics,
+        method: known(request.method()),
+        // The route, not the path: paths hold user ids, and are without number.
+        route: request.extensions().get().cloned(),
+        status: None,
+        begin: Instant::now(),
+    };
+    let span = tracing::info_span!(
+        "request",
+        request_id = text(&id),
+        method = measured.method,
+        route = measured.route(),
+    );
+    let answer = CURRENT.scope(id.clone(), next.run(request));
+    let mut response = answer.instrument(span.clone()).await;
+    response.headers_mut().insert(REQUEST_ID, id);
+    measured.status = Some(response.status());
+    tracing::debug!(
+        target: "bipedalnet::access",
+        parent: &span,
+        status = response.status().as_u16(),
+        seconds = measured.begin.elapsed().as_secs_f64(),
+        "answered"
+    );
+    response
+}
+
+/// Clients may make methods up.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ids_that_can_stand_in_a_log_are_taken_over() {
+        let ids = Ids::new();
+        let of = |sent: &str| {
+            let headers = HeaderMap::from_iter([(REQUEST_ID, sent.parse().unwrap())]);
+            text(&ids.of(&headers)).to_owned()
+        };
+        let longest = "x".repeat(MAX_ID_BYTES);
+        for good in ["1", "550e8400-e29b-41d4-a716-446655440000", &longest] {
+            assert_eq!(of(good), good);
+        }
+        let long = "x".repeat(MAX_ID_BYTES + 1);
+        let made: Vec<String> = ["", "a b", "a=b", "a\"b", &long].map(of).into();
+        for (index, id) in made.iter().enumerate() {
+            assert_eq!(*id, format!("{:08x}-{index:x}", ids.run));
+        }
+    }
+}
