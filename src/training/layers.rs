@@ -13,6 +13,9 @@ use crate::bnn::{BATCH_NORM_EPSILON, LayerParameters, Padding};
 /// whatever the number of threads.
 pub(super) const SHARD: usize = 16;
 
+/// Weights that one task looks after.
+const WEIGHTS_PER_TASK: usize = 1 << 14;
+
 /// What a forward pass is for, which decides the statistics that BatchNorm uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Pass {
@@ -79,9 +82,11 @@ impl Weights {
     /// Brings `effective` up to date with `latent`.
     pub fn refresh(&mut self) {
         if self.binary {
-            for (effective, &latent) in self.effective.iter_mut().zip(&self.latent) {
-                *effective = sign(latent);
-            }
+            self.effective
+                .par_iter_mut()
+                .zip(&self.latent)
+                .with_min_len(WEIGHTS_PER_TASK)
+                .for_each(|(effective, &latent)| *effective = sign(latent));
         } else {
             self.effective.copy_from_slice(&self.latent);
         }
@@ -618,25 +623,33 @@ impl Dense {
         self.input.rows * self.input.valid * self.input.channels
     }
 
+    /// Whether the input needs no other layout.
+    fn is_flat(&self) -> bool {
+        self.input.valid == self.input.width
+    }
+
     pub fn forward(&mut self, input: &[f32], output: &mut [f32], samples: usize) {
         let (inputs, units, extent) = (self.inputs(), self.units, self.input);
-        self.flat.resize(samples * inputs, 0.0);
-        self.flat.par_chunks_mut(inputs).zip(input.par_chunks(extent.len())).for_each(
-            |(flat, input)| {
-                let row = extent.valid * extent.channels;
-                for (flat, input) in flat
-                    .chunks_exact_mut(row)
-                    .zip(input.chunks_exact(extent.width * extent.channels))
-                {
-                    flat.copy_from_slice(&input[..row]);
-                }
-            },
-        );
+        if !self.is_flat() {
+            self.flat.resize(samples * inputs, 0.0);
+            self.flat.par_chunks_mut(inputs).zip(input.par_chunks(extent.len())).for_each(
+                |(flat, input)| {
+                    let row = extent.valid * extent.channels;
+                    for (flat, input) in flat
+                        .chunks_exact_mut(row)
+                        .zip(input.chunks_exact(extent.width * extent.channels))
+                    {
+                        flat.copy_from_slice(&input[..row]);
+                    }
+                },
+            );
+        }
+        let flat = if self.is_flat() { input } else { &self.flat };
         let weights = View::new(&self.weights.effective, inputs, units);
         let bias = &self.weights.bias;
         output[..samples * units]
             .par_chunks_mut(SHARD * units)
-            .zip(self.flat.par_chunks(SHARD * inputs))
+            .zip(flat.par_chunks(SHARD * inputs))
             .for_each(|(output, flat)| {
                 let flat = View::new(flat, flat.len() / inputs, inputs);
                 multiply(output, units, flat, weights, false);
@@ -646,13 +659,14 @@ impl Dense {
 
     pub fn backward(
         &mut self,
+        input: &[f32],
         output_gradient: &[f32],
         input_gradient: Option<&mut [f32]>,
         samples: usize,
     ) {
         let (inputs, units, extent) = (self.inputs(), self.units, self.input);
         let output_gradient = &output_gradient[..samples * units];
-        let flat = &self.flat;
+        let flat = if self.is_flat() { input } else { &self.flat };
         self.weights.gradient.par_chunks_mut(INPUTS_PER_TASK * units).enumerate().for_each(
             |(task, gradient)| {
                 let flat = View {
