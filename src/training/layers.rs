@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::matrix::{View, multiply};
-use crate::bnn::{BATCH_NORM_EPSILON, LayerParameters, Padding};
+use crate::bnn::{BATCH_NORM_EPSILON, LayerParameters, PackedFilters, Padding, SumsScratch};
 
 /// Samples of a batch that one task works on. Fixed, so that sums are added in the same order
 /// whatever the number of threads.
@@ -42,6 +42,11 @@ impl Extent {
     pub fn len(self) -> usize {
         self.rows * self.width * self.channels
     }
+
+    /// Whether all values count.
+    fn is_flat(self) -> bool {
+        self.valid == self.width
+    }
 }
 
 /// Weights with their gradient; what the network multiplies by is `effective`.
@@ -50,6 +55,8 @@ pub(super) struct Weights {
     pub latent: Vec<f32>,
     /// Signs of the latent values, or the values themselves.
     pub effective: Vec<f32>,
+    /// `effective` where it is signs, packed once it is needed.
+    packed: Option<PackedFilters>,
     pub gradient: Vec<f32>,
     pub bias: Vec<f32>,
     pub bias_gradient: Vec<f32>,
@@ -66,6 +73,7 @@ impl Weights {
         Self {
             latent: vec![0.0; count],
             effective: vec![0.0; count],
+            packed: None,
             gradient: vec![0.0; count],
             bias: vec![0.0; biases],
             bias_gradient: vec![0.0; biases],
@@ -79,8 +87,17 @@ impl Weights {
         LayerParameters::Weights { weights, bias }
     }
 
+    /// For inputs that are signs; `None` where sums are not counted.
+    fn packed(&mut self, channels: usize, outputs: usize) -> Option<&PackedFilters> {
+        if self.binary && self.packed.is_none() {
+            self.packed = PackedFilters::new(&self.effective, channels, outputs);
+        }
+        self.packed.as_ref()
+    }
+
     /// Brings `effective` up to date with `latent`.
     pub fn refresh(&mut self) {
+        self.packed = None;
         if self.binary {
             self.effective
                 .par_iter_mut()
@@ -198,6 +215,15 @@ impl Convolution {
     pub fn forward(&mut self, input: &[f32], output: &mut [f32], samples: usize) {
         let (in_len, out_len, stacked_len) =
             (self.input.len(), self.output.len(), self.stacked_len());
+        if !self.stacks()
+            && let Some(filters) = self.weights.packed(self.input.channels, self.output.channels)
+            && count_sums(filters, (input, self.input), (output, self.output), samples)
+        {
+            output[..samples * out_len]
+                .par_chunks_mut(SHARD * out_len)
+                .for_each(|output| add_bias(output, &self.weights.bias));
+            return;
+        }
         if self.stacks() {
             let mut stacked = std::mem::take(&mut self.stacked);
             stacked.resize(samples * stacked_len, 0.0);
@@ -623,14 +649,9 @@ impl Dense {
         self.input.rows * self.input.valid * self.input.channels
     }
 
-    /// Whether the input needs no other layout.
-    fn is_flat(&self) -> bool {
-        self.input.valid == self.input.width
-    }
-
     pub fn forward(&mut self, input: &[f32], output: &mut [f32], samples: usize) {
         let (inputs, units, extent) = (self.inputs(), self.units, self.input);
-        if !self.is_flat() {
+        if !extent.is_flat() {
             self.flat.resize(samples * inputs, 0.0);
             self.flat.par_chunks_mut(inputs).zip(input.par_chunks(extent.len())).for_each(
                 |(flat, input)| {
@@ -644,7 +665,16 @@ impl Dense {
                 },
             );
         }
-        let flat = if self.is_flat() { input } else { &self.flat };
+        let flat = if extent.is_flat() { input } else { &self.flat };
+        let width = inputs / extent.channels;
+        let row = Extent { rows: 1, width, valid: width, channels: extent.channels };
+        let sums = Extent { rows: 1, width: 1, valid: 1, channels: units };
+        if let Some(filters) = self.weights.packed(extent.channels, units)
+            && count_sums(filters, (flat, row), (output, sums), samples)
+        {
+            add_bias(&mut output[..samples * units], &self.weights.bias);
+            return;
+        }
         let weights = View::new(&self.weights.effective, inputs, units);
         let bias = &self.weights.bias;
         output[..samples * units]
@@ -666,7 +696,7 @@ impl Dense {
     ) {
         let (inputs, units, extent) = (self.inputs(), self.units, self.input);
         let output_gradient = &output_gradient[..samples * units];
-        let flat = if self.is_flat() { input } else { &self.flat };
+        let flat = if extent.is_flat() { input } else { &self.flat };
         self.weights.gradient.par_chunks_mut(INPUTS_PER_TASK * units).enumerate().for_each(
             |(task, gradient)| {
                 let flat = View {
@@ -702,6 +732,29 @@ impl Dense {
                 }
             });
     }
+}
+
+/// Outputs of a binary layer without kernel rows or padding by counting bits. False where its
+/// inputs are no signs, as a first layer's are not.
+fn count_sums(
+    filters: &PackedFilters,
+    (input, from): (&[f32], Extent),
+    (output, to): (&mut [f32], Extent),
+    samples: usize,
+) -> bool {
+    output[..samples * to.len()]
+        .par_chunks_mut(to.len())
+        .zip(input.par_chunks(from.len()))
+        .map_init(SumsScratch::default, |scratch, (output, input)| {
+            input
+                .chunks_exact(from.width * from.channels)
+                .zip(output.chunks_exact_mut(to.width * to.channels))
+                .all(|(input, output)| {
+                    let input = &input[..from.valid * from.channels];
+                    filters.sums(input, &mut output[..to.valid * to.channels], scratch)
+                })
+        })
+        .all(|counted| counted)
 }
 
 fn valid_positions(values: &[f32], extent: Extent) -> impl Iterator<Item = &[f32]> {
