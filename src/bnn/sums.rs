@@ -63,16 +63,20 @@ impl PackedFilters {
 
 /// A bit a value, set for +1; `None` where a value is neither +1 nor -1.
 fn pack(values: &[f32]) -> Option<u64> {
-    let (mut word, mut strange) = (0, 0);
-    for (bit, value) in values.iter().enumerate() {
-        word |= u64::from(!is_negative(*value)) << bit;
+    let (mut bytes, mut strange) = ([0u8; 64], 0);
+    for (byte, value) in bytes.iter_mut().zip(values) {
+        *byte = u8::from(!is_negative(*value));
         strange |= value.abs().to_bits() ^ 1f32.to_bits();
     }
+    // The product brings the lowest bits of eight bytes together in its highest byte.
+    let byte =
+        |bytes: &[u8; 8]| u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    let word = bytes.as_chunks().0.iter().rev().fold(0, |word, bytes| word << 8 | byte(bytes));
     (strange == 0).then_some(word)
 }
 
 fn is_negative(value: f32) -> bool {
-    value.is_sign_negative()
+    value.to_bits() >> 31 == 1
 }
 
 #[cfg(test)]
