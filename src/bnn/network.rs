@@ -294,8 +294,9 @@ impl Network {
         }
         scratch.feature.clear();
         signs.clear();
-        let with_weights = (0..self.stages.len()).rev().filter(|&at| self.stages[at].has_weights());
-        let shown = with_weights.skip(layers_after).next().unwrap_or(0);
+        let mut with_weights =
+            (0..self.stages.len()).rev().filter(|&at| self.stages[at].has_weights());
+        let shown = with_weights.nth(layers_after).unwrap_or(0);
         for (at, stage) in self.stages.iter().enumerate() {
             if at == shown && at > 0 {
                 signs.extend(&scratch.bits);

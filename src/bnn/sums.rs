@@ -8,7 +8,6 @@ const MAX_WINDOW_WORDS: usize = 1 << 14;
 /// Filters of a dense layer, or of a convolution over time.
 pub(crate) struct PackedFilters {
     filters: Filters,
-    count: usize,
     channels: usize,
     /// Values that a filter sees.
     inputs: usize,
@@ -39,7 +38,7 @@ impl PackedFilters {
         }
         let kernels = Kernels::available()[0];
         let filters = Filters::new(kernels, &packed, count, channels, &[]);
-        Some(Self { filters, count, channels, inputs })
+        Some(Self { filters, channels, inputs })
     }
 
     /// Slides over a row of signs, `[position][channel]`, and writes what a float product gives,
