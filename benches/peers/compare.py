@@ -91,7 +91,7 @@ def inference_sides(options):
 
             def peer(interpreter, side, batch=batch):
                 command = [interpreter, script, side, models, str(batch), str(options.seconds)]
-                return lambda: 1.0 / float(output(command, 1))
+                return lambda: 1.0 / float(output(command, 1).split()[-1])
 
             yield f"windows a second, batch {batch}, one thread", {
                 "bipedalnet, packed": lambda: 1.0 / estimate(output(ours, 1), "time"),

@@ -1,6 +1,6 @@
 //! Sums of a binary layer by counting bits, for training, where weights change at each step.
 
-use super::kernels::{Filters, Kernels};
+use super::kernels::{Filters, Kernels, negatives};
 
 /// Words that a filter sees at most.
 const MAX_WINDOW_WORDS: usize = 1 << 14;
@@ -62,15 +62,16 @@ impl PackedFilters {
 
 /// A bit a value, set for +1; `None` where a value is neither +1 nor -1.
 fn pack(values: &[f32]) -> Option<u64> {
-    let (mut bytes, mut strange) = ([0u8; 64], 0);
-    for (byte, value) in bytes.iter_mut().zip(values) {
-        *byte = u8::from(!is_negative(*value));
-        strange |= value.abs().to_bits() ^ 1f32.to_bits();
+    let strange =
+        values.iter().fold(0, |bits, value| bits | (value.abs().to_bits() ^ 1f32.to_bits()));
+    let (fours, rest) = values.as_chunks();
+    let mut word = 0;
+    for (at, four) in fours.iter().enumerate() {
+        word |= (!negatives(four) & 15) << (4 * at);
     }
-    // The product brings the lowest bits of eight bytes together in its highest byte.
-    let byte =
-        |bytes: &[u8; 8]| u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-    let word = bytes.as_chunks().0.iter().rev().fold(0, |word, bytes| word << 8 | byte(bytes));
+    for (at, value) in rest.iter().enumerate() {
+        word |= u64::from(!is_negative(*value)) << (4 * fours.len() + at);
+    }
     (strange == 0).then_some(word)
 }
 
