@@ -274,16 +274,51 @@ impl Network {
         values: &[i16],
         scratch: &'a mut Scratch,
     ) -> Result<Output<'a>, NetworkError> {
+        self.run_showing(values, usize::MAX, &mut Vec::new(), scratch)
+    }
+
+    /// Runs one window, and gives the signs that one of the layers reads, for [`unpack`]. So many
+    /// layers with weights follow that layer; where it reads the window itself, there are none.
+    ///
+    /// # Errors
+    /// As [`Network::run`].
+    pub fn run_showing<'a>(
+        &self,
+        values: &[i16],
+        layers_after: usize,
+        signs: &mut Vec<u64>,
+        scratch: &'a mut Scratch,
+    ) -> Result<Output<'a>, NetworkError> {
         if values.len() != self.input_len {
             return Err(NetworkError::InputLength { length: values.len(), needed: self.input_len });
         }
         scratch.feature.clear();
-        for stage in &self.stages {
+        signs.clear();
+        let mut with_weights =
+            (0..self.stages.len()).rev().filter(|&at| self.stages[at].has_weights());
+        let shown = with_weights.nth(layers_after).unwrap_or(0);
+        for (at, stage) in self.stages.iter().enumerate() {
+            if at == shown && at > 0 {
+                signs.extend(&scratch.bits);
+            }
             stage.run(values, scratch);
         }
         let classes = scratch.integers.len();
         self.output.apply_all(&scratch.integers, classes, &mut scratch.logits);
         Ok(Output { feature: &scratch.feature, logits: &scratch.logits })
+    }
+}
+
+/// Signs as +1 and -1, in the order of rows, samples, channels.
+pub fn unpack(signs: &[u64], channels: usize, into: &mut [f32]) {
+    let positions = signs.chunks_exact(channels.div_ceil(64));
+    for (words, values) in positions.zip(into.chunks_exact_mut(channels)) {
+        for (&word, values) in words.iter().zip(values.chunks_mut(64)) {
+            for (bit, value) in values.iter_mut().enumerate() {
+                // The sign bit of a float.
+                *value = f32::from_bits(1f32.to_bits() | ((!word >> bit) as u32 & 1) << 31);
+            }
+        }
     }
 }
 

@@ -7,11 +7,14 @@
 use rayon::prelude::*;
 
 use super::matrix::{View, multiply};
-use crate::bnn::{BATCH_NORM_EPSILON, LayerParameters, Padding};
+use crate::bnn::{BATCH_NORM_EPSILON, LayerParameters, PackedFilters, Padding, SumsScratch};
 
 /// Samples of a batch that one task works on. Fixed, so that sums are added in the same order
 /// whatever the number of threads.
 pub(super) const SHARD: usize = 16;
+
+/// Weights that one task looks after.
+const WEIGHTS_PER_TASK: usize = 1 << 14;
 
 /// What a forward pass is for, which decides the statistics that BatchNorm uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,6 +42,11 @@ impl Extent {
     pub fn len(self) -> usize {
         self.rows * self.width * self.channels
     }
+
+    /// Whether all values count.
+    fn is_flat(self) -> bool {
+        self.valid == self.width
+    }
 }
 
 /// Weights with their gradient; what the network multiplies by is `effective`.
@@ -47,6 +55,8 @@ pub(super) struct Weights {
     pub latent: Vec<f32>,
     /// Signs of the latent values, or the values themselves.
     pub effective: Vec<f32>,
+    /// `effective` where it is signs, packed once it is needed.
+    packed: Option<PackedFilters>,
     pub gradient: Vec<f32>,
     pub bias: Vec<f32>,
     pub bias_gradient: Vec<f32>,
@@ -63,6 +73,7 @@ impl Weights {
         Self {
             latent: vec![0.0; count],
             effective: vec![0.0; count],
+            packed: None,
             gradient: vec![0.0; count],
             bias: vec![0.0; biases],
             bias_gradient: vec![0.0; biases],
@@ -76,12 +87,23 @@ impl Weights {
         LayerParameters::Weights { weights, bias }
     }
 
+    /// For inputs that are signs; `None` where sums are not counted.
+    fn packed(&mut self, channels: usize, outputs: usize) -> Option<&PackedFilters> {
+        if self.binary && self.packed.is_none() {
+            self.packed = PackedFilters::new(&self.effective, channels, outputs);
+        }
+        self.packed.as_ref()
+    }
+
     /// Brings `effective` up to date with `latent`.
     pub fn refresh(&mut self) {
+        self.packed = None;
         if self.binary {
-            for (effective, &latent) in self.effective.iter_mut().zip(&self.latent) {
-                *effective = sign(latent);
-            }
+            self.effective
+                .par_iter_mut()
+                .zip(&self.latent)
+                .with_min_len(WEIGHTS_PER_TASK)
+                .for_each(|(effective, &latent)| *effective = sign(latent));
         } else {
             self.effective.copy_from_slice(&self.latent);
         }
@@ -193,6 +215,15 @@ impl Convolution {
     pub fn forward(&mut self, input: &[f32], output: &mut [f32], samples: usize) {
         let (in_len, out_len, stacked_len) =
             (self.input.len(), self.output.len(), self.stacked_len());
+        if !self.stacks()
+            && let Some(filters) = self.weights.packed(self.input.channels, self.output.channels)
+            && count_sums(filters, (input, self.input), (output, self.output), samples)
+        {
+            output[..samples * out_len]
+                .par_chunks_mut(SHARD * out_len)
+                .for_each(|output| add_bias(output, &self.weights.bias));
+            return;
+        }
         if self.stacks() {
             let mut stacked = std::mem::take(&mut self.stacked);
             stacked.resize(samples * stacked_len, 0.0);
@@ -625,23 +656,35 @@ impl Dense {
 
     pub fn forward(&mut self, input: &[f32], output: &mut [f32], samples: usize) {
         let (inputs, units, extent) = (self.inputs(), self.units, self.input);
-        self.flat.resize(samples * inputs, 0.0);
-        self.flat.par_chunks_mut(inputs).zip(input.par_chunks(extent.len())).for_each(
-            |(flat, input)| {
-                let row = extent.valid * extent.channels;
-                for (flat, input) in flat
-                    .chunks_exact_mut(row)
-                    .zip(input.chunks_exact(extent.width * extent.channels))
-                {
-                    flat.copy_from_slice(&input[..row]);
-                }
-            },
-        );
+        if !extent.is_flat() {
+            self.flat.resize(samples * inputs, 0.0);
+            self.flat.par_chunks_mut(inputs).zip(input.par_chunks(extent.len())).for_each(
+                |(flat, input)| {
+                    let row = extent.valid * extent.channels;
+                    for (flat, input) in flat
+                        .chunks_exact_mut(row)
+                        .zip(input.chunks_exact(extent.width * extent.channels))
+                    {
+                        flat.copy_from_slice(&input[..row]);
+                    }
+                },
+            );
+        }
+        let flat = if extent.is_flat() { input } else { &self.flat };
+        let width = inputs / extent.channels;
+        let row = Extent { rows: 1, width, valid: width, channels: extent.channels };
+        let sums = Extent { rows: 1, width: 1, valid: 1, channels: units };
+        if let Some(filters) = self.weights.packed(extent.channels, units)
+            && count_sums(filters, (flat, row), (output, sums), samples)
+        {
+            add_bias(&mut output[..samples * units], &self.weights.bias);
+            return;
+        }
         let weights = View::new(&self.weights.effective, inputs, units);
         let bias = &self.weights.bias;
         output[..samples * units]
             .par_chunks_mut(SHARD * units)
-            .zip(self.flat.par_chunks(SHARD * inputs))
+            .zip(flat.par_chunks(SHARD * inputs))
             .for_each(|(output, flat)| {
                 let flat = View::new(flat, flat.len() / inputs, inputs);
                 multiply(output, units, flat, weights, false);
@@ -651,13 +694,14 @@ impl Dense {
 
     pub fn backward(
         &mut self,
+        input: &[f32],
         output_gradient: &[f32],
         input_gradient: Option<&mut [f32]>,
         samples: usize,
     ) {
         let (inputs, units, extent) = (self.inputs(), self.units, self.input);
         let output_gradient = &output_gradient[..samples * units];
-        let flat = &self.flat;
+        let flat = if extent.is_flat() { input } else { &self.flat };
         self.weights.gradient.par_chunks_mut(INPUTS_PER_TASK * units).enumerate().for_each(
             |(task, gradient)| {
                 let flat = View {
@@ -693,6 +737,29 @@ impl Dense {
                 }
             });
     }
+}
+
+/// Outputs of a binary layer without kernel rows or padding by counting bits. False where its
+/// inputs are no signs, as a first layer's are not.
+fn count_sums(
+    filters: &PackedFilters,
+    (input, from): (&[f32], Extent),
+    (output, to): (&mut [f32], Extent),
+    samples: usize,
+) -> bool {
+    output[..samples * to.len()]
+        .par_chunks_mut(to.len())
+        .zip(input.par_chunks(from.len()))
+        .map_init(SumsScratch::default, |scratch, (output, input)| {
+            input
+                .chunks_exact(from.width * from.channels)
+                .zip(output.chunks_exact_mut(to.width * to.channels))
+                .all(|(input, output)| {
+                    let input = &input[..from.valid * from.channels];
+                    filters.sums(input, &mut output[..to.valid * to.channels], scratch)
+                })
+        })
+        .all(|counted| counted)
 }
 
 fn valid_positions(values: &[f32], extent: Extent) -> impl Iterator<Item = &[f32]> {

@@ -118,11 +118,21 @@ impl Network {
 
     /// Outputs for as many inputs as `inputs` holds.
     pub fn forward(&mut self, inputs: &[f32], pass: Pass) -> &[f32] {
-        let samples = inputs.len() / self.input_len();
+        self.inputs(inputs.len() / self.input_len()).copy_from_slice(inputs);
+        self.run(pass)
+    }
+
+    /// Where the next [`Network::run`] finds so many inputs.
+    pub fn inputs(&mut self, samples: usize) -> &mut [f32] {
         for (values, extent) in self.values.iter_mut().zip(&self.extents) {
             values.resize(samples * extent.len(), 0.0);
         }
-        self.values[0].copy_from_slice(inputs);
+        &mut self.values[0]
+    }
+
+    /// Outputs for what was written to [`Network::inputs`].
+    pub fn run(&mut self, pass: Pass) -> &[f32] {
+        let samples = self.values[0].len() / self.input_len();
         for (index, stage) in self.stages.iter_mut().enumerate() {
             let (before, after) = self.values.split_at_mut(index + 1);
             let (input, output) = (&before[index][..], &mut after[0][..]);
@@ -139,7 +149,7 @@ impl Network {
     }
 
     /// Adds to all gradients, given the loss's gradient with respect to the outputs of the last
-    /// [`Network::forward`], which must have been a training one.
+    /// [`Network::run`], which must have been a training one.
     pub fn backward(&mut self, output_gradient: &[f32]) {
         let samples = self.values[0].len() / self.input_len();
         for (gradient, values) in self.gradients.iter_mut().zip(&self.values) {
@@ -159,7 +169,7 @@ impl Network {
                     layer.backward(input, gradient, wanted.then_some(input_gradient), samples);
                 }
                 Stage::Dense(layer) => {
-                    layer.backward(gradient, wanted.then_some(input_gradient), samples);
+                    layer.backward(input, gradient, wanted.then_some(input_gradient), samples);
                 }
                 Stage::MaxPool(layer) => layer.backward(gradient, input_gradient, samples),
                 Stage::BatchNorm(layer) => {
@@ -281,16 +291,6 @@ impl Network {
             }
         }
         self.refresh();
-    }
-
-    /// Values before a stage in the last [`Network::forward`], without what only pads them.
-    pub fn values_before(&self, stage: usize) -> Vec<f32> {
-        let extent = self.extents[stage];
-        self.values[stage]
-            .chunks_exact(extent.width * extent.channels)
-            .flat_map(|row| &row[..extent.valid * extent.channels])
-            .copied()
-            .collect()
     }
 
     /// All that training goes on from.

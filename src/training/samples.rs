@@ -216,14 +216,13 @@ impl Division {
         (starts as f64 * 4.0 / (STARTS_PER_SECOND * self.recipe.window_seconds())) as usize
     }
 
-    /// A random window of `class`, varied, as the network's real input.
+    /// A random window of `class`, varied.
     pub(super) fn draw(
         &self,
         class: usize,
         augmentation: &Augmentation,
         random: &mut impl Rng,
-        into: &mut [f32],
-    ) {
+    ) -> Vec<i16> {
         // Longer walks are drawn from more often.
         let track = self.people[class]
             .choose_weighted(random, |track| track.starts.len())
@@ -237,7 +236,7 @@ impl Division {
             values.chunks_exact_mut(self.recipe.samples).for_each(|row| coarsen(row, step, phase));
         }
         augmentation.apply(&mut values, random);
-        dequantise(&quantise(&values), into);
+        quantise(&values)
     }
 }
 

@@ -15,11 +15,11 @@ use super::evaluation::argmax;
 use super::layers::Pass;
 use super::network::{Network, State};
 use super::retraining::Scope;
-use super::samples::{Augmentation, Division, LabelledWalk};
-use super::train::{BINARY_LOGIT_SCALE, Batch, CALIBRATION_WINDOWS, Schedule, cross_entropy};
+use super::samples::{Augmentation, Division, LabelledWalk, dequantise};
+use super::train::{BINARY_LOGIT_SCALE, CALIBRATION_WINDOWS, Draws, Schedule, cross_entropy};
 use crate::bnn::{
-    self, Architecture, ArchitectureError, INPUT_FRACTION_BITS, Layer, LayerParameters, Model,
-    NetworkError, Parameters,
+    self, Architecture, ArchitectureError, Layer, LayerParameters, Model, NetworkError, Parameters,
+    unpack,
 };
 
 /// Windows a step.
@@ -46,11 +46,15 @@ pub(super) struct Teacher {
 pub(super) struct Student<'a> {
     teacher: &'a Teacher,
     division: &'a Division,
-    batch: Batch<'a>,
+    draws: Draws<'a>,
     /// The layers that are trained, with the parent's classes after the people's.
     network: Network,
-    /// The parent, of which the first so many layers stay as they are.
-    kept: Option<(Network, usize)>,
+    /// The parent's first layers, which stay as they are.
+    kept_layers: usize,
+    /// Channels of what the first trained layer reads.
+    channels: usize,
+    /// Layers with weights that follow it.
+    layers_after: usize,
     /// Of the whole, with the people's classes alone.
     architecture: Architecture,
 }
@@ -79,27 +83,6 @@ impl Teacher {
         let floats =
             values.saturating_mul(BATCH * 5 / 2).saturating_add(weights.saturating_mul(12));
         Ok(floats.saturating_mul(size_of::<f32>()))
-    }
-
-    /// Its logits for each of a batch's windows.
-    fn logits(&self, windows: &[f32]) -> Vec<f32> {
-        let network = &self.model.network;
-        let one = (1u32 << INPUT_FRACTION_BITS) as f32;
-        let logits = windows.par_chunks(self.input_len()).map_init(
-            || (bnn::Scratch::default(), Vec::new()),
-            |(scratch, fixed), window| {
-                fixed.clear();
-                // Exact: these were fixed-point values.
-                fixed.extend(window.iter().map(|value| (value * one) as i16));
-                let output = network.run(fixed, scratch).expect("windows are cut for the parent");
-                output.logits.to_vec()
-            },
-        );
-        logits.collect::<Vec<_>>().concat()
-    }
-
-    fn input_len(&self) -> usize {
-        self.model.metadata.architecture.input.iter().product()
     }
 }
 
@@ -133,15 +116,20 @@ impl<'a> Student<'a> {
         if let Some(classes) = &teacher.parameters.layers[last] {
             network.import_outputs(people, classes, LATENT_SIZE);
         }
-        let kept = if first > 0 {
-            Some((Network::from_parameters(parent, &teacher.parameters)?, first))
-        } else {
-            None
-        };
         let mut architecture = parent.clone();
         set_classes(&mut architecture, people);
-        let batch = Batch::new(division, &teacher.schedule, teacher.input_len());
-        Ok(Self { teacher, division, batch, network, kept, architecture })
+        let with_weights =
+            |layer: &&Layer| matches!(layer, Layer::Convolution { .. } | Layer::Dense { .. });
+        Ok(Self {
+            teacher,
+            division,
+            draws: Draws::new(division, &teacher.schedule),
+            network,
+            kept_layers: first,
+            channels: parent.shapes()?[first].channels,
+            layers_after: parent.layers[first..].iter().filter(with_weights).count() - 1,
+            architecture,
+        })
     }
 
     /// Layers of the whole network, as it will serve.
@@ -151,9 +139,8 @@ impl<'a> Student<'a> {
 
     /// Learns from one window of each class named; gives the mean cross-entropy.
     pub fn step(&mut self, labels: &[usize], rate: f32) -> f32 {
-        let windows = self.batch.draw(labels);
-        let taught = self.teacher.logits(windows);
-        let logits = forward(&mut self.network, &mut self.kept, windows, Pass::Training);
+        let taught = self.read(labels);
+        let logits = self.network.run(Pass::Training);
         let scaled = |logits: &[f32]| -> Vec<f32> {
             logits.iter().map(|logit| logit * BINARY_LOGIT_SCALE).collect()
         };
@@ -188,14 +175,36 @@ impl<'a> Student<'a> {
 
     /// Averages the statistics for inference over one more batch, the first being number 0.
     pub fn calibrate(&mut self, labels: &[usize], number: usize) {
-        let windows = self.batch.draw(labels);
-        forward(&mut self.network, &mut self.kept, windows, Pass::Calibration(number));
+        self.read(labels);
+        self.network.run(Pass::Calibration(number));
+    }
+
+    /// Gives the network a window of each class named to read, and what the teacher makes of it.
+    fn read(&mut self, labels: &[usize]) -> Vec<f32> {
+        let (teacher, channels, layers_after) =
+            (&self.teacher.model.network, self.channels, self.layers_after);
+        let input_len = self.network.input_len();
+        let inputs = self.network.inputs(labels.len()).par_chunks_mut(input_len);
+        let logits = inputs.zip(self.draws.draw(labels)).map_init(
+            || (bnn::Scratch::default(), Vec::new()),
+            |(scratch, signs), (input, window)| {
+                let output = teacher
+                    .run_showing(&window, layers_after, signs, scratch)
+                    .expect("windows are cut for the parent");
+                if signs.is_empty() {
+                    dequantise(&window, input);
+                } else {
+                    unpack(signs, channels, input);
+                }
+                output.logits.to_vec()
+            },
+        );
+        logits.collect::<Vec<_>>().concat()
     }
 
     /// The whole network as it would serve, the parent's classes left out.
     pub fn parameters(&self) -> Parameters {
-        let kept = self.kept.as_ref().map_or(0, |(_, layers)| *layers);
-        let mut layers = self.teacher.parameters.layers[..kept].to_vec();
+        let mut layers = self.teacher.parameters.layers[..self.kept_layers].to_vec();
         layers.extend(self.network.parameters().layers);
         let outputs = self.division.people.len() + self.teacher.model.metadata.classes.len();
         if let Some(Some(LayerParameters::Weights { weights, .. })) = layers.last_mut() {
@@ -207,7 +216,7 @@ impl<'a> Student<'a> {
     /// All that training goes on from, between two epochs: the network's state, and how many
     /// windows were drawn.
     pub fn state(&mut self) -> (State, u64) {
-        (self.network.state(), self.batch.drawn)
+        (self.network.state(), self.draws.drawn)
     }
 
     /// Goes on where a checkpoint was made.
@@ -216,7 +225,7 @@ impl<'a> Student<'a> {
             return Err(CheckpointError::Content("best network"));
         }
         self.network.restore(&checkpoint.network).ok_or(CheckpointError::Content("network"))?;
-        self.batch.drawn = checkpoint.drawn;
+        self.draws.drawn = checkpoint.drawn;
         Ok(())
     }
 }
@@ -233,21 +242,6 @@ pub(super) fn correct(
             network.run(window, scratch).map(|output| usize::from(argmax(output.logits) == class))
         })
         .sum()
-}
-
-fn forward<'n>(
-    network: &'n mut Network,
-    kept: &mut Option<(Network, usize)>,
-    windows: &[f32],
-    pass: Pass,
-) -> &'n [f32] {
-    match kept {
-        Some((parent, layers)) => {
-            parent.forward(windows, Pass::Inference);
-            network.forward(&parent.values_before(*layers), pass)
-        }
-        None => network.forward(windows, pass),
-    }
 }
 
 fn set_classes(architecture: &mut Architecture, classes: usize) {

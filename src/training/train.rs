@@ -104,7 +104,7 @@ pub fn train(
     let classes = division.subjects.len();
     let steps = (division.windows_per_epoch() / schedule.batch).max(1);
     let calibration_batches = CALIBRATION_WINDOWS.div_ceil(schedule.batch);
-    let mut batch = Batch::new(division, schedule, network.input_len());
+    let mut draws = Draws::new(division, schedule);
     let mut gradient = vec![0.0; schedule.batch * architecture.classes()];
     let mut rate = schedule.rate;
     let mut epochs_without_gain = 0;
@@ -119,7 +119,8 @@ pub fn train(
         order.shuffle(&mut random);
         let mut loss = 0.0;
         for (step, labels) in order.chunks_exact(schedule.batch).enumerate() {
-            let mut logits = network.forward(batch.draw(labels), Pass::Training).to_vec();
+            read(&mut network, draws.draw(labels));
+            let mut logits = network.run(Pass::Training).to_vec();
             logits.iter_mut().for_each(|logit| *logit *= logit_scale);
             loss += cross_entropy(&logits, labels, architecture.classes(), &mut gradient);
             gradient.iter_mut().for_each(|value| *value *= logit_scale);
@@ -139,7 +140,8 @@ pub fn train(
         for (number, labels) in
             order.chunks_exact(schedule.batch).cycle().take(calibration_batches).enumerate()
         {
-            network.forward(batch.draw(labels), Pass::Calibration(number));
+            read(&mut network, draws.draw(labels));
+            network.run(Pass::Calibration(number));
         }
         let accuracy = accuracy(&mut network, &division.validation);
         state.validation_accuracy = (!division.validation.is_empty()).then_some(accuracy);
@@ -168,34 +170,34 @@ pub fn train(
     }))
 }
 
-/// Draws batches of windows; each draw has random numbers of its own.
-pub(super) struct Batch<'a> {
+fn read(network: &mut Network, windows: impl IndexedParallelIterator<Item = Vec<i16>>) {
+    let input_len = network.input_len();
+    let inputs = network.inputs(windows.len()).par_chunks_mut(input_len);
+    inputs.zip(windows).for_each(|(input, window)| dequantise(&window, input));
+}
+
+/// Draws windows; each draw has random numbers of its own.
+pub(super) struct Draws<'a> {
     division: &'a Division,
     schedule: &'a Schedule,
-    input_len: usize,
-    inputs: Vec<f32>,
     /// Windows drawn so far, which number their random streams.
     pub drawn: u64,
 }
 
-impl<'a> Batch<'a> {
-    pub fn new(division: &'a Division, schedule: &'a Schedule, input_len: usize) -> Self {
-        let inputs = vec![0.0; schedule.batch * input_len];
-        Self { division, schedule, input_len, inputs, drawn: 0 }
+impl<'a> Draws<'a> {
+    pub fn new(division: &'a Division, schedule: &'a Schedule) -> Self {
+        Self { division, schedule, drawn: 0 }
     }
 
     /// One window of each class named, in that order.
-    pub fn draw(&mut self, labels: &[usize]) -> &[f32] {
+    pub fn draw(&mut self, labels: &[usize]) -> impl IndexedParallelIterator<Item = Vec<i16>> {
         let (division, schedule, drawn) = (self.division, self.schedule, self.drawn);
-        self.inputs.par_chunks_mut(self.input_len).zip(labels).enumerate().for_each(
-            |(index, (input, &class))| {
-                let number = drawn + index as u64;
-                let mut random = Pcg64Mcg::seed_from_u64(schedule.seed ^ number.rotate_left(24));
-                division.draw(class, &schedule.augmentation, &mut random, input);
-            },
-        );
         self.drawn += labels.len() as u64;
-        &self.inputs
+        labels.par_iter().enumerate().map(move |(index, &class)| {
+            let number = drawn + index as u64;
+            let mut random = Pcg64Mcg::seed_from_u64(schedule.seed ^ number.rotate_left(24));
+            division.draw(class, &schedule.augmentation, &mut random)
+        })
     }
 }
 

@@ -94,16 +94,25 @@ impl Filters {
         let shifts: &[u32] = if upper_half { &[0, 32] } else { &[0] };
         let block = |first: usize| {
             let block = first..filters.min(first + 64);
-            let half_words = weights.chunks_exact(filters).flat_map(|weights| {
+            // Without a list for each half word: training lays filters out at each step.
+            let registers = block.len().next_multiple_of(2 * LANES) / LANES;
+            let mut packed = Vec::with_capacity(weights.len() / filters * shifts.len() * registers);
+            for weights in weights.chunks_exact(filters) {
                 let weights = &weights[block.clone()];
-                shifts.iter().map(|shift| weights.iter().map(move |word| (word >> shift) as i32))
-            });
+                for shift in shifts {
+                    packed.extend((0..registers).map(|register| {
+                        let mut lanes = Lanes([0; LANES]);
+                        let words = weights.get(register * LANES..).unwrap_or_default();
+                        for (lane, word) in lanes.0.iter_mut().zip(words) {
+                            *lane = (word >> shift) as i32;
+                        }
+                        lanes
+                    }));
+                }
+            }
             let mut limits = limits.get(block.clone()).unwrap_or_default().to_vec();
             limits.resize(block.len(), -1);
-            Block {
-                weights: half_words.flat_map(|half_word| lanes(half_word, 0)).collect(),
-                limits: lanes(limits.into_iter(), -1),
-            }
+            Block { weights: packed, limits: lanes(limits.into_iter(), -1) }
         };
         Self { blocks: (0..filters).step_by(64).map(block).collect(), upper_half }
     }

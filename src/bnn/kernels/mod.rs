@@ -214,6 +214,22 @@ fn lanes(values: impl Iterator<Item = i32>, padding: i32) -> Vec<Lanes> {
         .collect()
 }
 
+/// A bit a value, set for negative ones.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn negatives(values: &[f32; 4]) -> u64 {
+    use std::arch::x86_64::{_mm_movemask_ps, _mm_set_ps};
+    let [a, b, c, d] = *values;
+    // SAFETY: SSE is part of x86-64.
+    unsafe { _mm_movemask_ps(_mm_set_ps(d, c, b, a)) as u64 }
+}
+
+/// A bit a value, set for negative ones.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn negatives(values: &[f32; 4]) -> u64 {
+    let bit = |at: usize| u64::from(values[at].to_bits() >> 31) << at;
+    bit(0) | bit(1) | bit(2) | bit(3)
+}
+
 /// Binary filters over windows of words that lie side by side: a dense layer, or a convolution
 /// over time.
 #[derive(Clone, Debug)]

@@ -77,6 +77,10 @@ pub(super) fn with_kernels(mut stages: &[Stage], kernels: Kernels) -> Vec<Stage>
 }
 
 impl Stage {
+    pub(super) fn has_weights(&self) -> bool {
+        !matches!(self, Self::MaxPool { .. } | Self::MaxPoolBits { .. } | Self::Sign { .. })
+    }
+
     /// Reads and replaces what the scratch holds.
     pub(super) fn run(&self, input: &[i16], scratch: &mut Scratch) {
         let Scratch { integers, bits, next_bits, feature, .. } = scratch;

@@ -1,0 +1,131 @@
+"""Speed beside peers, on this machine, in one run:
+
+    python3.11 benches/peers/compare.py training
+    python3.11 benches/peers/compare.py inference
+
+All sides take their turn in every round, so that other load on the machine meets all of them;
+ratios are medians over rounds. Installs the peers from PyPI into --environments (some 8 GB), where
+they are found again. Larq 0.13 needs Keras 2, hence a pinned TensorFlow on Python 3.11.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = {
+    "larq": [
+        "larq==0.13.3",
+        "larq-compute-engine==0.16.0",
+        "tensorflow-cpu==2.16.2",
+        "tf_keras==2.16.0",
+        "numpy==1.26.4",
+    ],
+    "others": ["ai-edge-litert==2.3.0", "onnx==1.23.2", "onnxruntime==1.32.0", "torch==2.4.1"],
+}
+
+
+def python(environment, folder):
+    venv = folder / environment
+    if not venv.exists():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        pip = [venv / "bin/pip", "install", "--quiet", "--no-cache-dir"]
+        subprocess.run(pip + ENVIRONMENTS[environment], check=True)
+    return venv / "bin/python"
+
+
+def output(command, threads):
+    # Whoever reads it, one thread is one thread.
+    names = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS"]
+    environment = os.environ | {name: str(threads) for name in names}
+    done = subprocess.run(
+        command, cwd=HERE.parent.parent, env=environment, check=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )
+    return done.stdout
+
+
+def cargo_bench(bench, name, seconds):
+    command = ["cargo", "bench", "--bench", bench, "--", name]
+    return command + ["--warm-up-time", "1", "--measurement-time", str(max(1, seconds))]
+
+
+def estimate(text, label):
+    """Criterion's middle estimate on the line of a label, in units or in seconds."""
+    low_middle_high = re.search(label + r":\s+\[(.*?)\]", text)[1].split()
+    value, unit = float(low_middle_high[2]), low_middle_high[3]
+    return value * {"elem/s": 1, "Kelem/s": 1e3, "ns": 1e-9, "µs": 1e-6, "ms": 1e-3}[unit]
+
+
+def training_sides(options):
+    seconds = str(options.seconds)
+    for threads in (2, 1):
+        ours = cargo_bench("training", "batch 64", options.seconds)
+
+        def peer(environment, script, threads=threads):
+            command = [python(environment, options.environments), HERE / script]
+            command += ["--threads", str(threads), "--batch", "64", "--seconds", seconds]
+            return lambda: float(re.search(r"per_second=(\d+)", output(command, threads))[1])
+
+        yield f"{threads} threads", {
+            "bipedalnet": lambda t=threads, c=ours: estimate(output(c, t), "thrpt"),
+            "Larq, TensorFlow graph": peer("larq", "larq_training.py"),
+            "PyTorch, eager": peer("others", "torch_training.py"),
+        }
+
+
+def inference_sides(options):
+    larq, others = (python(name, options.environments) for name in ENVIRONMENTS)
+    with tempfile.TemporaryDirectory() as models:
+        script = HERE / "inference.py"
+        for converter in (larq, others):
+            output([converter, script, "convert", models], 1)
+        # The first figure is the fastest kernels'.
+        ours = cargo_bench("inference", "bipedalnet/(avx|neon)", options.seconds)
+        for batch in (1, 32):
+
+            def peer(interpreter, side, batch=batch):
+                command = [interpreter, script, side, models, str(batch), str(options.seconds)]
+                return lambda: 1.0 / float(output(command, 1).split()[-1])
+
+            yield f"windows a second, batch {batch}, one thread", {
+                "bipedalnet, packed": lambda: 1.0 / estimate(output(ours, 1), "time"),
+                "Larq Compute Engine": peer(larq, "lce"),
+                "LiteRT, int8": peer(others, "litert"),
+                "ONNX Runtime, float32": peer(others, "onnxruntime"),
+                "PyTorch, IDNet in float32": peer(others, "torch"),
+            }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["training", "inference"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5, help="of each side, in each round")
+    parser.add_argument(
+        "--environments", type=Path, default=Path(tempfile.gettempdir()) / "bipedalnet-peers"
+    )
+    options = parser.parse_args()
+    options.environments.mkdir(exist_ok=True)
+    sides = training_sides if options.what == "training" else inference_sides
+    for title, of_title in sides(options):
+        rounds = {name: [] for name in of_title}
+        for _ in range(options.rounds):
+            for name, measure in of_title.items():
+                rounds[name].append(measure())
+        ours = next(iter(rounds.values()))
+        print(f"\n| {title} | a second: median | lowest | highest | ours is so many times as fast |")
+        print("|---|--:|--:|--:|--:|")
+        for name, values in rounds.items():
+            ratio = statistics.median(a / b for a, b in zip(ours, values))
+            figures = f"{statistics.median(values):,.0f} | {min(values):,.0f} | {max(values):,.0f}"
+            print(f"| {name} | {figures} | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

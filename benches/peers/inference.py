@@ -1,0 +1,203 @@
+"""Seconds a window on one thread in other engines. `compare.py inference` runs this.
+
+    inference.py convert FOLDER                    makes the models that this environment can make
+    inference.py SIDE FOLDER BATCH SECONDS         prints the seconds that a window takes
+
+BiPedalNet has 38 classes and random weights. In Larq Compute Engine its dense layers are binary
+convolutions over all that is there, since only those run binary, and each of the engine's settings
+is tried: the fastest counts. LiteRT has the same layers in int8, ONNX Runtime in float32. PyTorch
+runs IDNet, the float network of the published table.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+BATCHES = (1, 32)
+CLASSES = 38
+random = np.random.default_rng(1)
+
+
+def keras_model(batch, binary):
+    import larq as lq
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+
+    def convolution(filters, kernel, first=False):
+        if not binary:
+            return layers.Conv2D(filters, kernel, use_bias=False)
+        return lq.layers.QuantConv2D(
+            filters,
+            kernel,
+            input_quantizer=None if first else "ste_sign",
+            kernel_quantizer="ste_sign",
+            use_bias=False,
+        )
+
+    # Without signs between them, int8 layers take what is cheapest there.
+    norm = [lambda: layers.BatchNormalization(scale=False)]
+    norm += [] if binary else [layers.ReLU]
+    stack = [layers.Input((8, 100, 1), batch_size=batch), convolution(32, (3, 3), first=True)]
+    stack += [layers.MaxPool2D((2, 2)), *(make() for make in norm)]
+    for filters, kernel in ((64, (1, 3)), (64, (1, 3)), (32, (3, 45))):
+        stack += [convolution(filters, kernel), *(make() for make in norm)]
+    stack += [convolution(CLASSES, (1, 1)), layers.Flatten()]
+    return tf.keras.Sequential(stack)
+
+
+def convert_tensorflow(folder):
+    import larq_compute_engine as lce
+    import tensorflow as tf
+
+    for batch in BATCHES:
+        model = lce.convert_keras_model(keras_model(batch, binary=True))
+        (folder / f"lce-{batch}.tflite").write_bytes(model)
+        converter = tf.lite.TFLiteConverter.from_keras_model(keras_model(batch, binary=False))
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        window = lambda: random.standard_normal((batch, 8, 100, 1), dtype=np.float32)
+        converter.representative_dataset = lambda: ([window()] for _ in range(20))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+        (folder / f"int8-{batch}.tflite").write_bytes(converter.convert())
+
+
+def convert_onnx(folder):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes, weights, last = [], [], "window"
+
+    def add(kind, *parameters, **attributes):
+        nonlocal last
+        names = [f"w{len(weights) + at}" for at in range(len(parameters))]
+        weights.extend(map(numpy_helper.from_array, parameters, names))
+        output = f"v{len(nodes)}"
+        nodes.append(helper.make_node(kind, [last, *names], [output], **attributes))
+        last = output
+
+    def signs(*shape):
+        return np.sign(random.standard_normal(shape)).astype(np.float32)
+
+    def norm(channels):
+        values = [np.full(channels, value, np.float32) for value in (1.0, 0.1, 0.2, 3.0)]
+        add("BatchNormalization", *values)
+        add("Sign")
+
+    add("Conv", signs(32, 1, 3, 3))
+    add("MaxPool", kernel_shape=[2, 2], strides=[2, 2])
+    norm(32)
+    add("Conv", signs(64, 32, 1, 3))
+    norm(64)
+    add("Conv", signs(64, 64, 1, 3))
+    norm(64)
+    add("Flatten")
+    add("MatMul", signs(8640, 32))
+    norm(32)
+    add("MatMul", signs(32, CLASSES))
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "bipedalnet",
+        [value("window", TensorProto.FLOAT, ["batch", 1, 8, 100])],
+        [value(last, TensorProto.FLOAT, ["batch", CLASSES])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, str(folder / "float.onnx"))
+
+
+def lce(folder, batch, seconds):
+    from itertools import product
+
+    from larq_compute_engine.tflite.python.interpreter import Interpreter
+
+    model = (folder / f"lce-{batch}.tflite").read_bytes()
+    runs = {}
+    for reference, indirect, xnnpack in product((False, True), repeat=3):
+        interpreter = Interpreter(model, 1, reference, indirect, xnnpack)
+        window = random.standard_normal((batch, 8, 100, 1), dtype=np.float32)
+        run = lambda interpreter=interpreter, x=[window]: interpreter.interpreter.predict(x)
+        try:
+            runs[run] = timed(run, 0.3)
+        except Exception:  # a setting that cannot run this model
+            continue
+    return timed(min(runs, key=runs.get), seconds)
+
+
+def litert(folder, batch, seconds):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(folder / f"int8-{batch}.tflite"), num_threads=1)
+    interpreter.allocate_tensors()
+    window = random.integers(-128, 128, (batch, 8, 100, 1), dtype=np.int8)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], window)
+    return timed(interpreter.invoke, seconds)
+
+
+def onnxruntime(folder, batch, seconds):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(folder / "float.onnx"), options)
+    window = random.standard_normal((batch, 1, 8, 100), dtype=np.float32)
+    return timed(lambda: session.run(None, {"window": window}), seconds)
+
+
+def torch(_, batch, seconds):
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1)
+    idnet = nn.Sequential(
+        nn.Conv2d(1, 20, (1, 10)),
+        nn.ZeroPad2d((4, 5, 1, 2)),
+        nn.Conv2d(20, 40, (4, 10)),
+        nn.Tanh(),
+        nn.MaxPool2d((2, 4)),
+        nn.Flatten(),
+        nn.Linear(40 * 4 * 47, 40),
+        nn.Tanh(),
+        nn.Linear(40, CLASSES),
+    ).eval()
+    window = torch.randn(batch, 1, 8, 200)
+    with torch.inference_mode():
+        return timed(lambda: idnet(window), seconds)
+
+
+def timed(run, seconds):
+    """Seconds that a run takes: the median of runs that fill the time."""
+    times = []
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < seconds or len(times) < 5:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def main():
+    what, folder, *rest = sys.argv[1:]
+    folder = Path(folder)
+    if what == "convert":
+        try:
+            import onnx  # noqa: F401
+        except ImportError:
+            convert_tensorflow(folder)
+        else:
+            convert_onnx(folder)
+        return
+    batch, seconds = int(rest[0]), float(rest[1])
+    sides = {"lce": lce, "litert": litert, "onnxruntime": onnxruntime, "torch": torch}
+    print(sides[what](folder, batch, seconds) / batch)
+
+
+if __name__ == "__main__":
+    main()
