@@ -27,6 +27,11 @@ pub struct Server {
 impl Server {
     /// Over the database in a folder. `BIPEDALNET_PROGRAM` is run, where it is given.
     pub fn start(folder: TempDir) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// With further arguments.
+    pub fn start_with(folder: TempDir, arguments: &[&str]) -> Self {
         let program = std::env::var("BIPEDALNET_PROGRAM");
         let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_bipedalnet"));
         let begin = Instant::now();
@@ -35,6 +40,7 @@ impl Server {
             .args(["--address-requests-per-second", "0", "--connections-per-address", "1024"])
             .arg("--database")
             .arg(folder.path().join("bench.db"))
+            .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the server starts");
