@@ -167,6 +167,11 @@ fn complete_schemas(schemas: &mut Value) {
     for item in schemas["BatchItem"]["oneOf"].as_array_mut().into_iter().flatten() {
         item["additionalProperties"] = false.into();
     }
+    // One or the other.
+    schemas["TrainDocument"]["not"] = json!({
+        "required": ["epochs", "budget_seconds"],
+        "properties": {"epochs": {"type": "integer"}, "budget_seconds": {"type": "integer"}},
+    });
     let types = PROBLEM_TYPES.iter().map(|(code, status, meaning)| {
         json!({"type": Problem::type_of(code), "status": status, "meaning": meaning})
     });

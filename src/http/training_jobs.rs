@@ -111,7 +111,7 @@ pub(super) async fn cancel(
 #[utoipa::path(get, path = "/v1/training-jobs/{job}/events", operation_id = "follow_training_job", tag = "training",
     params(
         ("job" = i64, Path, description = "The job"),
-        ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event that came."),
+        ("Last-Event-ID" = Option<i64>, Header, minimum = 0, description = "Number of the last event that came."),
     ),
     responses(
         (status = 200, description = "Events", body = String, content_type = "text/event-stream"),
