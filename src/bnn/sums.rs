@@ -90,9 +90,14 @@ mod tests {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             if state >> 31 == 1 { 1.0 } else { -1.0 }
         };
-        for (positions, taps, channels, count) in
-            [(9, 3, 64, 64), (9, 3, 32, 5), (7, 7, 70, 33), (4, 2, 1, 65), (1, 1, 32, 38)]
-        {
+        for (positions, taps, channels, count) in [
+            (9, 3, 64, 64),
+            (9, 3, 32, 5),
+            (7, 7, 70, 33),
+            (4, 2, 1, 65),
+            (1, 1, 32, 38),
+            (1, 1, 1000, 32),
+        ] {
             let weights: Vec<f32> = (0..taps * channels * count).map(|_| sign()).collect();
             let mut row: Vec<f32> = (0..positions * channels).map(|_| sign()).collect();
             let filters = PackedFilters::new(&weights, channels, count).unwrap();

@@ -671,10 +671,10 @@ impl Dense {
             );
         }
         let flat = if extent.is_flat() { input } else { &self.flat };
-        let width = inputs / extent.channels;
-        let row = Extent { rows: 1, width, valid: width, channels: extent.channels };
-        let sums = Extent { rows: 1, width: 1, valid: 1, channels: units };
-        if let Some(filters) = self.weights.packed(extent.channels, units)
+        // As one position, whatever the shape: so most values fit a word.
+        let row = Extent { rows: 1, width: 1, valid: 1, channels: inputs };
+        let sums = Extent { channels: units, ..row };
+        if let Some(filters) = self.weights.packed(inputs, units)
             && count_sums(filters, (flat, row), (output, sums), samples)
         {
             add_bias(&mut output[..samples * units], &self.weights.bias);

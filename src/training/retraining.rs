@@ -38,7 +38,7 @@ const WALKS_AT_A_TIME: usize = 16;
 pub enum Scope {
     /// All layers.
     Whole,
-    /// The feature's layer and the last, on what the parent's others give: half as fast again.
+    /// The feature's layer and the last, on what the parent's others give: several times as fast.
     LastLayers,
 }
 
