@@ -14,6 +14,8 @@ CREATE TABLE training_jobs (
     -- People that it learns to tell apart, and others who had too little walking.
     users INTEGER,
     users_left_out INTEGER,
+    -- Restarts since it last got on: a job may be what ends the program.
+    resumptions INTEGER NOT NULL DEFAULT 0,
     -- The model that came of it, and whether it took over.
     model TEXT,
     activated INTEGER NOT NULL DEFAULT 0 CHECK (activated IN (0, 1)),

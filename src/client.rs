@@ -375,7 +375,8 @@ impl Client {
             if let Some(last) = last {
                 headers.insert("last-event-id", HeaderValue::from(last));
             }
-            if let Ok(response) = self.http.execute(request).await
+            let response = tokio::time::timeout(REQUEST_TIMEOUT, self.http.execute(request)).await;
+            if let Ok(Ok(response)) = response
                 && response.status() == StatusCode::OK
             {
                 self.read_events(response, &mut last, &mut tell).await?;

@@ -33,7 +33,11 @@ impl Reloading {
         let Command::Serve(arguments) = line.command else {
             return Err("the command line is another one now".into());
         };
-        let Config { http, service, log_level, .. } = arguments.config;
+        let Config { http, mut service, log_level, .. } = arguments.config;
+        // What is erased does not come back: an emptied file must not do it.
+        let kept_days = self.service.get().keep_recordings_days;
+        let is_shorter = service.keep_recordings_days < kept_days;
+        service.keep_recordings_days = service.keep_recordings_days.max(kept_days);
         self.logs.set(log_level)?;
         self.http.set(http);
         self.service.set(service);
@@ -42,7 +46,7 @@ impl Reloading {
             if setting.value == new.value {
                 continue;
             }
-            if Config::is_live(&new.key) {
+            if Config::is_live(&new.key) && !(is_shorter && new.key == "keep-recordings-days") {
                 changed.push(new.key.clone());
                 *setting = new;
             } else {

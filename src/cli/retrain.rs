@@ -12,7 +12,7 @@ use crate::api::{JobState, TrainDocument, TrainingJobAnswer, TrainingScope};
 /// Train a new network on a running server, from the walks that it has kept
 ///
 /// With --watch, exits with 0 where there is a new model, which serves unless it was not to; with 3
-/// where it does worse than the one that serves, which serves on; and with 1 where there is none.
+/// where it does not take over, for a reason that is told; and with 1 where there is none.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// What changes of the network

@@ -368,7 +368,7 @@ impl From<ServiceError> for Problem {
                 error.to_string(),
             )
             .at("job"),
-            ServiceError::Randomness(_) | ServiceError::Store(_) => Self::internal(&error),
+            ServiceError::Randomness(_) | ServiceError::NotCompared | ServiceError::Store(_) => Self::internal(&error),
         }
     }
 }

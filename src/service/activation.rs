@@ -141,6 +141,9 @@ impl Service {
             if let Some(comparison) = comparison.as_ref().filter(|both| is_worse(both) && !force) {
                 return Err(ServiceError::WorseModel(comparison.clone()));
             }
+            if job.is_some() && comparison.is_none() {
+                return Err(ServiceError::NotCompared);
+            }
             let templates = turn.writing.templates(new, next.feature_len()).await?;
             let filled = Arc::clone(&next);
             let fill = move |_: &mut _| {

@@ -175,9 +175,26 @@ pub enum ServiceError {
         /// How it ended.
         state: &'static str,
     },
+    /// A training job's model was not compared with the one that serves.
+    #[error(
+        "fewer than two users have two kept recordings each to compare it on with the one that \
+         serves; activate it if it is meant"
+    )]
+    NotCompared,
     /// The database failed.
     #[error(transparent)]
     Store(StoreError),
+}
+
+impl ServiceError {
+    /// Whether the same may well succeed soon.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Pool(error) => matches!(error, PoolError::Overloaded { .. }),
+            _ => false,
+        }
+    }
 }
 
 impl From<StoreError> for ServiceError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
-use super::writing::Answer;
+use super::writing::{Answer, Start};
 use super::{Reply, Request, Service, ServiceError, Shared};
 use crate::store::{JobEnd, JobEvent, StoreError, Trainee};
 pub use crate::store::{JobLength, JobRequest, JobScope, JobState, TrainingJob};
@@ -83,10 +83,8 @@ impl Current {
         let mut progress = None;
         if self.job == Some(job.id) && !job.state.is_over() {
             progress = self.progress;
-            if let Some(reason) = &self.failed {
-                job.state = JobState::Failed;
-                job.reason = Some(reason.clone());
-            }
+            // Not failed before that is on disk: until then a restart would go on with it.
+            job.reason = job.reason.or_else(|| self.failed.clone());
         }
         JobStatus { job, progress }
     }
@@ -98,7 +96,7 @@ impl Service {
     ///
     /// # Errors
     /// When there is too little to learn from, of all users or, unless they may be skipped, of some;
-    /// when too many jobs wait, the request's key stands for another request, or the database fails.
+    /// when its model could not take over without walks being lost, too many jobs wait, the request's key stands for another request, or the database fails.
     pub async fn add_training_job(
         &self,
         asked: JobRequest,
@@ -106,10 +104,21 @@ impl Service {
         request: Option<Request>,
         answer: impl FnOnce(JobStatus) -> Reply + Send + 'static,
     ) -> Result<Answer, ServiceError> {
-        self.write_once(request, move |shared, mut turn| async move {
-            let model = shared.serving().model.id().to_owned();
-            let trainees = shared.store.trainees(&model, i64::MAX).await?;
-            shared.refuse_too_little(trainees, skip_short_users)?;
+        let ticket = match self.start(request).await? {
+            Start::New(ticket) => ticket,
+            Start::Answered(answer) => return Ok(answer),
+        };
+        let model = self.model_id();
+        let trainees = self.shared.store.trainees(&model, i64::MAX).await?;
+        self.shared.refuse_too_little(trainees, skip_short_users)?;
+        if asked.activate {
+            // Said before the training, not after.
+            let (walks, users) = self.shared.store.unkept_walks(&model).await?;
+            if walks > 0 {
+                return Err(ServiceError::WalksLost { walks, users });
+            }
+        }
+        self.write(ticket, move |shared, mut turn| async move {
             let job = turn.writing.add_training_job(&asked, MOST_QUEUED).await;
             let job = job.map_err(|error| match error {
                 StoreError::TooManyJobs { most } => {

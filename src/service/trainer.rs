@@ -4,6 +4,7 @@
 use std::num::NonZeroU16;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -33,10 +34,15 @@ const PROGRESS: Duration = Duration::from_millis(250);
 /// How often a job is begun anew because recordings that it learned from are gone.
 const MOST_ATTEMPTS: u32 = 4;
 
+/// How often a job is taken up again without getting on: it may be what ends the program.
+const MOST_RESUMPTIONS: u32 = 8;
+
 /// Why a job is not carried out to its end.
 enum Stop {
     /// It was called off, or the service ends.
     Over,
+    /// Not now: the database or the pool is busy.
+    Busy(String),
     /// It cannot be.
     Failed(String),
 }
@@ -48,6 +54,8 @@ enum Attempt {
     Without(Vec<usize>),
     /// What it learned from, or went on from, is not there any more.
     Anew(String),
+    /// Somebody whose walks it learned from was erased.
+    Erased,
 }
 
 impl From<Stop> for Attempt {
@@ -58,7 +66,9 @@ impl From<Stop> for Attempt {
 
 impl<E: Into<ServiceError>> From<E> for Stop {
     fn from(error: E) -> Self {
-        Self::Failed(error.into().to_string())
+        let error = error.into();
+        let reason = error.to_string();
+        if error.is_transient() { Self::Busy(reason) } else { Self::Failed(reason) }
     }
 }
 
@@ -83,9 +93,13 @@ impl Service {
             let id = job.id;
             shared.jobs.current.send_modify(|current| current.job = Some(id));
             tracing::info!(job = id, resumed = job.state == JobState::Running, "training");
-            match self.carry_out(job).await {
+            match self.carry_out(id).await {
                 Ok(()) => tracing::info!(job = id, "the training job is done"),
                 Err(Stop::Over) => tracing::info!(job = id, "the training job is not done"),
+                Err(Stop::Busy(reason)) => {
+                    tracing::warn!(job = id, reason, "the training job waits");
+                    tokio::time::sleep(RETRY).await;
+                }
                 Err(Stop::Failed(reason)) => {
                     tracing::error!(job = id, reason, "the training job failed");
                     shared
@@ -106,8 +120,22 @@ impl Service {
         }
     }
 
-    async fn carry_out(&self, mut job: TrainingJob) -> Result<(), Stop> {
+    async fn carry_out(&self, id: i64) -> Result<(), Stop> {
         let shared = &self.shared;
+        // Anew: it may have been called off before that could be told to the one that runs.
+        let mut job = shared.store.training_job(id).await?;
+        if job.state.is_over() {
+            return Err(Stop::Over);
+        }
+        if job.state == JobState::Running {
+            let mut writing = shared.store.write().await?;
+            let resumptions = writing.count_resumption(id).await?;
+            writing.commit().await?;
+            if resumptions > MOST_RESUMPTIONS {
+                let reason = format!("it did not get on after {MOST_RESUMPTIONS} restarts");
+                return Err(Stop::Failed(reason));
+            }
+        }
         if job.state == JobState::Queued {
             let parent = self.model_id();
             let last = shared.store.last_enrollment().await?;
@@ -130,7 +158,11 @@ impl Service {
         }
         match self.let_it_serve(job.id, model).await {
             Ok(()) => Ok(()),
-            Err(reason @ (ServiceError::WorseModel(_) | ServiceError::WalksLost { .. })) => {
+            Err(
+                reason @ (ServiceError::WorseModel(_)
+                | ServiceError::WalksLost { .. }
+                | ServiceError::NotCompared),
+            ) => {
                 let reason = Some(reason.to_string());
                 shared.end(job.id, JobEnd::Succeeded { activated: false, reason }).await
             }
@@ -163,7 +195,7 @@ impl Shared {
 
     /// Writes the end of a job down, however long the database fails: its disk may be full.
     async fn end_by_all_means(&self, job: i64, end: JobEnd) {
-        while let Err(Stop::Failed(error)) = self.end(job, end.clone()).await {
+        while let Err(Stop::Failed(error) | Stop::Busy(error)) = self.end(job, end.clone()).await {
             tracing::error!(job, error, "the end of the training job was not written");
             tokio::time::sleep(RETRY).await;
         }
@@ -179,9 +211,11 @@ impl Shared {
             }
             error => error.into(),
         })?;
+        super::models::usable(parent, &file).map_err(Stop::Failed)?;
         let mut excluded = Vec::new();
         let mut reason = String::new();
-        for _ in 0..MOST_ATTEMPTS {
+        let mut attempts = 0;
+        while attempts < MOST_ATTEMPTS {
             let trainees = self.store.trainees(parent, last).await?;
             let all = trainees.len();
             let is_in = |trainee: &Trainee| is_enough(trainee) && !excluded.contains(&trainee.user);
@@ -197,10 +231,17 @@ impl Shared {
                 Ok(made) => made,
                 Err(Attempt::Stop(stop)) => return Err(stop),
                 Err(Attempt::Without(places)) => {
+                    attempts += 1;
+                    reason = "users have too little walking".to_owned();
                     excluded.extend(places.into_iter().map(|place| trainees[place].user.clone()));
                     continue;
                 }
+                Err(Attempt::Erased) => {
+                    self.forget_erased(job.id).await?;
+                    continue;
+                }
                 Err(Attempt::Anew(why)) => {
+                    attempts += 1;
                     tracing::warn!(job = job.id, why, "the training begins anew");
                     self.drop_checkpoint(job.id).await?;
                     reason = why;
@@ -211,10 +252,8 @@ impl Shared {
             let (model, made) = self.read_model(made).await?;
             let mut writing = self.store.write().await?;
             if !writing.are_enrolled(&recordings.concat()).await? {
-                reason = "walks that it learned from were erased meanwhile".to_owned();
-                tracing::warn!(job = job.id, reason, "the training begins anew");
                 drop(writing);
-                self.drop_checkpoint(job.id).await?;
+                self.forget_erased(job.id).await?;
                 continue;
             }
             writing.put_model(&model, &made, Some(parent), false).await?;
@@ -229,6 +268,14 @@ impl Shared {
         Err(Stop::Failed(format!(
             "it began anew {MOST_ATTEMPTS} times, the last time since {reason}"
         )))
+    }
+
+    /// Begins anew where somebody was erased: what was learned from them is in the checkpoint.
+    async fn forget_erased(&self, job: i64) -> Result<(), StoreError> {
+        tracing::info!(job, "walks were erased: the training begins anew without them");
+        self.drop_checkpoint(job).await?;
+        self.scrub_due.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn drop_checkpoint(&self, job: i64) -> Result<(), StoreError> {
@@ -286,6 +333,15 @@ fn options(job: &TrainingJob, memory_bytes: usize) -> RetrainingOptions {
     }
 }
 
+/// What became of a checkpoint.
+enum Kept {
+    Stored,
+    /// The job is over.
+    Over,
+    /// It has learned from somebody who was erased.
+    Erased,
+}
+
 /// An attempt to learn, on threads of its own.
 struct Run {
     shared: Arc<Shared>,
@@ -304,19 +360,30 @@ impl Run {
         };
         let read =
             |enrollment: i64| -> Result<Recording, Box<dyn std::error::Error + Send + Sync>> {
-                let kept = self.runtime.block_on(self.shared.store.recording(enrollment))?;
+                let kept = loop {
+                    match self.runtime.block_on(self.shared.store.recording(enrollment)) {
+                        Err(error) if error.is_transient() && !self.is_over() => {
+                            std::thread::sleep(RETRY);
+                        }
+                        kept => break kept?,
+                    }
+                };
                 let recording = kept.and_then(|kept| unpack(&kept)).map(Recording::try_from);
                 Ok(recording
                     .ok_or_else(|| format!("that of enrollment {enrollment} is gone"))??)
             };
         let users = Users { recordings: self.recordings.clone(), read: &read };
-        let mut failure = None;
+        let (mut failure, mut erased) = (None, false);
         let mut told = Instant::now();
         let observe = |event: Event<'_>| match event {
             Event::Progress(progress) => self.tell(progress, &mut told),
             Event::Checkpoint(checkpoint) => match self.keep(checkpoint) {
-                Ok(true) => ControlFlow::Continue(()),
-                Ok(false) => ControlFlow::Break(()),
+                Ok(Kept::Stored) => ControlFlow::Continue(()),
+                Ok(Kept::Over) => ControlFlow::Break(()),
+                Ok(Kept::Erased) => {
+                    erased = true;
+                    ControlFlow::Break(())
+                }
                 Err(error) if error.is_transient() => {
                     tracing::warn!(job = self.job, %error, "an epoch's checkpoint was not kept");
                     ControlFlow::Continue(())
@@ -330,6 +397,7 @@ impl Run {
         let retrained = retrain(&self.parent, &users, &self.options, checkpoint, observe);
         match (retrained, failure) {
             (_, Some(reason)) => Err(Stop::Failed(reason).into()),
+            (Ok(None), None) if erased => Err(Attempt::Erased),
             (Ok(None), None) => Err(Stop::Over.into()),
             (Ok(Some(retrained)), None) => Ok(self.model_file(&retrained)?),
             (Err(RetrainingError::TooLittle { users, .. }), None)
@@ -345,15 +413,17 @@ impl Run {
         }
     }
 
+    /// Whether the job was called off, or the service ends.
+    fn is_over(&self) -> bool {
+        let current = self.shared.jobs.current.borrow();
+        current.cancelled || current.closing
+    }
+
     fn tell(&self, progress: &Progress, told: &mut Instant) -> ControlFlow<()> {
-        let current = &self.shared.jobs.current;
-        let stop = {
-            let current = current.borrow();
-            current.cancelled || current.closing
-        };
-        if stop {
+        if self.is_over() {
             return ControlFlow::Break(());
         }
+        let current = &self.shared.jobs.current;
         // Before its first step there is nothing to tell.
         if progress.steps > 0 && told.elapsed() >= PROGRESS {
             *told = Instant::now();
@@ -362,7 +432,7 @@ impl Run {
         ControlFlow::Continue(())
     }
 
-    fn keep(&self, checkpoint: &Checkpoint) -> Result<bool, StoreError> {
+    fn keep(&self, checkpoint: &Checkpoint) -> Result<Kept, StoreError> {
         let event = JobEvent {
             // Given when it is stored.
             number: 0,
@@ -375,9 +445,12 @@ impl Run {
         let bytes = checkpoint.to_bytes();
         let kept = self.runtime.block_on(async {
             let mut writing = self.shared.store.write().await?;
+            if !writing.are_enrolled(&self.recordings.concat()).await? {
+                return Ok(Kept::Erased);
+            }
             let kept = writing.keep_checkpoint(self.job, &event, &bytes).await?;
             writing.commit().await?;
-            Ok::<_, StoreError>(kept)
+            Ok::<_, StoreError>(if kept { Kept::Stored } else { Kept::Over })
         })?;
         self.shared.jobs.stored_event();
         crash_point("checkpoint kept");

@@ -296,6 +296,20 @@ impl Store {
         Ok(query.bind(enrollment).fetch_optional(&self.readers).await?)
     }
 
+    /// How many walks of how many users a model can use of which no recording is kept.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn unkept_walks(&self, model: &str) -> Result<(u64, u64), StoreError> {
+        let counts = sqlx::query_as(
+            "SELECT count(*), count(DISTINCT user_id)
+             FROM templates JOIN enrollments ON enrollments.id = enrollment_id
+             WHERE model = ? AND NOT EXISTS
+             (SELECT 1 FROM recordings WHERE recordings.enrollment_id = enrollments.id)",
+        );
+        Ok(counts.bind(model).fetch_one(&self.readers).await?)
+    }
+
     /// The last enrollment that there is, 0 where there is none.
     ///
     /// # Errors
@@ -459,6 +473,17 @@ impl Writing {
         Ok(true)
     }
 
+    /// Counts that a job was taken up again; tells how often since it last got on.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn count_resumption(&mut self, job: i64) -> Result<u32, StoreError> {
+        let query = "UPDATE training_jobs SET resumptions = resumptions + 1 WHERE id = ?
+                     RETURNING resumptions";
+        let count = sqlx::query_scalar(query).bind(job).fetch_optional(&mut *self.transaction);
+        Ok(count.await?.unwrap_or(0))
+    }
+
     /// Says how many people a job learns from, and how many it leaves out.
     ///
     /// # Errors
@@ -500,6 +525,10 @@ impl Writing {
         if kept.rows_affected() == 0 {
             return Ok(false);
         }
+        sqlx::query("UPDATE training_jobs SET resumptions = 0 WHERE id = ?")
+            .bind(job)
+            .execute(&mut *self.transaction)
+            .await?;
         sqlx::query(
             "INSERT INTO training_events
              (job_id, number, state, epoch, epochs, loss, validation_accuracy)
@@ -533,12 +562,14 @@ impl Writing {
     /// # Errors
     /// When a statement fails.
     pub async fn set_job_model(&mut self, job: i64, model: &str) -> Result<bool, StoreError> {
-        let set =
-            sqlx::query("UPDATE training_jobs SET model = ? WHERE id = ? AND state = 'running'")
-                .bind(model)
-                .bind(job)
-                .execute(&mut *self.transaction)
-                .await?;
+        let set = sqlx::query(
+            "UPDATE training_jobs SET model = ?, resumptions = 0
+                              WHERE id = ? AND state = 'running'",
+        )
+        .bind(model)
+        .bind(job)
+        .execute(&mut *self.transaction)
+        .await?;
         Ok(set.rows_affected() > 0)
     }
 

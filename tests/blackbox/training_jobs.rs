@@ -199,6 +199,14 @@ async fn what_cannot_be_trained_or_found_is_said_at_once() {
     let done = over(&server, 1).await;
     assert_eq!((&done["users"], &done["users_left_out"]), (&json!(1), &json!(1)), "{done}");
     assert_eq!(done["state"], "succeeded", "{done}");
+    // One walk each proves nothing.
+    assert_eq!(done["activated"], false);
+    assert!(done["reason"].as_str().unwrap().contains("two kept recordings"), "{done}");
+    // A walk that is not kept would be lost.
+    server.enroll("ann", &simulated(11, 3)).await;
+    sqlite(&server.database(), "DELETE FROM recordings WHERE enrollment_id = 3");
+    let answer = train(&server, json!({"skip_users_with_too_little": true})).await;
+    assert_eq!(problem(&answer), (409, "walks-lost"));
 
     for (document, field) in [
         (json!({"epochs": 0}), "epochs"),
@@ -349,11 +357,15 @@ async fn wherever_the_program_crashes_the_job_goes_on_to_its_end() {
 #[tokio::test]
 async fn who_is_erased_while_a_network_learns_is_in_no_network() {
     let server = with_walkers(3).await;
-    train(&server, json!({"epochs": 2, "activate": false, "scope": "last_layers"})).await;
+    train(&server, json!({"epochs": 6, "activate": false, "scope": "last_layers"})).await;
     events(&server, 1, None, |job| job["epoch"] == 1).await;
     assert_eq!(server.send(Method::DELETE, "/v1/users/user-2", "").await.status, 204);
     let done = over(&server, 1).await;
     assert_eq!((&done["state"], &done["users"]), (&json!("succeeded"), &json!(2)), "{done}");
+    // It began anew at once, not after the last epoch.
+    let (events, _) = events(&server, 1, None, |_| false).await;
+    let last_epoch = events.iter().filter(|(_, job)| job["epoch"] == 6).count();
+    assert_eq!(last_epoch, 2, "{events:?}");
 }
 
 #[tokio::test]
