@@ -6,7 +6,6 @@ pub(super) const PROBLEM_TYPES: &[(&str, u16, &str)] = &[
     ("incomplete-body", 400, "The connection ended before the body did. Nothing was changed."),
     ("invalid-deadline", 400, "`Request-Deadline-Ms` is not a whole number from 1 on."),
     ("invalid-idempotency-key", 400, "`Idempotency-Key` is not 1 to 255 visible ASCII characters."),
-    ("invalid-last-event-id", 400, "`Last-Event-ID` is not the number of an event."),
     ("invalid-query", 400, "A query parameter is unknown, or its value cannot be read."),
     ("malformed-cbor", 400, "The body is not CBOR, or of a kind that is not read here."),
     ("malformed-encoding", 400, "The body is not compressed as `Content-Encoding` says."),

@@ -111,7 +111,7 @@ pub(super) async fn cancel(
 #[utoipa::path(get, path = "/v1/training-jobs/{job}/events", operation_id = "follow_training_job", tag = "training",
     params(
         ("job" = i64, Path, description = "The job"),
-        ("Last-Event-ID" = Option<i64>, Header, minimum = 0, description = "Number of the last event that came."),
+        ("Last-Event-ID" = Option<String>, Header, description = "Number of the last event that came; all are told where it is none."),
     ),
     responses(
         (status = 200, description = "Events", body = String, content_type = "text/event-stream"),
@@ -123,19 +123,9 @@ pub(super) async fn events(
     JobPath(id): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let after = match headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or_default()) {
-        // Empty before the first event.
-        None | Some("") => 0,
-        Some(text) => text.parse().ok().filter(|number| *number >= 0).ok_or_else(|| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "invalid-last-event-id",
-                "The last event cannot be found",
-                "send the id of the last event that came, a whole number, or none",
-            )
-            .at(LAST_EVENT_ID)
-        })?,
-    };
+    // Whatever is no event's number is before the first.
+    let last = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
+    let after = last.unwrap_or(0);
     let follower = service.follow_training_job(id, after).await?;
     if follower.is_over() {
         return Ok(StatusCode::NO_CONTENT.into_response());

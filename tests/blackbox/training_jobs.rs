@@ -231,10 +231,6 @@ async fn what_cannot_be_trained_or_found_is_said_at_once() {
     ] {
         assert_eq!(problem(&server.send(method, &path, "").await), expected, "{path}");
     }
-    let request = support::client().get(server.url(&format!("{}/events", path(1))));
-    let answer = support::answer(request.header("last-event-id", "x").send().await.unwrap()).await;
-    assert_eq!(problem(&answer), (400, "invalid-last-event-id"));
-
     // Nothing is kept.
     let server = Server::start();
     server.put_user("ann").await;
