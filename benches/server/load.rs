@@ -62,12 +62,7 @@ pub async fn closed_loop(address: &str, requests: &[Vec<u8>], seconds: f64) -> f
 }
 
 /// Sends requests at random times, `rate` a second, whatever becomes of those before.
-pub async fn open_loop(
-    address: &str,
-    requests: &[Vec<u8>],
-    rate: f64,
-    seconds: f64,
-) -> Outcome {
+pub async fn open_loop(address: &str, requests: &[Vec<u8>], rate: f64, seconds: f64) -> Outcome {
     let mut free = Vec::new();
     for _ in 0..CONNECTIONS {
         free.push(Connection::open(address).await.expect("it listens"));
