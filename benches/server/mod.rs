@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each bench uses a part")]
 
+pub mod load;
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader};
@@ -34,16 +36,25 @@ impl Server {
     pub fn start_with(folder: TempDir, arguments: &[&str]) -> Self {
         let program = std::env::var("BIPEDALNET_PROGRAM");
         let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_bipedalnet"));
-        let begin = Instant::now();
-        let mut process = Command::new(program)
+        Self::start_program(program, folder, arguments)
+    }
+
+    /// With another build of the program.
+    pub fn start_program(program: &str, folder: TempDir, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command
             .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
             .args(["--address-requests-per-second", "0", "--connections-per-address", "1024"])
             .arg("--database")
             .arg(folder.path().join("bench.db"))
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
+            .args(arguments);
+        Self::run(command, folder)
+    }
+
+    /// Any program that writes ` address=ADDRESS` to its standard error once it listens.
+    pub fn run(mut command: Command, folder: TempDir) -> Self {
+        let begin = Instant::now();
+        let mut process = command.stderr(Stdio::piped()).spawn().expect("the server starts");
         let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines();
         let address = loop {
             let line = lines.next().expect("the server ended").expect("the log is text");
@@ -64,6 +75,16 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
         kibibytes.map_or(f64::NAN, |kibibytes: f64| kibibytes / 1024.0)
+    }
+
+    /// Processor time that the process has taken, in user and kernel.
+    pub fn processor_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
+        let stat = stat.unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
+        // utime and stime, in hundredths of a second.
+        let ticks = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+        ticks.sum::<f64>() / 100.0
     }
 
     /// Ends the server and gives back its folder.

@@ -62,8 +62,14 @@ fn project(samples: &[[f32; 3]], axes: [[f32; 3]; 3], offsets: [f32; 4]) -> [Vec
     [along(0), along(1), along(2), magnitude]
 }
 
-fn mean(samples: &[[f32; 3]]) -> [f32; 3] {
-    [0, 1, 2].map(|axis| mean_of(samples.iter().map(|sample| sample[axis])))
+pub(crate) fn mean(samples: &[[f32; 3]]) -> [f32; 3] {
+    let mut sum = [0.0; 3];
+    for sample in samples {
+        for (sum, value) in sum.iter_mut().zip(sample) {
+            *sum += value;
+        }
+    }
+    sum.map(|sum| sum / samples.len().max(1) as f32)
 }
 
 fn mean_of(values: impl ExactSizeIterator<Item = f32>) -> f32 {

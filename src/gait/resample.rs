@@ -56,14 +56,23 @@ impl Signal {
             while left + 2 < times.len() && times[left + 1] <= time {
                 left += 1;
             }
-            interpolation(times, left, time, recipe.rate_hz, &mut taps);
-            signal.acceleration_m_s2.push(weigh(recording.acceleration_m_s2(), &taps));
+            let gap = times[left + 1] - times[left];
+            let between;
+            // A source of nearly the grid's own rate is interpolated: its clock may jitter.
+            let taps = if gap * recipe.rate_hz > 0.75 {
+                let weight = ((time - times[left]) / gap).clamp(0.0, 1.0) as f32;
+                between = [(left, 1.0 - weight), (left + 1, weight)];
+                &between[..]
+            } else {
+                triangle(times, left, time, recipe.rate_hz, &mut taps);
+                &taps[..]
+            };
+            signal.acceleration_m_s2.push(weigh(recording.acceleration_m_s2(), taps));
             if let (Some(rates), Some(source)) =
                 (&mut signal.angular_rate_rad_s, recording.angular_rate_rad_s())
             {
-                rates.push(weigh(source, &taps));
+                rates.push(weigh(source, taps));
             }
-            let gap = times[left + 1] - times[left];
             let bridged = gap > LONGEST_GAP_SECONDS && time > times[left] && time < times[left + 1];
             signal.gap_seconds.push(if bridged { gap as f32 } else { 0.0 });
             signal.clipped.push(clipped_samples[left] || clipped_samples[left + 1]);
@@ -77,25 +86,11 @@ impl Signal {
     }
 }
 
-/// Samples and weights that give the value at `time`, which lies in the interval after `left`.
-///
-/// Linear where the source is slower than the grid. Where it is faster, a triangle as wide as
-/// the grid's step takes every sample in, so that nothing above the grid's band folds down.
-fn interpolation(
-    times: &[f64],
-    left: usize,
-    time: f64,
-    rate_hz: f64,
-    taps: &mut Vec<(usize, f32)>,
-) {
+/// Samples and weights that give the value at `time`, which lies in the interval after `left`, of a
+/// source that is faster than the grid: a triangle as wide as the grid's step takes every sample in,
+/// so that nothing above the grid's band folds down.
+fn triangle(times: &[f64], left: usize, time: f64, rate_hz: f64, taps: &mut Vec<(usize, f32)>) {
     taps.clear();
-    let gap = times[left + 1] - times[left];
-    // A source of nearly the grid's own rate is interpolated: its clock may jitter.
-    if gap * rate_hz > 0.75 {
-        let weight = ((time - times[left]) / gap).clamp(0.0, 1.0) as f32;
-        taps.extend([(left, 1.0 - weight), (left + 1, weight)]);
-        return;
-    }
     let mut total = 0.0;
     let weight_of = |index: usize| (1.0 - (times[index] - time).abs() * rate_hz) as f32;
     let before = (0..=left).rev().take_while(|&index| weight_of(index) > 0.0);
@@ -132,10 +127,15 @@ fn check_gravity(acceleration_m_s2: &[[f32; 3]]) -> Result<(), SignalError> {
 /// Marks samples in runs of equal values at an axis's extreme.
 fn clipped(acceleration_m_s2: &[[f32; 3]]) -> Vec<bool> {
     let mut marks = vec![false; acceleration_m_s2.len()];
+    let (mut largest, mut smallest) = ([f32::MIN; 3], [f32::MAX; 3]);
+    for sample in acceleration_m_s2 {
+        for axis in 0..3 {
+            largest[axis] = largest[axis].max(sample[axis]);
+            smallest[axis] = smallest[axis].min(sample[axis]);
+        }
+    }
     for axis in 0..3 {
-        let largest = acceleration_m_s2.iter().map(|a| a[axis]).fold(f32::MIN, f32::max);
-        let smallest = acceleration_m_s2.iter().map(|a| a[axis]).fold(f32::MAX, f32::min);
-        for extreme in [largest, smallest] {
+        for extreme in [largest[axis], smallest[axis]] {
             if extreme.abs() < LEAST_CLIP_M_S2 {
                 continue;
             }

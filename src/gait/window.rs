@@ -143,5 +143,37 @@ pub(crate) fn is_walking(signal: &Signal, start: usize, samples: usize) -> bool 
 /// Fixed point, rounded to nearest, clamped to the range of `i16`.
 pub(crate) fn quantise(rows: &[f32]) -> Vec<i16> {
     let one = (1u32 << WINDOW_FRACTION_BITS) as f32;
-    rows.iter().map(|value| (value * one).round() as i16).collect()
+    // As `f32::round` does it, which is a call of a function for each value where the processor's
+    // oldest instructions have none.
+    let rounded = |value: f32| {
+        let whole = value as i32;
+        let rest = value - whole as f32;
+        whole + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)
+    };
+    let bounded = |value: f32| value.clamp(f32::from(i16::MIN), f32::from(i16::MAX));
+    rows.iter().map(|value| rounded(bounded(value * one)) as i16).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn values_are_rounded_as_the_standard_library_rounds(value in -40.0..40.0f32) {
+            let one = (1u32 << WINDOW_FRACTION_BITS) as f32;
+            let near_half = ((value * one).floor() + 0.5) / one;
+            for value in [value, near_half, near_half.next_up(), near_half.next_down()] {
+                prop_assert_eq!(quantise(&[value]), [(value * one).round() as i16]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_or_out_of_range_saturates() {
+        let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.49999997 / 1024.0, -1e9];
+        assert_eq!(quantise(&values), [0, i16::MAX, i16::MIN, 0, i16::MIN]);
+    }
 }

@@ -115,6 +115,19 @@ impl Format {
                 "send a document as JSON or CBOR; /docs says what it holds",
             ));
         }
+        let value = match self {
+            Self::Json => serde_json::from_slice(body).ok(),
+            Self::Cbor => cbor::from_slice(body).ok(),
+        };
+        match value {
+            Some(value) => Ok(value),
+            None => self.decode_with_path(body),
+        }
+    }
+
+    /// As [`Format::decode`]. Knows of each value where it is, which takes longer than to decode it:
+    /// for errors, that they name the field.
+    fn decode_with_path<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, Problem> {
         match self {
             Self::Json => {
                 let mut json = serde_json::Deserializer::from_slice(body);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::evidence::{Evidence, Walk, unpack};
+use super::evidence::{Evidence, Purpose, Walk, unpack};
 use super::pool::Entry;
 use super::serving::Serving;
 use super::writing::{Answer, Start, Turn};
@@ -179,7 +179,8 @@ impl Service {
         // Before any compute, so that a wrong name costs little.
         self.user(user).await?;
         let shared = Arc::clone(&self.shared);
-        let read = move |scratch: &mut Scratch| shared.read(&serving, evidence, scratch);
+        let read =
+            move |scratch: &mut Scratch| shared.read(&serving, evidence, Purpose::Enroll, scratch);
         self.shared.pool.run(entry, read).await?
     }
 

@@ -26,6 +26,14 @@ pub enum Evidence {
     },
 }
 
+/// What a walk is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Identify,
+    Verify,
+    Enroll,
+}
+
 /// What was made of a walk.
 pub(super) struct Walk {
     /// Id of the model that read it.
@@ -35,9 +43,10 @@ pub(super) struct Walk {
     pub seconds: f64,
     /// Windows that are not walking: one of each reason, and how many it holds for.
     pub refused: Vec<(SignalError, usize)>,
-    /// Of each minute of a recording: none where it is too short, or where there is none.
+    /// Of each minute of a recording: none where it is too short, or where there is none; nor to
+    /// identify, as they cost as much as all the rest.
     pub fingerprints: Vec<Fingerprint>,
-    /// The recording as it is kept, where recordings are.
+    /// The recording as it is kept, where recordings are, and the walk is to be enrolled.
     pub kept: Option<Vec<u8>>,
     /// For another model to read, should one take over before the walk is written.
     pub recording: Option<Recording>,
@@ -52,6 +61,7 @@ impl Shared {
         &self,
         serving: &Serving,
         evidence: Evidence,
+        purpose: Purpose,
         scratch: &mut Scratch,
     ) -> Result<Walk, ServiceError> {
         let document = match evidence {
@@ -60,7 +70,7 @@ impl Shared {
                 return self.of_features(serving, model, &windows);
             }
         };
-        let walk = self.of_recording(serving, document, scratch);
+        let walk = self.of_recording(serving, document, purpose, scratch);
         match &walk {
             Ok(walk) => {
                 let accepted = walk.template.windows().into();
@@ -80,6 +90,7 @@ impl Shared {
         &self,
         serving: &Serving,
         document: RecordingDocument,
+        purpose: Purpose,
         scratch: &mut Scratch,
     ) -> Result<Walk, ServiceError> {
         let begin = Instant::now();
@@ -91,7 +102,11 @@ impl Shared {
         }
         let Reading { template, refused, inference } =
             serving.read(&recording, scratch, &self.metrics)?;
-        let fingerprints = fingerprints(&recording);
+        let fingerprints = match purpose {
+            Purpose::Identify => Vec::new(),
+            Purpose::Verify | Purpose::Enroll => fingerprints(&recording),
+        };
+        let keeps = purpose == Purpose::Enroll && self.settings.get().keeps_recordings();
         let stages = &self.metrics.stages;
         stages.inference.observe(inference.as_secs_f64());
         stages.signal.observe((begin.elapsed() - inference).as_secs_f64());
@@ -101,7 +116,7 @@ impl Shared {
             seconds,
             refused,
             fingerprints,
-            kept: self.settings.get().keeps_recordings().then(|| pack(&recording)),
+            kept: keeps.then(|| pack(&recording)),
             recording: Some(recording),
         })
     }

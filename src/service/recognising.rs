@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::evidence::{Evidence, Walk};
+use super::evidence::{Evidence, Purpose, Walk};
 use super::observing::{count_identification, count_verification};
 use super::pool::Entry;
 use super::serving::Serving;
@@ -105,7 +105,7 @@ impl Service {
     ) -> Result<Identification, ServiceError> {
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
-            let probe = shared.read(&serving, evidence, scratch)?.template;
+            let probe = shared.read(&serving, evidence, Purpose::Identify, scratch)?.template;
             let begin = Instant::now();
             let candidates = serving.gallery().rank(&probe, among.as_ref(), CANDIDATES);
             shared.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
@@ -181,7 +181,7 @@ impl Service {
         let earlier = self.shared.store.newest_fingerprints(&user).await?;
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
-            let walk = shared.read(&serving, evidence, scratch)?;
+            let walk = shared.read(&serving, evidence, Purpose::Verify, scratch)?;
             let Walk { template, fingerprints, seconds, .. } = walk;
             if seconds > LONGEST_CLAIM_SECONDS {
                 let allowed_seconds = LONGEST_CLAIM_SECONDS;

@@ -1,0 +1,182 @@
+//! From a decoded walk to the decision, on one core: the time of each stage, and of a search among a
+//! million users beside the bandwidth of the memory.
+//!
+//!     cargo bench --bench path
+
+mod server;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use bipedalnet::bnn::{Model, Scratch};
+use bipedalnet::gait::simulator::{Conditions, Walker};
+use bipedalnet::gait::{Fingerprint, Recipe, Recording, RecordingDocument, Window, cut_windows};
+use bipedalnet::identity::{Decision, Gallery, Template};
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use server::{pin, quantile};
+
+const STRIDE_SAMPLES: usize = 50;
+const ROUNDS: usize = 300;
+const WALKS_A_ROUND: usize = 20;
+const USERS: usize = 1_000_000;
+const SEARCHES: usize = 60;
+
+/// More than the caches hold.
+const BANDWIDTH_BYTES: usize = 256 << 20;
+
+fn main() {
+    let model = include_bytes!("../models/bipedalnet.safetensors");
+    let model = Model::from_bytes(model).expect("the model that ships");
+    println!("on one core: {}\n", if pin(1) { "yes" } else { "no" });
+    stages(&model);
+    search(model.network.feature_len());
+}
+
+/// Microseconds of each call, stages in turn.
+struct Times<'a> {
+    stages: Vec<(&'a str, Vec<f64>)>,
+}
+
+impl<'a> Times<'a> {
+    fn add<T>(&mut self, name: &'a str, mut call: impl FnMut() -> T) {
+        let begin = Instant::now();
+        for _ in 0..WALKS_A_ROUND {
+            black_box(call());
+        }
+        let microseconds = begin.elapsed().as_secs_f64() * 1e6 / WALKS_A_ROUND as f64;
+        match self.stages.iter_mut().find(|(stage, _)| *stage == name) {
+            Some((_, times)) => times.push(microseconds),
+            None => self.stages.push((name, vec![microseconds])),
+        }
+    }
+
+    /// Median and best.
+    fn of(&self, name: &str) -> [f64; 2] {
+        let times = self.stages.iter().find(|(stage, _)| *stage == name);
+        let mut times = times.map_or(Vec::new(), |(_, times)| times.clone());
+        times.sort_by(f64::total_cmp);
+        [quantile(&times, 0.5), quantile(&times, 0.0)]
+    }
+}
+
+fn stages(model: &Model) {
+    let recording = Walker::new(1).walk(2, &Conditions::default());
+    let recording = recording.part(0.0, 10.0).expect("walks are longer");
+    let document = RecordingDocument::from(&recording);
+    let one_window = recording.part(0.0, 2.0).expect("walks are longer");
+    let cut = |recording: &Recording| cut_windows(recording, &Recipe::BIPEDALNET, STRIDE_SAMPLES);
+    let windows = cut(&recording).expect("it is a walk").windows;
+    // By chance, noise may repeat itself.
+    let refused = |noise: &Recording| cut(noise).is_err_and(|error| error.code() == "no-steps");
+    let no_walk = (0..).map(|seed| noise(&recording, seed)).find(refused).expect("one of them is");
+    let gallery = gallery(model.network.feature_len(), 1000);
+    let mut scratch = Scratch::default();
+    let mut probe = |windows: &[Window]| {
+        let mut template = Template::empty(model.network.feature_len());
+        for window in windows {
+            let output = model.network.run(&window.values, &mut scratch);
+            template.add_window(output.expect("a window of its length").feature);
+        }
+        template
+    };
+    let template = probe(&windows);
+    let mut times = Times { stages: Vec::new() };
+    for _ in 0..ROUNDS {
+        let mut documents = vec![document.clone(); WALKS_A_ROUND];
+        times.add("units and checks", || Recording::try_from(documents.pop().expect("one each")));
+        times.add("all windows", || cut(&recording));
+        times.add("resampled and one window", || cut(&one_window));
+        times.add("all windows refused", || cut(&no_walk));
+        times.add("network", || probe(&windows));
+        times.add("gallery of 1,000", || gallery.rank(&template, None, 5));
+        times.add("fingerprint", || Fingerprint::of(&recording));
+        let mut documents = vec![document.clone(); WALKS_A_ROUND];
+        times.add("in all", || {
+            let recording = Recording::try_from(documents.pop().expect("one each"));
+            let cut = cut(&recording.expect("it is whole")).expect("it is a walk");
+            let template = probe(&cut.windows);
+            let candidates = gallery.rank(&template, None, 5);
+            Decision::new(candidates.first(), 0.5, template.windows())
+        });
+    }
+    let count = windows.len();
+    println!("A walk of 10 s at 50 Hz, six axes, {count} windows; microseconds:\n");
+    println!("| | median | best |\n|---|--:|--:|");
+    let row =
+        |name: &str, [median, best]: [f64; 2]| println!("| {name} | {median:.1} | {best:.1} |");
+    let both = |value: &dyn Fn(usize) -> f64| [value(0), value(1)];
+    let [all, one, refused] =
+        ["all windows", "resampled and one window", "all windows refused"].map(|n| times.of(n));
+    row("units and checks", times.of("units and checks"));
+    // A window costs as much in a short recording as in a long one; resampling, by its length.
+    let seconds = recording.duration_seconds() / one_window.duration_seconds();
+    let window = |at: usize| (seconds * one[at] - all[at]) / (seconds - count as f64);
+    row("resampling", both(&|at| all[at] - count as f64 * window(at)));
+    let axes = both(&|at| all[at] - refused[at]);
+    row("walking check", both(&|at| count as f64 * window(at) - axes[at]));
+    row("axes and fixed point", axes);
+    row("network", times.of("network"));
+    row("gallery of 1,000", times.of("gallery of 1,000"));
+    row("in all", times.of("in all"));
+    row("not in it: fingerprint", times.of("fingerprint"));
+    println!();
+}
+
+/// A recording of the same times and gravity, without steps.
+fn noise(recording: &Recording, seed: u64) -> Recording {
+    let mut random = Pcg64Mcg::seed_from_u64(seed);
+    let mut around = |value: f32| value + random.random_range(-3.0..3.0);
+    let mut axes = |[x, y, z]: [f32; 3]| {
+        (0..recording.time_seconds().len()).map(|_| [around(x), around(y), around(z)]).collect()
+    };
+    let (acceleration, angular_rate) = (axes([0.0, 0.0, 9.8]), axes([0.0; 3]));
+    let times = recording.time_seconds().to_vec();
+    Recording::new(times, acceleration, Some(angular_rate)).expect("it is whole")
+}
+
+fn random_template(random: &mut Pcg64Mcg, feature_len: usize) -> Template {
+    let feature: Vec<f32> = (0..feature_len).map(|_| random.random_range(-1.0..1.0)).collect();
+    let mut template = Template::empty(feature_len);
+    template.add_window(&feature);
+    template
+}
+
+fn gallery(feature_len: usize, users: usize) -> Gallery {
+    let mut random = Pcg64Mcg::seed_from_u64(2);
+    let mut gallery = Gallery::new(feature_len);
+    for number in 0..users {
+        let user = format!("user-{number:07}").parse().expect("it is an id");
+        gallery.add(&user, &random_template(&mut random, feature_len));
+    }
+    gallery
+}
+
+fn search(feature_len: usize) {
+    let mut random = Pcg64Mcg::seed_from_u64(3);
+    let gallery = gallery(feature_len, USERS);
+    let numbers: Vec<u64> = (0..BANDWIDTH_BYTES as u64 / 8).collect();
+    let (mut milliseconds, mut gigabytes) = (Vec::new(), Vec::new());
+    for _ in 0..SEARCHES {
+        let probe = random_template(&mut random, feature_len);
+        let begin = Instant::now();
+        black_box(gallery.rank(black_box(&probe), None, 5));
+        milliseconds.push(begin.elapsed().as_secs_f64() * 1e3);
+        let begin = Instant::now();
+        black_box(black_box(&numbers).iter().fold(0u64, |sum, number| sum.wrapping_add(*number)));
+        gigabytes.push(BANDWIDTH_BYTES as f64 / begin.elapsed().as_secs_f64() / 1e9);
+    }
+    milliseconds.sort_by(f64::total_cmp);
+    gigabytes.sort_by(f64::total_cmp);
+    let [median, best] = [0.5, 0.0].map(|share| quantile(&milliseconds, share));
+    let [bandwidth, most] = [0.5, 1.0].map(|share| quantile(&gigabytes, share));
+    println!(
+        "Among {USERS} users, {} MB in all: median {median:.2} ms, best {best:.2} ms",
+        gallery.bytes() / 1_000_000
+    );
+    println!("Read bandwidth of one core: median {bandwidth:.1} GB/s, most {most:.1} GB/s");
+    for (kind, bytes) in [("32-bit floats", 4), ("16-bit integers", 2)] {
+        let seconds = (USERS * feature_len * bytes) as f64 / bandwidth / 1e9;
+        println!("To read the directions as {kind} takes {:.2} ms at that", seconds * 1e3);
+    }
+}

@@ -1,0 +1,313 @@
+//! The service beside programs that do less: identification beside a handler that throws the body
+//! away, enrollment beside SQLite with nothing around it.
+//!
+//!     cargo bench --bench service -- [allocations|identification|enrollment]
+//!
+//! Servers run on one processor, one at a time; the clients on another. `BIPEDALNET_BEFORE` may name
+//! an earlier build of the program, which then takes its turn in each round.
+
+mod server;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::Request;
+use axum::routing::post;
+use bipedalnet::config::{Config, Live};
+use bipedalnet::gait::{Fingerprint, simulator::Conditions, simulator::Walker};
+use bipedalnet::http::router;
+use bipedalnet::service::{GivenModel, Service};
+use bipedalnet::store::Store;
+use clap::Parser;
+use http_body_util::BodyExt;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use rusqlite::{Connection as Database, params};
+use server::load::{closed_loop, open_loop};
+use server::{Connection, Server, pin, quantile, request, walk};
+use tokio::task::LocalSet;
+
+const PEOPLE: u64 = 20;
+const ROUNDS: usize = 5;
+const ROUND_SECONDS: f64 = 2.0;
+const LATENCY_SECONDS: f64 = 20.0;
+/// Users that are enrolled, each again and again.
+const ENROLLED: u64 = 320;
+
+/// The server that does nothing.
+const BARE: &str = "body thrown away";
+
+const SERVERS_ON: usize = 0;
+const CLIENTS_ON: usize = 1;
+
+/// Counts what is allocated, by all threads.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static ALLOCATED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        ALLOCATED_BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: the caller keeps to the same contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer is the system's, as all of this allocator's are.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[derive(Parser)]
+struct Settings {
+    #[command(flatten)]
+    config: Config,
+}
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some("bare") {
+        return bare();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("the system gives a runtime").block_on(LocalSet::new().run_until(async {
+        let named = |part: &str| std::env::args().any(|argument| argument == part);
+        let all = !["allocations", "identification", "enrollment"].into_iter().any(named);
+        if all || named("allocations") {
+            allocations().await;
+        }
+        if all || named("identification") {
+            identification().await;
+        }
+        if all || named("enrollment") {
+            enrollment().await;
+        }
+    }));
+}
+
+/// A server that reads bodies and throws them away.
+fn bare() {
+    let runtime = tokio::runtime::Runtime::new().expect("the system gives a runtime");
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        eprintln!("bare address={address}");
+        let router = Router::new().route("/v1/identify", post(|_: Bytes| async {}));
+        axum::serve(listener, router).await.expect("it serves");
+    });
+}
+
+fn identifications() -> Vec<Vec<u8>> {
+    let walks = (0..PEOPLE * 5).map(|number| walk(number % PEOPLE, 2 + number / PEOPLE));
+    walks.map(|body| request("POST", "/v1/identify", Some(&body))).collect()
+}
+
+async fn put_users(address: &str, users: u64, enrolled: bool) {
+    let mut connection = Connection::open(address).await.expect("it listens");
+    for person in 0..users {
+        let put = request("PUT", &format!("/v1/users/p{person}"), None);
+        assert_eq!(connection.send(&put).await.ok(), Some(201));
+        if enrolled {
+            let path = format!("/v1/users/p{person}/enrollments");
+            let enroll = request("POST", &path, Some(&walk(person, 1)));
+            assert_eq!(connection.send(&enroll).await.ok(), Some(201));
+        }
+    }
+}
+
+/// Allocations of one identification, the router in this process.
+async fn allocations() {
+    let folder = tempfile::tempdir().expect("there is a disk");
+    let config = Settings::try_parse_from(["bench"]).expect("defaults are good").config;
+    let file = include_bytes!("../models/bipedalnet.safetensors").to_vec();
+    let store = Store::open(&folder.path().join("bench.db")).await.expect("a new database");
+    let given = GivenModel { file, shipped: true };
+    let service = Service::new(given, store, Live::new(config.service)).await;
+    let router = router(service.expect("the model that ships"), Live::new(config.http));
+    let router = TowerToHyperService::new(router);
+    let body = walk(1, 2);
+    let bytes = Bytes::from(body.bytes);
+    const REQUESTS: u64 = 500;
+    let mut counted = [0; 2];
+    // The first half warms up.
+    for number in 0..2 * REQUESTS {
+        let mut request = Request::post("/v1/identify").header("content-type", "application/cbor");
+        if body.zstd {
+            request = request.header("content-encoding", "zstd");
+        }
+        let request = request.body(Body::from(bytes.clone())).expect("it is a request");
+        let before = [&ALLOCATIONS, &ALLOCATED_BYTES].map(|count| count.load(Ordering::Relaxed));
+        let response = router.call(request).await.expect("it answers");
+        assert_eq!(response.status(), 200);
+        response.into_body().collect().await.expect("it is whole");
+        if number >= REQUESTS {
+            counted[0] += ALLOCATIONS.load(Ordering::Relaxed) - before[0];
+            counted[1] += ALLOCATED_BYTES.load(Ordering::Relaxed) - before[1];
+        }
+    }
+    let [allocations, bytes] = counted.map(|count| count / REQUESTS);
+    println!("one identification: {allocations} allocations, {} KiB\n", bytes >> 10);
+}
+
+/// A server, and what it did in each round.
+struct Contender {
+    name: &'static str,
+    server: Server,
+    a_second: Vec<f64>,
+    /// Of the processor, for each answer.
+    microseconds: Vec<f64>,
+}
+
+impl Contender {
+    fn new(name: &'static str, server: Server) -> Self {
+        Self { name, server, a_second: Vec::new(), microseconds: Vec::new() }
+    }
+
+    async fn round(&mut self, requests: &[Vec<u8>]) {
+        let before = self.server.processor_seconds();
+        let rate = closed_loop(&self.server.address, requests, ROUND_SECONDS).await;
+        let seconds = self.server.processor_seconds() - before;
+        self.a_second.push(rate);
+        self.microseconds.push(seconds * 1e6 / (rate * ROUND_SECONDS));
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    quantile(&sorted, 0.5)
+}
+
+/// Servers, each with a database of its own.
+fn contenders(with_bare: bool) -> Vec<Contender> {
+    let folder = || tempfile::tempdir().expect("there is a disk");
+    let apart = pin(SERVERS_ON);
+    let mut contenders = vec![Contender::new("bipedalnet", Server::start(folder()))];
+    if let Ok(program) = std::env::var("BIPEDALNET_BEFORE") {
+        contenders.push(Contender::new("before", Server::start_program(&program, folder(), &[])));
+    }
+    if with_bare {
+        let mut command = Command::new(std::env::current_exe().expect("it runs"));
+        command.arg("bare");
+        contenders.push(Contender::new(BARE, Server::run(command, folder())));
+    }
+    let apart = pin(CLIENTS_ON) && apart;
+    println!("server and clients on a processor each: {}\n", if apart { "yes" } else { "no" });
+    contenders
+}
+
+async fn take_turns(contenders: &mut [Contender], requests: &[Vec<u8>]) {
+    for contender in &mut *contenders {
+        closed_loop(&contender.server.address, requests, 1.0).await;
+    }
+    for _ in 0..ROUNDS {
+        for contender in &mut *contenders {
+            contender.round(requests).await;
+        }
+    }
+    println!("| | a second: median | processor, microseconds each: median |\n|---|--:|--:|");
+    for Contender { name, a_second, microseconds, .. } in &*contenders {
+        println!("| {name} | {:.0} | {:.1} |", median(a_second), median(microseconds));
+    }
+    println!();
+}
+
+async fn identification() {
+    println!("Identification, 10 s of CBOR, {PEOPLE} users, 16 clients");
+    let mut contenders = contenders(true);
+    for contender in &contenders {
+        if contender.name != BARE {
+            put_users(&contender.server.address, PEOPLE, true).await;
+        }
+    }
+    let requests = identifications();
+    take_turns(&mut contenders, &requests).await;
+    // The generator itself cannot send in time what a server takes that does nothing.
+    let measured = contenders.iter().filter(|contender| contender.name != BARE);
+    for Contender { name, server, a_second, .. } in measured {
+        let rate = median(a_second) / 2.0;
+        let outcome = open_loop(&server.address, &requests, rate, LATENCY_SECONDS).await;
+        println!(
+            "{name} at half of it, {:.0} a second: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms; {:.0} refused a second",
+            outcome.offered, outcome.p50_ms, outcome.p99_ms, outcome.p999_ms, outcome.refused
+        );
+    }
+    println!();
+}
+
+async fn enrollment() {
+    println!("Enrollment, {ENROLLED} users, 16 clients");
+    let mut contenders = contenders(false);
+    for contender in &contenders {
+        put_users(&contender.server.address, ENROLLED, false).await;
+    }
+    // A database of the same tables.
+    let server = Server::start(tempfile::tempdir().expect("there is a disk"));
+    put_users(&server.address, ENROLLED, false).await;
+    let folder = server.stop();
+    let database = open(&folder.path().join("bench.db"));
+    let enrollment = |person| {
+        let path = format!("/v1/users/p{person}/enrollments");
+        request("POST", &path, Some(&walk(person % PEOPLE, person)))
+    };
+    let requests: Vec<Vec<u8>> = (0..ENROLLED).map(enrollment).collect();
+    let mut alone = Vec::new();
+    insert(&database, 0.5);
+    for _ in 0..ROUNDS {
+        for contender in &mut contenders {
+            contender.round(&requests).await;
+        }
+        alone.push(insert(&database, ROUND_SECONDS));
+    }
+    println!("| | a second: median | processor, microseconds each: median |\n|---|--:|--:|");
+    for Contender { name, a_second, microseconds, .. } in &contenders {
+        println!("| {name} | {:.0} | {:.1} |", median(a_second), median(microseconds));
+    }
+    println!("| SQLite alone, a transaction each | {:.0} | |", median(&alone));
+}
+
+fn open(path: &Path) -> Database {
+    let database = Database::open(path).expect("the server has made it");
+    let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+        PRAGMA secure_delete = ON; PRAGMA cache_size = -2048;";
+    database.execute_batch(pragmas).expect("they are known");
+    database
+}
+
+/// Enrollments a second of what an enrollment writes, in a transaction each.
+fn insert(database: &Database, seconds: f64) -> f64 {
+    let recording = Walker::new(1).walk(1, &Conditions { seconds: 10.0, ..Conditions::default() });
+    let fingerprint = Fingerprint::of(&recording).expect("it is long enough").to_bytes();
+    let prepare = |sql| database.prepare(sql).expect("the tables are there");
+    let [mut begin, mut commit] = ["BEGIN IMMEDIATE", "COMMIT"].map(prepare);
+    let [mut enrollment, mut template, mut mark] = [
+        "INSERT INTO enrollments (user_id, created_at_unix_seconds) VALUES (?, ?)",
+        "INSERT INTO templates (model, enrollment_id, template, windows)
+         SELECT id, ?, ?, 9 FROM models WHERE active = 1",
+        "INSERT INTO fingerprints (user_id, enrollment_id, fingerprint) VALUES (?, ?, ?)",
+    ]
+    .map(prepare);
+    let start = Instant::now();
+    let mut inserted = 0_u64;
+    while start.elapsed() < Duration::from_secs_f64(seconds) {
+        let user = format!("p{}", inserted % ENROLLED);
+        begin.execute([]).expect("nobody else writes");
+        enrollment.execute(params![user, 1]).expect("the disk has room");
+        let number = database.last_insert_rowid();
+        template.execute(params![number, [1_u8; 128]]).expect("the disk has room");
+        mark.execute(params![user, number, fingerprint]).expect("the disk has room");
+        commit.execute([]).expect("the disk has room");
+        inserted += 1;
+    }
+    inserted as f64 / start.elapsed().as_secs_f64()
+}
