@@ -47,12 +47,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let walks: Vec<Recording> =
         people.iter().flat_map(|person| person.enrollments.clone()).collect();
     let mut names = 0..;
-    let recordings = people
+    let recordings: Vec<Vec<i64>> = people
         .iter()
         .map(|person| names.by_ref().take(person.enrollments.len()).collect())
         .collect();
     let read = move |name: i64| Ok(walks[name as usize].clone());
-    let users = Users { recordings, read: &read };
+    let users = Users { recordings: &recordings, read: &read };
     for scope in [Scope::LastLayers, Scope::Whole] {
         let options = RetrainingOptions {
             scope,

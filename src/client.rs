@@ -425,12 +425,7 @@ impl Client {
 
     /// Whether the server runs: asked once, within five seconds.
     pub async fn live(&self) -> Result<(), ClientError> {
-        let mut url = self.url.clone();
-        url.path_segments_mut()
-            .expect("http and https URLs have paths")
-            .pop_if_empty()
-            .push("livez");
-        let mut request = Request::new(Method::GET, url);
+        let mut request = Request::new(Method::GET, self.url(&["livez"]));
         *request.timeout_mut() = Some(CONNECT_TIMEOUT);
         self.attempt(request).await.map(drop).map_err(|failure| failure.error)
     }
@@ -486,6 +481,15 @@ impl Client {
         }
     }
 
+    /// Of a path under the server's own.
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        let mut segments = url.path_segments_mut().expect("http and https URLs have paths");
+        segments.pop_if_empty().extend(path);
+        drop(segments);
+        url
+    }
+
     fn request(
         &self,
         method: Method,
@@ -498,12 +502,7 @@ impl Client {
         if let Some(id) = path.iter().find(|part| ["", ".", ".."].contains(part)) {
             return Err(ClientError::Id((*id).to_owned()));
         }
-        let mut url = self.url.clone();
-        url.path_segments_mut()
-            .expect("http and https URLs have paths")
-            .pop_if_empty()
-            .push("v1")
-            .extend(path);
+        let mut url = self.url(&[&["v1"], path].concat());
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }

@@ -9,9 +9,9 @@ use super::Failure;
 use crate::client::Client;
 use crate::gait::{Recording, read_recording};
 
-/// Which server, who asks, and how its answer is shown.
+/// Which server.
 #[derive(clap::Args)]
-pub(super) struct Remote {
+pub(super) struct ServerUrl {
     /// URL of the server
     #[arg(
         long,
@@ -20,6 +20,28 @@ pub(super) struct Remote {
         value_name = "URL"
     )]
     url: String,
+}
+
+impl ServerUrl {
+    /// Runs what asks the server, with a key where there is one.
+    pub fn ask<T>(
+        &self,
+        key: Option<String>,
+        question: impl AsyncFnOnce(Client) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let client = Client::new(&self.url, key)?;
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(question(client))
+    }
+}
+
+/// Which server, who asks, and how its answer is shown.
+#[derive(clap::Args)]
+pub(super) struct Remote {
+    #[command(flatten)]
+    server: ServerUrl,
     /// API key, where the server asks for one: others on this machine see arguments, not variables
     #[arg(long, env = "BIPEDALNET_KEY", hide_env_values = true, value_name = "KEY")]
     key: Option<String>,
@@ -34,11 +56,7 @@ impl Remote {
         &self,
         question: impl AsyncFnOnce(Client) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let client = Client::new(&self.url, self.key.clone())?;
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(question(client))
+        self.server.ask(self.key.clone(), question)
     }
 
     /// Prints an answer, for people or for programs.

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::reload::Reloading;
 use super::{Failure, settings, systemd};
 use crate::bnn::MAX_FILE_BYTES;
-use crate::config::{self, Config, ConfigFile, HttpSettings, Live, ServiceSettings, Setting};
+use crate::config::{Config, ConfigFile, HttpSettings, Live, LogFormat, ServiceSettings, Setting};
 use crate::http::{self, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
@@ -29,12 +29,8 @@ const SHIPPED_MODEL: &[u8] = include_bytes!("../../models/bipedalnet.safetensors
 
 pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> {
     let Arguments { file, config } = arguments;
-    let format = match config.log_format {
-        config::LogFormat::Human => telemetry::LogFormat::Human,
-        config::LogFormat::Json => telemetry::LogFormat::Json,
-    };
     let logs = telemetry::start_logs(LogSettings {
-        format,
+        json: config.log_format == LogFormat::Json,
         filter: config.log_level.clone(),
         #[cfg(feature = "otlp")]
         otlp_endpoint: config.otlp_endpoint.clone(),

@@ -1,15 +1,13 @@
 //! Models: which there are, their files, and which serves.
 
-use std::collections::BTreeMap;
-
-use axum::extract::{FromRequestParts, Path, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::body::{Document, Format};
 use super::etag;
 use super::once::{Once, nothing, sent};
+use super::path::ModelPath;
 use super::problem::Problem;
 use super::range::Wanted;
 use crate::access::hexadecimal;
@@ -19,19 +17,6 @@ use crate::service::{Activation, Comparison, Outcomes, Service, StoredModel};
 /// A model's bytes never change, so that whoever has them need not ask again. Not for shared caches:
 /// the answer needs a key.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
-
-/// The model named in the path.
-pub(super) struct ModelPath(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
-        let id = path.ok().and_then(|Path(mut path)| path.remove("model"));
-        Ok(Self(id.ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))?))
-    }
-}
 
 /// List models
 #[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models",

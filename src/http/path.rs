@@ -1,6 +1,7 @@
 //! Paths and queries, with errors that name what is wrong.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::StatusCode;
@@ -31,6 +32,17 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     }
 }
 
+/// A part of the path; there is nothing where it is not of its type.
+async fn part<T: FromStr>(
+    parts: &mut Parts,
+    state: &(impl Send + Sync),
+    name: &str,
+) -> Result<T, Problem> {
+    let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
+    let part = path.ok().and_then(|Path(path)| path.get(name)?.parse().ok());
+    part.ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))
+}
+
 /// The number of an enrollment in the path.
 pub(super) struct EnrollmentPath(pub i64);
 
@@ -38,9 +50,29 @@ impl<S: Send + Sync> FromRequestParts<S> for EnrollmentPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
-        let number = path.ok().and_then(|Path(path)| path["enrollment"].parse().ok());
-        Ok(Self(number.ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))?))
+        part(parts, state, "enrollment").await.map(Self)
+    }
+}
+
+/// The model named in the path.
+pub(super) struct ModelPath(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        part(parts, state, "model").await.map(Self)
+    }
+}
+
+/// The number of a training job in the path.
+pub(super) struct JobPath(pub i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for JobPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        part(parts, state, "job").await.map(Self)
     }
 }
 

@@ -1,10 +1,8 @@
 //! Training jobs: new networks from enrolled walkers.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use axum::extract::{FromRequestParts, Path, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -12,9 +10,12 @@ use futures_util::stream;
 
 use super::body::{Document, Format, invalid_field};
 use super::once::{Once, nothing, sent};
+use super::path::JobPath;
 use super::problem::Problem;
 use crate::api::{self, TrainDocument, TrainingScope};
-use crate::service::{Follower, JobLength, JobRequest, JobScope, JobState, JobStatus, Service};
+use crate::service::{
+    Follower, JobLength, JobRequest, JobScope, JobState, JobStatus, Reply, Service,
+};
 
 const DEFAULT_EPOCHS: u16 = 20;
 const MOST_EPOCHS: u16 = 200;
@@ -22,19 +23,6 @@ const LONGEST_BUDGET_SECONDS: u32 = 24 * 60 * 60;
 
 /// Where an event stream that broke off is taken up again, by the HTML standard.
 const LAST_EVENT_ID: &str = "last-event-id";
-
-/// The job named in the path.
-pub(super) struct JobPath(i64);
-
-impl<S: Send + Sync> FromRequestParts<S> for JobPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
-        let id = path.ok().and_then(|Path(path)| path.get("job")?.parse().ok());
-        Ok(Self(id.ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))?))
-    }
-}
 
 /// Train a new network
 ///
@@ -58,7 +46,7 @@ pub(super) async fn post(
     let answer = service.add_training_job(asked, skip, request, move |status| {
         let location = Some(format!("/v1/training-jobs/{}", status.job.id));
         let reply = format.reply(StatusCode::ACCEPTED, &job_answer(status));
-        crate::service::Reply { location, ..reply }
+        Reply { location, ..reply }
     });
     Ok(sent(answer.await?))
 }

@@ -94,8 +94,6 @@ struct Shared {
     scrub_due: AtomicBool,
     pool: Pool,
     metrics: Arc<Metrics>,
-    /// Whether the server is about to stop.
-    stopping: AtomicBool,
 }
 
 impl Service {
@@ -126,7 +124,6 @@ impl Service {
             scrub_due: AtomicBool::new(true),
             pool: Pool::new(Arc::clone(&metrics)),
             metrics,
-            stopping: AtomicBool::new(false),
         };
         let service = Self { shared: Arc::new(shared) };
         service.refresh_keys().await?;

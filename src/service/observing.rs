@@ -1,7 +1,6 @@
 //! What the operator sees.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{Identification, PoolError, Service, Verification};
 use crate::gait::SignalError;
@@ -67,13 +66,12 @@ impl Service {
     /// Whether requests should be sent here.
     pub fn is_ready(&self) -> bool {
         // All else that a request needs was there before the service was.
-        !self.shared.stopping.load(Ordering::Relaxed)
+        !self.shared.jobs.current.borrow().closing
     }
 
     /// Says that the server is about to stop. Requests are answered as before, but for streams of
     /// events, which end; a training goes on when the service is started again.
     pub fn stop(&self) {
-        self.shared.stopping.store(true, Ordering::Relaxed);
         self.shared.jobs.current.send_modify(|current| current.closing = true);
     }
 }

@@ -13,16 +13,17 @@ use tokio::sync::oneshot;
 use super::crash::crash_point;
 use super::evidence::unpack;
 use super::jobs::is_enough;
+use super::models::usable;
 use super::writing::Start;
 use super::{
-    JobLength, JobScope, JobState, Service, ServiceError, Shared, TrainingJob, retrained_model,
+    JobLength, JobScope, JobState, Reply, Service, ServiceError, Shared, TrainingJob,
+    retrained_model,
 };
-use crate::bnn::Model;
 use crate::gait::Recording;
 use crate::store::{JobEnd, JobEvent, StoreError, Trainee};
 use crate::training::{
-    Checkpoint, Event, Length, Progress, Retrained, RetrainingError, RetrainingOptions, Scope,
-    Users, low_priority_pool, retrain,
+    Checkpoint, Event, Length, Progress, RetrainingError, RetrainingOptions, Scope, Users,
+    low_priority_pool, retrain,
 };
 
 /// Pause after the database failed.
@@ -77,6 +78,8 @@ impl Service {
     /// [`Service::stop`].
     pub async fn train(&self) {
         let shared = &self.shared;
+        // Taken up by this run of the program.
+        let mut taken_up = None;
         loop {
             let job = match shared.store.next_training_job().await {
                 Ok(Some(job)) => job,
@@ -93,7 +96,8 @@ impl Service {
             let id = job.id;
             shared.jobs.current.send_modify(|current| current.job = Some(id));
             tracing::info!(job = id, resumed = job.state == JobState::Running, "training");
-            match self.carry_out(id).await {
+            let first_time = taken_up.replace(id) != Some(id);
+            match self.carry_out(id, first_time).await {
                 Ok(()) => tracing::info!(job = id, "the training job is done"),
                 Err(Stop::Over) => tracing::info!(job = id, "the training job is not done"),
                 Err(Stop::Busy(reason)) => {
@@ -120,14 +124,15 @@ impl Service {
         }
     }
 
-    async fn carry_out(&self, id: i64) -> Result<(), Stop> {
+    /// `first_time` tells whether this run of the program has not tried before.
+    async fn carry_out(&self, id: i64, first_time: bool) -> Result<(), Stop> {
         let shared = &self.shared;
         // Anew: it may have been called off before that could be told to the one that runs.
         let mut job = shared.store.training_job(id).await?;
         if job.state.is_over() {
             return Err(Stop::Over);
         }
-        if job.state == JobState::Running {
+        if job.state == JobState::Running && first_time {
             let mut writing = shared.store.write().await?;
             let resumptions = writing.count_resumption(id).await?;
             writing.commit().await?;
@@ -177,7 +182,7 @@ impl Service {
         let Start::New(ticket) = self.start(None).await? else { return Err(over()) };
         let mut current = self.shared.jobs.current.subscribe();
         tokio::select! {
-            done = self.take_over(ticket, model, false, Some(job), |_| super::Reply::empty(204)) => {
+            done = self.take_over(ticket, model, false, Some(job), |_| Reply::empty(204)) => {
                 done.map(|_| ())
             }
             _ = current.wait_for(|current| current.cancelled || current.closing) => Err(over()),
@@ -211,7 +216,6 @@ impl Shared {
             }
             error => error.into(),
         })?;
-        super::models::usable(parent, &file).map_err(Stop::Failed)?;
         let mut excluded = Vec::new();
         let mut reason = String::new();
         let mut attempts = 0;
@@ -225,9 +229,9 @@ impl Shared {
                 .count_trainees(job.id, trainees.len() as u32, (all - trainees.len()) as u32)
                 .await?;
             writing.commit().await?;
-            let recordings: Vec<Vec<i64>> =
+            let recordings: Arc<[Vec<i64>]> =
                 trainees.iter().map(|trainee| trainee.recordings.clone()).collect();
-            let made = match self.attempt(job, &file, recordings.clone()).await {
+            let made = match self.attempt(job, &file, &recordings).await {
                 Ok(made) => made,
                 Err(Attempt::Stop(stop)) => return Err(stop),
                 Err(Attempt::Without(places)) => {
@@ -289,16 +293,17 @@ impl Shared {
         self: &Arc<Self>,
         job: &TrainingJob,
         parent: &[u8],
-        recordings: Vec<Vec<i64>>,
+        recordings: &Arc<[Vec<i64>]>,
     ) -> Result<Vec<u8>, Attempt> {
         let stored = self.store.training_checkpoint(job.id).await.map_err(Stop::from)?;
         let run = Run {
             shared: Arc::clone(self),
             runtime: Handle::current(),
             job: job.id,
+            parent_id: job.parent.clone().unwrap_or_default(),
             parent: parent.to_vec(),
             options: options(job, self.settings.get().training_memory_bytes()),
-            recordings,
+            recordings: Arc::clone(recordings),
         };
         let threads = self.settings.get().training_threads();
         let pool = low_priority_pool(threads)
@@ -347,13 +352,16 @@ struct Run {
     shared: Arc<Shared>,
     runtime: Handle,
     job: i64,
+    parent_id: String,
+    /// The parent's file.
     parent: Vec<u8>,
     options: RetrainingOptions,
-    recordings: Vec<Vec<i64>>,
+    recordings: Arc<[Vec<i64>]>,
 }
 
 impl Run {
     fn run(self, stored: Option<Vec<u8>>) -> Result<Vec<u8>, Attempt> {
+        let parent = usable(&self.parent_id, &self.parent).map_err(Stop::Failed)?.model;
         let checkpoint = match stored.map(|bytes| Checkpoint::from_bytes(&bytes)).transpose() {
             Ok(checkpoint) => checkpoint,
             Err(error) => return Err(Attempt::Anew(error.to_string())),
@@ -372,7 +380,7 @@ impl Run {
                 Ok(recording
                     .ok_or_else(|| format!("that of enrollment {enrollment} is gone"))??)
             };
-        let users = Users { recordings: self.recordings.clone(), read: &read };
+        let users = Users { recordings: &self.recordings, read: &read };
         let (mut failure, mut erased) = (None, false);
         let mut told = Instant::now();
         let observe = |event: Event<'_>| match event {
@@ -399,7 +407,8 @@ impl Run {
             (_, Some(reason)) => Err(Stop::Failed(reason).into()),
             (Ok(None), None) if erased => Err(Attempt::Erased),
             (Ok(None), None) => Err(Stop::Over.into()),
-            (Ok(Some(retrained)), None) => Ok(self.model_file(&retrained)?),
+            (Ok(Some(retrained)), None) => retrained_model(&parent, &retrained)
+                .map_err(|error| Stop::Failed(error.to_string()).into()),
             (Err(RetrainingError::TooLittle { users, .. }), None)
                 if !users.is_empty() && users.len() < self.recordings.len() =>
             {
@@ -455,11 +464,5 @@ impl Run {
         self.shared.jobs.stored_event();
         crash_point("checkpoint kept");
         Ok(kept)
-    }
-
-    fn model_file(&self, retrained: &Retrained) -> Result<Vec<u8>, Stop> {
-        let failed = |error: &dyn std::fmt::Display| Stop::Failed(error.to_string());
-        let parent = Model::from_bytes(&self.parent).map_err(|error| failed(&error))?;
-        retrained_model(&parent, retrained).map_err(|error| failed(&error))
     }
 }

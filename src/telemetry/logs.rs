@@ -7,15 +7,6 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-/// How lines of the log are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people, in colour on a terminal.
-    Human,
-    /// A JSON object a line.
-    Json,
-}
-
 /// Why logs were not started or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -39,8 +30,8 @@ pub enum LogError {
 /// How to log, and what.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
-    /// How lines are written.
-    pub format: LogFormat,
+    /// Whether lines are JSON objects, or for people, in colour on a terminal.
+    pub json: bool,
     /// What is logged.
     pub filter: Targets,
     /// Where spans go too: OTLP in protobuf over HTTP.
@@ -82,9 +73,9 @@ impl Drop for Logs {
 pub fn start_logs(settings: LogSettings) -> Result<Logs, LogError> {
     let (filter, handle) = reload::Layer::new(settings.filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
-    let lines = match settings.format {
-        LogFormat::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    let lines = match settings.json {
+        true => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        false => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
     let registry = tracing_subscriber::registry().with(filter).with(lines);
     #[cfg(feature = "otlp")]
@@ -130,7 +121,7 @@ mod tests {
     #[test]
     fn the_filter_is_exchanged_while_the_program_runs() {
         let settings = LogSettings {
-            format: LogFormat::Human,
+            json: false,
             filter: Targets::new(),
             #[cfg(feature = "otlp")]
             otlp_endpoint: None,

@@ -4,7 +4,7 @@
 mod logs;
 mod metrics;
 
-pub use logs::{LogError, LogFormat, LogSettings, Logs, start_logs};
+pub use logs::{LogError, LogSettings, Logs, start_logs};
 pub use metrics::{
     DatabaseMetrics, DecisionMetrics, HttpMetrics, MemoryMetrics, Metrics, ModelMetrics,
     PoolMetrics, ShedMetrics, StageMetrics, TrainingMetrics, WalkMetrics,

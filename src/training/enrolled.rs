@@ -42,7 +42,7 @@ pub struct TooLittle {
 /// Recordings by user, which are read as they are needed: more may be enrolled than fit into memory.
 pub struct Users<'a> {
     /// The caller's names for recordings, by user, the latest last.
-    pub recordings: Vec<Vec<i64>>,
+    pub recordings: &'a [Vec<i64>],
     /// Gives a recording. Called from several threads, twice for each.
     pub read: &'a ReadRecording<'a>,
 }
@@ -88,7 +88,7 @@ pub(super) fn survey(
     let mut hash = Sha256::new();
     let mut of_each = of_each.into_iter();
     let mut seconds = Vec::with_capacity(users.recordings.len());
-    for recordings in &users.recordings {
+    for recordings in users.recordings {
         hash.update((recordings.len() as u64).to_le_bytes());
         let of_user = of_each.by_ref().take(recordings.len());
         seconds.push(
@@ -259,10 +259,10 @@ impl Survey {
 pub(super) fn given<T>(people: &[Vec<Recording>], then: impl FnOnce(&Users<'_>) -> T) -> T {
     let all: Vec<Recording> = people.concat();
     let mut names = 0_i64..;
-    let recordings = people.iter().map(|walks| names.by_ref().take(walks.len()).collect());
-    let (recordings, read) =
-        (recordings.collect(), move |name: i64| Ok(all[name as usize].clone()));
-    then(&Users { recordings, read: &read })
+    let recordings: Vec<Vec<i64>> =
+        people.iter().map(|walks| names.by_ref().take(walks.len()).collect()).collect();
+    let read = move |name: i64| Ok(all[name as usize].clone());
+    then(&Users { recordings: &recordings, read: &read })
 }
 
 #[cfg(test)]
@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn a_recording_that_is_gone_is_an_error() {
         let users =
-            Users { recordings: vec![vec![7]], read: &|name| Err(format!("no {name}").into()) };
+            Users { recordings: &[vec![7]], read: &|name| Err(format!("no {name}").into()) };
         let error = survey(&users, &mut || false).err().unwrap().to_string();
         assert!(error.contains("no 7"), "{error}");
     }

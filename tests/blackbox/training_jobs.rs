@@ -84,6 +84,13 @@ async fn read_events(
     (events, true)
 }
 
+/// The program, ending at a step as a crash would.
+fn crashing(step: &str) -> Command {
+    let mut program = program();
+    program.env("BIPEDALNET_CRASH_AT", step);
+    program
+}
+
 /// The job once it is over.
 async fn over(server: &Server, number: u64) -> Value {
     let (events, ended) = events(server, number, None, |_| false).await;
@@ -319,11 +326,6 @@ async fn wherever_the_program_crashes_the_job_goes_on_to_its_end() {
     let expected = over(&undisturbed, 1).await;
     let new = expected["model"].as_str().unwrap();
 
-    let crashing = |step: &str| {
-        let mut program = program();
-        program.env("BIPEDALNET_CRASH_AT", step);
-        program
-    };
     let mut folder = with_walkers(2).await.kill();
     for (number, step) in BEFORE.iter().chain(&["switch committed"]).enumerate() {
         let server = Server::start_as(crashing(step), folder, &KEEPING);
@@ -348,6 +350,29 @@ async fn wherever_the_program_crashes_the_job_goes_on_to_its_end() {
     assert_eq!(job, expected);
     let answer = server.identify(&simulated(12, 3)).await.body;
     assert_eq!((&answer["model"], &answer["user"]), (&json!(new), &json!("user-1")));
+}
+
+#[tokio::test]
+async fn a_job_that_ends_the_program_each_time_is_given_up() {
+    if !cfg!(debug_assertions) {
+        eprintln!("skipped: only a debug build crashes where it is told to");
+        return;
+    }
+    let mut folder = with_walkers(2).await.kill();
+    for number in 0..10 {
+        let step = if number == 0 { "model registered" } else { "models compared" };
+        let server = Server::start_as(crashing(step), folder, &KEEPING);
+        if number == 0 {
+            assert_eq!(train(&server, short()).await.status, 202);
+        }
+        if number == 9 {
+            let job = over(&server, 1).await;
+            assert_eq!(job["state"], "failed", "{job}");
+            assert!(job["reason"].as_str().unwrap().contains("8 restarts"), "{job}");
+            return;
+        }
+        folder = server.ended().1;
+    }
 }
 
 #[tokio::test]
