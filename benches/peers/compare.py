@@ -98,6 +98,7 @@ def inference_sides(options):
                 "Larq Compute Engine": peer(larq, "lce"),
                 "LiteRT, int8": peer(others, "litert"),
                 "ONNX Runtime, float32": peer(others, "onnxruntime"),
+                "ONNX Runtime, IDNet in float32": peer(others, "onnxruntime_idnet"),
                 "PyTorch, IDNet in float32": peer(others, "torch"),
             }
 

@@ -5,8 +5,8 @@
 
 BiPedalNet has 38 classes and random weights. In Larq Compute Engine its dense layers are binary
 convolutions over all that is there, since only those run binary, and each of the engine's settings
-is tried: the fastest counts. LiteRT has the same layers in int8, ONNX Runtime in float32. PyTorch
-runs IDNet, the float network of the published table.
+is tried: the fastest counts. LiteRT has the same layers in int8, ONNX Runtime in float32. ONNX
+Runtime and PyTorch run IDNet, the float network of the published table, too.
 """
 
 import os
@@ -68,19 +68,40 @@ def convert_tensorflow(folder):
         (folder / f"int8-{batch}.tflite").write_bytes(converter.convert())
 
 
+class Graph:
+    """An ONNX model in the making: a chain of nodes that begins at `window`."""
+
+    def __init__(self):
+        self.nodes, self.weights, self.last = [], [], "window"
+
+    def add(self, kind, *parameters, **attributes):
+        from onnx import helper, numpy_helper
+
+        names = [f"w{len(self.weights) + at}" for at in range(len(parameters))]
+        self.weights.extend(map(numpy_helper.from_array, parameters, names))
+        output = f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, [self.last, *names], [output], **attributes))
+        self.last = output
+
+    def save(self, path, samples):
+        import onnx
+        from onnx import TensorProto, helper
+
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            self.nodes,
+            path.stem,
+            [value("window", TensorProto.FLOAT, ["batch", 1, 8, samples])],
+            [value(self.last, TensorProto.FLOAT, ["batch", CLASSES])],
+            self.weights,
+        )
+        opsets = [helper.make_opsetid("", 17)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), str(path))
+
+
 def convert_onnx(folder):
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes, weights, last = [], [], "window"
-
-    def add(kind, *parameters, **attributes):
-        nonlocal last
-        names = [f"w{len(weights) + at}" for at in range(len(parameters))]
-        weights.extend(map(numpy_helper.from_array, parameters, names))
-        output = f"v{len(nodes)}"
-        nodes.append(helper.make_node(kind, [last, *names], [output], **attributes))
-        last = output
+    bipedalnet, idnet = Graph(), Graph()
+    add = bipedalnet.add
 
     def signs(*shape):
         return np.sign(random.standard_normal(shape)).astype(np.float32)
@@ -101,16 +122,20 @@ def convert_onnx(folder):
     add("MatMul", signs(8640, 32))
     norm(32)
     add("MatMul", signs(32, CLASSES))
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "bipedalnet",
-        [value("window", TensorProto.FLOAT, ["batch", 1, 8, 100])],
-        [value(last, TensorProto.FLOAT, ["batch", CLASSES])],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, str(folder / "float.onnx"))
+    bipedalnet.save(folder / "float.onnx", 100)
+
+    def normal(*shape):
+        return random.standard_normal(shape, dtype=np.float32) / np.float32(shape[-1])
+
+    idnet.add("Conv", normal(20, 1, 1, 10), normal(20))
+    idnet.add("Conv", normal(40, 20, 4, 10), normal(40), pads=[1, 4, 2, 5])
+    idnet.add("Tanh")
+    idnet.add("MaxPool", kernel_shape=[2, 4], strides=[2, 4])
+    idnet.add("Flatten")
+    idnet.add("Gemm", normal(40 * 4 * 47, 40), normal(40))
+    idnet.add("Tanh")
+    idnet.add("Gemm", normal(40, CLASSES), normal(CLASSES))
+    idnet.save(folder / "idnet.onnx", 200)
 
 
 def lce(folder, batch, seconds):
@@ -141,14 +166,18 @@ def litert(folder, batch, seconds):
     return timed(interpreter.invoke, seconds)
 
 
-def onnxruntime(folder, batch, seconds):
+def onnxruntime(folder, batch, seconds, model="float.onnx", samples=100):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(folder / "float.onnx"), options)
-    window = random.standard_normal((batch, 1, 8, 100), dtype=np.float32)
+    session = onnxruntime.InferenceSession(str(folder / model), options)
+    window = random.standard_normal((batch, 1, 8, samples), dtype=np.float32)
     return timed(lambda: session.run(None, {"window": window}), seconds)
+
+
+def onnxruntime_idnet(folder, batch, seconds):
+    return onnxruntime(folder, batch, seconds, "idnet.onnx", 200)
 
 
 def torch(_, batch, seconds):
@@ -195,8 +224,9 @@ def main():
             convert_onnx(folder)
         return
     batch, seconds = int(rest[0]), float(rest[1])
-    sides = {"lce": lce, "litert": litert, "onnxruntime": onnxruntime, "torch": torch}
-    print(sides[what](folder, batch, seconds) / batch)
+    sides = (lce, litert, onnxruntime, onnxruntime_idnet, torch)
+    side = next(side for side in sides if side.__name__ == what)
+    print(side(folder, batch, seconds) / batch)
 
 
 if __name__ == "__main__":

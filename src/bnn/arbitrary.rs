@@ -26,8 +26,10 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
         prop::collection::vec(before_sign, 0..4),
         prop::option::weighted(0.3, pool()),
     );
-    ((1..=9usize, 1..=30usize), prop::collection::vec(block, 0..4), 1..=40usize, any::<bool>())
-        .prop_map(|((rows, samples), blocks, units, bias)| {
+    let feature = prop::option::of((channels(), any::<bool>(), any::<bool>()));
+    let end = (feature, 1..=40usize, any::<bool>());
+    ((1..=9usize, 1..=30usize), prop::collection::vec(block, 0..4), end).prop_map(
+        |((rows, samples), blocks, (feature, units, bias))| {
             let mut architecture = Architecture {
                 input: [rows, samples],
                 weights: Weights::Binary,
@@ -51,8 +53,17 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
                     }
                 }
             }
+            if let Some((units, bias, norm)) = feature
+                && push(Layer::Dense { units, bias })
+            {
+                if norm {
+                    push(Layer::BatchNorm);
+                }
+                push(Layer::Normalise);
+            }
             architecture
-        })
+        },
+    )
 }
 
 /// Binary stacks of shapes that kernels are for, and some that just miss them.
@@ -71,7 +82,9 @@ pub fn kernel_architectures() -> impl Strategy<Value = Architecture> {
         let pool = if other { "" } else { " pool2x2" };
         format!(" conv{filters}/3x3{same}{pool}{norm} sign")
     });
-    let dense = (filters(), norm()).prop_map(|(units, norm)| format!(" dense{units}{norm} sign"));
+    let after = prop_oneof![Just("sign"), Just("norm")];
+    let dense = (filters(), norm(), after)
+        .prop_map(|(units, norm, after)| format!(" dense{units}{norm} {after}"));
     (
         (4..=11usize, 4..=60usize),
         first,
@@ -122,7 +135,7 @@ pub fn parameters(architecture: &Architecture, seed: u64) -> Parameters {
                     _ => random.random_range(0.0..10.0),
                 }),
             }),
-            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh => None,
+            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Normalise => None,
         }
     });
     Parameters { layers: layers.collect() }

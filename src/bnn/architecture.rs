@@ -28,6 +28,8 @@ pub enum Layer {
     Sign,
     /// Hyperbolic tangent; in networks with float weights only.
     Tanh,
+    /// Scales a window's values so that their squares have a mean of 1: what is left is a direction.
+    Normalise,
     /// Every unit sees every value of the flattened (row, sample, channel) input.
     Dense {
         /// Outputs.
@@ -119,7 +121,9 @@ pub enum ArchitectureError {
 const MAX_VALUES: usize = 1 << 24;
 
 impl Architecture {
-    /// BiPedalNet for windows of 8 x `samples` (100 as published). Source: arXiv 2103.16609.
+    /// BiPedalNet for windows of 8 x `samples` (100 as published). Source: arXiv 2103.16609, which
+    /// leaves open what the last layer reads: here it is the direction of the 32 units before it,
+    /// as templates are compared by their directions, too.
     pub fn bipedalnet(samples: usize, classes: usize) -> Self {
         let time_convolution = Layer::Convolution {
             filters: 64,
@@ -148,7 +152,7 @@ impl Architecture {
                 Layer::Sign,
                 Layer::Dense { units: 32, bias: false },
                 Layer::BatchNorm,
-                Layer::Sign,
+                Layer::Normalise,
                 Layer::Dense { units: classes, bias: false },
             ],
         }
@@ -245,7 +249,12 @@ impl Architecture {
                         ..shape
                     }
                 }
-                Layer::BatchNorm | Layer::Sign | Layer::Tanh => {
+                Layer::Normalise if shape.rows * shape.samples > 1 => {
+                    return Err(ArchitectureError::Unsupported(
+                        "only what a dense layer gives can be normalised",
+                    ));
+                }
+                Layer::BatchNorm | Layer::Sign | Layer::Tanh | Layer::Normalise => {
                     weights_per_output = 0;
                     shape
                 }
@@ -336,6 +345,7 @@ impl fmt::Display for Architecture {
                 Layer::BatchNorm => f.write_str(" bn")?,
                 Layer::Sign => f.write_str(" sign")?,
                 Layer::Tanh => f.write_str(" tanh")?,
+                Layer::Normalise => f.write_str(" norm")?,
                 Layer::Dense { units, bias } => write!(f, " dense{units}{}", plus(bias))?,
             }
         }
@@ -372,6 +382,7 @@ fn parse_layer(word: &str) -> Option<Layer> {
         "bn" => return Some(Layer::BatchNorm),
         "sign" => return Some(Layer::Sign),
         "tanh" => return Some(Layer::Tanh),
+        "norm" => return Some(Layer::Normalise),
         _ => {}
     }
     let (word, bias) = match word.strip_suffix('+') {

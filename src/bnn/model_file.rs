@@ -307,7 +307,7 @@ fn read_parameters(
                     variance: variance.to_vec(),
                 })
             }
-            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh => None,
+            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Normalise => None,
         });
     }
     match header.tensors().into_keys().filter(|name| !known.contains(name)).min() {

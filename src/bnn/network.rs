@@ -3,7 +3,7 @@
 mod stage;
 
 use super::kernels::Kernels;
-use super::parameters::{batch_norm, deviation};
+use super::parameters::{batch_norm, deviation, normaliser};
 use super::{Architecture, Layer, LayerParameters, NetworkError, Parameters, Weights};
 use stage::{Geometry, Stage};
 
@@ -21,8 +21,8 @@ const MAX_PRODUCTS: usize = 1 << 31;
 pub struct Network {
     input_len: usize,
     stages: Vec<Stage>,
-    /// Turns the last layer's integers into outputs.
-    output: Affine,
+    /// Turns the last stage's integers into outputs.
+    head: Head,
     feature_len: usize,
 }
 
@@ -41,8 +41,8 @@ pub struct Scratch {
 /// What a network says of one window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Output<'a> {
-    /// Real values before the last sign: what templates are made of. Empty for a network
-    /// without a sign.
+    /// Real values before the last sign, or those whose direction the last layer reads: what
+    /// templates are made of. Empty for a network without either.
     pub feature: &'a [f32],
     /// One value a class, the larger the likelier.
     pub logits: &'a [f32],
@@ -111,6 +111,38 @@ impl Affine {
     }
 }
 
+/// The end of a network.
+#[derive(Debug)]
+enum Head {
+    /// The last layer's integers are the outputs, but for these steps.
+    Sums(Affine),
+    /// The integers are the feature, of whose direction a last dense layer makes the outputs. Its
+    /// weights are `[class][value]`.
+    Direction { feature: Affine, weights: Vec<f32>, bias: Vec<f32> },
+}
+
+impl Head {
+    /// From the last stage's integers to logits, and to the feature where it is made here.
+    fn run(&self, scratch: &mut Scratch) {
+        let Scratch { integers, feature, logits, .. } = scratch;
+        match self {
+            Self::Sums(affine) => affine.apply_all(integers, integers.len(), logits),
+            Self::Direction { feature: affine, weights, bias } => {
+                affine.apply_all(integers, integers.len(), feature);
+                let scale = normaliser(feature);
+                logits.clear();
+                logits.extend(weights.chunks_exact(feature.len()).zip(bias).map(
+                    |(weights, bias)| {
+                        let direction = feature.iter().map(|value| value * scale);
+                        direction.zip(weights).map(|(value, weight)| value * weight).sum::<f32>()
+                            + bias
+                    },
+                ));
+            }
+        }
+    }
+}
+
 /// What flows between two stages while a network is put together.
 enum Flow {
     Input,
@@ -120,6 +152,8 @@ enum Flow {
         affine: Affine,
     },
     Bits,
+    /// The direction of what the steps make of integers.
+    Direction(Affine),
 }
 
 impl Network {
@@ -165,6 +199,7 @@ impl Network {
         let mut stages = Vec::new();
         let mut flow = Flow::Input;
         let mut feature_len = 0;
+        let mut head = None;
         for (index, layer) in architecture.layers.iter().enumerate() {
             let (from, to) = (shapes[index], shapes[index + 1]);
             let unsupported = |reason| NetworkError::Unsupported { layer: index, reason };
@@ -174,6 +209,20 @@ impl Network {
                 return Err(unsupported(TOO_MANY_PRODUCTS));
             }
             flow = match (layer, &parameters.layers[index], flow) {
+                (Layer::Dense { .. }, Some(parameters), Flow::Direction(feature)) => {
+                    if index + 1 < architecture.layers.len() {
+                        return Err(unsupported(ENDS_WITH_CLASSES));
+                    }
+                    let LayerParameters::Weights { weights, bias } = parameters else {
+                        return Err(unsupported(NEEDS_SUMS));
+                    };
+                    head = Some(Head::Direction {
+                        feature,
+                        weights: weights.clone(),
+                        bias: bias.clone().unwrap_or_else(|| vec![0.0; to.channels]),
+                    });
+                    Flow::Bits
+                }
                 (
                     layer @ (Layer::Convolution { .. } | Layer::Dense { .. }),
                     Some(parameters),
@@ -196,7 +245,7 @@ impl Network {
                             },
                             (taps as i32, Affine::new(1.0)),
                         ),
-                        (Flow::Integers { .. }, _) => return Err(unsupported(NEEDS_SIGN)),
+                        _ => return Err(unsupported(NEEDS_SIGN)),
                     };
                     stages.push(stage);
                     with_bias(next, parameters)
@@ -238,21 +287,27 @@ impl Network {
                     });
                     Flow::Bits
                 }
+                (Layer::Normalise, _, Flow::Integers { affine, .. }) => {
+                    feature_len = to.len();
+                    Flow::Direction(affine)
+                }
                 (Layer::Tanh, ..) => return Err(unsupported("tanh cannot be packed")),
                 _ => {
                     return Err(unsupported(NEEDS_SUMS));
                 }
             };
         }
-        match flow {
-            Flow::Integers { affine, .. } => {
-                Ok(Self { input_len: shapes[0].len(), stages, output: affine, feature_len })
+        let head = match (head, flow) {
+            (Some(head), _) => head,
+            (None, Flow::Integers { affine, .. }) => Head::Sums(affine),
+            _ => {
+                return Err(NetworkError::Unsupported {
+                    layer: architecture.layers.len() - 1,
+                    reason: "the network ends before a dense layer",
+                });
             }
-            _ => Err(NetworkError::Unsupported {
-                layer: architecture.layers.len() - 1,
-                reason: "the network ends before a dense layer",
-            }),
-        }
+        };
+        Ok(Self { input_len: shapes[0].len(), stages, head, feature_len })
     }
 
     /// Values of one window.
@@ -296,15 +351,16 @@ impl Network {
         signs.clear();
         let mut with_weights =
             (0..self.stages.len()).rev().filter(|&at| self.stages[at].has_weights());
-        let shown = with_weights.nth(layers_after).unwrap_or(0);
+        // The head of a direction is no stage, and has the last weights.
+        let of_head = usize::from(matches!(self.head, Head::Direction { .. }));
+        let shown = with_weights.nth(layers_after - of_head.min(layers_after)).unwrap_or(0);
         for (at, stage) in self.stages.iter().enumerate() {
             if at == shown && at > 0 {
                 signs.extend(&scratch.bits);
             }
             stage.run(values, scratch);
         }
-        let classes = scratch.integers.len();
-        self.output.apply_all(&scratch.integers, classes, &mut scratch.logits);
+        self.head.run(scratch);
         Ok(Output { feature: &scratch.feature, logits: &scratch.logits })
     }
 }
@@ -322,6 +378,7 @@ pub fn unpack(signs: &[u64], channels: usize, into: &mut [f32]) {
     }
 }
 
+const ENDS_WITH_CLASSES: &str = "packed, only the last layer can read a direction";
 const NEEDS_SIGN: &str = "packed layers read signs: put a sign before this one";
 const NEEDS_SUMS: &str = "packed, it must stand between a convolution or dense layer and its sign";
 const TOO_MANY_PRODUCTS: &str = "with the layers before it, over 2^31 products in one window";

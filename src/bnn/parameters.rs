@@ -133,7 +133,7 @@ impl Parameters {
                     }
                     all(index, "variance", variance, |value| value >= 0.0)?;
                 }
-                (Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh, None) => {}
+                (Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Normalise, None) => {}
                 (layer, _) => {
                     let kind = match layer {
                         Layer::Convolution { bias: true, .. } => "a convolution with a bias",
@@ -179,6 +179,12 @@ fn all(
 /// BatchNorm of one value; the one definition, so that ties fall the same way everywhere.
 pub(super) fn batch_norm(value: f32, beta: f32, mean: f32, deviation: f32) -> f32 {
     (value - mean) / deviation + beta
+}
+
+/// What values are multiplied by for their squares to have a mean of 1.
+pub(crate) fn normaliser(values: &[f32]) -> f32 {
+    let squares: f32 = values.iter().map(|value| value * value).sum();
+    (values.len() as f32 / squares.max(f32::MIN_POSITIVE)).sqrt()
 }
 
 /// What BatchNorm divides by.

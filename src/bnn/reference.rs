@@ -1,6 +1,6 @@
 //! The plain float forward pass that every other implementation is held to.
 
-use super::parameters::{batch_norm, deviation};
+use super::parameters::{batch_norm, deviation, normaliser};
 use super::{Architecture, Layer, LayerParameters, NetworkError, Padding, Parameters, Shape};
 
 /// Runs a network layer by layer and returns the output of each.
@@ -42,6 +42,10 @@ pub fn forward(
                 .collect(),
             (Layer::Sign, _) => values.iter().map(|&v| if v >= 0.0 { 1.0 } else { -1.0 }).collect(),
             (Layer::Tanh, _) => values.iter().map(|v| v.tanh()).collect(),
+            (Layer::Normalise, _) => {
+                let scale = normaliser(values);
+                values.iter().map(|value| value * scale).collect()
+            }
             _ => unreachable!("`check` found parameters of each layer's kind"),
         };
         outputs.push(output);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::layers::Pass;
 use super::network::Network;
 use super::samples::{LabelledWalk, dequantise};
-use crate::bnn::{self, Architecture, NetworkError, Parameters, Weights};
+use crate::bnn::{self, Architecture, NetworkError, Parameters};
 
 /// Consecutive windows that are also decided together: six seconds of walking.
 const CONSECUTIVE: usize = 5;
@@ -23,7 +23,7 @@ pub struct Evaluation {
     pub inference_microseconds: f32,
 }
 
-/// Measures a network: a binary one packed, as it is deployed, a float one as it was trained.
+/// Measures a network: packed, as it is deployed, where that can be, else as it was trained.
 ///
 /// # Errors
 /// When the parameters do not make a network that can be run.
@@ -34,9 +34,8 @@ pub fn evaluate(
 ) -> Result<Evaluation, NetworkError> {
     let mut outputs = Vec::with_capacity(walks.len());
     let begin;
-    match architecture.weights {
-        Weights::Binary => {
-            let network = bnn::Network::new(architecture, parameters)?;
+    match bnn::Network::new(architecture, parameters) {
+        Ok(network) => {
             let mut scratch = bnn::Scratch::default();
             begin = Instant::now();
             for walk in walks {
@@ -46,7 +45,7 @@ pub fn evaluate(
                 outputs.push(walk.windows.iter().map(run).collect::<Result<Vec<_>, _>>()?);
             }
         }
-        Weights::Float => {
+        Err(NetworkError::Unsupported { .. }) => {
             let mut network = Network::from_parameters(architecture, parameters)?;
             let mut input = vec![0.0; network.input_len()];
             begin = Instant::now();
@@ -58,6 +57,7 @@ pub fn evaluate(
                 outputs.push(walk.windows.iter().map(run).collect());
             }
         }
+        Err(error) => return Err(error),
     }
     let seconds = begin.elapsed().as_secs_f32();
     let windows = outputs.iter().map(Vec::len).sum::<usize>();

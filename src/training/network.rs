@@ -7,17 +7,20 @@ use rayon::prelude::*;
 use super::layers::{BatchNorm, Convolution, Dense, Extent, MaxPool, Pass, Weights, sign};
 use crate::bnn::{
     self, Architecture, ArchitectureError, Layer, LayerParameters, NetworkError, Parameters,
+    normaliser,
 };
 
 enum Stage {
     Convolution(Box<Convolution>),
     MaxPool(MaxPool),
     BatchNorm(BatchNorm),
-    /// Straight-through: the gradient passes where the input is no further from 0 than this: 1
-    /// after BatchNorm, else the unit of the layer before. Sums of hundreds of signs are hardly
-    /// ever within 1, and nothing would be learned.
+    /// Straight-through: the gradient passes where the input is no further from 0 than this, the
+    /// less the further (Bi-Real Net, arXiv 1808.00278): 1 after BatchNorm, else the unit of the
+    /// layer before. Sums of hundreds of signs are hardly ever within 1, and nothing would be
+    /// learned.
     Sign(f32),
     Tanh,
+    Normalise,
     Dense(Box<Dense>),
 }
 
@@ -89,6 +92,7 @@ impl Network {
                 }
                 Layer::Sign => Stage::Sign(unit),
                 Layer::Tanh => Stage::Tanh,
+                Layer::Normalise => Stage::Normalise,
                 Layer::Dense { units, bias } => {
                     let mut layer = Dense::new(extent, units, bias, binary);
                     let fans = layer.inputs() + units;
@@ -143,6 +147,14 @@ impl Network {
                 Stage::Dense(layer) => layer.forward(input, output, samples),
                 Stage::Sign(_) => map(input, output, sign),
                 Stage::Tanh => map(input, output, f32::tanh),
+                Stage::Normalise => {
+                    let length = self.extents[index].len();
+                    let vectors = input.chunks_exact(length).zip(output.chunks_exact_mut(length));
+                    for (input, output) in vectors {
+                        let scale = normaliser(input);
+                        output.iter_mut().zip(input).for_each(|(to, from)| *to = scale * from);
+                    }
+                }
             }
         }
         &self.values[self.stages.len()]
@@ -178,10 +190,24 @@ impl Network {
                 Stage::Sign(unit) => {
                     let unit = *unit;
                     zip_map(input_gradient, input, gradient, |value, gradient| {
-                        // By a mask: a branch would keep the compiler from vector instructions.
-                        let mask = u32::from(value.abs() <= unit).wrapping_neg();
-                        f32::from_bits(gradient.to_bits() & mask)
+                        gradient * (2.0 - 2.0 * value.abs() / unit).max(0.0)
                     });
+                }
+                Stage::Normalise => {
+                    let length = self.extents[index].len();
+                    let vectors = input.chunks_exact(length).zip(output.chunks_exact(length));
+                    let gradients =
+                        gradient.chunks_exact(length).zip(input_gradient.chunks_exact_mut(length));
+                    for ((input, output), (gradient, wanted)) in vectors.zip(gradients) {
+                        let scale = normaliser(input);
+                        let along: f32 =
+                            gradient.iter().zip(output).map(|(a, b)| a * b).sum::<f32>()
+                                / length as f32;
+                        for ((to, gradient), output) in wanted.iter_mut().zip(gradient).zip(output)
+                        {
+                            *to = scale * (gradient - along * output);
+                        }
+                    }
                 }
                 Stage::Tanh => zip_map(input_gradient, output, gradient, |value, gradient| {
                     gradient * (1.0 - value * value)
@@ -234,7 +260,7 @@ impl Network {
                     mean: layer.inference_mean.clone(),
                     variance: layer.inference_variance.clone(),
                 }),
-                Stage::MaxPool(_) | Stage::Sign(_) | Stage::Tanh => None,
+                Stage::MaxPool(_) | Stage::Sign(_) | Stage::Tanh | Stage::Normalise => None,
             })
             .collect();
         Parameters { layers }
@@ -299,6 +325,21 @@ impl Network {
             [list.values.clone(), moments.first.clone(), moments.second.clone()]
         });
         State { lists: lists.collect(), steps: self.steps }
+    }
+
+    /// Moves averages of the parameters, of which `share` is the past.
+    pub fn average(&mut self, average: &mut State, share: f32) {
+        average.steps = self.steps;
+        for (list, [average, ..]) in lists(&mut self.stages).zip(&mut average.lists) {
+            average
+                .par_chunks_mut(VALUES_PER_TASK)
+                .zip(list.values.par_chunks(VALUES_PER_TASK))
+                .for_each(|(average, values)| {
+                    for (average, value) in average.iter_mut().zip(values) {
+                        *average = value + share * (*average - value);
+                    }
+                });
+        }
     }
 
     /// Goes on from a state. `None`, with the network as it was, where it is another network's.
@@ -372,7 +413,7 @@ fn lists(stages: &mut [Stage]) -> impl Iterator<Item = List<'_>> {
             unit: 1.0,
             latent: false,
         }],
-        Stage::MaxPool(_) | Stage::Sign(_) | Stage::Tanh => Vec::new(),
+        Stage::MaxPool(_) | Stage::Sign(_) | Stage::Tanh | Stage::Normalise => Vec::new(),
     })
 }
 
@@ -520,12 +561,13 @@ mod tests {
         };
         let mut network = Network::from_parameters(&architecture, &parameters).unwrap();
         assert_eq!(
-            network.forward(&[-2.0, 0.5, 3.0, -1.0], Pass::Training),
+            network.forward(&[-2.0, 0.5, 3.0, -0.25], Pass::Training),
             [-2.0 + 3.0 + 5.0 - 7.0]
         );
         network.backward(&[1.0]);
         let first = lists(&mut network.stages).next().unwrap();
-        assert_eq!(*first.gradient, [3.0 * 0.5 - 7.0]);
+        // Times 2 - 2 |x|, and nothing beyond 1.
+        assert_eq!(*first.gradient, [1.0 * 3.0 * 0.5 + 1.5 * 7.0 * -0.25]);
     }
 
     #[test]

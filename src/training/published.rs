@@ -62,14 +62,14 @@ impl Published {
             epochs: 12,
             batch: 64,
             rate: 1e-3,
-            decay: 0.5,
-            patience: 2,
+            averaging: 0.998,
+            real_share: 0.0,
             seed,
             augmentation,
         };
         match self {
             Self::Idnet | Self::BinarizedIdnet => schedule,
-            Self::Bipedalnet => Schedule { epochs: 80, rate: 2e-3, patience: 4, ..schedule },
+            Self::Bipedalnet => Schedule { epochs: 100, real_share: 0.35, rate: 2e-3, ..schedule },
         }
     }
 }

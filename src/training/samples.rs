@@ -119,6 +119,8 @@ pub struct Augmentation {
     pub noise: f32,
     /// Largest error of the walker's axes, in radians, about each of them.
     pub turn: f32,
+    /// Largest relative change of speed.
+    pub warp: f32,
     /// Share of windows that are cut as if the phone had no gyroscope.
     pub without_gyroscope: f32,
     /// Share of windows that are coarsened as if the phone sampled at 20 Hz, or at some rate
@@ -229,7 +231,17 @@ impl Division {
             .expect("every class has a track with starts");
         let start = *track.starts.choose(random).expect("a track has starts");
         let gyroscope = !random.random_bool(f64::from(augmentation.without_gyroscope));
-        let mut values = rows(&track.signal, start, self.recipe.samples, gyroscope);
+        let samples = self.recipe.samples;
+        let speed = 1.0 + random.random_range(-augmentation.warp..=augmentation.warp);
+        // One more, so that there is something to interpolate with at the end.
+        let read = ((samples as f32 * speed).ceil() as usize + 1).min(track.signal.len());
+        let mut values = if augmentation.warp == 0.0 {
+            rows(&track.signal, start, samples, gyroscope)
+        } else {
+            let start = start.min(track.signal.len() - read);
+            let read_rows = rows(&track.signal, start, read, gyroscope);
+            read_rows.chunks_exact(read).flat_map(|row| warped(row, speed, samples)).collect()
+        };
         if random.random_bool(f64::from(augmentation.low_rate)) {
             let step = random.random_range(1.0..=self.recipe.rate_hz as f32 / LOWEST_RATE_HZ);
             let phase = random.random_range(0.0..step);
@@ -312,6 +324,16 @@ fn coarsen(row: &mut [f32], step: f32, phase: f32) {
     }
 }
 
+/// A row at another speed.
+fn warped(row: &[f32], speed: f32, samples: usize) -> impl Iterator<Item = f32> + '_ {
+    (0..samples).map(move |index| {
+        let position = (index as f32 * speed).min((row.len() - 1) as f32);
+        let left = position as usize;
+        let right = (left + 1).min(row.len() - 1);
+        row[left] + (row[right] - row[left]) * position.fract()
+    })
+}
+
 /// Samples between the starts of training windows.
 fn dense(recipe: Recipe) -> usize {
     (recipe.rate_hz / STARTS_PER_SECOND).round().max(1.0) as usize
@@ -343,8 +365,14 @@ const _: () = assert!(crate::gait::WINDOW_FRACTION_BITS == crate::bnn::INPUT_FRA
 
 impl Augmentation {
     /// For a network that serves every phone: with a gyroscope and without, fast and slow.
-    pub const SERVED: Self =
-        Self { scale: 0.1, noise: 0.05, turn: 0.1, without_gyroscope: 0.3, low_rate: 0.1 };
+    pub const SERVED: Self = Self {
+        scale: 0.1,
+        noise: 0.05,
+        turn: 0.1,
+        warp: 0.08,
+        without_gyroscope: 0.3,
+        low_rate: 0.1,
+    };
 
     fn apply(&self, values: &mut [f32], random: &mut impl Rng) {
         let samples = values.len() / WINDOW_ROWS;

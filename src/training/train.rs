@@ -1,6 +1,7 @@
 //! The training loop.
 
-use std::ops::ControlFlow;
+use std::f32::consts::PI;
+use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -20,14 +21,17 @@ use crate::gait::WINDOW_ROWS;
 pub struct Schedule {
     /// Passes over the training data.
     pub epochs: usize,
+    /// Share of these that a binary network goes through with real weights, from whose signs it
+    /// then starts.
+    pub real_share: f32,
     /// Windows a step.
     pub batch: usize,
-    /// Adam's rate at the start.
+    /// Adam's rate at the start, from which it falls to nothing along half a cosine. With real
+    /// weights it is half of that.
     pub rate: f32,
-    /// Rate is multiplied by this ...
-    pub decay: f32,
-    /// ... after this many epochs without a better validation accuracy.
-    pub patience: usize,
+    /// Share of the past in the moving average of the weights that is kept at each step; it is the
+    /// average's signs that make a binary network. 0 keeps the weights as they are.
+    pub averaging: f32,
     /// Everything random follows from it.
     pub seed: u64,
     /// Variations of the data.
@@ -72,9 +76,12 @@ pub struct Trained {
 /// average would mix statistics of weights that have since changed sign.
 pub(super) const CALIBRATION_WINDOWS: usize = 1024;
 
+/// Real weights have no sign to overcome.
+const REAL_WEIGHTS_RATE: f32 = 0.5;
+
 /// Logits of a binary network are sums of signs, too hot for a softmax; this brings them near
 /// unit variance. Their order, all that counts after training, stays as it is.
-pub(super) const BINARY_LOGIT_SCALE: f32 = 0.25;
+pub(super) const BINARY_LOGIT_SCALE: f32 = 0.4;
 
 /// Trains a network, reporting after every step; [`ControlFlow::Break`] ends it early with the
 /// best so far, or with `None` before the first epoch has been validated.
@@ -96,23 +103,26 @@ pub fn train(
     assert_eq!(architecture.input, [WINDOW_ROWS, division.recipe.samples]);
     let begin = Instant::now();
     let mut random = Pcg64Mcg::seed_from_u64(schedule.seed);
-    let mut network = Network::new(architecture, &mut random)?;
-    let logit_scale = match architecture.weights {
-        Weights::Binary => BINARY_LOGIT_SCALE,
-        Weights::Float => 1.0,
-    };
+    let mut phase = Phase::first(architecture, schedule);
+    let mut network = Network::new(&phase.architecture, &mut random)?;
+    let mut average = network.state();
     let classes = division.subjects.len();
     let steps = (division.windows_per_epoch() / schedule.batch).max(1);
     let calibration_batches = CALIBRATION_WINDOWS.div_ceil(schedule.batch);
     let mut draws = Draws::new(division, schedule);
     let mut gradient = vec![0.0; schedule.batch * architecture.classes()];
-    let mut rate = schedule.rate;
-    let mut epochs_without_gain = 0;
     let mut best: Option<(Parameters, f32)> = None;
     let mut finished = 0;
     let mut state = Progress { steps: steps * schedule.epochs, ..Progress::default() };
     'training: for epoch in 1..=schedule.epochs {
         state.epoch = epoch;
+        if epoch > phase.epochs.end {
+            let learned = best.take().expect("an epoch of the phase before was validated").0;
+            phase = Phase::last(architecture, schedule);
+            network = Network::new(&phase.architecture, &mut random)?;
+            network.import(&learned.layers, 1.0);
+            average = network.state();
+        }
         // Every person is as likely, however long their walks.
         let mut order: Vec<usize> =
             (0..steps * schedule.batch).map(|index| index % classes).collect();
@@ -121,11 +131,17 @@ pub fn train(
         for (step, labels) in order.chunks_exact(schedule.batch).enumerate() {
             read(&mut network, draws.draw(labels));
             let mut logits = network.run(Pass::Training).to_vec();
-            logits.iter_mut().for_each(|logit| *logit *= logit_scale);
+            logits.iter_mut().for_each(|logit| *logit *= phase.logit_scale);
             loss += cross_entropy(&logits, labels, architecture.classes(), &mut gradient);
-            gradient.iter_mut().for_each(|value| *value *= logit_scale);
+            gradient.iter_mut().for_each(|value| *value *= phase.logit_scale);
             network.backward(&gradient);
-            network.step(rate);
+            let done = (state.step - phase.epochs.start * steps) as f32
+                / (phase.epochs.len() * steps) as f32;
+            network.step(phase.rate * (0.5 + 0.5 * (PI * done).cos()));
+            // The first steps count for themselves, not for what was drawn by chance.
+            let steps_before = state.step - phase.epochs.start * steps;
+            let share = schedule.averaging.min(steps_before as f32 / (steps_before + 1) as f32);
+            network.average(&mut average, share);
 
             state.step += 1;
             state.loss = loss / (step + 1) as f32;
@@ -137,6 +153,8 @@ pub fn train(
                 break 'training;
             }
         }
+        let latest = network.state();
+        network.restore(&average).expect(SAME_NETWORK);
         for (number, labels) in
             order.chunks_exact(schedule.batch).cycle().take(calibration_batches).enumerate()
         {
@@ -146,21 +164,15 @@ pub fn train(
         let accuracy = accuracy(&mut network, &division.validation);
         state.validation_accuracy = (!division.validation.is_empty()).then_some(accuracy);
         let before = best.as_ref().map_or(-1.0, |(_, accuracy)| *accuracy);
-        if accuracy > before {
-            epochs_without_gain = 0;
-        } else {
-            epochs_without_gain += 1;
-            if epochs_without_gain == schedule.patience {
-                rate *= schedule.decay;
-                epochs_without_gain = 0;
-            }
-        }
         // Of equals the later one has learned more.
         if accuracy >= before {
             best = Some((network.parameters(), accuracy));
         }
+        network.restore(&latest).expect(SAME_NETWORK);
         finished = epoch;
     }
+    // A network with real weights is none of the architecture asked for.
+    let best = best.filter(|_| phase.architecture == *architecture);
     Ok(best.map(|(parameters, validation_accuracy)| Trained {
         parameters,
         validation_accuracy,
@@ -168,6 +180,51 @@ pub fn train(
         elapsed: begin.elapsed(),
         samples_per_second: state.samples_per_second,
     }))
+}
+
+/// Epochs in which the weights are of one kind.
+struct Phase {
+    architecture: Architecture,
+    epochs: Range<usize>,
+    rate: f32,
+    logit_scale: f32,
+}
+
+const SAME_NETWORK: &str = "a state of the same network";
+
+impl Phase {
+    fn first(architecture: &Architecture, schedule: &Schedule) -> Self {
+        let real = Self::real_epochs(architecture, schedule);
+        if real == 0 {
+            return Self::last(architecture, schedule);
+        }
+        Self {
+            architecture: Architecture { weights: Weights::Float, ..architecture.clone() },
+            epochs: 0..real,
+            rate: REAL_WEIGHTS_RATE * schedule.rate,
+            logit_scale: 1.0,
+        }
+    }
+
+    fn last(architecture: &Architecture, schedule: &Schedule) -> Self {
+        let logit_scale = match architecture.weights {
+            Weights::Binary => BINARY_LOGIT_SCALE,
+            Weights::Float => 1.0,
+        };
+        Self {
+            architecture: architecture.clone(),
+            epochs: Self::real_epochs(architecture, schedule)..schedule.epochs,
+            rate: schedule.rate,
+            logit_scale,
+        }
+    }
+
+    fn real_epochs(architecture: &Architecture, schedule: &Schedule) -> usize {
+        match architecture.weights {
+            Weights::Binary => (schedule.epochs as f32 * schedule.real_share) as usize,
+            Weights::Float => 0,
+        }
+    }
 }
 
 fn read(network: &mut Network, windows: impl IndexedParallelIterator<Item = Vec<i16>>) {
