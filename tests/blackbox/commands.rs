@@ -232,7 +232,7 @@ fn a_shell_enrolls_identifies_and_verifies() {
     asked(&["verify", "ann", &walk(11, 4), "--fmr", "0.1"], 0, "accept: this is ann, by ");
     asked(&["verify", "ann", &walk(12, 3)], 3, "reject: this is not ann, by ");
     asked(&["verify", "ann", &walk(11, 1)], 3, "suspected replay");
-    asked(&["verify", "ann", &short(12, 3)], 3, "inconclusive: 3 windows");
+    asked(&["verify", "ann", &short(17, 3)], 3, "inconclusive: 3 windows");
     // Three windows each.
     let shown =
         asked(&["verify", "ann", &short(11, 7), &short(11, 8), &short(11, 9), "--json"], 0, "");
