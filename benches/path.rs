@@ -11,7 +11,7 @@ use std::time::Instant;
 use bipedalnet::bnn::{Model, Scratch};
 use bipedalnet::gait::simulator::{Conditions, Walker};
 use bipedalnet::gait::{Fingerprint, Recipe, Recording, RecordingDocument, Window, cut_windows};
-use bipedalnet::identity::{Decision, Gallery, Template};
+use bipedalnet::identity::{Decision, Gallery, LikelihoodRatio, Template};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use server::{pin, quantile};
@@ -81,6 +81,8 @@ fn stages(model: &Model) {
         template
     };
     let template = probe(&windows);
+    let likelihood = LikelihoodRatio::from_metrics(&model.metadata.metrics);
+    let likelihood = likelihood.expect("the shipped model can serve");
     let mut times = Times { stages: Vec::new() };
     for _ in 0..ROUNDS {
         let mut documents = vec![document.clone(); WALKS_A_ROUND];
@@ -97,7 +99,8 @@ fn stages(model: &Model) {
             let cut = cut(&recording.expect("it is whole")).expect("it is a walk");
             let template = probe(&cut.windows);
             let candidates = gallery.rank(&template, None, 5);
-            Decision::new(candidates.first(), 0.5, template.windows())
+            let users = gallery.count(None);
+            Decision::new(candidates.first(), &likelihood, users, template.windows())
         });
     }
     let count = windows.len();

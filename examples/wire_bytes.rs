@@ -11,8 +11,7 @@ use bipedalnet::bnn::{Model, Scratch};
 use bipedalnet::gait::{
     Precision, Recipe, Recording, RecordingDocument, cbor, compact, cut_windows, exact,
 };
-use bipedalnet::identity::{Decision, Gallery, Template, UserId};
-use bipedalnet::service::IDENTIFICATION_THRESHOLD;
+use bipedalnet::identity::{Decision, Gallery, LikelihoodRatio, Template, UserId};
 use bipedalnet::training::{by_person, read_data};
 use clap::Parser;
 use flate2::Compression;
@@ -79,7 +78,7 @@ fn brotli(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 /// A gallery of people, and the model that tells them apart.
 struct Identifier {
     model: Model,
-    threshold: f32,
+    likelihood: LikelihoodRatio,
     recipe: Recipe,
     scratch: Scratch,
     gallery: Gallery,
@@ -88,11 +87,11 @@ struct Identifier {
 impl Identifier {
     fn new(model: Model) -> Result<Self, Box<dyn Error>> {
         let metadata = &model.metadata;
-        let threshold =
-            *metadata.metrics.get(IDENTIFICATION_THRESHOLD).ok_or("the model has no threshold")?;
+        let likelihood = LikelihoodRatio::from_metrics(&metadata.metrics)
+            .map_err(|metric| format!("the model has no {metric}"))?;
         let recipe = Recipe { rate_hz: metadata.rate_hz, samples: metadata.architecture.input[1] };
         let gallery = Gallery::new(model.network.feature_len());
-        Ok(Self { model, threshold, recipe, scratch: Scratch::default(), gallery })
+        Ok(Self { model, likelihood, recipe, scratch: Scratch::default(), gallery })
     }
 
     fn template(&mut self, walk: &Recording) -> Result<Template, Box<dyn Error>> {
@@ -112,7 +111,8 @@ impl Identifier {
         let probe = self.template(walk)?;
         let candidates = self.gallery.rank(&probe, among, 1);
         let nearest = candidates.first();
-        let decision = Decision::new(nearest, self.threshold, probe.windows());
+        let users = self.gallery.count(among);
+        let decision = Decision::new(nearest, &self.likelihood, users, probe.windows());
         Ok((decision, nearest.map_or(0.0, |candidate| candidate.score)))
     }
 }

@@ -161,6 +161,10 @@ pub struct CandidateAnswer {
     pub user: String,
     /// Likeness, from -1 to 1, in two digits.
     pub score: f64,
+    /// An upper estimate of the share of other people's walks, as long as this one, that are as
+    /// much like the user: in two digits, 0.000001 or more. Fitted to people whom the network was not
+    /// trained on.
+    pub estimated_fmr: f64,
 }
 
 /// Whether a claim holds.
@@ -187,6 +191,11 @@ pub struct VerifyAnswer {
     /// Likeness, from -1 to 1, in two digits, for keys that may see scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
+    /// An upper estimate of the share of other people's walks, as long as this one, that are as
+    /// much like the user: in two digits, 0.000001 or more, for keys that may see scores. Fitted to
+    /// people whom the network was not trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_fmr: Option<f64>,
     /// The false match rate that decided.
     pub fmr: f64,
     /// Windows of walking that the decision rests on, earlier ones of the session included.

@@ -35,7 +35,11 @@ fn line(answer: &IdentifyAnswer) -> String {
     match (answer.decision, &answer.user) {
         (Identified::Identified, user) => {
             let user = user.as_deref().unwrap_or_default();
-            format!("{user}, by {windows} windows of walking")
+            let nearest = answer.candidates.iter().flatten().next();
+            let estimated = nearest.map(|nearest| {
+                format!(", at an estimated false match rate of {}", nearest.estimated_fmr)
+            });
+            format!("{user}, by {windows} windows of walking{}", estimated.unwrap_or_default())
         }
         (Identified::Unknown, _) => format!("unknown, by {windows} windows of walking"),
         (Identified::Inconclusive, _) => {

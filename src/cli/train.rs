@@ -10,9 +10,8 @@ use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
 use crate::bnn::{self, Metadata};
 use crate::gait::ROW_RECIPE;
-use crate::service::{
-    Calibration, IDENTIFICATION_THRESHOLD, StrangerScores, verification_threshold,
-};
+use crate::identity::LikelihoodRatio;
+use crate::service::{FALSE_MATCH_RATES, SequentialRates, StrangerScores};
 use crate::training::{
     Augmentation, Division, Person, Published, Schedule, Split, Walk, by_person, evaluate,
     read_data, train,
@@ -78,17 +77,20 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         metrics.insert("test_top1_without_gyroscope".to_owned(), evaluation.top1);
     }
     let walks = walks.into_iter().filter(|walk| split.trains_on(walk)).collect();
-    if let Some(calibration) = calibrate(by_person(walks), &schedule, &stopped)? {
-        metrics.insert(IDENTIFICATION_THRESHOLD.to_owned(), calibration.threshold);
+    let scores = score_strangers(by_person(walks), &schedule, &stopped)?;
+    let identification = scores.identification_rates();
+    if let Some(calibration) = scores.calibrate() {
+        metrics.extend(calibration.likelihood.to_metrics());
         metrics.insert("strangers_eer".to_owned(), calibration.eer);
-        metrics.insert("strangers_fpir".to_owned(), calibration.fpir);
-        metrics.insert("strangers_fnir".to_owned(), calibration.fnir);
-        for point in &calibration.operating_points {
-            metrics.insert(verification_threshold(point.fmr), point.threshold);
-            metrics.insert(format!("strangers_fnmr_at_fmr_{}", point.fmr), point.fnmr);
+        for (rate, fnmr) in FALSE_MATCH_RATES.iter().zip(calibration.fnmr) {
+            metrics.insert(format!("strangers_fnmr_at_fmr_{rate}"), fnmr);
         }
         metrics.insert("strangers_people".to_owned(), calibration.people as f32);
         metrics.insert("strangers_probes".to_owned(), calibration.probes as f32);
+    }
+    if let Some(rates) = identification {
+        metrics.insert("strangers_fpir".to_owned(), rates.false_positive);
+        metrics.insert("strangers_fnir".to_owned(), rates.false_negative);
     }
     let names = arguments.data.iter().map(|path| path.file_name().unwrap_or_default());
     let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
@@ -119,24 +121,46 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if stopped.load(Ordering::Relaxed) {
         println!("stopped early: the best network so far");
     }
-    if !metadata.metrics.contains_key(IDENTIFICATION_THRESHOLD) {
+    for fmr in FALSE_MATCH_RATES {
+        if let Some(rates) = scores.verification_rates(fmr) {
+            println!(
+                "  verification at FMR {:4} %: {}",
+                fmr * 100.0,
+                described("FMR", "FNMR", &rates)
+            );
+        }
+    }
+    if let Some(rates) = identification {
+        println!("  identification at FPIR 3 %: {}", described("FPIR", "FNIR", &rates));
+    }
+    if LikelihoodRatio::from_metrics(&metadata.metrics).is_err() {
         println!(
-            "no threshold for strangers, which takes {FEWEST_PEOPLE} people and a run to the end: \
-             `serve` will refuse this model"
+            "not known what scores of strangers tell, which takes {FEWEST_PEOPLE} people and a run \
+             to the end: `serve` will refuse this model"
         );
     }
     Ok(())
 }
 
+fn described(false_positive: &str, false_negative: &str, rates: &SequentialRates) -> String {
+    format!(
+        "{false_positive} {:.2} %, {false_negative} {:.1} %, decided after {:.1} windows, of others {:.1}",
+        rates.false_positive * 100.0,
+        rates.false_negative * 100.0,
+        rates.genuine_windows,
+        rates.impostor_windows,
+    )
+}
+
 /// Trains networks that each lack a part of the people, in half the epochs, and learns from that
-/// part how strangers score. `None` where it was stopped, or where there are too few people.
-fn calibrate(
+/// part how strangers score. No scores where it was stopped, or where there are too few people.
+fn score_strangers(
     people: Vec<Person>,
     schedule: &Schedule,
     stopped: &Arc<AtomicBool>,
-) -> Result<Option<Calibration>, Failure> {
+) -> Result<StrangerScores, Failure> {
     if people.len() < FEWEST_PEOPLE {
-        return Ok(None);
+        return Ok(StrangerScores::default());
     }
     let network = Published::Bipedalnet;
     let schedule = Schedule { epochs: schedule.epochs.div_ceil(2), ..schedule.clone() };
@@ -160,12 +184,12 @@ fn calibrate(
         let mut bar = TrainingBar::new(format!("strangers {}/{FOLDS}", fold + 1), stopped);
         let trained = train(&architecture, &division, &schedule, |state| bar.update(state))?;
         let Some(trained) = trained.filter(|_| !stopped.load(Ordering::Relaxed)) else {
-            return Ok(None);
+            return Ok(StrangerScores::default());
         };
         let network = bnn::Network::new(&architecture, &trained.parameters)?;
         scores.add(&network, division.recipe, &strangers);
     }
-    Ok(scores.calibrate())
+    Ok(scores)
 }
 
 /// Reads data sets and tells which files are left out.

@@ -54,7 +54,10 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 fn line(answer: &VerifyAnswer) -> String {
     let VerifyAnswer { user, fmr, windows, .. } = answer;
-    let ground = format!("by {windows} windows of walking, at a false match rate of {fmr}");
+    let estimated = answer.estimated_fmr.map(|fmr| format!(" (estimated: {fmr})"));
+    let estimated = estimated.unwrap_or_default();
+    let ground =
+        format!("by {windows} windows of walking, at a false match rate of {fmr}{estimated}");
     match answer.decision {
         Verified::Accept => format!("accept: this is {user}, {ground}"),
         Verified::Reject => format!("reject: this is not {user}, {ground}"),

@@ -288,7 +288,7 @@ impl From<ServiceError> for Problem {
             ServiceError::UnknownRate { .. } => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "unknown-false-match-rate",
-                "There is no threshold for this false match rate",
+                "This false match rate is not offered",
                 error.to_string(),
             )
             .at("fmr"),

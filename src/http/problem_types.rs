@@ -82,7 +82,7 @@ pub(super) const PROBLEM_TYPES: &[(&str, u16, &str)] = &[
     ("standing-still", 422, "There is hardly any movement."),
     ("too-long", 422, "The recording is longer than the service takes."),
     ("too-short", 422, "The recording is shorter than one window, 2 s."),
-    ("unknown-false-match-rate", 422, "There is no threshold for this `fmr`."),
+    ("unknown-false-match-rate", 422, "This `fmr` is not one of those offered."),
     ("challenge-needed", 428, "The service verifies only against a challenge: get one first."),
     (
         "too-many-requests",

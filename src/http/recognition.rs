@@ -33,8 +33,9 @@ pub(super) struct IdentifyParameters {
 
 /// Tell who is walking
 ///
-/// `unknown` is an answer like any other: a stranger is not the nearest user. After less than nine
-/// seconds of walking it may be `inconclusive` instead.
+/// `unknown` is an answer like any other: a stranger is not the nearest user. A walk of less than
+/// 30 s may be `inconclusive` instead: send a longer one. The more users there are to choose from, the
+/// more alike the nearest must be: about 3 % of strangers are to be taken for someone, at most.
 #[utoipa::path(post, path = "/v1/identify", operation_id = "identify", tag = "recognition", params(IdentifyParameters),
     request_body = WalkDocument,
     responses((status = 200, description = "Who it is", body = api::IdentifyAnswer)),
@@ -71,7 +72,9 @@ pub(super) struct VerifyParameters {
 
 /// Tell whether it is the user who walks
 ///
-/// Where a walk is too short, send more under the same `session`. A walk that was sent before, other
+/// Decides by Wald's sequential test over windows of walking: as soon as they tell enough, at the false
+/// match rate that is asked for, and after 29 windows (30 s) at the latest. Where a walk is
+/// `inconclusive`, send more under the same `session`. A walk that was sent before, other
 /// than as a retry under its `Idempotency-Key` or session, is answered as `suspected_replay`.
 #[utoipa::path(post, path = "/v1/users/{user}/verify", operation_id = "verify", tag = "recognition",
     params(("user" = String, Path, description = "The user"), VerifyParameters),

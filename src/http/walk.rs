@@ -51,6 +51,11 @@ fn shown(score: f32) -> f64 {
     (f64::from(score) * 100.0).round() / 100.0
 }
 
+/// A rate as it is shown, in two digits; less than one in a million is more than was measured.
+fn shown_rate(rate: f64) -> f64 {
+    format!("{:.1e}", rate.max(1e-6)).parse().expect("a number as it is written can be read")
+}
+
 pub(super) fn user_answer(UserStatus { user, windows_missing }: UserStatus) -> api::UserAnswer {
     api::UserAnswer {
         user: user.id.to_string(),
@@ -91,6 +96,7 @@ pub(super) fn identify_answer(
     let candidates = answer.candidates.into_iter().map(|candidate| api::CandidateAnswer {
         user: candidate.user.to_string(),
         score: shown(candidate.score),
+        estimated_fmr: shown_rate(candidate.estimated_fmr),
     });
     api::IdentifyAnswer {
         decision,
@@ -102,6 +108,7 @@ pub(super) fn identify_answer(
 }
 
 pub(super) fn verify_answer(answer: &Verification, principal: &Principal) -> api::VerifyAnswer {
+    let sees_scores = principal.scopes.contains(Scope::Scores);
     api::VerifyAnswer {
         decision: match answer.verdict {
             Verdict::Accept => api::Verified::Accept,
@@ -110,9 +117,21 @@ pub(super) fn verify_answer(answer: &Verification, principal: &Principal) -> api
             Verdict::SuspectedReplay => api::Verified::SuspectedReplay,
         },
         user: answer.user.to_string(),
-        score: principal.scopes.contains(Scope::Scores).then(|| shown(answer.score)),
+        score: sees_scores.then(|| shown(answer.score)),
+        estimated_fmr: sees_scores.then(|| shown_rate(answer.estimated_fmr)),
         fmr: answer.fmr,
         windows: answer.windows,
         model: answer.model.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_has_two_digits_and_an_end() {
+        let shown = [1.0, 0.098_76, 1.26e-4, 1e-9].map(shown_rate);
+        assert_eq!(shown, [1.0, 0.099, 1.3e-4, 1e-6]);
     }
 }

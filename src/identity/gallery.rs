@@ -118,6 +118,11 @@ impl Gallery {
         self.positions.contains_key(user)
     }
 
+    /// Users with a template, of `among` alone where it is given.
+    pub fn count(&self, among: Option<&BTreeSet<UserId>>) -> usize {
+        among.map_or(self.len(), |users| users.iter().filter(|user| self.contains(user)).count())
+    }
+
     /// Whether nobody is enrolled.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
@@ -248,6 +253,8 @@ mod tests {
         assert_eq!(names(None, 5), ["ann", "bob", "cem"]);
         assert_eq!(names(None, 1), ["ann"]);
         assert_eq!(names(Some(&["cem", "bob", "eve"]), 5), ["bob", "cem"]);
+        let among = ["cem", "bob", "eve"].map(user).into();
+        assert_eq!((gallery.count(None), gallery.count(Some(&among))), (3, 2));
         assert!(gallery.score(&user("ann"), &probe).unwrap() > 0.99);
         assert_eq!(gallery.score(&user("eve"), &probe), None);
     }

@@ -2,10 +2,12 @@
 
 mod decision;
 mod gallery;
+mod likelihood;
 mod template;
 mod user;
 
-pub use decision::{Decision, ENOUGH_WINDOWS, READY_WINDOWS, Verdict};
+pub use decision::{Decision, LAST_WINDOWS, READY_WINDOWS, Verdict, fmr_among};
 pub use gallery::{Candidate, Gallery};
+pub use likelihood::{LikelihoodRatio, Line, WINDOW_COUNTS, unfold};
 pub use template::{Template, TemplateError};
 pub use user::{UserId, UserIdError};

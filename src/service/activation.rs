@@ -350,7 +350,7 @@ mod tests {
             assert!(matches!(refused, Err(ServiceError::UnusableModel(_))), "{refused:?}");
         }
         let unfit = Serving::new(Model::from_bytes(&deaf).unwrap()).err().unwrap();
-        assert!(matches!(unfit, UnfitModel::Threshold { .. }), "{unfit}");
+        assert!(matches!(unfit, UnfitModel::Calibration { .. }), "{unfit}");
         assert_eq!(service.models().await.unwrap().len(), 3);
     }
 }

@@ -1,61 +1,83 @@
-//! From which score on a walker is an enrolled user: found on people that the network never saw.
+//! What scores tell: found on people that the network never saw.
 
 use crate::bnn::{Network, Scratch};
 use crate::gait::{Recipe, Recording, cut_windows};
-use crate::identity::Template;
+use crate::identity::{
+    LAST_WINDOWS, LikelihoodRatio, Line, Template, Verdict, WINDOW_COUNTS, fmr_among, unfold,
+};
 use crate::training::Person;
-
-/// Length of a probe.
-const PROBE_SECONDS: f64 = 10.0;
-
-/// Share of strangers' probes that may be taken for someone enrolled.
-const TARGET_FPIR: f64 = 0.03;
 
 /// False match rates that a caller of a verification can ask for.
 pub const FALSE_MATCH_RATES: [f64; 3] = [0.1, 0.01, 0.001];
 
+/// Windows of a probe at most: as many as a decision takes.
+const LONGEST_PROBE: usize = LAST_WINDOWS as usize;
+
+/// Windows from one probe's first to the next one's.
+const STRIDE_WINDOWS: usize = 4;
+
+/// Windows of the probes that rates at one look are of: ten seconds.
+const PROBE_WINDOWS: u32 = 9;
+
+/// Scores that all are alike are not stretched without end.
+const LEAST_DEVIATION: f32 = 0.01;
+
 /// Scores of people that a network was not trained on.
 #[derive(Clone, Debug, Default)]
 pub struct StrangerScores {
-    /// Each probe against its own template.
-    genuine: Vec<f32>,
-    /// Each probe against every other template.
-    impostors: Vec<f32>,
-    /// Each probe's largest score against another's template.
-    nearest_impostors: Vec<f32>,
+    folds: Vec<Fold>,
+}
+
+/// People who were enrolled together, and probed with their other walks.
+#[derive(Clone, Debug)]
+struct Fold {
     people: usize,
+    probes: Vec<Probe>,
+}
+
+/// Consecutive windows of a walk.
+#[derive(Clone, Debug)]
+struct Probe {
+    /// Whose walk it is.
+    owner: usize,
+    /// After each window, of all windows so far against each person's template.
+    scores: Vec<Vec<f32>>,
+}
+
+/// Scores of single comparisons: probes against their own template, and against others'.
+struct Samples {
+    genuine: Vec<f32>,
+    impostors: Vec<f32>,
 }
 
 /// What strangers tell of a network (terms of ISO/IEC 19795-1).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Calibration {
-    /// The least score that identifies.
-    pub threshold: f32,
-    /// False-positive identification rate at the threshold: share of probes answered with
-    /// someone when the walker is taken out of the gallery.
-    pub fpir: f32,
-    /// False-negative identification rate at the threshold: share of enrolled people's probes
-    /// answered with nobody, or with someone else.
-    pub fnir: f32,
-    /// Equal error rate of single comparisons.
+    /// What a score tells.
+    pub likelihood: LikelihoodRatio,
+    /// Equal error rate of single comparisons over ten seconds.
     pub eer: f32,
-    /// Of single comparisons, for each of [`FALSE_MATCH_RATES`].
-    pub operating_points: Vec<OperatingPoint>,
+    /// False non-match rates of single comparisons over ten seconds, at thresholds with each of
+    /// [`FALSE_MATCH_RATES`]: how well scores tell people apart, whatever is made of them.
+    pub fnmr: [f32; FALSE_MATCH_RATES.len()],
     /// People enrolled.
     pub people: usize,
-    /// Probes, of ten seconds each.
+    /// Probes of ten seconds, which overlap.
     pub probes: usize,
 }
 
-/// What single comparisons do at one threshold (terms of ISO/IEC 19795-1).
+/// What came of decisions that took window by window, about people whom neither the network nor the
+/// likelihood ratio was fitted to.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct OperatingPoint {
-    /// The false match rate asked for.
-    pub fmr: f64,
-    /// The least score that is a match.
-    pub threshold: f32,
-    /// False non-match rate: share of walks that are not matched with their own walker's.
-    pub fnmr: f32,
+pub struct SequentialRates {
+    /// Share of others who were accepted: FMR of a verification, FPIR of an identification.
+    pub false_positive: f32,
+    /// Share of those it was who were not: FNMR of a verification, FNIR of an identification.
+    pub false_negative: f32,
+    /// Windows to a decision, in the mean, where it was them.
+    pub genuine_windows: f32,
+    /// Windows to a decision, in the mean, where it was another.
+    pub impostor_windows: f32,
 }
 
 impl StrangerScores {
@@ -63,81 +85,207 @@ impl StrangerScores {
     /// earlier calls, with other people and another network of the same kind, are kept.
     pub fn add(&mut self, network: &Network, recipe: Recipe, people: &[Person]) {
         let mut scratch = Scratch::default();
-        let mut template = |recordings: &[Recording]| -> Option<Template> {
-            let mut template = Template::empty(network.feature_len());
-            for recording in recordings {
-                let cut = cut_windows(recording, &recipe, recipe.samples / 2);
-                for window in cut.map_or(Vec::new(), |cut| cut.windows) {
-                    template.add_window(network.run(&window.values, &mut scratch).ok()?.feature);
-                }
-            }
-            (template.windows() > 0).then_some(template)
+        let mut features = |recordings: &[Recording]| -> Vec<Vec<f32>> {
+            let cuts = recordings.iter().map(|it| cut_windows(it, &recipe, recipe.samples / 2));
+            let windows = cuts.flatten().flat_map(|cut| cut.windows);
+            let mut run =
+                |values: &[i16]| Some(network.run(values, &mut scratch).ok()?.feature.to_vec());
+            windows.filter_map(|window| run(&window.values)).collect()
         };
-        let mut templates = Vec::new();
-        let mut probes = Vec::new();
+        let (mut templates, mut walks) = (Vec::new(), Vec::new());
         for person in people {
-            let Some(enrolled) = template(&person.enrollments) else { continue };
-            let starts = (0..).map(|index| f64::from(index) * PROBE_SECONDS);
-            let whole = |start: &f64| start + PROBE_SECONDS <= person.unseen.duration_seconds();
-            for start in starts.take_while(whole) {
-                let part = person.unseen.part(start, PROBE_SECONDS);
-                let probe = part.and_then(|part| template(&[part]));
-                probes.extend(probe.map(|probe| (templates.len(), probe)));
+            let mut template = Template::empty(network.feature_len());
+            features(&person.enrollments).iter().for_each(|window| template.add_window(window));
+            if template.windows() > 0 {
+                templates.push(template);
+                walks.push(features(std::slice::from_ref(&person.unseen)));
             }
-            templates.push(enrolled);
         }
         if templates.len() < 2 {
             return;
         }
-        self.people += templates.len();
-        for (owner, probe) in &probes {
-            let mut nearest = f32::MIN;
-            for (position, template) in templates.iter().enumerate() {
-                let score = template.cosine(probe);
-                if position == *owner {
-                    self.genuine.push(score);
-                } else {
-                    self.impostors.push(score);
-                    nearest = nearest.max(score);
-                }
+        let mut probes = Vec::new();
+        for (owner, walk) in walks.iter().enumerate() {
+            for start in (0..walk.len()).step_by(STRIDE_WINDOWS) {
+                let mut probe = Template::empty(network.feature_len());
+                let scores = walk[start..].iter().take(LONGEST_PROBE).map(|window| {
+                    probe.add_window(window);
+                    templates.iter().map(|template| template.cosine(&probe)).collect()
+                });
+                probes.push(Probe { owner, scores: scores.collect() });
             }
-            self.nearest_impostors.push(nearest);
         }
+        self.folds.push(Fold { people: templates.len(), probes });
     }
 
-    /// The threshold that impostors reach as often as they reach `threshold` in `other`, which
-    /// is of the same people and another network. Where none reaches it, as far above the
-    /// largest score.
-    pub(super) fn threshold_like(&self, other: &Self, threshold: f32) -> f32 {
-        let share = share_from(&other.impostors, threshold);
-        let at_share = |scores: &Self| quantile(&scores.impostors, 1.0 - f64::from(share));
-        let above = if share > 0.0 { 0.0 } else { threshold - at_share(other) };
-        (at_share(self) + above).min(1.0)
-    }
-
-    /// The threshold that strangers' probes reach in 3 % of cases, and what it costs. `None`
-    /// before there are scores.
+    /// What all scores tell. `None` where there are none over ten seconds.
     pub fn calibrate(&self) -> Option<Calibration> {
-        if self.genuine.is_empty() {
+        let Samples { genuine, impostors } = Samples::of(&self.folds, PROBE_WINDOWS);
+        if genuine.is_empty() {
             return None;
         }
-        let threshold = quantile(&self.nearest_impostors, 1.0 - TARGET_FPIR);
-        let scores = self.genuine.iter().zip(&self.nearest_impostors);
-        let missed = scores.filter(|(own, other)| **own < threshold || own < other).count();
-        let operating_points = FALSE_MATCH_RATES.iter().map(|&fmr| {
-            let threshold = quantile(&self.impostors, 1.0 - fmr);
-            OperatingPoint { fmr, threshold, fnmr: 1.0 - share_from(&self.genuine, threshold) }
-        });
+        let fnmr = |fmr: f64| 1.0 - share_from(&genuine, quantile(&impostors, 1.0 - fmr));
         Some(Calibration {
-            operating_points: operating_points.collect(),
-            threshold,
-            fpir: share_from(&self.nearest_impostors, threshold),
-            fnir: missed as f32 / self.genuine.len() as f32,
-            eer: equal_error_rate(&self.genuine, &self.impostors),
-            people: self.people,
-            probes: self.genuine.len(),
+            likelihood: fit(self.folds.iter())?,
+            eer: equal_error_rate(&genuine, &impostors),
+            fnmr: FALSE_MATCH_RATES.map(fnmr),
+            people: self.folds.iter().map(|fold| fold.people).sum(),
+            probes: genuine.len(),
         })
     }
+
+    /// What verifications at a false match rate do that decide window by window: people of each call
+    /// of [`StrangerScores::add`] are judged by what the other calls' scores tell. `None` where there
+    /// was but one, or no walk as long as a decision may take.
+    pub fn verification_rates(&self, fmr: f64) -> Option<SequentialRates> {
+        let (mut genuine, mut impostors) = (Tally::default(), Tally::default());
+        for (fold, likelihood) in self.crossed() {
+            for probe in fold.long_probes() {
+                for person in 0..fold.people {
+                    let outcome = probe.decide(&likelihood, fmr, |scores| scores[person]);
+                    let tally = if person == probe.owner { &mut genuine } else { &mut impostors };
+                    tally.add(outcome);
+                }
+            }
+        }
+        rates(&genuine, &impostors)
+    }
+
+    /// As [`StrangerScores::verification_rates`], of identifications among the people of one call. A
+    /// stranger is one of them who is left out of the gallery.
+    pub fn identification_rates(&self) -> Option<SequentialRates> {
+        let (mut genuine, mut strangers) = (Tally::default(), Tally::default());
+        for (fold, likelihood) in self.crossed() {
+            for probe in fold.long_probes() {
+                let owner = probe.owner;
+                let other = |scores: &[f32]| nearest_other(scores, owner);
+                strangers.add(probe.decide(&likelihood, fmr_among(fold.people - 1), other));
+                let nearest = |scores: &[f32]| scores[owner].max(other(scores));
+                let (named, windows) = probe.decide(&likelihood, fmr_among(fold.people), nearest);
+                let scores = &probe.scores[windows - 1];
+                genuine.add((named && scores[owner] > other(scores), windows));
+            }
+        }
+        rates(&genuine, &strangers)
+    }
+
+    /// Each fold with what the others' scores tell.
+    fn crossed(&self) -> impl Iterator<Item = (&Fold, LikelihoodRatio)> {
+        self.folds.iter().enumerate().filter_map(|(number, fold)| {
+            let others = self.folds.iter().enumerate().filter(|(other, _)| *other != number);
+            Some((fold, fit(others.map(|(_, fold)| fold))?))
+        })
+    }
+
+    /// What tells as much with these scores as `likelihood` with `other`, which are of the same people
+    /// and another network: impostors' scores are brought to the mean and the spread that they had.
+    pub(super) fn carry_over(&self, likelihood: &LikelihoodRatio, other: &Self) -> LikelihoodRatio {
+        let mut lines = *likelihood.lines();
+        for (line, windows) in lines.iter_mut().zip(WINDOW_COUNTS) {
+            let [(mean, deviation), (old_mean, old_deviation)] = [self, other]
+                .map(|scores| mean_and_deviation(&Samples::of(&scores.folds, windows).impostors));
+            let scale = old_deviation / deviation.max(LEAST_DEVIATION);
+            line.offset += line.slope * (old_mean - mean * scale);
+            line.slope *= scale;
+        }
+        LikelihoodRatio::new(lines)
+    }
+}
+
+impl Fold {
+    /// Probes as long as a decision may take.
+    fn long_probes(&self) -> impl Iterator<Item = &Probe> {
+        self.probes.iter().filter(|probe| probe.scores.len() == LONGEST_PROBE)
+    }
+}
+
+impl Probe {
+    /// Whether it is accepted by the score that is picked after each window, and after how many.
+    fn decide(
+        &self,
+        likelihood: &LikelihoodRatio,
+        fmr: f64,
+        score: impl Fn(&[f32]) -> f32,
+    ) -> (bool, usize) {
+        for (position, scores) in self.scores.iter().enumerate() {
+            let windows = position + 1;
+            match Verdict::new(score(scores), likelihood, fmr, windows as u32) {
+                Verdict::Inconclusive => {}
+                verdict => return (verdict == Verdict::Accept, windows),
+            }
+        }
+        (false, self.scores.len())
+    }
+}
+
+/// The largest score against another's template.
+fn nearest_other(scores: &[f32], owner: usize) -> f32 {
+    let others = scores.iter().enumerate().filter(|(person, _)| *person != owner);
+    others.map(|(_, score)| *score).fold(f32::MIN, f32::max)
+}
+
+impl Samples {
+    /// Of probes of so many windows.
+    fn of<'a>(folds: impl IntoIterator<Item = &'a Fold>, windows: u32) -> Self {
+        let (mut genuine, mut impostors) = (Vec::new(), Vec::new());
+        for probe in folds.into_iter().flat_map(|fold| &fold.probes) {
+            let scores = probe.scores.get(windows as usize - 1).into_iter().flatten();
+            for (person, &score) in scores.enumerate() {
+                if person == probe.owner { &mut genuine } else { &mut impostors }.push(score);
+            }
+        }
+        Self { genuine, impostors }
+    }
+}
+
+/// What scores tell. Of walks too short for some number of windows, as much as of fewer.
+fn fit<'a>(folds: impl Iterator<Item = &'a Fold> + Clone) -> Option<LikelihoodRatio> {
+    let line = |windows| {
+        let Samples { genuine, impostors } = Samples::of(folds.clone(), windows);
+        Line::fit(&genuine, &impostors)
+    };
+    let mut lines = [line(WINDOW_COUNTS[0])?; WINDOW_COUNTS.len()];
+    for at in 1..lines.len() {
+        lines[at] = line(WINDOW_COUNTS[at]).unwrap_or(lines[at - 1]);
+    }
+    Some(LikelihoodRatio::new(lines))
+}
+
+/// Decisions so far.
+#[derive(Default)]
+struct Tally {
+    decisions: usize,
+    accepted: usize,
+    windows: usize,
+}
+
+impl Tally {
+    fn add(&mut self, (accepted, windows): (bool, usize)) {
+        self.decisions += 1;
+        self.accepted += usize::from(accepted);
+        self.windows += windows;
+    }
+
+    fn mean(&self, sum: usize) -> f32 {
+        sum as f32 / self.decisions as f32
+    }
+}
+
+fn rates(genuine: &Tally, others: &Tally) -> Option<SequentialRates> {
+    (genuine.decisions > 0).then(|| SequentialRates {
+        false_positive: others.mean(others.accepted),
+        false_negative: 1.0 - genuine.mean(genuine.accepted),
+        genuine_windows: genuine.mean(genuine.windows),
+        impostor_windows: others.mean(others.windows),
+    })
+}
+
+/// Of scores, unfolded.
+fn mean_and_deviation(scores: &[f32]) -> (f32, f32) {
+    let count = scores.len().max(1) as f32;
+    let mean = scores.iter().map(|&score| unfold(score)).sum::<f32>() / count;
+    let squares = scores.iter().map(|&score| (unfold(score) - mean).powi(2)).sum::<f32>();
+    (mean, (squares / count).sqrt())
 }
 
 /// The least of the values that `share` of them do not exceed.
@@ -167,40 +315,4 @@ fn equal_error_rate(genuine: &[f32], impostors: &[f32]) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_threshold_lets_through_no_more_than_its_share() {
-        let scores: Vec<f32> = (0..200).map(|score| score as f32 / 200.0).collect();
-        assert_eq!(share_from(&scores, quantile(&scores, 0.99)), 0.01);
-        assert_eq!(share_from(&scores, quantile(&scores, 1.0)), 0.0);
-        assert_eq!(share_from(&[0.5], quantile(&[0.5], 0.99)), 0.0);
-    }
-
-    #[test]
-    fn a_threshold_is_carried_over_by_how_many_reach_it() {
-        let scores = |divisor: f32| StrangerScores {
-            impostors: (0..200).map(|score| score as f32 / divisor).collect(),
-            ..StrangerScores::default()
-        };
-        let (before, after) = (scores(200.0), scores(400.0));
-        for (threshold, expected) in [(0.5, 0.25), (0.99, 0.495), (1.2, 0.7025)] {
-            let found = after.threshold_like(&before, threshold);
-            assert!((found - expected).abs() < 0.003, "{threshold}: {found}");
-        }
-        let certain = StrangerScores { impostors: vec![1.0; 5], ..StrangerScores::default() };
-        assert_eq!(certain.threshold_like(&before, 0.5), 1.0);
-    }
-
-    #[test]
-    fn the_equal_error_rate_is_where_the_errors_cross() {
-        assert_eq!(equal_error_rate(&[0.8, 0.9], &[0.1, 0.2]), 0.0);
-        assert_eq!(equal_error_rate(&[0.1, 0.2], &[0.8, 0.9]), 1.0);
-        let genuine: Vec<f32> = (20..120).map(|score| score as f32).collect();
-        let impostors: Vec<f32> = (0..40).map(|score| score as f32).collect();
-        let rate = equal_error_rate(&genuine, &impostors);
-        // At 34 they are 14 and 15 %, at 35 15 and 12.5 %.
-        assert!((rate - 0.14).abs() < 0.006, "{rate}");
-    }
-}
+mod tests;

@@ -107,10 +107,8 @@ pub enum ServiceError {
     /// There is nothing to compare a walk with.
     #[error("user {0} has no enrolled walk to compare with")]
     NotEnrolled(UserId),
-    /// A rate for which no threshold was set when the model was trained.
-    #[error(
-        "no threshold is known for a false match rate of {fmr}; there are those for {FALSE_MATCH_RATES:?}"
-    )]
+    /// A rate that is not among those offered.
+    #[error("a false match rate of {fmr} is not offered; there are {FALSE_MATCH_RATES:?}")]
     UnknownRate {
         /// The rate asked for.
         fmr: f64,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::pool::Entry;
 use super::serving::Serving;
 use super::{Comparison, Outcomes, ServiceError, Shared};
-use crate::identity::{Decision, Gallery, Template, UserId};
+use crate::identity::{Decision, Gallery, LikelihoodRatio, Template, UserId};
 use crate::store::StoredTemplate;
 
 /// Fewer recordings would say nothing.
@@ -26,7 +26,7 @@ pub(super) fn is_worse(Comparison { old, new, .. }: &Comparison) -> bool {
 
 /// A model with all recordings enrolled but those that it is asked about.
 struct Trial {
-    threshold: f32,
+    likelihood: LikelihoodRatio,
     gallery: Gallery,
     probes: Vec<(UserId, Template)>,
 }
@@ -44,11 +44,11 @@ impl Shared {
         ];
         let (old_gallery, new_gallery) =
             (Gallery::new(old.feature_len()), Gallery::new(new.feature_len()));
-        let (old_threshold, new_threshold) = (old.threshold, new.threshold);
+        let (old_likelihood, new_likelihood) = (old.likelihood, new.likelihood);
         let prepare = move |_: &mut _| {
             let (of_old, of_new) = of_both(of_old, of_new);
-            let old = Trial::new(old_threshold, old_gallery, of_old);
-            Arc::new((old, Trial::new(new_threshold, new_gallery, of_new)))
+            let old = Trial::new(old_likelihood, old_gallery, of_old);
+            Arc::new((old, Trial::new(new_likelihood, new_gallery, of_new)))
         };
         let trials = self.pool.run(Entry::Always, prepare).await?;
         let probes = trials.0.probes.len();
@@ -93,7 +93,7 @@ fn of_both(
 
 impl Trial {
     /// Of walks in the order of enrollment.
-    fn new(threshold: f32, mut gallery: Gallery, walks: Vec<StoredTemplate>) -> Self {
+    fn new(likelihood: LikelihoodRatio, mut gallery: Gallery, walks: Vec<StoredTemplate>) -> Self {
         let mut by_user: BTreeMap<UserId, Vec<Template>> = BTreeMap::new();
         for walk in walks {
             by_user.entry(walk.user).or_default().push(walk.template);
@@ -104,20 +104,27 @@ impl Trial {
             walks.iter().for_each(|walk| gallery.add(&user, walk));
             probes.extend(last.map(|last| (user, last)));
         }
-        Self { threshold, gallery, probes }
+        Self { likelihood, gallery, probes }
     }
 
     /// What comes of a probe: one of right and wrong at most.
     fn ask(&self, position: usize) -> Outcomes {
         let (user, probe) = &self.probes[position];
         let nearest = self.gallery.rank(probe, None, 2);
-        let decide = |candidate| match Decision::new(candidate, self.threshold, probe.windows()) {
+        let decide = |candidate, users| match Decision::new(
+            candidate,
+            &self.likelihood,
+            users,
+            probe.windows(),
+        ) {
             Decision::Identified(named) => Some(named),
             Decision::Unknown | Decision::Inconclusive => None,
         };
-        let named = decide(nearest.first());
+        let users = self.gallery.len();
+        let named = decide(nearest.first(), users);
         // Were the user not enrolled, the nearest would be the nearest of the others.
-        let mistaken_for = decide(nearest.iter().find(|candidate| candidate.user != *user));
+        let other = nearest.iter().find(|candidate| candidate.user != *user);
+        let mistaken_for = decide(other, users - 1);
         Outcomes {
             right: u32::from(named.as_ref() == Some(user)),
             wrong: u32::from(named.is_some_and(|named| named != *user)),
@@ -135,6 +142,7 @@ fn add(sum: &mut Outcomes, outcomes: Outcomes) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::{Line, unfold};
 
     fn walk(enrollment: i64, user: &str, direction: [f32; 2]) -> StoredTemplate {
         let mut template = Template::empty(2);
@@ -142,8 +150,11 @@ mod tests {
         StoredTemplate { enrollment, user: user.parse().unwrap(), template }
     }
 
-    fn outcomes(walks: Vec<StoredTemplate>, threshold: f32) -> Vec<Outcomes> {
-        let trial = Trial::new(threshold, Gallery::new(2), walks);
+    /// With a model that takes a walk for a user's from about a score on.
+    fn outcomes(walks: Vec<StoredTemplate>, score: f32) -> Vec<Outcomes> {
+        let slope = 1e4;
+        let likelihood = LikelihoodRatio::new([Line { slope, offset: -slope * unfold(score) }; 5]);
+        let trial = Trial::new(likelihood, Gallery::new(2), walks);
         (0..trial.probes.len()).map(|position| trial.ask(position)).collect()
     }
 

@@ -32,7 +32,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 pub use activation::Activation;
 pub use batch::{Item, Outcome};
-pub use calibration::{Calibration, FALSE_MATCH_RATES, OperatingPoint, StrangerScores};
+pub use calibration::{Calibration, FALSE_MATCH_RATES, SequentialRates, StrangerScores};
 pub use challenges::Challenge;
 use challenges::Challenges;
 pub use enrolling::{
@@ -49,22 +49,13 @@ use keys::Keys;
 pub use models::{Comparison, GivenModel, Outcomes, StoredModel};
 use pool::{Entry, Pool};
 pub use pool::{PoolError, until};
-pub use recognising::{Claim, Identification, Verification};
+pub use recognising::{Claim, Identification, NearUser, Verification};
 pub use retraining::retrained_model;
 use serving::Serving;
 pub use serving::UnfitModel;
 pub use sessions::SessionId;
 pub use writing::Answer;
 use writing::InFlight;
-
-/// The metric of a model file that tells from which score on a probe is the nearest user.
-pub const IDENTIFICATION_THRESHOLD: &str = "identification_threshold";
-
-/// The metric of a model file that tells from which score on two walks are of one person, at a
-/// false match rate.
-pub fn verification_threshold(fmr: f64) -> String {
-    format!("verification_threshold_at_fmr_{fmr}")
-}
 
 /// Changes that may wait for their turn; more are refused.
 const MAX_CHANGES: usize = 1024;

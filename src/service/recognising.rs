@@ -18,13 +18,24 @@ use crate::identity::{Candidate, Decision, UserId, Verdict};
 /// Candidates in an answer.
 const CANDIDATES: usize = 5;
 
+/// A user whom a walker may be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NearUser {
+    /// The user.
+    pub user: UserId,
+    /// Cosine between the walk and the user's template, from -1 to 1.
+    pub score: f32,
+    /// Of other people's walks, an upper estimate of the share that scores as high or higher.
+    pub estimated_fmr: f64,
+}
+
 /// An answer to "who is walking?".
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identification {
     /// Who it is.
     pub decision: Decision,
     /// The nearest users, nearest first.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<NearUser>,
     /// Windows of walking that it rests on.
     pub windows: u32,
     /// Id of the model that decided.
@@ -57,6 +68,8 @@ pub struct Verification {
     pub verdict: Verdict,
     /// Cosine between the walk and the user's template, from -1 to 1.
     pub score: f32,
+    /// Of other people's walks, an upper estimate of the share that scores as high or higher.
+    pub estimated_fmr: f64,
     /// The false match rate that decided.
     pub fmr: f64,
     /// Windows of walking that it rests on, earlier requests of the session included.
@@ -106,13 +119,23 @@ impl Service {
         let shared = Arc::clone(&self.shared);
         let decide = move |scratch: &mut Scratch| {
             let probe = shared.read(&serving, evidence, Purpose::Identify, scratch)?.template;
+            let (likelihood, windows) = (&serving.likelihood, probe.windows());
             let begin = Instant::now();
-            let candidates = serving.gallery().rank(&probe, among.as_ref(), CANDIDATES);
+            let gallery = serving.gallery();
+            let candidates = gallery.rank(&probe, among.as_ref(), CANDIDATES);
+            let compared = gallery.count(among.as_ref());
+            drop(gallery);
             shared.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
+            let decision = Decision::new(candidates.first(), likelihood, compared, windows);
+            let candidates = candidates.into_iter().map(|Candidate { user, score }| NearUser {
+                estimated_fmr: likelihood.fmr_bound(score, windows),
+                user,
+                score,
+            });
             let identification = Identification {
-                decision: Decision::new(candidates.first(), serving.threshold, probe.windows()),
-                candidates,
-                windows: probe.windows(),
+                decision,
+                candidates: candidates.collect(),
+                windows,
                 model: serving.model.id().to_owned(),
             };
             count_identification(&shared.metrics.decisions, &identification);
@@ -125,8 +148,8 @@ impl Service {
     /// again.
     ///
     /// # Errors
-    /// When the user does not exist or has no walk, there is no threshold for the rate, the challenge
-    /// is not good, the evidence is no walk, there is no compute for it, or the request's key stands
+    /// When the user does not exist or has no walk, the rate is not offered, the challenge is not
+    /// good, the evidence is no walk, there is no compute for it, or the request's key stands
     /// for another request.
     pub async fn verify(
         &self,
@@ -162,8 +185,9 @@ impl Service {
         entry: Entry,
     ) -> Result<Verification, ServiceError> {
         let Claim { principal, user, evidence, fmr, session, challenge } = claim;
-        let point = FALSE_MATCH_RATES.iter().position(|rate| *rate == fmr);
-        let point = point.ok_or(ServiceError::UnknownRate { fmr })?;
+        if !FALSE_MATCH_RATES.contains(&fmr) {
+            return Err(ServiceError::UnknownRate { fmr });
+        }
         // Features have nothing in them to tell a replay by.
         let by_features = matches!(evidence, Evidence::Features { .. });
         match &challenge {
@@ -208,9 +232,9 @@ impl Service {
                 serving.sessions().forget(&user);
                 return Err(ServiceError::NotEnrolled(user));
             };
-            let threshold = serving.verification_thresholds[point];
+            let (likelihood, windows) = (&serving.likelihood, probe.windows());
             let verdict = match fingerprints {
-                Some(_) => Verdict::new(score, threshold, probe.windows()),
+                Some(_) => Verdict::new(score, likelihood, fmr, windows),
                 None => Verdict::SuspectedReplay,
             };
             let mut fingerprints =
@@ -220,8 +244,9 @@ impl Service {
                 user,
                 verdict,
                 score,
+                estimated_fmr: likelihood.fmr_bound(score, windows),
                 fmr,
-                windows: probe.windows(),
+                windows,
                 model: serving.model.id().to_owned(),
                 trace: Trace { challenge, fingerprints, retried, seen },
             })

@@ -1,20 +1,20 @@
-//! A retrained network's model file, with thresholds.
+//! A retrained network's model file, with what its scores tell.
 //!
 //! Nobody is left whom a network trained on all users has not seen; training more networks, each
-//! without some, is what `train` does and takes too long here. So thresholds are carried over
-//! from the parent: simulated strangers, whom neither network was trained on, reach each threshold
-//! of the parent at some rate, and the new threshold is where they reach it with the new network.
+//! without some, is what `train` does and takes too long here. So likelihood ratios are carried over
+//! from the parent: the new network's scores of simulated strangers, whom neither network was trained
+//! on, are stretched and moved to lie where the parent's lie.
 
 use std::collections::BTreeMap;
 
 use super::calibration::StrangerScores;
-use super::{FALSE_MATCH_RATES, IDENTIFICATION_THRESHOLD, verification_threshold};
 use crate::bnn::{self, Metadata, Model, ModelFileError, Network};
 use crate::gait::Recipe;
 use crate::gait::simulator::{Conditions, Walker};
+use crate::identity::LikelihoodRatio;
 use crate::training::{Person, Retrained};
 
-/// Simulated strangers: enough comparisons for a rate of one in a thousand.
+/// Simulated strangers: enough comparisons for a spread.
 const STRANGERS: u64 = 48;
 
 const STRANGER_SECONDS: f64 = 30.0;
@@ -37,7 +37,6 @@ pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>,
     };
     let network = Network::new(&retrained.architecture, &retrained.parameters)?;
     let (before, after) = (scores(&parent.network), scores(&network));
-    let verification = FALSE_MATCH_RATES.map(verification_threshold);
     let mut metrics = BTreeMap::from([
         ("users".to_owned(), retrained.users as f32),
         ("epochs".to_owned(), retrained.epochs as f32),
@@ -50,11 +49,8 @@ pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>,
         metrics.insert("simulated_strangers_eer".to_owned(), after.eer);
         metrics.insert("simulated_strangers_eer_of_parent".to_owned(), before.eer);
     }
-    for name in verification.into_iter().chain([IDENTIFICATION_THRESHOLD.to_owned()]) {
-        if let Some(&threshold) = metadata.metrics.get(&name) {
-            let threshold = after.threshold_like(&before, threshold);
-            metrics.insert(name, threshold);
-        }
+    if let Ok(likelihood) = LikelihoodRatio::from_metrics(&metadata.metrics) {
+        metrics.extend(after.carry_over(&likelihood, &before).to_metrics());
     }
     let background = retrained.classes.len() - retrained.users;
     let metadata = Metadata {
@@ -93,11 +89,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_keeps_thresholds_that_suit_it() {
+    fn a_network_keeps_likelihood_ratios_that_suit_it() {
         let file = include_bytes!("../../models/bipedalnet.safetensors");
         let parent = Model::from_bytes(file).unwrap();
         let (metadata, parameters) = bnn::decode(file).unwrap();
-        // As if nothing had been learned: the same scores, hence thresholds between the same two.
+        // As if nothing had been learned: the same scores tell the same.
         let retrained = Retrained {
             architecture: metadata.architecture.clone(),
             parameters,
@@ -113,11 +109,11 @@ mod tests {
         let model = Model::from_bytes(&file).unwrap();
         let about = &model.metadata;
         assert!(about.training_data.contains(parent.id()) && about.training_data.contains("0123"));
-        let names = FALSE_MATCH_RATES.map(verification_threshold);
-        for name in names.into_iter().chain([IDENTIFICATION_THRESHOLD.to_owned()]) {
-            let (before, after) = (metadata.metrics[&name], about.metrics[&name]);
-            assert!((before - after).abs() < 0.02, "{name}: {before}, then {after}");
+        for (name, before) in metadata.metrics.iter().filter(|(name, _)| name.starts_with("llr_")) {
+            let after = about.metrics[name];
+            assert!((before - after).abs() < 1e-3 * before.abs(), "{name}: {before}, then {after}");
         }
+        assert!(LikelihoodRatio::from_metrics(&about.metrics).is_ok());
         let eer = |name: &str| about.metrics[name];
         assert_eq!(eer("simulated_strangers_eer"), eer("simulated_strangers_eer_of_parent"));
         assert!(eer("simulated_strangers_eer") < 0.1);

@@ -3,21 +3,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use super::Shared;
 use super::sessions::Sessions;
-use super::{FALSE_MATCH_RATES, IDENTIFICATION_THRESHOLD, Shared, verification_threshold};
 use crate::bnn::{Model, Scratch};
 use crate::gait::{Cut, ROW_RECIPE, Recipe, Recording, SignalError, WINDOW_ROWS, cut_windows};
-use crate::identity::{Gallery, Template};
+use crate::identity::{Gallery, LikelihoodRatio, Template};
 use crate::telemetry::Metrics;
 
 /// A model that serves, and what was made with it. A request takes it once and uses it to its end.
 pub(super) struct Serving {
     pub model: Model,
     pub recipe: Recipe,
-    /// The least score that identifies.
-    pub threshold: f32,
-    /// Thresholds of [`FALSE_MATCH_RATES`], in that order.
-    pub verification_thresholds: Vec<f32>,
+    pub likelihood: LikelihoodRatio,
     gallery: RwLock<Gallery>,
     sessions: Mutex<Sessions>,
 }
@@ -34,9 +31,9 @@ pub enum UnfitModel {
     /// Templates are made of its feature, and it has none.
     #[error("the model's network has no layer before its last, of which templates are made")]
     Feature,
-    /// It cannot tell strangers.
+    /// It does not say what its scores tell.
     #[error("the model file has no usable {metric:?} among its metrics: train it anew")]
-    Threshold {
+    Calibration {
         /// What is missing.
         metric: String,
     },
@@ -63,15 +60,10 @@ impl Serving {
         if model.network.feature_len() == 0 {
             return Err(UnfitModel::Feature);
         }
-        let threshold = |metric: String| match metadata.metrics.get(&metric) {
-            Some(&threshold) if (-1.0..=1.0).contains(&threshold) => Ok(threshold),
-            _ => Err(UnfitModel::Threshold { metric }),
-        };
-        let verification_thresholds: Result<_, _> =
-            FALSE_MATCH_RATES.iter().map(|&fmr| threshold(verification_threshold(fmr))).collect();
+        let likelihood = LikelihoodRatio::from_metrics(&metadata.metrics)
+            .map_err(|metric| UnfitModel::Calibration { metric })?;
         Ok(Self {
-            threshold: threshold(IDENTIFICATION_THRESHOLD.to_owned())?,
-            verification_thresholds: verification_thresholds?,
+            likelihood,
             recipe: Recipe { rate_hz: metadata.rate_hz, samples },
             gallery: RwLock::new(Gallery::new(model.network.feature_len())),
             sessions: Mutex::default(),

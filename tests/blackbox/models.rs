@@ -113,7 +113,7 @@ async fn models_are_described_and_their_files_fetched_in_whole_and_in_part() {
     assert_eq!((&read["model"], &read["sha256"]), (&json!(id(SHIPPED)), &json!(digest)));
     assert_eq!((&read["active"], &read["shipped"]), (&json!(true), &json!(true)));
     assert_eq!(read["size_bytes"], SHIPPED.len());
-    assert!(read["metrics"]["identification_threshold"].is_number(), "{read}");
+    assert!(read["metrics"]["llr_slope_16"].is_number(), "{read}");
 
     let url = server.url(&format!("/v1/models/{}/file", id(SHIPPED)));
     let curl = |arguments: &[&str]| {
@@ -289,12 +289,13 @@ async fn a_model_that_was_altered_is_refused_and_mended_by_its_file() {
 #[tokio::test]
 async fn a_worse_model_serves_only_if_it_is_forced() {
     // One that names nobody, and one that names everybody.
-    let threshold = |value: f32| {
+    let sure = |llr: f32| {
         other(0, |metadata| {
-            metadata.metrics.insert("identification_threshold".to_owned(), value);
+            let offsets = metadata.metrics.iter_mut().filter(|(name, _)| name.contains("offset"));
+            offsets.for_each(|(_, offset)| *offset = llr);
         })
     };
-    let (silent, eager) = (threshold(1.0), threshold(-1.0));
+    let (silent, eager) = (sure(-1000.0), sure(1000.0));
     let server = given(with_walkers(4).await, &silent, &KEEPING);
     let server = given(server, &eager, &KEEPING);
     for file in [&silent, &eager] {

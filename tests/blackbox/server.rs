@@ -35,6 +35,10 @@ pub fn stable(mut body: Value) -> Value {
                         assert!((-1.0..=1.0).contains(&value.as_f64().unwrap()));
                         json!("(score)")
                     }
+                    "estimated_fmr" => {
+                        assert!((1e-6..=1.0).contains(&value.as_f64().unwrap()));
+                        json!("(rate)")
+                    }
                     "created_at_unix_seconds" => {
                         assert!(value.as_i64().unwrap() > 1_700_000_000);
                         json!("(time)")
