@@ -36,7 +36,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Passes over the data
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     epochs: u16,
 }
 
