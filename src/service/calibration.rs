@@ -1,5 +1,6 @@
 //! From which score on a walker is an enrolled user: found on people that the network never saw.
 
+use super::rates::{Scores, equal_error_rate};
 use crate::bnn::{Network, Scratch};
 use crate::gait::{Recipe, Recording, cut_windows};
 use crate::identity::Template;
@@ -109,10 +110,11 @@ impl StrangerScores {
     /// is of the same people and another network. Where none reaches it, as far above the
     /// largest score.
     pub(super) fn threshold_like(&self, other: &Self, threshold: f32) -> f32 {
-        let share = share_from(&other.impostors, threshold);
-        let at_share = |scores: &Self| quantile(&scores.impostors, 1.0 - f64::from(share));
-        let above = if share > 0.0 { 0.0 } else { threshold - at_share(other) };
-        (at_share(self) + above).min(1.0)
+        let [own, other] = [self, other].map(|scores| Scores::new(scores.impostors.clone()));
+        let share = other.share_from(threshold);
+        let at_share = |scores: &Scores| scores.threshold_at(share.into());
+        let above = if share > 0.0 { 0.0 } else { threshold - at_share(&other) };
+        (at_share(&own) + above).min(1.0)
     }
 
     /// The threshold that strangers' probes reach in 3 % of cases, and what it costs. `None`
@@ -121,62 +123,31 @@ impl StrangerScores {
         if self.genuine.is_empty() {
             return None;
         }
-        let threshold = quantile(&self.nearest_impostors, 1.0 - TARGET_FPIR);
+        let [sorted_genuine, impostors, nearest] =
+            [&self.genuine, &self.impostors, &self.nearest_impostors]
+                .map(|scores| Scores::new(scores.clone()));
+        let threshold = nearest.threshold_at(TARGET_FPIR);
         let scores = self.genuine.iter().zip(&self.nearest_impostors);
         let missed = scores.filter(|(own, other)| **own < threshold || own < other).count();
         let operating_points = FALSE_MATCH_RATES.iter().map(|&fmr| {
-            let threshold = quantile(&self.impostors, 1.0 - fmr);
-            OperatingPoint { fmr, threshold, fnmr: 1.0 - share_from(&self.genuine, threshold) }
+            let threshold = impostors.threshold_at(fmr);
+            OperatingPoint { fmr, threshold, fnmr: 1.0 - sorted_genuine.share_from(threshold) }
         });
         Some(Calibration {
             operating_points: operating_points.collect(),
             threshold,
-            fpir: share_from(&self.nearest_impostors, threshold),
+            fpir: nearest.share_from(threshold),
             fnir: missed as f32 / self.genuine.len() as f32,
-            eer: equal_error_rate(&self.genuine, &self.impostors),
+            eer: equal_error_rate(&sorted_genuine, &impostors),
             people: self.people,
             probes: self.genuine.len(),
         })
     }
 }
 
-/// The least of the values that `share` of them do not exceed.
-fn quantile(values: &[f32], share: f64) -> f32 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f32::total_cmp);
-    let position = (sorted.len() as f64 * share).ceil() as usize;
-    sorted[position.clamp(1, sorted.len()) - 1].next_up()
-}
-
-/// Share of the values that are `threshold` or more.
-fn share_from(values: &[f32], threshold: f32) -> f32 {
-    values.iter().filter(|&&value| value >= threshold).count() as f32 / values.len() as f32
-}
-
-/// The rate at which as many genuine scores fall short as impostor scores reach the threshold.
-fn equal_error_rate(genuine: &[f32], impostors: &[f32]) -> f32 {
-    let mut thresholds = [genuine, impostors].concat();
-    thresholds.sort_by(f32::total_cmp);
-    // False non-matches rise with the threshold and false matches fall: the crossing is found by
-    // halving.
-    let position = thresholds.partition_point(|&threshold| {
-        1.0 - share_from(genuine, threshold) < share_from(impostors, threshold)
-    });
-    let threshold = thresholds[position.min(thresholds.len() - 1)];
-    f32::midpoint(1.0 - share_from(genuine, threshold), share_from(impostors, threshold))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_threshold_lets_through_no_more_than_its_share() {
-        let scores: Vec<f32> = (0..200).map(|score| score as f32 / 200.0).collect();
-        assert_eq!(share_from(&scores, quantile(&scores, 0.99)), 0.01);
-        assert_eq!(share_from(&scores, quantile(&scores, 1.0)), 0.0);
-        assert_eq!(share_from(&[0.5], quantile(&[0.5], 0.99)), 0.0);
-    }
 
     #[test]
     fn a_threshold_is_carried_over_by_how_many_reach_it() {
@@ -191,16 +162,5 @@ mod tests {
         }
         let certain = StrangerScores { impostors: vec![1.0; 5], ..StrangerScores::default() };
         assert_eq!(certain.threshold_like(&before, 0.5), 1.0);
-    }
-
-    #[test]
-    fn the_equal_error_rate_is_where_the_errors_cross() {
-        assert_eq!(equal_error_rate(&[0.8, 0.9], &[0.1, 0.2]), 0.0);
-        assert_eq!(equal_error_rate(&[0.1, 0.2], &[0.8, 0.9]), 1.0);
-        let genuine: Vec<f32> = (20..120).map(|score| score as f32).collect();
-        let impostors: Vec<f32> = (0..40).map(|score| score as f32).collect();
-        let rate = equal_error_rate(&genuine, &impostors);
-        // At 34 they are 14 and 15 %, at 35 15 and 12.5 %.
-        assert!((rate - 0.14).abs() < 0.006, "{rate}");
     }
 }
