@@ -4,9 +4,11 @@ mod backup;
 mod config;
 mod demo;
 mod enroll;
+mod evaluate;
 mod healthcheck;
 mod identify;
 mod keys;
+mod plots;
 mod progress;
 mod reload;
 mod remote;
@@ -46,6 +48,7 @@ enum Command {
     Reproduce(reproduce::Arguments),
     Retrain(retrain::Arguments),
     Train(train::Arguments),
+    Evaluate(evaluate::Arguments),
     Healthcheck(healthcheck::Arguments),
 }
 
@@ -75,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::Reproduce(arguments) => reproduce::run(arguments).map(done),
         Command::Retrain(arguments) => retrain::run(arguments),
         Command::Train(arguments) => train::run(arguments).map(done),
+        Command::Evaluate(arguments) => evaluate::run(arguments).map(done),
         Command::Healthcheck(arguments) => healthcheck::run(arguments).map(done),
     };
     match result {

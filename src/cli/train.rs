@@ -1,6 +1,6 @@
 //! `bipedalnet train`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +38,34 @@ pub struct Arguments {
     /// Passes over the data
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     epochs: u16,
+    /// Train without part K of N of the people, who stay strangers: of all in the order of their
+    /// names, each Nth from the Kth on
+    #[arg(long, value_name = "K/N", value_parser = part)]
+    leave_out: Option<Part>,
+}
+
+/// Each `of`th person, from number `number` (from 1) on.
+#[derive(Clone, Copy)]
+struct Part {
+    number: usize,
+    of: usize,
+}
+
+fn part(text: &str) -> Result<Part, String> {
+    let numbers = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    match numbers {
+        Some((number, of)) if of >= 2 && (1..=of).contains(&number) => Ok(Part { number, of }),
+        _ => Err("K/N is needed, such as 1/3, with K from 1 to N".to_owned()),
+    }
+}
+
+impl Part {
+    fn leave_out(self, walks: &mut Vec<Walk>) {
+        let subjects: BTreeSet<String> = walks.iter().map(|walk| walk.subject.clone()).collect();
+        let left_out: BTreeSet<&String> =
+            subjects.iter().skip(self.number - 1).step_by(self.of).collect();
+        walks.retain(|walk| !left_out.contains(&walk.subject));
+    }
 }
 
 /// Parts into which people are divided to be strangers in turn.
@@ -50,7 +78,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
     // First, so that no training is lost to a wrong path.
     let out = OutputFile::create(&arguments.out)?;
-    let walks = read(&arguments.data)?;
+    let mut walks = read(&arguments.data)?;
+    if let Some(part) = arguments.leave_out {
+        part.leave_out(&mut walks);
+    }
     let split = if arguments.train_sessions.is_empty() {
         Split::Tail { fraction: 0.0 }
     } else {
@@ -99,7 +130,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         rate_hz: division.recipe.rate_hz,
         rows: ROW_RECIPE.to_owned(),
         classes: division.subjects,
-        training_data: describe(&names.join(", "), &split),
+        training_data: describe(&names.join(", "), &split, arguments.leave_out),
         seed: arguments.seed,
         metrics,
         architecture,
@@ -217,11 +248,15 @@ fn without_gyroscope(walks: &[Walk]) -> Vec<Walk> {
         .collect()
 }
 
-fn describe(data: &str, split: &Split) -> String {
-    match split {
-        Split::Sessions { train, .. } => format!("{data}; sessions {}", train.join(", ")),
-        Split::Tail { .. } | Split::Random { .. } => data.to_owned(),
+fn describe(data: &str, split: &Split, left_out: Option<Part>) -> String {
+    let mut text = data.to_owned();
+    if let Split::Sessions { train, .. } = split {
+        text += &format!("; sessions {}", train.join(", "));
     }
+    if let Some(Part { number, of }) = left_out {
+        text += &format!("; without people {number}/{of}");
+    }
+    text
 }
 
 /// A file that is written whole or not at all: a reader never sees half of it.

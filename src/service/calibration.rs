@@ -1,5 +1,6 @@
 //! What scores tell: found on people that the network never saw.
 
+use super::rates::{Scores, equal_error_rate};
 use crate::bnn::{Network, Scratch};
 use crate::gait::{Recipe, Recording, cut_windows};
 use crate::identity::{
@@ -124,13 +125,15 @@ impl StrangerScores {
         if genuine.is_empty() {
             return None;
         }
-        let fnmr = |fmr: f64| 1.0 - share_from(&genuine, quantile(&impostors, 1.0 - fmr));
+        let probes = genuine.len();
+        let [genuine, impostors] = [genuine, impostors].map(Scores::new);
+        let fnmr = |fmr: f64| 1.0 - genuine.share_from(impostors.threshold_at(fmr));
         Some(Calibration {
             likelihood: fit(self.folds.iter())?,
             eer: equal_error_rate(&genuine, &impostors),
             fnmr: FALSE_MATCH_RATES.map(fnmr),
             people: self.folds.iter().map(|fold| fold.people).sum(),
-            probes: genuine.len(),
+            probes,
         })
     }
 
@@ -286,32 +289,6 @@ fn mean_and_deviation(scores: &[f32]) -> (f32, f32) {
     let mean = scores.iter().map(|&score| unfold(score)).sum::<f32>() / count;
     let squares = scores.iter().map(|&score| (unfold(score) - mean).powi(2)).sum::<f32>();
     (mean, (squares / count).sqrt())
-}
-
-/// The least of the values that `share` of them do not exceed.
-fn quantile(values: &[f32], share: f64) -> f32 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f32::total_cmp);
-    let position = (sorted.len() as f64 * share).ceil() as usize;
-    sorted[position.clamp(1, sorted.len()) - 1].next_up()
-}
-
-/// Share of the values that are `threshold` or more.
-fn share_from(values: &[f32], threshold: f32) -> f32 {
-    values.iter().filter(|&&value| value >= threshold).count() as f32 / values.len() as f32
-}
-
-/// The rate at which as many genuine scores fall short as impostor scores reach the threshold.
-fn equal_error_rate(genuine: &[f32], impostors: &[f32]) -> f32 {
-    let mut thresholds = [genuine, impostors].concat();
-    thresholds.sort_by(f32::total_cmp);
-    // False non-matches rise with the threshold and false matches fall: the crossing is found by
-    // halving.
-    let position = thresholds.partition_point(|&threshold| {
-        1.0 - share_from(genuine, threshold) < share_from(impostors, threshold)
-    });
-    let threshold = thresholds[position.min(thresholds.len() - 1)];
-    f32::midpoint(1.0 - share_from(genuine, threshold), share_from(impostors, threshold))
 }
 
 #[cfg(test)]

@@ -202,7 +202,8 @@ pub fn by_person(walks: Vec<Walk>) -> Vec<Person> {
         .collect()
 }
 
-fn natural_order(session: &str) -> (String, u64) {
+/// Sorts sessions as people count: `wlk_8` before `wlk_15`.
+pub(crate) fn natural_order(session: &str) -> (String, u64) {
     let name = session.trim_end_matches(|c: char| c.is_ascii_digit());
     (name.to_owned(), session[name.len()..].parse().unwrap_or(0))
 }

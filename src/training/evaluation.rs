@@ -85,7 +85,7 @@ pub fn evaluate(
 }
 
 /// Position of the largest value.
-pub(super) fn argmax(values: &[f32]) -> usize {
+pub(crate) fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
         if *value > values[best] {

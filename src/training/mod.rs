@@ -31,8 +31,10 @@ mod threads;
 mod train;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub(crate) use dataset::natural_order;
 pub use dataset::{DataError, DataSet, Person, Walk, by_person, read_data};
 pub use enrolled::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, ReadRecording, TooLittle, Users};
+pub(crate) use evaluation::argmax;
 pub use evaluation::{Evaluation, evaluate};
 pub use published::Published;
 pub use retraining::{

@@ -11,23 +11,7 @@ use bipedalnet::gait::exact;
 use bipedalnet::gait::simulator::{Conditions, Walker};
 use serde_json::Value;
 
-use crate::support::{Server, json, program, simulated};
-
-/// A data set of simulated people with two sessions each.
-fn data_set(folder: &Path, people: u64, seconds: f64) {
-    let mut manifest = String::from("subject,session,file\n");
-    for person in 0..people {
-        for session in ["day_1", "day_2"] {
-            let file = format!("p{person}-{session}.json");
-            let seed = u64::from(session == "day_2");
-            let conditions = Conditions { seconds, ..Conditions::default() };
-            let walk = Walker::new(person).walk(seed, &conditions);
-            fs::write(folder.join(&file), json(&walk)).unwrap();
-            manifest += &format!("p{person},{session},{file}\n");
-        }
-    }
-    fs::write(folder.join("manifest.csv"), manifest).unwrap();
-}
+use crate::support::{Server, data_set, json, program, simulated};
 
 fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
@@ -52,7 +36,7 @@ fn the_demo_leaves_nothing_behind() {
 #[test]
 fn train_makes_a_model_that_serve_takes_and_the_same_seed_makes_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    data_set(folder.path(), 6, 24.0);
+    data_set(folder.path(), 0..6, 24.0);
     let data = folder.path().to_str().unwrap();
     let train = |out: &str, threads: &str, seed: &str| {
         let out = folder.path().join(out);
@@ -94,7 +78,7 @@ fn train_makes_a_model_that_serve_takes_and_the_same_seed_makes_the_same() {
 #[test]
 fn ctrl_c_keeps_the_best_network_so_far() {
     let folder = tempfile::tempdir().unwrap();
-    data_set(folder.path(), 3, 24.0);
+    data_set(folder.path(), 0..3, 24.0);
     let out = folder.path().join("model.safetensors");
     let mut training = program()
         .args(["train", "--epochs", "100", "--data"])
@@ -121,7 +105,7 @@ fn ctrl_c_keeps_the_best_network_so_far() {
 #[test]
 fn reproduce_prints_the_table_and_writes_it() {
     let folder = tempfile::tempdir().unwrap();
-    data_set(folder.path(), 3, 14.0);
+    data_set(folder.path(), 0..3, 14.0);
     let data = folder.path().to_str().unwrap();
     let table = folder.path().join("table.json");
     for split in [
@@ -168,7 +152,7 @@ fn wrong_arguments_and_data_are_explained() {
     fails(&["train", "--data", data, "--out", "x"], "no recordings");
     fails(&["train", "--data", "/no/such", "--out", "x"], "No such file");
     fails(&["demo", "--data", data], "no recordings");
-    data_set(folder.path(), 2, 14.0);
+    data_set(folder.path(), 0..2, 14.0);
     fails(&["demo", "--data", data], "2 people; 10 are needed");
     fails(
         &["train", "--data", data, "--train-sessions", "day_3", "--out", "x"],

@@ -8,6 +8,7 @@ mod config;
 mod connections;
 mod description;
 mod durability;
+mod evaluation;
 mod models;
 mod operation;
 mod readme;

@@ -1,6 +1,8 @@
 //! The real program on a real port, with a real database file.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -188,6 +190,22 @@ pub fn json(recording: &Recording) -> String {
 /// Walk number `walk` of a simulated person.
 pub fn simulated(person: u64, walk: u64) -> Recording {
     Walker::new(person).walk(walk, &Conditions::default())
+}
+
+/// A data set of simulated people with two sessions each.
+pub fn data_set(folder: &Path, people: Range<u64>, seconds: f64) {
+    let mut manifest = String::from("subject,session,file\n");
+    for person in people {
+        for session in ["day_1", "day_2"] {
+            let file = format!("p{person}-{session}.json");
+            let seed = u64::from(session == "day_2");
+            let conditions = Conditions { seconds, ..Conditions::default() };
+            let walk = Walker::new(person).walk(seed, &conditions);
+            fs::write(folder.join(&file), json(&walk)).unwrap();
+            manifest += &format!("p{person},{session},{file}\n");
+        }
+    }
+    fs::write(folder.join("manifest.csv"), manifest).unwrap();
 }
 
 /// The real recordings, where they are; says so where they are not.

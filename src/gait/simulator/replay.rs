@@ -40,12 +40,22 @@ impl Default for Replay {
 }
 
 impl Replay {
-    /// The changed copy, without angular rate. None where the changes leave no recording.
+    /// The changed copy. None where the changes leave no recording.
     pub fn copy(&self, recording: &Recording, seed: u64) -> Option<Recording> {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
-        let (mut times, mut accelerations) = match self.rate_hz {
-            Some(rate_hz) => resampled(recording, rate_hz),
-            None => (recording.time_seconds().to_vec(), recording.acceleration_m_s2().to_vec()),
+        let rates = recording.angular_rate_rad_s();
+        let (mut times, mut accelerations, mut rates) = match self.rate_hz {
+            Some(rate_hz) => {
+                let points = grid(recording, rate_hz);
+                let values = |source| points.iter().map(|point| point.of(source)).collect();
+                let times = points.iter().map(|point| point.time_seconds).collect();
+                (times, values(recording.acceleration_m_s2()), rates.map(values))
+            }
+            None => (
+                recording.time_seconds().to_vec(),
+                recording.acceleration_m_s2().to_vec(),
+                rates.map(<[_]>::to_vec),
+            ),
         };
         let samples = times.len() as f32;
         let period_seconds = recording.duration_seconds() / f64::from(samples);
@@ -62,10 +72,12 @@ impl Replay {
             .flat_map(|sample| [0, 1, 2].map(|axis| (sample[axis] - mean[axis]).powi(2)));
         let noise_m_s2 = self.noise * (squares.sum::<f32>() / (3.0 * samples)).sqrt();
         let mount = random_rotation(&mut random);
-        for sample in &mut accelerations {
-            if self.turned {
+        if self.turned {
+            for sample in accelerations.iter_mut().chain(rates.iter_mut().flatten()) {
                 *sample = mount.map(|row| (0..3).map(|axis| row[axis] as f32 * sample[axis]).sum());
             }
+        }
+        for sample in &mut accelerations {
             for value in sample {
                 *value = self.scale * (*value + noise_m_s2 * normal(&mut random) as f32);
                 if self.step_m_s2 > 0.0 {
@@ -73,23 +85,39 @@ impl Replay {
                 }
             }
         }
-        Recording::new(times, accelerations, None).ok()
+        Recording::new(times, accelerations, rates).ok()
     }
 }
 
-/// Linear interpolation at even times that meet none of the original's.
-fn resampled(recording: &Recording, rate_hz: f64) -> (Vec<f64>, Vec<[f32; 3]>) {
-    let (times, accelerations) = (recording.time_seconds(), recording.acceleration_m_s2());
+/// A time between two samples.
+struct Point {
+    time_seconds: f64,
+    /// The sample after it.
+    right: usize,
+    /// How near it is to that one.
+    share: f32,
+}
+
+impl Point {
+    /// Linear interpolation.
+    fn of(&self, source: &[[f32; 3]]) -> [f32; 3] {
+        let (before, after) = (source[self.right - 1], source[self.right]);
+        [0, 1, 2].map(|axis| before[axis] + self.share * (after[axis] - before[axis]))
+    }
+}
+
+/// Even times that meet none of the original's.
+fn grid(recording: &Recording, rate_hz: f64) -> Vec<Point> {
+    let times = recording.time_seconds();
     let start = times[0] + 0.37 / rate_hz;
     let count = (recording.duration_seconds() * rate_hz) as usize;
     (0..count)
         .filter_map(|index| {
-            let time = start + index as f64 / rate_hz;
-            let right = times.partition_point(|&other| other <= time);
-            let (before, after) =
-                (*accelerations.get(right.checked_sub(1)?)?, *accelerations.get(right)?);
-            let share = ((time - times[right - 1]) / (times[right] - times[right - 1])) as f32;
-            Some((time, [0, 1, 2].map(|axis| before[axis] + share * (after[axis] - before[axis]))))
+            let time_seconds = start + index as f64 / rate_hz;
+            let right = times.partition_point(|&other| other <= time_seconds);
+            let (before, after) = (times.get(right.checked_sub(1)?)?, times.get(right)?);
+            let share = ((time_seconds - before) / (after - before)) as f32;
+            Some(Point { time_seconds, right, share })
         })
-        .unzip()
+        .collect()
 }

@@ -1,0 +1,269 @@
+//! Figures of an evaluation as SVG.
+
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+
+use super::Failure;
+use crate::service::evaluation::{ALL_DATA_SETS, Evaluation, Scores, StrangerRates, USUAL_SECONDS};
+
+const SIZE: (u32, u32) = (720, 540);
+
+const TITLE: (&str, u32) = ("sans-serif", 24);
+const LABEL: (&str, u32) = ("sans-serif", 18);
+
+/// Told apart in light and dark, and by those who do not see all colours.
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(170, 68, 153)];
+
+/// Error rates that axes of normal deviates are marked at.
+const DET_RATES: [f64; 9] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4];
+
+/// Points of a line.
+const DET_POINTS: usize = 200;
+
+const BIN: f64 = 0.02;
+
+type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// Names of files, and what is in them; none where no strangers were compared.
+pub fn draw(evaluation: &Evaluation) -> Result<Vec<(&'static str, String)>, Failure> {
+    let overall = evaluation.strangers.iter().filter(|row| row.data_set == ALL_DATA_SETS);
+    let overall: Vec<&StrangerRates> = overall.collect();
+    let mut files = Vec::new();
+    if !overall.is_empty() {
+        files.push(("det.svg", drawn(|canvas| det(canvas, &overall))?));
+    }
+    if let Some(row) = overall.iter().find(|row| row.probe_seconds == USUAL_SECONDS) {
+        files.push(("scores.svg", drawn(|canvas| scores(canvas, row))?));
+    }
+    if !evaluation.identification.is_empty() {
+        files.push(("fpir.svg", drawn(|canvas| fpir(canvas, evaluation))?));
+    }
+    Ok(files)
+}
+
+fn drawn(draw: impl FnOnce(&Canvas) -> Result<(), Failure>) -> Result<String, Failure> {
+    let mut svg = String::new();
+    let canvas = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+    canvas.fill(&WHITE)?;
+    draw(&canvas)?;
+    canvas.present()?;
+    drop(canvas);
+    Ok(svg)
+}
+
+/// Detection error trade-off, a line for each length of probes.
+fn det(canvas: &Canvas, rows: &[&StrangerRates]) -> Result<(), Failure> {
+    let (least, most) = (deviate(DET_RATES[0]), deviate(DET_RATES[DET_RATES.len() - 1]));
+    let axis = || Marked {
+        axis: (least..most).into(),
+        marks: DET_RATES.map(|rate| (deviate(rate), (rate * 100.0).to_string())).to_vec(),
+    };
+    let mut chart = builder(canvas, "Detection error trade-off of strangers")
+        .build_cartesian_2d(axis(), axis())?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .label_style(LABEL)
+        .axis_desc_style(LABEL)
+        .x_desc("false match rate, %")
+        .y_desc("false non-match rate, %")
+        .draw()?;
+    for (row, colour) in rows.iter().zip(COLOURS) {
+        let fewest = 1.0 / row.impostors.as_slice().len() as f64;
+        let points = (0..=DET_POINTS)
+            .map(|point| least + (most - least) * point as f64 / DET_POINTS as f64)
+            .filter_map(|fmr_at| {
+                let fmr = normal_share(fmr_at);
+                let threshold = row.impostors.threshold_at(fmr);
+                let fnmr = f64::from(1.0 - row.genuine.share_from(threshold));
+                // Beyond what was measured there is no line.
+                (fmr >= fewest && fnmr > 0.0).then(|| (fmr_at, deviate(fnmr)))
+            })
+            .filter(|(_, fnmr_at)| (least..=most).contains(fnmr_at));
+        let style = colour.stroke_width(2);
+        chart
+            .draw_series(LineSeries::new(points, style))?
+            .label(format!("{} s", row.probe_seconds))
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .label_font(LABEL)
+        .background_style(WHITE)
+        .border_style(BLACK)
+        .draw()?;
+    Ok(())
+}
+
+/// Histograms of genuine and impostor scores.
+fn scores(canvas: &Canvas, row: &StrangerRates) -> Result<(), Failure> {
+    let bars = [&row.genuine, &row.impostors].map(histogram);
+    let first = bars.iter().flatten().map(|(from, _)| *from).fold(1.0, f64::min);
+    let highest = bars.iter().flatten().map(|(_, share)| *share).fold(0.0, f64::max);
+    let title = format!("Scores of strangers, probes of {USUAL_SECONDS} s");
+    let mut chart =
+        builder(canvas, &title).build_cartesian_2d(first..1.0 + BIN, 0.0..highest * 110.0)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .label_style(LABEL)
+        .axis_desc_style(LABEL)
+        .x_desc("score (cosine)")
+        .x_label_formatter(&|score| format!("{:.1}", (score * 10.0).round() / 10.0 + 0.0))
+        .y_desc("share of comparisons, %")
+        .draw()?;
+    let names = ["genuine", "impostors"];
+    for ((bars, name), colour) in bars.into_iter().zip(names).zip(COLOURS) {
+        let style = colour.mix(0.55).filled();
+        let bars = bars
+            .into_iter()
+            .map(|(from, share)| Rectangle::new([(from, 0.0), (from + BIN, share * 100.0)], style));
+        chart
+            .draw_series(bars)?
+            .label(name)
+            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 18, y + 5)], style));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .label_font(LABEL)
+        .background_style(WHITE)
+        .border_style(BLACK)
+        .draw()?;
+    Ok(())
+}
+
+/// False-positive identification rate by size of gallery.
+fn fpir(canvas: &Canvas, evaluation: &Evaluation) -> Result<(), Failure> {
+    let rows = &evaluation.identification;
+    let sizes: Vec<f64> = rows.iter().map(|row| (row.gallery_size as f64).log2()).collect();
+    let largest = sizes.iter().copied().fold(1.0, f64::max);
+    let line = |rate: fn(&_) -> f64| -> Vec<(f64, f64)> {
+        sizes.iter().zip(rows).map(|(size, row)| (*size, rate(row) * 100.0)).collect()
+    };
+    let lines = [
+        ("fixed threshold", line(|row| row.fixed.fpir.into())),
+        ("threshold by N", line(|row| row.following.fpir.into())),
+        ("1 - (1 - FMR)^N", line(|row| row.fpir_of_independent)),
+    ];
+    let points = lines.iter().flat_map(|(_, line)| line);
+    let highest = points.map(|(_, rate)| *rate).fold(1.0, f64::max);
+    let marks = sizes.iter().zip(rows).map(|(size, row)| (*size, row.gallery_size.to_string()));
+    let axis = Marked { axis: (0.0..largest).into(), marks: marks.collect() };
+    let mut chart = builder(canvas, "False-positive identification rate by size of gallery")
+        .build_cartesian_2d(axis, 0.0..highest * 1.1)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .label_style(LABEL)
+        .axis_desc_style(LABEL)
+        .x_desc("people in the gallery, N")
+        .y_desc("false-positive identification rate, %")
+        .draw()?;
+    for ((name, line), colour) in lines.into_iter().zip(COLOURS) {
+        let style = colour.stroke_width(2);
+        chart
+            .draw_series(LineSeries::new(line, style.filled()).point_size(4))?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .label_font(LABEL)
+        .background_style(WHITE)
+        .border_style(BLACK)
+        .draw()?;
+    Ok(())
+}
+
+fn builder<'a, 'b>(canvas: &'a Canvas<'b>, title: &str) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
+    let mut builder = ChartBuilder::on(canvas);
+    builder.caption(title, TITLE).margin(12).x_label_area_size(52).y_label_area_size(64);
+    builder
+}
+
+/// An axis with labels at these values alone.
+struct Marked {
+    axis: RangedCoordf64,
+    marks: Vec<(f64, String)>,
+}
+
+impl Ranged for Marked {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        self.axis.map(value, limit)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        self.marks.iter().map(|(at, _)| *at).collect()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.axis.range()
+    }
+}
+
+impl ValueFormatter<f64> for Marked {
+    fn format_ext(&self, value: &f64) -> String {
+        let mark = self.marks.iter().find(|(at, _)| at == value);
+        mark.map_or_else(String::new, |(_, label)| label.clone())
+    }
+}
+
+/// Lower end and share of each bin that is not empty.
+fn histogram(scores: &Scores) -> Vec<(f64, f64)> {
+    let bin = |score: &f32| (f64::from(*score) / BIN).floor();
+    let all = scores.as_slice();
+    let bins = all.chunk_by(|a, b| bin(a) == bin(b));
+    bins.map(|run| (bin(&run[0]) * BIN, run.len() as f64 / all.len() as f64)).collect()
+}
+
+/// Share of a normal distribution below a deviate, by the series of its integral.
+fn normal_share(deviate: f64) -> f64 {
+    let (mut term, mut sum) = (deviate, deviate);
+    for odd in (3..200).step_by(2) {
+        term *= deviate * deviate / f64::from(odd);
+        sum += term;
+    }
+    let density = (-0.5 * deviate * deviate).exp() / std::f64::consts::TAU.sqrt();
+    0.5 + density * sum
+}
+
+/// The deviate below which a share of a normal distribution lies, between -5 and 5.
+fn deviate(share: f64) -> f64 {
+    let (mut low, mut high) = (-5.0, 5.0);
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if normal_share(middle) < share { low = middle } else { high = middle }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deviates_are_those_of_the_normal_distribution() {
+        for (share, expected) in [(0.5, 0.0), (0.975, 1.959_964), (0.001, -3.090_232)] {
+            assert!((deviate(share) - expected).abs() < 1e-5, "{share}: {}", deviate(share));
+        }
+    }
+
+    #[test]
+    fn a_histogram_has_all_scores() {
+        let bins = histogram(&Scores::new(vec![0.501, 0.519, -0.01, 1.0]));
+        let expected = [(-0.02, 0.25), (0.5, 0.5), (1.0, 0.25)];
+        assert_eq!(bins.len(), expected.len());
+        for ((from, share), (expected_from, expected_share)) in bins.iter().zip(expected) {
+            assert!((from - expected_from).abs() < 1e-9 && *share == expected_share, "{bins:?}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! How well a model names the people that it was trained on.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::people::{Known, Person};
+use crate::bnn::Scratch;
+use crate::gait::cut_windows;
+use crate::service::rates::{Figure, bootstrap};
+use crate::service::serving::Serving;
+use crate::training::argmax;
+
+/// Consecutive windows that are also decided together: six seconds of walking.
+const CONSECUTIVE: usize = 5;
+
+/// How well a model names people on sessions of theirs, each window by its largest output.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClosedSet {
+    /// The model.
+    pub model: String,
+    /// People measured.
+    pub people: usize,
+    /// Windows of walking, half a window apart.
+    pub windows: usize,
+    /// Share of windows named correctly.
+    pub top1: Figure,
+    /// Share of runs of five consecutive windows whose summed outputs name the right person.
+    pub top1_of_5: Figure,
+}
+
+/// Right ones and all, of single windows and of five.
+type Counts = [[usize; 2]; 2];
+
+/// `None` where the model knows nobody with windows in these sessions.
+pub(super) fn closed_set(
+    (name, serving): &(String, Serving),
+    people: &[Person],
+    sessions: &[String],
+    seed: u64,
+) -> Option<ClosedSet> {
+    let known = Known::to(&serving.model.metadata);
+    let counts: Vec<Counts> = people
+        .par_iter()
+        .filter_map(|person| Some(count(serving, person, known.class(person)?, sessions)))
+        .filter(|[_, [_, all]]| *all > 0)
+        .collect();
+    let [top1, top1_of_5] = bootstrap(counts.len(), seed, |times| {
+        let share = |of: usize| {
+            let sum = |part: usize| -> usize {
+                counts.iter().zip(times).map(|(counts, times)| times * counts[of][part]).sum()
+            };
+            sum(0) as f32 / sum(1) as f32
+        };
+        (!counts.is_empty()).then(|| [share(0), share(1)])
+    })?;
+    let windows = counts.iter().map(|[[_, all], _]| all).sum();
+    Some(ClosedSet { model: name.clone(), people: counts.len(), windows, top1, top1_of_5 })
+}
+
+fn count(serving: &Serving, person: &Person, class: usize, sessions: &[String]) -> Counts {
+    let Serving { model, recipe, .. } = serving;
+    let mut scratch = Scratch::default();
+    let mut counts = [[0; 2]; 2];
+    for walk in person.walks.iter().filter(|walk| sessions.contains(&walk.session)) {
+        let Ok(cut) = cut_windows(&walk.recording, recipe, recipe.samples / 2) else { continue };
+        let mut outputs = Vec::new();
+        for window in cut.windows {
+            let output = model.network.run(&window.values, &mut scratch);
+            outputs.push(output.expect("the recipe cuts windows of this length").logits.to_vec());
+        }
+        for ([right, all], consecutive) in counts.iter_mut().zip([1, CONSECUTIVE]) {
+            for run in outputs.windows(consecutive) {
+                let sum = |output: usize| run.iter().map(|logits| logits[output]).sum();
+                let sums: Vec<f32> = (0..run[0].len()).map(sum).collect();
+                *right += usize::from(argmax(&sums) == class);
+                *all += 1;
+            }
+        }
+    }
+    counts
+}
