@@ -30,7 +30,7 @@ fn random_parameters(architecture: &Architecture, random: &mut Pcg64Mcg) -> Para
                 mean: vec![0.2; channels],
                 variance: vec![3.0; channels],
             }),
-            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh => None,
+            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Normalise => None,
         }
     });
     Parameters { layers: layers.collect() }
