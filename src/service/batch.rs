@@ -11,6 +11,7 @@ use super::{
     Claim, Enrolled, Evidence, Identification, Reply, Request, Service, ServiceError, Shared,
     Verification,
 };
+use crate::bnn::Scratch;
 use crate::identity::{Decision, Template, UserId};
 
 /// A piece of work.
@@ -127,8 +128,10 @@ impl Service {
                 Done::Read(user, walk)
             }
             Item::Identify { evidence, among } => {
-                Done::Identified(self.look(serving, evidence, among, Entry::Always).await?)
-            }
+                let shared = Arc::clone(&self.shared);
+                let look = move |scratch: &mut Scratch| {
+                    shared.look(&serving, evidence, among.as_ref(), scratch)
+                }
             Item::Verify(claim) => {
                 Done::Verified(self.decide(serving, claim, Entry::Always).await?)
             }

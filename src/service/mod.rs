@@ -130,7 +130,8 @@ impl Service {
         Ok(service)
     }
 
-    /// Runs other compute of a request, such as decoding, off the async runtime.
+    /// Runs other compute of a request, such as decoding, off the async runtime. The request may have
+    /// another turn.
     ///
     /// # Errors
     /// When there is no compute for it.
@@ -138,7 +139,7 @@ impl Service {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        self.shared.pool.run(Entry::IfFree, |_| job()).await
+        self.shared.pool.run(Entry::First, |_| job()).await
     }
 
     /// Id of the model that serves.
