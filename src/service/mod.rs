@@ -9,6 +9,7 @@ mod enrolling;
 mod error;
 mod evidence;
 mod gate;
+mod group;
 mod jobs;
 mod keys;
 mod maintenance;
@@ -40,6 +41,7 @@ pub use enrolling::{
 };
 pub use error::{ServiceError, StartError};
 pub use evidence::Evidence;
+use group::WaitingWalks;
 use jobs::Jobs;
 pub use jobs::{
     Follower, JobLength, JobRequest, JobScope, JobState, JobStatus, ShortUser, TrainingJob,
@@ -86,7 +88,8 @@ struct Shared {
     /// order.
     writing: Arc<tokio::sync::Mutex<()>>,
     /// A permit for each change that waits for its turn.
-    changes: Semaphore,
+    changes: Arc<Semaphore>,
+    waiting_walks: WaitingWalks,
     /// Held while a model is made ready and takes over: one at a time.
     activating: tokio::sync::Mutex<()>,
     jobs: Jobs,
@@ -117,7 +120,8 @@ impl Service {
             challenges: Mutex::default(),
             in_flight: InFlight::default(),
             writing: Arc::default(),
-            changes: Semaphore::new(MAX_CHANGES),
+            changes: Arc::new(Semaphore::new(MAX_CHANGES)),
+            waiting_walks: WaitingWalks::default(),
             activating: tokio::sync::Mutex::default(),
             jobs: Jobs::default(),
             // After a crash, too, erased data may be left in the log.

@@ -8,6 +8,7 @@ mod config;
 mod connections;
 mod description;
 mod durability;
+mod groups;
 mod models;
 mod operation;
 mod readme;
