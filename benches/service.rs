@@ -29,7 +29,7 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use rusqlite::{Connection as Database, params};
 use server::load::{closed_loop, open_loop};
-use server::{Connection, Server, pin, quantile, request, walk};
+use server::{Connection, Server, pin, processor_seconds, quantile, request, walk};
 use tokio::task::LocalSet;
 
 const PEOPLE: u64 = 20;
@@ -251,29 +251,64 @@ async fn enrollment() {
     for contender in &contenders {
         put_users(&contender.server.address, ENROLLED, false).await;
     }
-    // A database of the same tables.
-    let server = Server::start(tempfile::tempdir().expect("there is a disk"));
-    put_users(&server.address, ENROLLED, false).await;
-    let folder = server.stop();
-    let database = open(&folder.path().join("bench.db"));
+    // Databases of the same tables: one for walks in groups as large as the server's, one for walks
+    // in a transaction each.
+    let mut alone = Vec::new();
+    for name in ["SQLite alone, groups as large", "SQLite alone, a transaction each"] {
+        let server = Server::start(tempfile::tempdir().expect("there is a disk"));
+        put_users(&server.address, ENROLLED, false).await;
+        let folder = server.stop();
+        let database = open(&folder.path().join("bench.db"));
+        alone.push((name, database, folder, Vec::new(), Vec::new()));
+    }
     let enrollment = |person| {
         let path = format!("/v1/users/p{person}/enrollments");
         request("POST", &path, Some(&walk(person % PEOPLE, person)))
     };
     let requests: Vec<Vec<u8>> = (0..ENROLLED).map(enrollment).collect();
-    let mut alone = Vec::new();
-    insert(&database, 0.5);
+    let mut groups = Vec::new();
     for _ in 0..ROUNDS {
+        let before = counts(&contenders[0].server).await;
         for contender in &mut contenders {
             contender.round(&requests).await;
         }
-        alone.push(insert(&database, ROUND_SECONDS));
+        let after = counts(&contenders[0].server).await;
+        let group = (after.0 - before.0) / (after.1 - before.1);
+        groups.push(group);
+        for ((_, database, _, a_second, microseconds), group) in alone.iter_mut().zip([group, 1.0])
+        {
+            let begin = processor_seconds(std::process::id());
+            let rate = insert(database, ROUND_SECONDS, group.round() as usize);
+            let seconds = processor_seconds(std::process::id()) - begin;
+            a_second.push(rate);
+            microseconds.push(seconds * 1e6 / (rate * ROUND_SECONDS));
+        }
     }
-    println!("| | a second: median | processor, microseconds each: median |\n|---|--:|--:|");
-    for Contender { name, a_second, microseconds, .. } in &contenders {
-        println!("| {name} | {:.0} | {:.1} |", median(a_second), median(microseconds));
+    let ours = contenders[0].a_second.clone();
+    let others = alone.iter().map(|(name, _, _, rates, times)| (*name, rates, times));
+    let rows = contenders.iter().map(|c| (c.name, &c.a_second, &c.microseconds)).chain(others);
+    println!("enrollments a transaction: {:.1}\n", median(&groups));
+    println!(
+        "| | a second: median | processor, microseconds each: median | ours is so many times as fast: median |"
+    );
+    println!("|---|--:|--:|--:|");
+    for (name, a_second, microseconds) in rows {
+        let ratios: Vec<f64> = ours.iter().zip(a_second).map(|(ours, it)| ours / it).collect();
+        println!(
+            "| {name} | {:.0} | {:.1} | {:.2} |",
+            median(a_second),
+            median(microseconds),
+            median(&ratios)
+        );
     }
-    println!("| SQLite alone, a transaction each | {:.0} | |", median(&alone));
+}
+
+/// Walks that a server has enrolled, and transactions that it has made.
+async fn counts(server: &Server) -> (f64, f64) {
+    (
+        server.metric("bipedalnet_enrollments_total").await,
+        server.metric("bipedalnet_database_commit_duration_seconds_count").await,
+    )
 }
 
 fn open(path: &Path) -> Database {
@@ -284,8 +319,8 @@ fn open(path: &Path) -> Database {
     database
 }
 
-/// Enrollments a second of what an enrollment writes, in a transaction each.
-fn insert(database: &Database, seconds: f64) -> f64 {
+/// Enrollments a second of what an enrollment writes, so many in a transaction.
+fn insert(database: &Database, seconds: f64, group: usize) -> f64 {
     let recording = Walker::new(1).walk(1, &Conditions { seconds: 10.0, ..Conditions::default() });
     let fingerprint = Fingerprint::of(&recording).expect("it is long enough").to_bytes();
     let prepare = |sql| database.prepare(sql).expect("the tables are there");
@@ -300,14 +335,16 @@ fn insert(database: &Database, seconds: f64) -> f64 {
     let start = Instant::now();
     let mut inserted = 0_u64;
     while start.elapsed() < Duration::from_secs_f64(seconds) {
-        let user = format!("p{}", inserted % ENROLLED);
         begin.execute([]).expect("nobody else writes");
-        enrollment.execute(params![user, 1]).expect("the disk has room");
-        let number = database.last_insert_rowid();
-        template.execute(params![number, [1_u8; 128]]).expect("the disk has room");
-        mark.execute(params![user, number, fingerprint]).expect("the disk has room");
+        for _ in 0..group {
+            let user = format!("p{}", inserted % ENROLLED);
+            enrollment.execute(params![user, 1]).expect("the disk has room");
+            let number = database.last_insert_rowid();
+            template.execute(params![number, [1_u8; 128]]).expect("the disk has room");
+            mark.execute(params![user, number, fingerprint]).expect("the disk has room");
+            inserted += 1;
+        }
         commit.execute([]).expect("the disk has room");
-        inserted += 1;
     }
     inserted as f64 / start.elapsed().as_secs_f64()
 }

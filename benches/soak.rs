@@ -53,7 +53,7 @@ async fn fill(database: &Path) {
         let most = u64::from(USERS);
         writing.put_user(&user, most).await.expect("there is room");
         let enrollment = writing.add_enrollment(&user, most).await.expect("there is room");
-        writing.add_template(model, enrollment, &template).await.expect("the model is there");
+        writing.add_template(model, enrollment.id, &template).await.expect("the model is there");
     }
     writing.commit().await.expect("the disk has room");
     store.close().await;

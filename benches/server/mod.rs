@@ -21,6 +21,8 @@ use tokio::net::TcpStream;
 pub struct Server {
     process: Child,
     pub address: String,
+    /// Of metrics; empty where there are none.
+    metrics: String,
     pub folder: TempDir,
     /// From the start of the program until it was bound to its port.
     pub start_seconds: f64,
@@ -56,16 +58,20 @@ impl Server {
         let begin = Instant::now();
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the server starts");
         let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines();
-        let address = loop {
+        let (address, metrics) = loop {
             let line = lines.next().expect("the server ended").expect("the log is text");
-            if let Some((_, rest)) = line.split_once(" address=") {
-                break rest.split_whitespace().next().unwrap_or_default().to_owned();
+            let field = |name: &str| {
+                let (_, rest) = line.split_once(name)?;
+                Some(rest.split_whitespace().next()?.to_owned())
+            };
+            if let Some(address) = field(" address=") {
+                break (address, field(" metrics=").unwrap_or_default());
             }
         };
         let start_seconds = begin.elapsed().as_secs_f64();
         // A full pipe would stop the server.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address, folder, start_seconds }
+        Self { process, address, metrics, folder, start_seconds }
     }
 
     /// Memory that the process has in RAM.
@@ -79,12 +85,18 @@ impl Server {
 
     /// Processor time that the process has taken, in user and kernel.
     pub fn processor_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
-        let stat = stat.unwrap_or_default();
-        let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
-        // utime and stime, in hundredths of a second.
-        let ticks = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
-        ticks.sum::<f64>() / 100.0
+        processor_seconds(self.process.id())
+    }
+
+    /// The present value of a metric without labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(&self.metrics).await.expect("it listens");
+        let request = b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.expect("it listens");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("metrics are text");
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        text.lines().find_map(value).unwrap_or(f64::NAN)
     }
 
     /// Ends the server and gives back its folder.
@@ -107,6 +119,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Processor time that a process has taken, in user and kernel.
+pub fn processor_seconds(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
+    // utime and stime, in hundredths of a second.
+    let ticks = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
 }
 
 /// Keeps this process, and those that it starts from here on, on one processor; tells whether it

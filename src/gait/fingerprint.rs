@@ -200,28 +200,46 @@ fn smooth(values: &[f32], width: usize) -> Vec<f32> {
 /// For each point from [`SHORTEST_STRIDE`] on, how many points before it the movement around it
 /// was most like.
 fn strides(values: &[f32]) -> Vec<usize> {
-    let mut best = vec![(f64::INFINITY, SHORTEST_STRIDE); values.len() - SHORTEST_STRIDE];
-    let mut sums = Vec::with_capacity(values.len());
+    const WIDTH: usize = 2 * NEIGHBOURHOOD + 1;
+    let mut least = vec![f64::INFINITY; values.len() - SHORTEST_STRIDE];
+    let mut best = vec![SHORTEST_STRIDE; values.len() - SHORTEST_STRIDE];
+    // Sums of differences up to each point, to have any stretch's in one step; nothing is added
+    // before the first and after the last.
+    let mut sums = vec![0.0; values.len() + WIDTH];
     for stride in SHORTEST_STRIDE..=LONGEST_STRIDE.min(values.len() - 1) {
-        // Sums of differences up to each point, to have any stretch's in one step.
-        sums.clear();
-        sums.push(0.0);
-        let differences =
-            values[stride..].iter().zip(values).map(|(a, b)| f64::from((a - b).abs()));
-        sums.extend(differences.scan(0.0, |sum, difference| {
-            *sum += difference;
-            Some(*sum)
-        }));
-        for (best, point) in best[stride - SHORTEST_STRIDE..].iter_mut().zip(0usize..) {
-            let from = point.saturating_sub(NEIGHBOURHOOD);
-            let to = (point + NEIGHBOURHOOD + 1).min(sums.len() - 1);
-            let difference = (sums[to] - sums[from]) / (to - from) as f64;
-            if difference < best.0 {
-                *best = (difference, stride);
-            }
+        let count = values.len() - stride;
+        let mut sum = 0.0;
+        let differences = values[stride..].iter().zip(values);
+        for (slot, (a, b)) in sums[NEIGHBOURHOOD + 1..].iter_mut().zip(differences) {
+            sum += f64::from((a - b).abs());
+            *slot = sum;
+        }
+        sums[NEIGHBOURHOOD + 1 + count..][..NEIGHBOURHOOD].fill(sum);
+        let first = stride - SHORTEST_STRIDE;
+        let (least, best) = (&mut least[first..], &mut best[first..]);
+        // Between the ends all points have as many neighbours, and the compiler takes vectors.
+        let start = NEIGHBOURHOOD.min(count);
+        let end = count.saturating_sub(NEIGHBOURHOOD).max(start);
+        for point in (0..start).chain(end..count) {
+            let to = (point + NEIGHBOURHOOD + 1).min(count);
+            let neighbours = to - point.saturating_sub(NEIGHBOURHOOD);
+            let difference = (sums[point + WIDTH] - sums[point]) / neighbours as f64;
+            take_less(&mut least[point], &mut best[point], difference, stride);
+        }
+        let points = least[start..end].iter_mut().zip(&mut best[start..end]);
+        let stretches = sums[start..].iter().zip(&sums[start + WIDTH..]);
+        for ((least, best), (from, to)) in points.zip(stretches) {
+            take_less(least, best, (to - from) / WIDTH as f64, stride);
         }
     }
-    best.into_iter().map(|(_, stride)| stride).collect()
+    best
+}
+
+/// Without a branch, which would often be foretold wrongly.
+fn take_less(least: &mut f64, best: &mut usize, difference: f64, stride: usize) {
+    let less = difference < *least;
+    *least = if less { difference } else { *least };
+    *best = if less { stride } else { *best };
 }
 
 /// Words of a block that starts anywhere in the first.

@@ -1,7 +1,7 @@
 //! Is this window a walk? Limits come from the real recordings that the project is measured on:
 //! each lets through at least 98 of 100 windows of walking.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::SignalError;
 use super::orientation::{dot, mean, norm};
@@ -54,10 +54,13 @@ pub(crate) fn check(signal: &Signal, start: usize, samples: usize) -> Result<(),
     let movement = Movement::new(acceleration);
     let rms_m_s2 = (movement.energy(0..samples) / count).sqrt();
     let lag = |seconds: f64| ((seconds * signal.rate_hz).round() as usize).min(samples - 1);
-    let (step_correlation, step_lag) =
-        movement.strongest(lag(SHORTEST_STEP_SECONDS)..=lag(LONGEST_STRIDE_SECONDS));
+    let [shortest, step, longest] =
+        [SHORTEST_LAG_SECONDS, SHORTEST_STEP_SECONDS, LONGEST_STRIDE_SECONDS].map(lag);
+    // A peak is told by the lags beside it.
+    let correlations = Correlations::new(&movement, shortest - 1..=longest);
+    let (step_correlation, step_lag) = correlations.strongest(step..=longest);
     let (tremor_correlation, tremor_lag) =
-        movement.strongest_peak(lag(SHORTEST_LAG_SECONDS), lag(SHORTEST_STEP_SECONDS) - 1);
+        correlations.strongest((shortest..=step - 1).filter(|&lag| correlations.is_peak(lag)));
     let tremor = tremor_correlation > 0.6 && tremor_correlation > 0.85 * step_correlation;
     if rms_m_s2 > LARGEST_RMS_M_S2 || tremor {
         let period = if tremor { tremor_lag } else { step_lag };
@@ -93,20 +96,26 @@ fn moving(field: &'static str, samples: &[[f32; 3]]) -> Result<(), SignalError> 
 /// Acceleration less its mean.
 struct Movement {
     samples: usize,
-    /// All three axes of each sample, then zeros, so that there is no odd end to sum up.
+    /// All three axes of each sample, then zeros, so that there is no odd end to sum up, nor to the
+    /// lags of a block.
     values: Vec<f32>,
     /// Of the squares before each sample, and of all: any stretch's is one subtraction.
     sums: Vec<f64>,
 }
 
-/// Sums side by side, which the compiler keeps in vector registers.
-const LANES: usize = 16;
+/// Sums side by side of each lag, which the compiler keeps in a vector register.
+const LANES: usize = 4;
+
+/// Lags whose sums are taken together: each sample is read once for all of them.
+const LAGS: usize = 6;
+
+const PADDING: usize = LANES + 3 * LAGS;
 
 impl Movement {
     fn new(acceleration: &[[f32; 3]]) -> Self {
         let samples = acceleration.len();
         let mean = mean(acceleration);
-        let mut values = Vec::with_capacity(3 * samples + LANES);
+        let mut values = Vec::with_capacity(3 * samples + PADDING);
         let mut sums = Vec::with_capacity(samples + 1);
         let mut sum = 0.0;
         sums.push(sum);
@@ -116,7 +125,7 @@ impl Movement {
             sum += f64::from(dot(moved, moved));
             sums.push(sum);
         }
-        values.resize(3 * samples + LANES, 0.0);
+        values.resize(3 * samples + PADDING, 0.0);
         Self { samples, values, sums }
     }
 
@@ -124,39 +133,58 @@ impl Movement {
         (self.sums[range.end] - self.sums[range.start]) as f32
     }
 
-    /// Correlation of the movement with itself `lag` samples later.
-    fn correlation(&self, lag: usize) -> f32 {
-        let (early, _) = self.values.as_chunks::<LANES>();
-        let (late, _) = self.values[3 * lag..].as_chunks::<LANES>();
-        let mut sums = [0.0; LANES];
-        for (early, late) in early.iter().zip(late) {
-            for (sum, (a, b)) in sums.iter_mut().zip(early.iter().zip(late)) {
-                *sum += a * b;
+    /// Sums of products of the movement with itself, `lag` samples and more later.
+    ///
+    /// Not inlined: next to what adds the lanes up, the compiler takes vectors across lags, with many
+    /// shuffles.
+    #[inline(never)]
+    fn products(&self, lag: usize) -> [[f32; LANES]; LAGS] {
+        let chunks = (3 * (self.samples - lag)).div_ceil(LANES);
+        let from = |start: usize| &self.values[start..].as_chunks::<LANES>().0[..chunks];
+        let early = from(0);
+        let late: [_; LAGS] = std::array::from_fn(|more| from(3 * (lag + more)));
+        let mut sums = [[0.0; LANES]; LAGS];
+        for at in 0..chunks {
+            for (sums, late) in sums.iter_mut().zip(late) {
+                for (sum, (a, b)) in sums.iter_mut().zip(early[at].iter().zip(&late[at])) {
+                    *sum += a * b;
+                }
             }
         }
-        let quarter = |at: usize| sums[at] + sums[at + 4] + sums[at + 8] + sums[at + 12];
-        let product = quarter(0) + quarter(1) + (quarter(2) + quarter(3));
-        let energies = self.energy(0..self.samples - lag) * self.energy(lag..self.samples);
-        product / energies.sqrt().max(f32::MIN_POSITIVE)
+        sums
+    }
+}
+
+/// Of a movement with itself, some samples later.
+struct Correlations {
+    first: usize,
+    values: Vec<f32>,
+}
+
+impl Correlations {
+    fn new(movement: &Movement, lags: RangeInclusive<usize>) -> Self {
+        let samples = movement.samples;
+        let first = *lags.start();
+        let correlation = |(lag, [a, b, c, d]): (usize, [f32; LANES])| {
+            let energies = movement.energy(0..samples - lag) * movement.energy(lag..samples);
+            (a + b + (c + d)) / energies.sqrt().max(f32::MIN_POSITIVE)
+        };
+        let products = lags.clone().step_by(LAGS).flat_map(|lag| movement.products(lag));
+        Self { first, values: lags.zip(products).map(correlation).collect() }
     }
 
+    fn at(&self, lag: usize) -> f32 {
+        self.values[lag - self.first]
+    }
+
+    /// Whether neighbouring lags are weaker: a smooth movement correlates with itself at every short
+    /// lag.
+    fn is_peak(&self, lag: usize) -> bool {
+        self.at(lag) >= self.at(lag - 1) && self.at(lag) >= self.at(lag + 1)
+    }
+
+    /// The strongest of some lags, and which it is.
     fn strongest(&self, lags: impl Iterator<Item = usize>) -> (f32, usize) {
-        lags.map(|lag| (self.correlation(lag), lag))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .unwrap_or((0.0, 1))
-    }
-
-    /// As [`Movement::strongest`], but only where neighbouring lags are weaker: a smooth movement
-    /// correlates with itself at every short lag.
-    fn strongest_peak(&self, first: usize, last: usize) -> (f32, usize) {
-        let values: Vec<f32> = (first - 1..=last + 1).map(|lag| self.correlation(lag)).collect();
-        (first..=last)
-            .filter(|lag| {
-                let at = lag - first + 1;
-                values[at] >= values[at - 1] && values[at] >= values[at + 1]
-            })
-            .map(|lag| (values[lag - first + 1], lag))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .unwrap_or((0.0, 1))
+        lags.map(|lag| (self.at(lag), lag)).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, 1))
     }
 }

@@ -1,6 +1,6 @@
 //! Recording to windows: what a network reads.
 
-use super::orientation::{Turned, turn};
+use super::orientation::{ROWS, axes};
 use super::resample::Signal;
 use super::walking;
 use super::{Recording, SignalError};
@@ -104,25 +104,22 @@ pub(crate) fn rows(signal: &Signal, start: usize, samples: usize, gyroscope: boo
     let acceleration = &signal.acceleration_m_s2[range.clone()];
     let angular_rate =
         signal.angular_rate_rad_s.as_ref().filter(|_| gyroscope).map(|rates| &rates[range]);
-    let Turned { acceleration, angular_rate } = turn(acceleration, angular_rate);
-    let mut values = Vec::with_capacity(WINDOW_ROWS * samples);
-    for row in &acceleration {
-        values.extend(row.iter().map(|value| value / ACCELERATION_SCALE_M_S2));
-    }
+    let axes = axes(acceleration);
+    let mut values = vec![0.0; WINDOW_ROWS * samples];
+    let (first, second) = values.split_at_mut(ROWS * samples);
     match angular_rate {
-        Some(rates) => {
-            for row in &rates {
-                values.extend(row.iter().map(|value| value / ANGULAR_RATE_SCALE_RAD_S));
-            }
-        }
+        Some(rates) => axes.turn_rate(rates, ANGULAR_RATE_SCALE_RAD_S, second),
         None => {
-            for row in &acceleration {
-                values.extend(
-                    derivative(row, signal.rate_hz as f32).map(|value| value / JERK_SCALE_M_S3),
-                );
+            axes.turn_acceleration(acceleration, 1.0, first);
+            let rows = first.chunks_exact(samples);
+            for (jerks, row) in second.chunks_exact_mut(samples).zip(rows) {
+                for (jerk, value) in jerks.iter_mut().zip(derivative(row, signal.rate_hz as f32)) {
+                    *jerk = value / JERK_SCALE_M_S3;
+                }
             }
         }
     }
+    axes.turn_acceleration(acceleration, ACCELERATION_SCALE_M_S2, first);
     values
 }
 

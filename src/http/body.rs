@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::encoding::Encoding;
@@ -46,23 +46,48 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Document<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let received = Received::from_request(request, app).await?;
+        let decode = move || {
+            let digest = Sha256::digest(&received.body).into();
+            Ok(Self { value: received.decode()?, digest })
+        };
+        app.service.compute(decode).await?
+    }
+}
+
+/// A body as it was sent.
+pub(super) struct Received {
+    body: Vec<u8>,
+    format: Format,
+    encoding: Encoding,
+    most: usize,
+    held: Held,
+}
+
+impl FromRequest<App> for Received {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let format = Format::of_body(request.headers());
         let encoding = Encoding::of(request.headers());
         let most = app.http.get().max_body_bytes;
         let begin = Instant::now();
-        let (body, _held) = read(request.into_body(), most, app).await?;
-        let metrics = Arc::clone(app.service.metrics());
+        let (body, held) = read(request.into_body(), most, app).await?;
+        let metrics = app.service.metrics();
         metrics.stages.receive.observe(begin.elapsed().as_secs_f64());
-        let (format, encoding) = (format?, encoding?);
-        let decode = move || {
-            let begin = Instant::now();
-            let digest = Sha256::digest(&body);
-            let body = encoding.decode(body, most)?;
-            let value = format.decode(&body)?;
-            metrics.stages.decode.observe(begin.elapsed().as_secs_f64());
-            Ok(Self { value, digest: digest.into() })
-        };
-        app.service.compute(decode).await?
+        Ok(Self { body, format: format?, encoding: encoding?, most, held })
+    }
+}
+
+impl Received {
+    /// The body's document. Costs compute: for the pool.
+    pub fn decode<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        let begin = Instant::now();
+        let body = self.encoding.decode(self.body, self.most)?;
+        let value = self.format.decode(&body)?;
+        let metrics = self.held.app.service.metrics();
+        metrics.stages.decode.observe(begin.elapsed().as_secs_f64());
+        Ok(value)
     }
 }
 
@@ -179,15 +204,15 @@ fn essence(value: &str) -> &str {
 }
 
 /// A permit for each byte of a body that is in memory.
-struct Held<'a> {
-    share: Option<SemaphorePermit<'a>>,
-    app: &'a App,
+struct Held {
+    share: Option<OwnedSemaphorePermit>,
+    app: App,
 }
 
-impl Held<'_> {
+impl Held {
     /// Whether there is room for so many bytes more.
     fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
-        let more = self.app.bodies.try_acquire_many(bytes as u32);
+        let more = Arc::clone(&self.app.bodies).try_acquire_many_owned(bytes as u32);
         let more = more.map_err(|_| self.app.service.refuse_body())?;
         match &mut self.share {
             Some(share) => share.merge(more),
@@ -198,17 +223,17 @@ impl Held<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        let bytes = self.share.as_ref().map_or(0, SemaphorePermit::num_permits);
+        let bytes = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         self.app.service.metrics().memory.bodies.sub(bytes as i64);
     }
 }
 
 /// Reads a body of `most` bytes or less.
-async fn read(mut body: Body, most: usize, app: &App) -> Result<(Vec<u8>, Held<'_>), Problem> {
+async fn read(mut body: Body, most: usize, app: &App) -> Result<(Vec<u8>, Held), Problem> {
     let mut kept = Vec::new();
-    let mut held = Held { share: None, app };
+    let mut held = Held { share: None, app: app.clone() };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             Problem::new(

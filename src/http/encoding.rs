@@ -1,16 +1,27 @@
 //! Compressed bodies (RFC 9110, section 8.4).
 
+use std::cell::RefCell;
 use std::io::Read;
 
 use axum::http::{HeaderMap, StatusCode, header};
+
+use zstd::zstd_safe::DCtx;
 
 use super::problem::Problem;
 
 /// Window of a zstd stream, as a power of two: it bounds the memory that a body can ask for.
 const ZSTD_WINDOW_LOG: u32 = 21;
 
+/// Room for a plain body, to begin with: ten seconds of a walk in CBOR take less.
+const PLAIN_BYTES: usize = 8192;
+
 /// Buffer of a brotli stream.
 const BROTLI_BUFFER_BYTES: usize = 4096;
+
+thread_local! {
+    /// State of a decompression, which costs more to make than a small body to decompress.
+    static ZSTD: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
 
 /// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +58,11 @@ impl Encoding {
         let plain = match self {
             Self::Identity => return Ok(body),
             Self::Gzip => limited(flate2::read::MultiGzDecoder::new(compressed), most),
-            Self::Zstd => zstd::stream::read::Decoder::with_buffer(compressed)
-                .and_then(|mut decoder| {
-                    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                    Ok(decoder)
-                })
-                .and_then(|decoder| limited(decoder, most)),
+            Self::Zstd => ZSTD.with_borrow_mut(|context| {
+                let mut decoder = zstd::stream::read::Decoder::with_context(compressed, context);
+                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+                limited(decoder, most)
+            }),
             Self::Brotli => {
                 limited(brotli::Decompressor::new(compressed, BROTLI_BUFFER_BYTES), most)
             }
@@ -75,7 +85,7 @@ impl Encoding {
 
 /// All of a stream, or a little more than is allowed of it.
 fn limited(stream: impl Read, most: usize) -> std::io::Result<Vec<u8>> {
-    let mut plain = Vec::new();
+    let mut plain = Vec::with_capacity(PLAIN_BYTES);
     stream.take(most as u64 + 1).read_to_end(&mut plain)?;
     Ok(plain)
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::body::{Document, Format};
+use super::body::{Document, Format, Received};
 use super::once::{Once, sent};
 use super::path::{Parameters, UserPath};
 use super::problem::Problem;
@@ -45,10 +45,15 @@ pub(super) async fn identify(
     Extension(principal): Extension<Principal>,
     format: Format,
     Parameters(parameters): Parameters<IdentifyParameters>,
-    body: Document<WalkDocument>,
+    body: Received,
 ) -> Result<Response, Problem> {
-    let among = parameters.among.as_deref().map(|users| among(users.split(','))).transpose()?;
-    let answer = service.identify(evidence(body.value)?, among).await?;
+    let question = move || {
+        let document: WalkDocument = body.decode()?;
+        let users = parameters.among.as_deref();
+        let among = users.map(|users| among(users.split(','))).transpose()?;
+        Ok::<_, Problem>((evidence(document)?, among))
+    };
+    let answer = service.identify(question).await?;
     Ok(format.answer(&identify_answer(answer, &principal)))
 }
 

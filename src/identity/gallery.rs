@@ -123,6 +123,11 @@ impl Gallery {
         among.map_or(self.len(), |users| users.iter().filter(|user| self.contains(user)).count())
     }
 
+    /// Windows that a user's template stands for; 0 where there is none.
+    pub fn windows(&self, user: &UserId) -> u32 {
+        self.positions.get(user).map_or(0, |&position| self.users[position].1.windows())
+    }
+
     /// Whether nobody is enrolled.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()

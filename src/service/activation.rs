@@ -308,16 +308,10 @@ mod tests {
         let of_features = service.walk_of(shipped, &ann, features, Entry::Always).await.unwrap();
         activate(&service, &next).await;
 
-        let write = async |mut walk: super::super::evidence::Walk| {
+        let write = async |walk: super::super::evidence::Walk| {
             let Start::New(ticket) = service.start(None).await.unwrap() else { panic!() };
             let user = ann.clone();
-            service
-                .write(ticket, |shared, mut turn| async move {
-                    turn.enroll(&shared, &user, &mut walk).await?;
-                    turn.commit(&BTreeSet::new(), &nothing(())).await?;
-                    Ok(nothing(()))
-                })
-                .await
+            service.enroll_together(ticket, user, walk, |_| nothing(())).await
         };
         write(walk).await.unwrap();
         let refused = write(of_features).await;

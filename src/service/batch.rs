@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::enrolling::Walks;
 use super::evidence::Walk;
 use super::pool::Entry;
 use super::serving::Serving;
@@ -11,7 +12,8 @@ use super::{
     Claim, Enrolled, Evidence, Identification, Reply, Request, Service, ServiceError, Shared,
     Verification,
 };
-use crate::identity::{Decision, Template, UserId};
+use crate::bnn::Scratch;
+use crate::identity::{Decision, UserId};
 
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,8 +59,7 @@ enum Done {
 struct Written {
     /// Whom its answer names.
     users: BTreeSet<UserId>,
-    /// To go into the gallery.
-    templates: Vec<(UserId, Template)>,
+    walks: Walks,
     /// Challenges to be used up, each with its user.
     challenges: Vec<(String, UserId)>,
 }
@@ -107,13 +108,7 @@ impl Service {
             for (nonce, user) in &written.challenges {
                 shared.challenges().redeem(nonce, user);
             }
-            let serving = shared.serving();
-            let mut gallery = serving.gallery_mut();
-            for (user, template) in &written.templates {
-                gallery.add(user, template);
-            }
-            drop(gallery);
-            shared.metrics.walks.enrollments.inc_by(written.templates.len() as u64);
+            written.walks.show(&shared);
             Ok(reply)
         })
         .await
@@ -127,7 +122,11 @@ impl Service {
                 Done::Read(user, walk)
             }
             Item::Identify { evidence, among } => {
-                Done::Identified(self.look(serving, evidence, among, Entry::Always).await?)
+                let shared = Arc::clone(&self.shared);
+                let look = move |scratch: &mut Scratch| {
+                    shared.look(&serving, evidence, among.as_ref(), scratch)
+                };
+                Done::Identified(self.shared.pool.run(Entry::Always, look).await??)
             }
             Item::Verify(claim) => {
                 Done::Verified(self.decide(serving, claim, Entry::Always).await?)
@@ -145,9 +144,9 @@ impl Turn {
     ) -> Result<Outcome, ServiceError> {
         Ok(match item {
             Done::Read(user, mut walk) => {
-                let enrolled = self.enroll(shared, &user, &mut walk).await?;
-                written.users.insert(user.clone());
-                written.templates.push((user, walk.template));
+                shared.read_by_who_serves(&mut walk).await?;
+                let enrolled = written.walks.add(shared, &mut self.writing, &user, &walk).await?;
+                written.users.insert(user);
                 Outcome::Enrolled(enrolled)
             }
             Done::Identified(mut identification) => {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::evidence::{Evidence, Purpose, Walk, unpack};
 use super::pool::Entry;
 use super::serving::Serving;
-use super::writing::{Answer, Start, Turn};
+use super::writing::{Answer, Start};
 use super::{Service, ServiceError, Shared};
 use crate::bnn::Scratch;
 use crate::gait::{Fingerprint, RecordingDocument, SignalError};
 use crate::identity::{READY_WINDOWS, Template, UserId};
+use crate::store::Writing;
 pub use crate::store::{Enrollment, ExportedTemplate, Reply, Request, User};
 
 /// A user, and whether they are known well enough.
@@ -150,22 +151,15 @@ impl Service {
         user: UserId,
         evidence: Evidence,
         request: Option<Request>,
-        answer: impl FnOnce(Enrolled) -> Reply + Send + 'static,
+        answer: impl Fn(Enrolled) -> Reply + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         let ticket = match self.start(request).await? {
             Start::New(ticket) => ticket,
             Start::Answered(answer) => return Ok(answer),
         };
         let serving = self.shared.serving();
-        let mut walk = self.walk_of(serving, &user, evidence, Entry::IfFree).await?;
-        self.write(ticket, |shared, mut turn| async move {
-            let reply = answer(turn.enroll(&shared, &user, &mut walk).await?);
-            turn.commit(&BTreeSet::from([user.clone()]), &reply).await?;
-            shared.serving().gallery_mut().add(&user, &walk.template);
-            shared.metrics.walks.enrollments.inc();
-            Ok(reply)
-        })
-        .await
+        let walk = self.walk_of(serving, &user, evidence, Entry::IfFree).await?;
+        self.enroll_together(ticket, user, walk, answer).await
     }
 
     /// Reads a walk of a user.
@@ -177,7 +171,9 @@ impl Service {
         entry: Entry,
     ) -> Result<Walk, ServiceError> {
         // Before any compute, so that a wrong name costs little.
-        self.user(user).await?;
+        if !serving.gallery().contains(user) {
+            self.user(user).await?;
+        }
         let shared = Arc::clone(&self.shared);
         let read =
             move |scratch: &mut Scratch| shared.read(&serving, evidence, Purpose::Enroll, scratch);
@@ -239,32 +235,55 @@ impl Service {
     }
 }
 
-impl Turn {
-    /// Puts a walk among a user's, in this change, as the model reads it that serves meanwhile.
-    pub async fn enroll(
+/// Walks that a change enrolls, to be known once it is on disk.
+#[derive(Default)]
+pub(super) struct Walks(Vec<(UserId, Template)>);
+
+impl Walks {
+    /// Puts a walk among a user's, in this change, as the model reads it that serves meanwhile. One
+    /// that is refused leaves the change as it was.
+    pub async fn add(
         &mut self,
         shared: &Shared,
+        writing: &mut Writing,
         user: &UserId,
-        walk: &mut Walk,
+        walk: &Walk,
     ) -> Result<Enrolled, ServiceError> {
-        let serving = shared.serving();
-        if walk.model != serving.model.id() {
-            shared.read_again(serving, walk).await?;
-        }
         let most = shared.settings.get().max_enrollments_per_user;
-        let enrollment = self.writing.add_enrollment(user, most).await?;
-        self.writing.add_template(&walk.model, enrollment, &walk.template).await?;
+        let enrollment = writing.add_enrollment(user, most).await?;
+        writing.add_template(&walk.model, enrollment.id, &walk.template).await?;
         for fingerprint in &walk.fingerprints {
-            self.writing.add_fingerprint(user, Some(enrollment), fingerprint).await?;
+            writing.add_fingerprint(user, Some(enrollment.id), fingerprint).await?;
         }
         if let Some(recording) = &walk.kept {
-            self.writing.add_recording(enrollment, recording).await?;
+            writing.add_recording(enrollment.id, recording).await?;
         }
+        self.0.push((user.clone(), walk.template.clone()));
+        // The gallery knows what the database does, but for this change.
+        let earlier = shared.serving().gallery().windows(user);
+        let added = self.0.iter().filter(|(whose, _)| whose == user);
+        let windows = added.map(|(_, template)| u64::from(template.windows())).sum::<u64>();
+        let user = User {
+            id: user.clone(),
+            created_at_unix_seconds: enrollment.user_created_at_unix_seconds,
+            enrollments: enrollment.enrollments,
+            windows: u64::from(earlier) + windows,
+        };
         Ok(Enrolled {
-            enrollment,
+            enrollment: enrollment.id,
             windows: walk.template.windows(),
             refused: walk.refused.clone(),
-            status: self.writing.user(user).await?.into(),
+            status: user.into(),
         })
+    }
+
+    /// Lets the users be recognised by them.
+    pub fn show(self, shared: &Shared) {
+        shared.metrics.walks.enrollments.inc_by(self.0.len() as u64);
+        let serving = shared.serving();
+        let mut gallery = serving.gallery_mut();
+        for (user, template) in &self.0 {
+            gallery.add(user, template);
+        }
     }
 }

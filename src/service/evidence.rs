@@ -121,12 +121,13 @@ impl Shared {
         })
     }
 
-    /// Lets the model that serves read a walk that another one read. Waits for compute.
-    pub async fn read_again(
-        &self,
-        serving: Arc<Serving>,
-        walk: &mut Walk,
-    ) -> Result<(), ServiceError> {
+    /// Lets the model that serves read a walk, where another one took over since it was read. Waits
+    /// for compute.
+    pub async fn read_by_who_serves(&self, walk: &mut Walk) -> Result<(), ServiceError> {
+        let serving = self.serving();
+        if walk.model == serving.model.id() {
+            return Ok(());
+        }
         let wanted = serving.model.id().to_owned();
         let found = std::mem::replace(&mut walk.model, wanted.clone());
         let Some(recording) = walk.recording.take() else {

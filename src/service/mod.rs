@@ -10,6 +10,7 @@ mod error;
 pub mod evaluation;
 mod evidence;
 mod gate;
+mod group;
 mod jobs;
 mod keys;
 mod maintenance;
@@ -42,6 +43,7 @@ pub use enrolling::{
 };
 pub use error::{ServiceError, StartError};
 pub use evidence::Evidence;
+use group::WaitingWalks;
 use jobs::Jobs;
 pub use jobs::{
     Follower, JobLength, JobRequest, JobScope, JobState, JobStatus, ShortUser, TrainingJob,
@@ -79,7 +81,8 @@ struct Shared {
     /// order.
     writing: Arc<tokio::sync::Mutex<()>>,
     /// A permit for each change that waits for its turn.
-    changes: Semaphore,
+    changes: Arc<Semaphore>,
+    waiting_walks: WaitingWalks,
     /// Held while a model is made ready and takes over: one at a time.
     activating: tokio::sync::Mutex<()>,
     jobs: Jobs,
@@ -110,7 +113,8 @@ impl Service {
             challenges: Mutex::default(),
             in_flight: InFlight::default(),
             writing: Arc::default(),
-            changes: Semaphore::new(MAX_CHANGES),
+            changes: Arc::new(Semaphore::new(MAX_CHANGES)),
+            waiting_walks: WaitingWalks::default(),
             activating: tokio::sync::Mutex::default(),
             jobs: Jobs::default(),
             // After a crash, too, erased data may be left in the log.
@@ -123,7 +127,8 @@ impl Service {
         Ok(service)
     }
 
-    /// Runs other compute of a request, such as decoding, off the async runtime.
+    /// Runs other compute of a request, such as decoding, off the async runtime. The request may have
+    /// another turn.
     ///
     /// # Errors
     /// When there is no compute for it.
@@ -131,7 +136,7 @@ impl Service {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        self.shared.pool.run(Entry::IfFree, |_| job()).await
+        self.shared.pool.run(Entry::First, |_| job()).await
     }
 
     /// Id of the model that serves.

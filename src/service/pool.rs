@@ -17,9 +17,6 @@ use crate::telemetry::Metrics;
 /// a full queue is a few tens of milliseconds of work.
 const QUEUE_PER_THREAD: usize = 64;
 
-/// How often a request that is let in waits in the queue: to be decoded, and to be read.
-const PASSES: u32 = 2;
-
 /// Weight of one job in the mean time of a job, as a share of this.
 const MEAN_OVER_JOBS: i64 = 64;
 
@@ -64,6 +61,8 @@ struct Load {
 pub(super) enum Entry {
     /// Refuse: the server is busy.
     IfFree,
+    /// As `IfFree`, of a request that comes again: to be decoded, and then to be read.
+    First,
     /// Wait all the same: the rest of a request that was let in, one job at a time.
     Always,
 }
@@ -142,7 +141,8 @@ impl Pool {
             .unwrap_or((None, false));
         let let_in = let_in || entry == Entry::Always;
         let before = self.load.waiting.fetch_add(1, Ordering::Relaxed);
-        if !let_in && let Err(error) = self.admit(before, deadline) {
+        let passes = if entry == Entry::First { 2 } else { 1 };
+        if !let_in && let Err(error) = self.admit(before, deadline, passes) {
             self.load.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(error);
         }
@@ -175,11 +175,16 @@ impl Pool {
     }
 
     /// Lets a request in that finds so many jobs before its own, or refuses it.
-    fn admit(&self, waiting: usize, deadline: Option<Instant>) -> Result<(), PoolError> {
+    fn admit(
+        &self,
+        waiting: usize,
+        deadline: Option<Instant>,
+        passes: u32,
+    ) -> Result<(), PoolError> {
         let drained = self.drained_after(waiting);
         let reason = if waiting >= self.queue_length {
             &self.load.metrics.shed.queue_full
-        } else if deadline.is_some_and(|deadline| deadline < Instant::now() + drained * PASSES) {
+        } else if deadline.is_some_and(|deadline| deadline < Instant::now() + drained * passes) {
             &self.load.metrics.shed.deadline
         } else {
             return Ok(());
@@ -324,21 +329,24 @@ mod tests {
         for _ in 0..pool.threads.current_num_threads() * 2 {
             jobs.push(queued(&pool, Entry::IfFree).await);
         }
-        let within = async |minutes: u64| {
+        let within = async |entry, minutes: u64| {
             let deadline = Instant::now() + Duration::from_secs(60 * minutes);
-            until(deadline, pool.run(Entry::IfFree, |_| 7)).await
+            until(deadline, pool.run(entry, |_| 7)).await
         };
-        // Four minutes for both passes.
-        let refused = within(3).await;
+        // Two minutes for each pass.
+        assert!(is_overloaded(within(Entry::IfFree, 1).await));
+        let refused = within(Entry::First, 3).await;
         let Err(PoolError::Overloaded { retry_after_seconds }) = refused else {
             panic!("{refused:?}")
         };
         assert!((121..=242).contains(&retry_after_seconds), "{retry_after_seconds}");
-        assert_eq!(pool.load.metrics.shed.deadline.get(), 1);
+        assert_eq!(pool.load.metrics.shed.deadline.get(), 2);
         let open = async {
             gate.wait();
         };
-        assert_eq!(tokio::join!(within(5), open).0, Ok(7));
+        let (both, one) = (within(Entry::First, 5), within(Entry::IfFree, 3));
+        let answers = tokio::join!(both, one, open);
+        assert_eq!((answers.0, answers.1), (Ok(7), Ok(7)));
         for job in jobs {
             assert_eq!(job.await.unwrap(), Ok(7));
         }

@@ -92,56 +92,59 @@ struct Trace {
     seen: i64,
 }
 
+impl Shared {
+    /// An identification with one model. Costs compute: for the pool.
+    pub fn look(
+        &self,
+        serving: &Serving,
+        evidence: Evidence,
+        among: Option<&BTreeSet<UserId>>,
+        scratch: &mut Scratch,
+    ) -> Result<Identification, ServiceError> {
+        let probe = self.read(serving, evidence, Purpose::Identify, scratch)?.template;
+        let (likelihood, windows) = (&serving.likelihood, probe.windows());
+        let begin = Instant::now();
+        let gallery = serving.gallery();
+        let candidates = gallery.rank(&probe, among, CANDIDATES);
+        let compared = gallery.count(among);
+        drop(gallery);
+        self.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
+        let decision = Decision::new(candidates.first(), likelihood, compared, windows);
+        let candidates = candidates.into_iter().map(|Candidate { user, score }| NearUser {
+            estimated_fmr: likelihood.fmr_bound(score, windows),
+            user,
+            score,
+        });
+        let identification = Identification {
+            decision,
+            candidates: candidates.collect(),
+            windows,
+            model: serving.model.id().to_owned(),
+        };
+        count_identification(&self.metrics.decisions, &identification);
+        Ok(identification)
+    }
+}
+
 /// Longest walk that is verified at once: comparing it with earlier ones is what costs most.
 const LONGEST_CLAIM_SECONDS: f64 = 120.0;
 
 impl Service {
-    /// Tells who is walking, among all enrolled users or `among` some. Does not touch the database.
+    /// Tells who is walking, among all enrolled users or some. Does not touch the database. `question`
+    /// gives the evidence and the users to choose from; it may compute, such as decode.
     ///
     /// # Errors
-    /// When the evidence is no walk, or there is no compute for it.
-    pub async fn identify(
+    /// Those of `question`; when the evidence is no walk, or there is no compute for it.
+    pub async fn identify<E: From<ServiceError> + Send + 'static>(
         &self,
-        evidence: Evidence,
-        among: Option<BTreeSet<UserId>>,
-    ) -> Result<Identification, ServiceError> {
-        self.look(self.shared.serving(), evidence, among, Entry::IfFree).await
-    }
-
-    /// An identification with one model.
-    pub(super) async fn look(
-        &self,
-        serving: Arc<Serving>,
-        evidence: Evidence,
-        among: Option<BTreeSet<UserId>>,
-        entry: Entry,
-    ) -> Result<Identification, ServiceError> {
-        let shared = Arc::clone(&self.shared);
-        let decide = move |scratch: &mut Scratch| {
-            let probe = shared.read(&serving, evidence, Purpose::Identify, scratch)?.template;
-            let (likelihood, windows) = (&serving.likelihood, probe.windows());
-            let begin = Instant::now();
-            let gallery = serving.gallery();
-            let candidates = gallery.rank(&probe, among.as_ref(), CANDIDATES);
-            let compared = gallery.count(among.as_ref());
-            drop(gallery);
-            shared.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
-            let decision = Decision::new(candidates.first(), likelihood, compared, windows);
-            let candidates = candidates.into_iter().map(|Candidate { user, score }| NearUser {
-                estimated_fmr: likelihood.fmr_bound(score, windows),
-                user,
-                score,
-            });
-            let identification = Identification {
-                decision,
-                candidates: candidates.collect(),
-                windows,
-                model: serving.model.id().to_owned(),
-            };
-            count_identification(&shared.metrics.decisions, &identification);
-            Ok(identification)
+        question: impl FnOnce() -> Result<(Evidence, Option<BTreeSet<UserId>>), E> + Send + 'static,
+    ) -> Result<Identification, E> {
+        let (shared, serving) = (Arc::clone(&self.shared), self.shared.serving());
+        let look = move |scratch: &mut Scratch| {
+            let (evidence, among) = question()?;
+            Ok(shared.look(&serving, evidence, among.as_ref(), scratch)?)
         };
-        self.shared.pool.run(entry, decide).await?
+        self.shared.pool.run(Entry::IfFree, look).await.map_err(ServiceError::from)?
     }
 
     /// Tells whether a walk is a user's, and remembers it, so that it is known should it be sent
@@ -199,7 +202,8 @@ impl Service {
             }
             _ => {}
         }
-        if self.user(&user).await?.user.enrollments == 0 {
+        let known = serving.gallery().contains(&user);
+        if !known && self.user(&user).await?.user.enrollments == 0 {
             return Err(ServiceError::NotEnrolled(user));
         }
         let earlier = self.shared.store.newest_fingerprints(&user).await?;

@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{PoolError, Service, ServiceError, Shared};
 use crate::identity::UserId;
 use crate::store::{Reply, Request, StoreError, Writing};
@@ -58,6 +60,19 @@ impl Ticket {
     pub fn is_repeatable(&self) -> bool {
         self.request.is_some()
     }
+
+    /// Keeps the answer for retries, in the change that it is about. `users` are whom it names.
+    pub async fn keep(
+        &self,
+        writing: &mut Writing,
+        users: &BTreeSet<UserId>,
+        reply: &Reply,
+    ) -> Result<(), StoreError> {
+        match &self.request {
+            Some(request) => writing.keep_reply(request, users, reply).await,
+            None => Ok(()),
+        }
+    }
 }
 
 impl Service {
@@ -105,10 +120,7 @@ impl Service {
     {
         let shared = Arc::clone(&self.shared);
         // A client that hangs up before its turn has changed nothing, and waits no more.
-        let place = shared.changes.try_acquire().map_err(|_| {
-            shared.metrics.shed.changes_full.inc();
-            shared.pool.refusal()
-        })?;
+        let place = shared.place()?;
         let queued = Instant::now();
         let one_at_a_time = Arc::clone(&shared.writing).lock_owned().await;
         drop(place);
@@ -127,6 +139,25 @@ impl Service {
     }
 }
 
+impl Shared {
+    /// A place among the changes that wait.
+    pub(super) fn place(&self) -> Result<OwnedSemaphorePermit, PoolError> {
+        Arc::clone(&self.changes).try_acquire_owned().map_err(|_| {
+            self.metrics.shed.changes_full.inc();
+            self.pool.refusal()
+        })
+    }
+
+    /// Makes a change last.
+    pub(super) async fn commit(&self, writing: Writing) -> Result<(), StoreError> {
+        let begin = Instant::now();
+        writing.commit().await?;
+        let seconds = begin.elapsed().as_secs_f64();
+        self.metrics.database.commit_seconds.observe(seconds);
+        Ok(())
+    }
+}
+
 impl Turn {
     /// Makes the change and its answer last. `users` are whom the answer names.
     pub async fn commit(
@@ -134,13 +165,7 @@ impl Turn {
         users: &BTreeSet<UserId>,
         reply: &Reply,
     ) -> Result<(), StoreError> {
-        if let Some(request) = &self.ticket.request {
-            self.writing.keep_reply(request, users, reply).await?;
-        }
-        let begin = Instant::now();
-        self.writing.commit().await?;
-        let seconds = begin.elapsed().as_secs_f64();
-        self.ticket.shared.metrics.database.commit_seconds.observe(seconds);
-        Ok(())
+        self.ticket.keep(&mut self.writing, users, reply).await?;
+        self.ticket.shared.commit(self.writing).await
     }
 }

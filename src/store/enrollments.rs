@@ -19,6 +19,17 @@ pub struct Enrollment {
     pub created_at_unix_seconds: i64,
 }
 
+/// A walk that was just made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewEnrollment {
+    /// Its number.
+    pub id: i64,
+    /// Walks of its user, this one included.
+    pub enrollments: u64,
+    /// When its user was made.
+    pub user_created_at_unix_seconds: i64,
+}
+
 impl Store {
     /// A user's walks, in the order of enrollment; none for a user that does not exist.
     ///
@@ -47,15 +58,25 @@ impl Store {
 }
 
 impl Writing {
-    /// Makes a walk of a user, unless they have `most` already; gives its number.
+    /// Makes a walk of a user, unless they have `most` already. A refusal changes nothing: the change
+    /// may go on.
     ///
     /// # Errors
     /// When there is no such user, they have too many walks, or a statement fails.
-    pub async fn add_enrollment(&mut self, user: &UserId, most: u64) -> Result<i64, StoreError> {
-        let walks: i64 = sqlx::query_scalar("SELECT count(*) FROM enrollments WHERE user_id = ?")
-            .bind(user.as_str())
-            .fetch_one(&mut *self.transaction)
-            .await?;
+    pub async fn add_enrollment(
+        &mut self,
+        user: &UserId,
+        most: u64,
+    ) -> Result<NewEnrollment, StoreError> {
+        let found: Option<(i64, i64)> = sqlx::query_as(
+            "SELECT created_at_unix_seconds,
+             (SELECT count(*) FROM enrollments WHERE user_id = users.id) FROM users WHERE id = ?",
+        )
+        .bind(user.as_str())
+        .fetch_optional(&mut *self.transaction)
+        .await?;
+        let (user_created_at_unix_seconds, walks) =
+            found.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
         if walks as u64 >= most {
             return Err(StoreError::TooManyEnrollments { user: user.clone(), most });
         }
@@ -64,9 +85,12 @@ impl Writing {
                 .bind(user.as_str())
                 .bind(unix_seconds())
                 .execute(&mut *self.transaction)
-                .await
-                .map_err(|error| super::no_such_user(error, user))?;
-        Ok(result.last_insert_rowid())
+                .await?;
+        Ok(NewEnrollment {
+            id: result.last_insert_rowid(),
+            enrollments: walks as u64 + 1,
+            user_created_at_unix_seconds,
+        })
     }
 
     /// Erases one walk of a user. [`Store::scrub_log`] is due after it.

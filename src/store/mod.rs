@@ -22,7 +22,7 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::identity::UserId;
 pub use backup::backup;
-pub use enrollments::Enrollment;
+pub use enrollments::{Enrollment, NewEnrollment};
 pub use models::{Comparison, Outcomes, StoredModel};
 pub use replies::{Reply, Request};
 pub use templates::{ExportedTemplate, StoredTemplate};
@@ -248,6 +248,8 @@ impl Store {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(10))
+                // A connection within this process does not die while nobody looks.
+                .test_before_acquire(false)
         };
         let path = path.to_owned();
         let fail = |error| opening(path.clone(), error);

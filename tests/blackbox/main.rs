@@ -9,6 +9,7 @@ mod connections;
 mod description;
 mod durability;
 mod evaluation;
+mod groups;
 mod models;
 mod operation;
 mod readme;

@@ -87,10 +87,16 @@ impl Element {
     }
 
     fn number(self, bytes: &[u8]) -> Number {
-        let append = |bits: u64, byte: &u8| bits << 8 | u64::from(*byte);
+        let bits = match *bytes {
+            [a] => a.into(),
+            [a, b] => u16::from_le_bytes([a, b]).into(),
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
+            [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            _ => unreachable!("elements have 1, 2, 4 or 8 bytes"),
+        };
         let bits = match self.little_endian {
-            true => bytes.iter().rev().fold(0, append),
-            false => bytes.iter().fold(0, append),
+            true => bits,
+            false => bits.swap_bytes() >> (64 - 8 * self.bytes),
         };
         match (self.float, self.bytes) {
             (true, 2) => Number::Float(f64::from(half(bits as u16))),

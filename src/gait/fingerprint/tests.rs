@@ -123,3 +123,25 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn a_stride_is_the_one_with_the_least_mean_difference_around_a_point(
+        values in vec(-50..50i8, SHORTEST_STRIDE + 1..200),
+    ) {
+        // Whole numbers, so that sums do not depend on their order.
+        let values: Vec<f32> = values.into_iter().map(f32::from).collect();
+        for (index, found) in strides(&values).into_iter().enumerate() {
+            let now = index + SHORTEST_STRIDE;
+            let difference = |stride: usize| {
+                let from = (now - stride).saturating_sub(NEIGHBOURHOOD);
+                let to = (now - stride + NEIGHBOURHOOD + 1).min(values.len() - stride);
+                let sum: f32 = (from..to).map(|at| (values[at + stride] - values[at]).abs()).sum();
+                f64::from(sum) / (to - from) as f64
+            };
+            let strides = SHORTEST_STRIDE..=LONGEST_STRIDE.min(now);
+            let least = strides.min_by(|a, b| difference(*a).total_cmp(&difference(*b)));
+            prop_assert_eq!(Some(found), least);
+        }
+    }
+}
