@@ -117,7 +117,7 @@ enum Head {
     /// The last layer's integers are the outputs, but for these steps.
     Sums(Affine),
     /// The integers are the feature, of whose direction a last dense layer makes the outputs. Its
-    /// weights are `[class][value]`.
+    /// weights are `[value][class]`.
     Direction { feature: Affine, weights: Vec<f32>, bias: Vec<f32> },
 }
 
@@ -131,13 +131,12 @@ impl Head {
                 affine.apply_all(integers, integers.len(), feature);
                 let scale = normaliser(feature);
                 logits.clear();
-                logits.extend(weights.chunks_exact(feature.len()).zip(bias).map(
-                    |(weights, bias)| {
-                        let direction = feature.iter().map(|value| value * scale);
-                        direction.zip(weights).map(|(value, weight)| value * weight).sum::<f32>()
-                            + bias
-                    },
-                ));
+                logits.resize(bias.len(), 0.0);
+                for (value, weights) in feature.iter().zip(weights.chunks_exact(bias.len())) {
+                    let value = value * scale;
+                    logits.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
+                }
+                logits.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
             }
         }
     }
@@ -195,7 +194,10 @@ impl Network {
         let shapes = architecture.shapes()?;
         let weight_counts = architecture.weight_counts()?;
         let mut products = 0usize;
+        // A direction, where there is one, is the feature.
+        let has_direction = architecture.layers.contains(&Layer::Normalise);
         let last_sign = architecture.layers.iter().rposition(|layer| *layer == Layer::Sign);
+        let last_sign = last_sign.filter(|_| !has_direction);
         let mut stages = Vec::new();
         let mut flow = Flow::Input;
         let mut feature_len = 0;
@@ -218,7 +220,9 @@ impl Network {
                     };
                     head = Some(Head::Direction {
                         feature,
-                        weights: weights.clone(),
+                        weights: (0..weights.len())
+                            .map(|at| weights[at % to.channels * from.len() + at / to.channels])
+                            .collect(),
                         bias: bias.clone().unwrap_or_else(|| vec![0.0; to.channels]),
                     });
                     Flow::Bits

@@ -69,7 +69,7 @@ impl Published {
         };
         match self {
             Self::Idnet | Self::BinarizedIdnet => schedule,
-            Self::Bipedalnet => Schedule { epochs: 150, real_share: 0.33, rate: 2e-3, ..schedule },
+            Self::Bipedalnet => Schedule { epochs: 100, real_share: 0.35, rate: 2e-3, ..schedule },
         }
     }
 }
