@@ -108,7 +108,6 @@ pub fn train(
     let mut average = network.state();
     let classes = division.subjects.len();
     let steps = (division.windows_per_epoch() / schedule.batch).max(1);
-    let calibration_batches = CALIBRATION_WINDOWS.div_ceil(schedule.batch);
     let mut draws = Draws::new(division, schedule);
     let mut gradient = vec![0.0; schedule.batch * architecture.classes()];
     let mut best: Option<(Parameters, f32)> = None;
@@ -119,7 +118,7 @@ pub fn train(
         if epoch > phase.epochs.end {
             let learned = best.take().expect("an epoch of the phase before was validated").0;
             phase = Phase::last(architecture, schedule);
-            network = Network::new(&phase.architecture, &mut random)?;
+            network = Network::new(architecture, &mut random)?;
             network.import(&learned.layers, 1.0);
             average = network.state();
         }
@@ -155,12 +154,7 @@ pub fn train(
         }
         let latest = network.state();
         network.restore(&average).expect(SAME_NETWORK);
-        for (number, labels) in
-            order.chunks_exact(schedule.batch).cycle().take(calibration_batches).enumerate()
-        {
-            read(&mut network, draws.draw(labels));
-            network.run(Pass::Calibration(number));
-        }
+        calibrate(&mut network, &mut draws, &order);
         let accuracy = accuracy(&mut network, &division.validation);
         state.validation_accuracy = (!division.validation.is_empty()).then_some(accuracy);
         let before = best.as_ref().map_or(-1.0, |(_, accuracy)| *accuracy);
@@ -171,8 +165,16 @@ pub fn train(
         network.restore(&latest).expect(SAME_NETWORK);
         finished = epoch;
     }
-    // A network with real weights is none of the architecture asked for.
-    let best = best.filter(|_| phase.architecture == *architecture);
+    if let Some((learned, kept)) = &mut best
+        && phase.architecture != *architecture
+    {
+        // Stopped before it had binary weights.
+        let mut network = Network::new(architecture, &mut random)?;
+        network.import(&learned.layers, 1.0);
+        let order: Vec<usize> = (0..CALIBRATION_WINDOWS).map(|index| index % classes).collect();
+        calibrate(&mut network, &mut draws, &order);
+        (*learned, *kept) = (network.parameters(), accuracy(&mut network, &division.validation));
+    }
     Ok(best.map(|(parameters, validation_accuracy)| Trained {
         parameters,
         validation_accuracy,
@@ -224,6 +226,16 @@ impl Phase {
             Weights::Binary => (schedule.epochs as f32 * schedule.real_share) as usize,
             Weights::Float => 0,
         }
+    }
+}
+
+/// Averages the statistics for inference, over windows of the classes named, again and again.
+fn calibrate(network: &mut Network, draws: &mut Draws<'_>, labels: &[usize]) {
+    let batch = draws.schedule.batch;
+    let batches = labels.chunks_exact(batch).cycle().take(CALIBRATION_WINDOWS.div_ceil(batch));
+    for (number, labels) in batches.enumerate() {
+        read(network, draws.draw(labels));
+        network.run(Pass::Calibration(number));
     }
 }
 
