@@ -37,7 +37,12 @@ impl Drop for Lock {
 }
 
 fn sqlite(server: &Server, statement: &str) -> String {
-    let output = Command::new("sqlite3").arg(server.database()).arg(statement).output().unwrap();
+    let output = Command::new("sqlite3")
+        .args(["-cmd", ".timeout 5000"])
+        .arg(server.database())
+        .arg(statement)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
