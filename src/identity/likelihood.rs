@@ -86,11 +86,17 @@ impl LikelihoodRatio {
         metrics.collect()
     }
 
-    /// Of a model file's metrics.
+    /// Of a model file's metrics, or of what files had before there were likelihood ratios in them:
+    /// thresholds.
     ///
     /// # Errors
     /// The name of a metric that is missing or that cannot be used.
     pub fn from_metrics(metrics: &BTreeMap<String, f32>) -> Result<Self, String> {
+        if !metrics.contains_key(&names(1)[0])
+            && let Some(line) = Line::from_thresholds(metrics)
+        {
+            return Ok(Self { lines: [line; WINDOW_COUNTS.len()] });
+        }
         let mut lines = [Line { slope: 1.0, offset: 0.0 }; WINDOW_COUNTS.len()];
         for (line, windows) in lines.iter_mut().zip(WINDOW_COUNTS) {
             let read = |name: String, is_good: fn(f32) -> bool| match metrics.get(&name) {
@@ -112,6 +118,17 @@ fn names(windows: u32) -> [String; 2] {
 impl Line {
     /// Says nothing, for scores that tell nothing: where genuine ones are no higher than others.
     const MUTE: Self = Self { slope: 1e-3, offset: 0.0 };
+
+    /// The line on which the thresholds for false match rates of 1 and 0.1 % bound just these.
+    fn from_thresholds(metrics: &BTreeMap<String, f32>) -> Option<Self> {
+        let [(z, llr), (other_z, other_llr)] = [0.01f32, 0.001].map(|fmr| {
+            let threshold = metrics.get(&format!("verification_threshold_at_fmr_{fmr}"));
+            (threshold.copied().map_or(f32::NAN, unfold), -fmr.ln())
+        });
+        let slope = (other_llr - llr) / (other_z - z);
+        let line = Self { slope, offset: llr - slope * z };
+        (slope > 0.0 && slope.is_finite()).then_some(line)
+    }
 
     /// Fits scores of one person's walks and of two people's: logistic regression by Newton's method.
     /// `None` where there are none of either.
@@ -248,5 +265,22 @@ mod tests {
         }
         assert_eq!(Line::fit(&[], &[0.1]), None);
         assert_eq!(Line::fit(&[0.1], &[]), None);
+    }
+
+    #[test]
+    fn thresholds_of_older_files_bound_the_rates_that_they_were_set_for() {
+        let named = |fmr: f64| format!("verification_threshold_at_fmr_{fmr}");
+        let mut metrics = BTreeMap::from([(named(0.01), 0.78), (named(0.001), 0.88)]);
+        let likelihood = LikelihoodRatio::from_metrics(&metrics).unwrap();
+        for (score, fmr) in [(0.78, 0.01), (0.88, 0.001)] {
+            for windows in [1, 9, 40] {
+                let bound = likelihood.fmr_bound(score, windows);
+                assert!((bound / fmr - 1.0).abs() < 1e-3, "{bound}");
+            }
+        }
+        for unfit in [0.78, 0.5, f32::NAN] {
+            metrics.insert(named(0.001), unfit);
+            assert_eq!(LikelihoodRatio::from_metrics(&metrics), Err("llr_slope_1".to_owned()));
+        }
     }
 }
