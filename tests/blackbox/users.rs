@@ -182,7 +182,9 @@ async fn bad_requests_about_users_are_explained() {
         (Method::POST, "/v1/identify?among=ann,,bob"),
     ] {
         let request = format!("{method} {path}");
-        let answer = server.send(method, path, walk.clone()).await;
+        // Where nobody reads a body, the connection may end before it is sent.
+        let body = if method == Method::POST { walk.clone() } else { Default::default() };
+        let answer = server.send(method, path, body).await;
         assert_eq!(answer.content_type, "application/problem+json", "{request}: {answer:?}");
         answers.push(serde_json::json!({"request": request, "problem": answer.body}));
     }
