@@ -8,7 +8,7 @@ use super::samples::{LabelledWalk, dequantise};
 use crate::bnn::{self, Architecture, NetworkError, Parameters};
 
 /// Consecutive windows that are also decided together: six seconds of walking.
-const CONSECUTIVE: usize = 5;
+pub(crate) const CONSECUTIVE: usize = 5;
 
 /// What a network reached on windows that it was not trained on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,15 +64,9 @@ pub fn evaluate(
     let share = |consecutive: usize| {
         let (mut right, mut all) = (0, 0);
         for (walk, logits) in walks.iter().zip(&outputs) {
-            for run in logits.windows(consecutive) {
-                // Windows whose softmax outputs are multiplied rank as their summed logits do.
-                let mut sums = vec![0.0; architecture.classes()];
-                for logits in run {
-                    sums.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += logit);
-                }
-                right += usize::from(argmax(&sums) == walk.class);
-                all += 1;
-            }
+            let [of_walk, runs] = named(logits, walk.class, consecutive);
+            right += of_walk;
+            all += runs;
         }
         right as f32 / (all as f32).max(1.0)
     };
@@ -84,8 +78,24 @@ pub fn evaluate(
     })
 }
 
+/// Of runs of so many consecutive windows, how many summed logits name the class, and how many there
+/// are.
+pub(crate) fn named(logits: &[Vec<f32>], class: usize, consecutive: usize) -> [usize; 2] {
+    let (mut right, mut all) = (0, 0);
+    for run in logits.windows(consecutive) {
+        // Windows whose softmax outputs are multiplied rank as their summed logits do.
+        let mut sums = vec![0.0; run[0].len()];
+        for logits in run {
+            sums.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += logit);
+        }
+        right += usize::from(argmax(&sums) == class);
+        all += 1;
+    }
+    [right, all]
+}
+
 /// Position of the largest value.
-pub(crate) fn argmax(values: &[f32]) -> usize {
+pub(super) fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
         if *value > values[best] {

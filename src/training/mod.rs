@@ -34,12 +34,13 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub(crate) use dataset::natural_order;
 pub use dataset::{DataError, DataSet, Person, Walk, by_person, read_data};
 pub use enrolled::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, ReadRecording, TooLittle, Users};
-pub(crate) use evaluation::argmax;
+pub(crate) use evaluation::{CONSECUTIVE, named};
 pub use evaluation::{Evaluation, evaluate};
 pub use published::Published;
 pub use retraining::{
     Event, Length, Retrained, RetrainingError, RetrainingOptions, Scope, retrain,
 };
+pub(crate) use samples::sessions_exist;
 pub use samples::{Augmentation, Division, LabelledWalk, Split, SplitError};
 pub use threads::low_priority_pool;
 pub use train::{Progress, Schedule, Trained, train};

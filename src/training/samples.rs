@@ -252,15 +252,27 @@ impl Division {
     }
 }
 
+/// Looks for sessions that no walk is of.
+///
+/// # Errors
+/// When there is one.
+pub(crate) fn sessions_exist<'a>(
+    walks: impl IntoIterator<Item = &'a Walk>,
+    sessions: impl IntoIterator<Item = &'a String>,
+) -> Result<(), SplitError> {
+    let known: BTreeSet<&str> = walks.into_iter().map(|walk| &walk.session[..]).collect();
+    match sessions.into_iter().find(|session| !known.contains(&session[..])) {
+        Some(session) => {
+            let known = known.into_iter().take(20).collect::<Vec<_>>().join(", ");
+            Err(SplitError::UnknownSession { session: session.clone(), known })
+        }
+        None => Ok(()),
+    }
+}
+
 fn check_sessions(walks: &[Walk], split: &Split) -> Result<(), SplitError> {
     let Split::Sessions { train, test } = split else { return Ok(()) };
-    let known: BTreeSet<&str> = walks.iter().map(|walk| &walk.session[..]).collect();
-    for session in train.iter().chain(test) {
-        if !known.contains(&session[..]) {
-            let known = known.iter().take(20).copied().collect::<Vec<_>>().join(", ");
-            return Err(SplitError::UnknownSession { session: session.clone(), known });
-        }
-    }
+    sessions_exist(walks, train.iter().chain(test))?;
     match train.iter().find(|session| test.contains(session)) {
         Some(session) => Err(SplitError::SessionTwice(session.clone())),
         None => Ok(()),
@@ -308,12 +320,6 @@ fn cut(number: usize, walk: &Walk, recipe: Recipe, split: &Split) -> Result<Cut,
 
 /// Keeps a row's values `step` samples apart, and interpolates linearly between them.
 fn coarsen(row: &mut [f32], step: f32, phase: f32) {
-    let value_at = |row: &[f32], position: f32| {
-        let position = position.clamp(0.0, (row.len() - 1) as f32);
-        let left = position as usize;
-        let right = (left + 1).min(row.len() - 1);
-        row[left] + (row[right] - row[left]) * position.fract()
-    };
     let kept: Vec<f32> = (0..row.len() + 2)
         .map(|index| phase + (index as f32 - 1.0) * step)
         .take_while(|position| *position < row.len() as f32 + step)
@@ -326,12 +332,15 @@ fn coarsen(row: &mut [f32], step: f32, phase: f32) {
 
 /// A row at another speed.
 fn warped(row: &[f32], speed: f32, samples: usize) -> impl Iterator<Item = f32> + '_ {
-    (0..samples).map(move |index| {
-        let position = (index as f32 * speed).min((row.len() - 1) as f32);
-        let left = position as usize;
-        let right = (left + 1).min(row.len() - 1);
-        row[left] + (row[right] - row[left]) * position.fract()
-    })
+    (0..samples).map(move |index| value_at(row, index as f32 * speed))
+}
+
+/// Linear interpolation; beyond the ends, what is there.
+fn value_at(row: &[f32], position: f32) -> f32 {
+    let position = position.clamp(0.0, (row.len() - 1) as f32);
+    let left = position as usize;
+    let right = (left + 1).min(row.len() - 1);
+    row[left] + (row[right] - row[left]) * position.fract()
 }
 
 /// Samples between the starts of training windows.

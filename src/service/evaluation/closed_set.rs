@@ -8,10 +8,7 @@ use crate::bnn::Scratch;
 use crate::gait::cut_windows;
 use crate::service::rates::{Figure, bootstrap};
 use crate::service::serving::Serving;
-use crate::training::argmax;
-
-/// Consecutive windows that are also decided together: six seconds of walking.
-const CONSECUTIVE: usize = 5;
+use crate::training::{CONSECUTIVE, named};
 
 /// How well a model names people on sessions of theirs, each window by its largest output.
 #[derive(Clone, Debug, Serialize)]
@@ -69,12 +66,9 @@ fn count(serving: &Serving, person: &Person, class: usize, sessions: &[String]) 
             outputs.push(output.expect("the recipe cuts windows of this length").logits.to_vec());
         }
         for ([right, all], consecutive) in counts.iter_mut().zip([1, CONSECUTIVE]) {
-            for run in outputs.windows(consecutive) {
-                let sum = |output: usize| run.iter().map(|logits| logits[output]).sum();
-                let sums: Vec<f32> = (0..run[0].len()).map(sum).collect();
-                *right += usize::from(argmax(&sums) == class);
-                *all += 1;
-            }
+            let [of_walk, runs] = named(&outputs, class, consecutive);
+            *right += of_walk;
+            *all += runs;
         }
     }
     counts

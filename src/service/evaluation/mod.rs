@@ -11,7 +11,7 @@ use super::UnfitModel;
 pub use super::rates::{Figure, Scores};
 use super::serving::Serving;
 use crate::bnn::{Metadata, Model};
-use crate::training::Walk;
+use crate::training::{SplitError, Walk, sessions_exist};
 pub use closed_set::ClosedSet;
 use closed_set::closed_set;
 pub use comparisons::{ALL_DATA_SETS, Operation, Robustness, StrangerRates};
@@ -89,14 +89,9 @@ pub enum EvaluationError {
         "two folders are called {0:?}, and people are told apart by folder and name: rename one"
     )]
     FolderTwice(String),
-    /// No walk is of this session.
-    #[error("no recording is of session {session:?}; there are {known}")]
-    UnknownSession {
-        /// As asked for.
-        session: String,
-        /// Those that exist.
-        known: String,
-    },
+    /// No walk is of a session.
+    #[error(transparent)]
+    UnknownSession(#[from] SplitError),
     /// No model was trained on anybody who walks in the test sessions.
     #[error(
         "no model was trained on anybody with walking in the test sessions: leave them out, or give \
@@ -208,15 +203,7 @@ fn check(folders: &[Folder], test_sessions: &[String]) -> Result<(), EvaluationE
     if let Some(folder) = folders.iter().find(|folder| !names.insert(&folder.name)) {
         return Err(EvaluationError::FolderTwice(folder.name.clone()));
     }
-    let walks = folders.iter().flat_map(|folder| &folder.walks);
-    let known: BTreeSet<&str> = walks.map(|walk| &walk.session[..]).collect();
-    match test_sessions.iter().find(|session| !known.contains(&session[..])) {
-        Some(session) => Err(EvaluationError::UnknownSession {
-            session: session.clone(),
-            known: known.into_iter().take(20).collect::<Vec<_>>().join(", "),
-        }),
-        None => Ok(()),
-    }
+    Ok(sessions_exist(folders.iter().flat_map(|folder| &folder.walks), test_sessions)?)
 }
 
 /// Positions of the people whom the model was not trained on.
