@@ -118,8 +118,7 @@ pub fn train(
         if epoch > phase.epochs.end {
             let learned = best.take().expect("an epoch of the phase before was validated").0;
             phase = Phase::last(architecture, schedule);
-            network = Network::new(architecture, &mut random)?;
-            network.import(&learned.layers, 1.0);
+            network = start_from(&learned, architecture, &mut random)?;
             average = network.state();
         }
         // Every person is as likely, however long their walks.
@@ -134,11 +133,10 @@ pub fn train(
             loss += cross_entropy(&logits, labels, architecture.classes(), &mut gradient);
             gradient.iter_mut().for_each(|value| *value *= phase.logit_scale);
             network.backward(&gradient);
-            let done = (state.step - phase.epochs.start * steps) as f32
-                / (phase.epochs.len() * steps) as f32;
+            let steps_before = state.step - phase.epochs.start * steps;
+            let done = steps_before as f32 / (phase.epochs.len() * steps) as f32;
             network.step(phase.rate * (0.5 + 0.5 * (PI * done).cos()));
             // The first steps count for themselves, not for what was drawn by chance.
-            let steps_before = state.step - phase.epochs.start * steps;
             let share = schedule.averaging.min(steps_before as f32 / (steps_before + 1) as f32);
             network.average(&mut average, share);
 
@@ -169,8 +167,7 @@ pub fn train(
         && phase.architecture != *architecture
     {
         // Stopped before it had binary weights.
-        let mut network = Network::new(architecture, &mut random)?;
-        network.import(&learned.layers, 1.0);
+        let mut network = start_from(learned, architecture, &mut random)?;
         let order: Vec<usize> = (0..CALIBRATION_WINDOWS).map(|index| index % classes).collect();
         calibrate(&mut network, &mut draws, &order);
         (*learned, *kept) = (network.parameters(), accuracy(&mut network, &division.validation));
@@ -227,6 +224,17 @@ impl Phase {
             Weights::Float => 0,
         }
     }
+}
+
+/// A network whose latent weights are the weights that another one of its layers has learned.
+fn start_from(
+    learned: &Parameters,
+    architecture: &Architecture,
+    random: &mut Pcg64Mcg,
+) -> Result<Network, ArchitectureError> {
+    let mut network = Network::new(architecture, random)?;
+    network.import(&learned.layers, 1.0);
+    Ok(network)
 }
 
 /// Averages the statistics for inference, over windows of the classes named, again and again.
