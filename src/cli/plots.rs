@@ -89,14 +89,7 @@ fn det(canvas: &Canvas, rows: &[&StrangerRates]) -> Result<(), Failure> {
             .label(format!("{} s", row.probe_seconds))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .label_font(LABEL)
-        .background_style(WHITE)
-        .border_style(BLACK)
-        .draw()?;
-    Ok(())
+    legend(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
 /// Histograms of genuine and impostor scores.
@@ -127,14 +120,7 @@ fn scores(canvas: &Canvas, row: &StrangerRates) -> Result<(), Failure> {
             .label(name)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 18, y + 5)], style));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .label_font(LABEL)
-        .background_style(WHITE)
-        .border_style(BLACK)
-        .draw()?;
-    Ok(())
+    legend(&mut chart, SeriesLabelPosition::UpperLeft)
 }
 
 /// False-positive identification rate by size of gallery.
@@ -171,20 +157,24 @@ fn fpir(canvas: &Canvas, evaluation: &Evaluation) -> Result<(), Failure> {
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .label_font(LABEL)
-        .background_style(WHITE)
-        .border_style(BLACK)
-        .draw()?;
-    Ok(())
+    legend(&mut chart, SeriesLabelPosition::UpperLeft)
 }
 
 fn builder<'a, 'b>(canvas: &'a Canvas<'b>, title: &str) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
     let mut builder = ChartBuilder::on(canvas);
     builder.caption(title, TITLE).margin(12).x_label_area_size(52).y_label_area_size(64);
     builder
+}
+
+/// Says what each series is.
+fn legend<'a, X: Ranged<ValueType = f64>, Y: Ranged<ValueType = f64>>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    position: SeriesLabelPosition,
+) -> Result<(), Failure> {
+    let mut labels = chart.configure_series_labels();
+    labels.position(position).label_font(LABEL);
+    labels.background_style(WHITE).border_style(BLACK).draw()?;
+    Ok(())
 }
 
 /// An axis with labels at these values alone.
