@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use crate::models::sqlite;
 use crate::support::{self, Answer, Server, simulated};
 
 /// A process that keeps others from writing to the database until it is dropped.
@@ -34,17 +35,6 @@ impl Drop for Lock {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
-}
-
-fn sqlite(server: &Server, statement: &str) -> String {
-    let output = Command::new("sqlite3")
-        .args(["-cmd", ".timeout 5000"])
-        .arg(server.database())
-        .arg(statement)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 async fn metric(server: &Server, name: &str) -> f64 {
@@ -132,16 +122,16 @@ async fn where_a_group_cannot_be_written_each_is_written_by_itself() {
         server.put_user(user).await;
     }
     sqlite(
-        &server,
+        &server.database(),
         "CREATE TRIGGER no_room BEFORE INSERT ON fingerprints WHEN NEW.user_id = 'bob'
          BEGIN SELECT RAISE(ROLLBACK, 'no room'); END",
     );
     let (answers, _) = enroll(&server, &["ann", "ann", "ann", "bob", "ann"]).await;
     assert_eq!(statuses(&answers, "ann"), [201; 4]);
     assert_eq!(statuses(&answers, "bob"), [500]);
-    sqlite(&server, "DROP TRIGGER no_room");
+    sqlite(&server.database(), "DROP TRIGGER no_room");
     assert_eq!(server.enroll("bob", &simulated(12, 1)).await.status, 201);
-    assert_eq!(sqlite(&server, "SELECT count(*) FROM enrollments"), "5");
+    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM enrollments"), "5");
     let windows: u64 = told(&answers, "ann").iter().map(|[_, accepted, _]| accepted).sum();
     assert_eq!(read(&server, "ann").await["windows"], windows);
 }
