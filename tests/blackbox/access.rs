@@ -108,7 +108,8 @@ async fn once_there_is_a_key_each_request_needs_one_with_its_scope() {
     assert_eq!(statuses, [Some(200), Some(403)]);
 
     // Bad keys of all kinds.
-    let wrong_secret = format!("{}0", &all[..all.len() - 1]);
+    let last = if all.ends_with('0') { '1' } else { '0' };
+    let wrong_secret = format!("{}{last}", &all[..all.len() - 1]);
     let unknown = all.replace(&all[4..16], "000000000000");
     for bad in [&wrong_secret, &unknown, "bpn_", "x", ""] {
         let answer = with_key(&server, bad, Method::GET, "/v1/users", String::new()).await;
