@@ -285,6 +285,11 @@ impl Follower {
                 // In this order: where the job is over, its last event is among those read.
                 self.job = self.shared.store.training_job(self.job.id).await?;
                 let events = self.shared.store.training_events(self.job.id, self.after).await?;
+                let ended = events.last().is_some_and(|event| event.state.is_over());
+                if ended && !self.job.state.is_over() {
+                    // Between the two readings: what came of it is not in the job yet.
+                    continue;
+                }
                 self.is_over = self.job.state.is_over();
                 self.pending = events.into();
                 self.seen = Some(current.events);
