@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::train::{OutputFile, read};
 use super::{Failure, plots};
 use crate::bnn::Model;
-use crate::service::evaluation::{Evaluation, Figure, Folder, evaluate};
+use crate::service::evaluation::{Evaluation, Figure, Folder, Sequential, evaluate};
 
 /// Measure models on folders of recordings: on people that they know, and on strangers
 ///
@@ -98,6 +98,7 @@ fn print(evaluation: &Evaluation) {
         print_strangers(evaluation);
         print_identification(evaluation);
         print_robustness(evaluation);
+        print_sequential(evaluation);
     }
 }
 
@@ -172,6 +173,27 @@ fn print_robustness(evaluation: &Evaluation) {
         let rates = rates.map(|rate| format!(" {} |", percent(rate)));
         println!("| {} |{}", row.condition, rates.concat());
     }
+}
+
+fn print_sequential(evaluation: &Evaluation) {
+    println!(
+        "\nDecisions window by window, as the service takes them, over 30 s at most, of the last \
+         recording, in %:\n"
+    );
+    println!("| asked | measured | missed | windows to a decision, own | others' |");
+    println!("|---|--:|--:|--:|--:|");
+    let row = |kind: &str, missed: &str, Sequential { asked, rates }: &Sequential| {
+        let [measured, missed_rate] =
+            [rates.false_positive, rates.false_negative].map(|rate| rate * 100.0);
+        println!(
+            "| {kind} {} | {measured:.2} | {missed} {missed_rate:.1} | {:.1} | {:.1} |",
+            asked * 100.0,
+            rates.genuine_windows,
+            rates.impostor_windows,
+        );
+    };
+    evaluation.verification.iter().for_each(|decided| row("FMR", "FNMR", decided));
+    evaluation.sequential_identification.iter().for_each(|decided| row("FPIR", "FNIR", decided));
 }
 
 fn percent(rate: f32) -> String {

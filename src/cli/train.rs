@@ -10,7 +10,7 @@ use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
 use crate::bnn::{self, Metadata};
 use crate::gait::ROW_RECIPE;
-use crate::identity::LikelihoodRatio;
+use crate::identity::{FPIR, LikelihoodRatio};
 use crate::service::{FALSE_MATCH_RATES, SequentialRates, StrangerScores};
 use crate::training::{
     Augmentation, Division, Person, Published, Schedule, Split, Walk, by_person, evaluate,
@@ -162,7 +162,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     }
     if let Some(rates) = identification {
-        println!("  identification at FPIR 3 %: {}", described("FPIR", "FNIR", &rates));
+        let (asked, rates) = (FPIR * 100.0, described("FPIR", "FNIR", &rates));
+        println!("  identification at FPIR {asked:4} %: {rates}");
     }
     if LikelihoodRatio::from_metrics(&metadata.metrics).is_err() {
         println!(

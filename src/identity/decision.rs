@@ -10,7 +10,7 @@ pub const LAST_WINDOWS: u32 = 29;
 const FNMR: f64 = 0.01;
 
 /// Share of strangers who may be identified as somebody: false-positive identification rate.
-const FPIR: f64 = 0.03;
+pub const FPIR: f64 = 0.03;
 
 /// Windows of walking, over all enrollments, from which on a user is well enough known: thirty
 /// seconds in one walk.

@@ -6,7 +6,7 @@ mod likelihood;
 mod template;
 mod user;
 
-pub use decision::{Decision, LAST_WINDOWS, READY_WINDOWS, Verdict, fmr_among};
+pub use decision::{Decision, FPIR, LAST_WINDOWS, READY_WINDOWS, Verdict, fmr_among};
 pub use gallery::{Candidate, Gallery};
 pub use likelihood::{LikelihoodRatio, Line, WINDOW_COUNTS, unfold};
 pub use template::{Template, TemplateError};

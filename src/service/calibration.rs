@@ -1,5 +1,7 @@
 //! What scores tell: found on people that the network never saw.
 
+use serde::Serialize;
+
 use super::rates::{Scores, equal_error_rate};
 use crate::bnn::{Network, Scratch};
 use crate::gait::{Recipe, Recording, cut_windows};
@@ -34,6 +36,8 @@ pub struct StrangerScores {
 struct Fold {
     people: usize,
     probes: Vec<Probe>,
+    /// What scores tell, where that is known; else it is what other folds' tell.
+    likelihood: Option<LikelihoodRatio>,
 }
 
 /// Consecutive windows of a walk.
@@ -69,7 +73,7 @@ pub struct Calibration {
 
 /// What came of decisions that took window by window, about people whom neither the network nor the
 /// likelihood ratio was fitted to.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SequentialRates {
     /// Share of others who were accepted: FMR of a verification, FPIR of an identification.
     pub false_positive: f32,
@@ -85,6 +89,17 @@ impl StrangerScores {
     /// Enrolls people and compares their unseen walks with each other's templates. Scores of
     /// earlier calls, with other people and another network of the same kind, are kept.
     pub fn add(&mut self, network: &Network, recipe: Recipe, people: &[Person]) {
+        self.add_judged(network, recipe, people, None);
+    }
+
+    /// As [`StrangerScores::add`], of a network of which it is known what its scores tell.
+    pub(super) fn add_judged(
+        &mut self,
+        network: &Network,
+        recipe: Recipe,
+        people: &[Person],
+        likelihood: Option<LikelihoodRatio>,
+    ) {
         let mut scratch = Scratch::default();
         let mut features = |recordings: &[Recording]| -> Vec<Vec<f32>> {
             let cuts = recordings.iter().map(|it| cut_windows(it, &recipe, recipe.samples / 2));
@@ -116,7 +131,7 @@ impl StrangerScores {
                 probes.push(Probe { owner, scores: scores.collect() });
             }
         }
-        self.folds.push(Fold { people: templates.len(), probes });
+        self.folds.push(Fold { people: templates.len(), probes, likelihood });
     }
 
     /// What all scores tell. `None` where there are none over ten seconds.
@@ -142,7 +157,7 @@ impl StrangerScores {
     /// was but one, or no walk as long as a decision may take.
     pub fn verification_rates(&self, fmr: f64) -> Option<SequentialRates> {
         let (mut genuine, mut impostors) = (Tally::default(), Tally::default());
-        for (fold, likelihood) in self.crossed() {
+        for (fold, likelihood) in self.judged() {
             for probe in fold.long_probes() {
                 for person in 0..fold.people {
                     let outcome = probe.decide(&likelihood, fmr, |scores| scores[person]);
@@ -158,7 +173,7 @@ impl StrangerScores {
     /// stranger is one of them who is left out of the gallery.
     pub fn identification_rates(&self) -> Option<SequentialRates> {
         let (mut genuine, mut strangers) = (Tally::default(), Tally::default());
-        for (fold, likelihood) in self.crossed() {
+        for (fold, likelihood) in self.judged() {
             for probe in fold.long_probes() {
                 let owner = probe.owner;
                 let other = |scores: &[f32]| nearest_other(scores, owner);
@@ -172,11 +187,12 @@ impl StrangerScores {
         rates(&genuine, &strangers)
     }
 
-    /// Each fold with what the others' scores tell.
-    fn crossed(&self) -> impl Iterator<Item = (&Fold, LikelihoodRatio)> {
+    /// Each fold with what scores tell of it, by others' people.
+    fn judged(&self) -> impl Iterator<Item = (&Fold, LikelihoodRatio)> {
         self.folds.iter().enumerate().filter_map(|(number, fold)| {
             let others = self.folds.iter().enumerate().filter(|(other, _)| *other != number);
-            Some((fold, fit(others.map(|(_, fold)| fold))?))
+            let by_others = || fit(others.map(|(_, fold)| fold));
+            Some((fold, fold.likelihood.or_else(by_others)?))
         })
     }
 

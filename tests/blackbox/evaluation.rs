@@ -97,7 +97,7 @@ fn strangers_are_measured_in_numbers_and_pictures() {
     assert!((number(&galleries[3]["fpir_of_independent"]) - 0.0773).abs() < 1e-4);
 
     let conditions = figures["robustness"].as_array().unwrap();
-    assert_eq!(conditions.len(), 10);
+    assert_eq!(conditions.len(), 11);
     let unchanged = &conditions[0];
     assert_eq!(
         (&unchanged["condition"], number(&unchanged["refused_share"])),
@@ -112,6 +112,23 @@ fn strangers_are_measured_in_numbers_and_pictures() {
         assert!((number(&turned[rate]) - number(&unchanged[rate])).abs() < 0.1, "{turned}");
     }
     assert!(conditions.iter().skip(1).any(|row| row["eer"] != unchanged["eer"]), "{conditions:?}");
+
+    let decided = figures["verification"].as_array().unwrap();
+    let identified = &figures["sequential_identification"];
+    let asked: Vec<f64> =
+        decided.iter().chain([identified]).map(|it| number(&it["asked"])).collect();
+    assert_eq!(asked, [0.1, 0.01, 0.001, 0.03]);
+    for decided in decided.iter().chain([identified]) {
+        let measured = number(&decided["false_positive"]);
+        assert!(measured <= 3.0 * number(&decided["asked"]), "{decided}");
+        assert!(number(&decided["false_negative"]) < 0.6, "{decided}");
+        let windows = number(&decided["genuine_windows"]);
+        assert!((1.0..=29.0).contains(&windows), "{decided}");
+    }
+    let of_verification =
+        |name: &str| -> Vec<f64> { decided.iter().map(|decided| number(&decided[name])).collect() };
+    assert!(of_verification("false_positive").iter().rev().is_sorted(), "{decided:?}");
+    assert!(of_verification("genuine_windows").is_sorted(), "{decided:?}");
 
     for (name, axis) in [
         ("det.svg", "false match rate, %"),

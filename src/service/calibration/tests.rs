@@ -29,7 +29,7 @@ fn simulated() -> StrangerScores {
             };
             Probe { owner, scores: (1..=LONGEST_PROBE).map(&mut after).collect() }
         });
-        Fold { people, probes: probes.collect() }
+        Fold { people, probes: probes.collect(), likelihood: None }
     };
     StrangerScores { folds: vec![fold(), fold(), fold()] }
 }

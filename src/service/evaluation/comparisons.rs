@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::conditions::{CONDITIONS, UNCHANGED};
+use super::conditions::{CONDITIONS, UNCHANGED, WITHOUT_GYROSCOPE};
 use super::strangers::{PROBE_SECONDS, Stranger, USUAL_SECONDS, unchanged_trial};
 use crate::identity::Template;
 use crate::service::FALSE_MATCH_RATES;
@@ -255,12 +255,20 @@ pub(super) fn robustness(models: &[Vec<Stranger>], fmr: f64) -> Vec<Robustness> 
             row(condition.name, *trial, &comparisons)
         })
         .collect();
-    let enrolled_without = Comparisons::new(models, Pairs::WithinEach, unchanged, |stranger| {
-        stranger.template_without_gyroscope.as_ref()
-    });
+    let enrolled_without = |condition, trial| {
+        let comparisons = Comparisons::new(models, Pairs::WithinEach, trial, |stranger| {
+            stranger.template_without_gyroscope.as_ref()
+        });
+        row(condition, trial, &comparisons)
+    };
+    let without = CONDITIONS.iter().position(|condition| condition.name == WITHOUT_GYROSCOPE.name);
+    let both = without.map(|position| PROBE_SECONDS.len() + position);
+    let last = [
+        enrolled_without("enrolled without gyroscope, probed with", unchanged),
+        both.and_then(|trial| enrolled_without("enrolled and probed without gyroscope", trial)),
+    ];
     let first = row(UNCHANGED.name, unchanged, &usual);
-    let last = row("enrolled without gyroscope, probed with", unchanged, &enrolled_without);
-    first.into_iter().chain(changed).chain(last).collect()
+    first.into_iter().chain(changed).chain(last.into_iter().flatten()).collect()
 }
 
 #[cfg(test)]

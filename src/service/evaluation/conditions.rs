@@ -38,7 +38,10 @@ pub(super) struct Condition {
 pub(super) const UNCHANGED: Condition =
     Condition { name: "as recorded", change: |walk, _| Some(walk.clone()) };
 
-pub(super) const WITHOUT_GYROSCOPE: Change = |walk, _| Some(walk.clone().without_angular_rate());
+pub(super) const WITHOUT_GYROSCOPE: Condition = Condition {
+    name: "without gyroscope",
+    change: |walk, _| Some(walk.clone().without_angular_rate()),
+};
 
 pub(super) const CONDITIONS: [Condition; 8] = [
     Condition {
@@ -54,7 +57,7 @@ pub(super) const CONDITIONS: [Condition; 8] = [
         },
     },
     Condition { name: "compact transport", change: sent_compact },
-    Condition { name: "without gyroscope", change: WITHOUT_GYROSCOPE },
+    WITHOUT_GYROSCOPE,
     Condition { name: "10 % of samples missing", change: with_samples_missing },
     Condition { name: "clipped at 2 g", change: |walk, _| clipped(walk) },
     Condition {

@@ -19,6 +19,8 @@ use comparisons::{robustness, stranger_rates};
 use identification::identification;
 pub use identification::{Identification, IdentificationErrors};
 use people::{Known, Person, people};
+pub use sequential::Sequential;
+use sequential::sequential;
 use strangers::Stranger;
 pub use strangers::USUAL_SECONDS;
 
@@ -27,6 +29,7 @@ mod comparisons;
 mod conditions;
 mod identification;
 mod people;
+mod sequential;
 mod strangers;
 
 /// False match rate of one comparison where galleries and conditions are measured.
@@ -56,6 +59,10 @@ pub struct Evaluation {
     pub identification: Vec<Identification>,
     /// Of strangers, by condition.
     pub robustness: Vec<Robustness>,
+    /// Of verifications of strangers that decide window by window, by the rate asked for.
+    pub verification: Vec<Sequential>,
+    /// Of identifications that do, each among the strangers of one model and folder.
+    pub sequential_identification: Option<Sequential>,
 }
 
 /// A model that was measured.
@@ -180,6 +187,10 @@ pub fn evaluate(
             strangers => EvaluationError::TooFewStrangers { strangers },
         });
     }
+    let of_models = models.iter().zip(&unknown).map(|((_, serving), unknown)| {
+        (serving, unknown.iter().map(|&number| &people[number]).collect())
+    });
+    let (verification, sequential_identification) = sequential(of_models, folders.len());
     let measured = models.iter().zip(&unknown).zip(&strangers);
     let models = measured.map(|(((name, serving), unknown), strangers)| MeasuredModel {
         name: name.clone(),
@@ -195,6 +206,8 @@ pub fn evaluate(
         strangers: rates,
         identification: identification(&strangers, USUAL_FMR, seed),
         robustness: robustness(&strangers, USUAL_FMR),
+        verification,
+        sequential_identification,
     })
 }
 

@@ -68,7 +68,7 @@ impl Stranger {
             Some(template)
         };
         let template = enroll(UNCHANGED.change)?;
-        let template_without_gyroscope = enroll(WITHOUT_GYROSCOPE);
+        let template_without_gyroscope = enroll(WITHOUT_GYROSCOPE.change);
         let mut all = Vec::new();
         for (seconds, condition) in trials() {
             let mut trial = Trial::default();
