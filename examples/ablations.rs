@@ -1,18 +1,26 @@
-//! What each part of the recipe is worth, on the published task:
+//! What each part of the recipe and each layer is worth, and what else could be had for as many
+//! bytes, on the published task:
 //! `cargo run --release --example ablations -- --data DIR --train-sessions S,... --test-sessions S,...`
-//! trains a network for each variant and seed and prints how many windows of the test sessions it
-//! names.
+//! trains a network for each variant and seed, one a processor, and prints how many windows of the
+//! test sessions they name.
 
+use std::collections::VecDeque;
 use std::error::Error;
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
 
-use bipedalnet::bnn::Architecture;
+use bipedalnet::bnn::{Architecture, Weights};
 use bipedalnet::gait::Recipe;
 use bipedalnet::training::{
-    Augmentation, Division, Published, Schedule, Split, evaluate, read_data, train,
+    Augmentation, Compression, Division, Published, Schedule, Split, evaluate, read_data, train,
 };
 use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use plotters::prelude::*;
 
 #[derive(Parser)]
 struct Arguments {
@@ -25,131 +33,316 @@ struct Arguments {
     test_sessions: Vec<String>,
     #[arg(long, value_delimiter = ',', default_values = ["1", "2"])]
     seeds: Vec<u64>,
-    /// Only variants whose names contain one of these.
+    /// Only variants whose group or name contains one of these.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// An SVG of bytes against windows named wrongly.
+    #[arg(long)]
+    plot: Option<PathBuf>,
 }
 
-/// A change of the recipe.
+/// A network that is trained in some way.
 struct Variant {
+    group: &'static str,
     name: &'static str,
-    /// What `Published::Bipedalnet` has, with `K` for the classes.
+    /// `K` stands for the classes.
     layers: &'static str,
+    /// Of one weight, as a device would keep it.
+    weight_bits: f32,
     change: fn(&mut Schedule),
 }
 
 const LAYERS: &str = "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense32 bn norm denseK";
 
-/// Of the layers, one or another changed; of the schedule likewise.
-const VARIANTS: [Variant; 16] = [
-    Variant { name: "the recipe", layers: LAYERS, change: |_| {} },
-    Variant { name: "without real weights first", layers: LAYERS, change: |s| s.real_share = 0.0 },
-    Variant { name: "without averages", layers: LAYERS, change: |s| s.averaging = 0.0 },
-    Variant {
-        name: "without either",
-        layers: LAYERS,
-        change: |s| (s.averaging, s.real_share) = (0.0, 0.0),
-    },
-    Variant {
-        name: "without change of speed",
-        layers: LAYERS,
-        change: |s| s.augmentation.warp = 0.0,
-    },
-    Variant { name: "turned up to 0.2 rad", layers: LAYERS, change: |s| s.augmentation.turn = 0.2 },
-    Variant {
-        name: "not varied",
-        layers: LAYERS,
-        change: |s| {
-            s.augmentation = Augmentation {
-                scale: 0.0,
-                noise: 0.0,
-                turn: 0.0,
-                warp: 0.0,
-                without_gyroscope: 0.0,
-                low_rate: 0.0,
-            }
-        },
-    },
-    Variant {
-        name: "as served",
-        layers: LAYERS,
-        change: |s| s.augmentation = Augmentation::SERVED,
-    },
-    Variant {
-        name: "signs before the last layer",
-        layers: "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense32 bn sign denseK",
-        change: |_| {},
-    },
-    Variant {
-        name: "real weights, signs between",
-        layers: "float 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense32 bn norm denseK",
-        change: real,
-    },
-    Variant {
-        name: "binary weights, tanh between",
-        layers: "binary 8x100 conv32/3x3 pool2x2 bn tanh conv64/1x3 bn tanh conv64/1x3 bn tanh dense32 bn norm denseK",
-        change: |s| s.epochs = 40,
-    },
-    Variant {
-        name: "real weights, tanh between",
-        layers: "float 8x100 conv32/3x3 pool2x2 bn tanh conv64/1x3 bn tanh conv64/1x3 bn tanh dense32 bn norm denseK",
-        change: real,
-    },
-    Variant {
-        name: "one convolution over time",
-        layers: "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign dense32 bn norm denseK",
-        change: |_| {},
-    },
-    Variant {
-        name: "no convolution over time",
-        layers: "binary 8x100 conv32/3x3 pool2x2 bn sign dense32 bn norm denseK",
-        change: |_| {},
-    },
-    Variant {
-        name: "first convolution over time alone",
-        layers: "binary 8x100 conv32/1x9 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense32 bn norm denseK",
-        change: |_| {},
-    },
-    Variant {
-        name: "float network of 40 KB",
-        layers: "float 8x100 conv8/3x3 pool2x2 bn tanh conv16/1x3 pool1x2 bn tanh conv16/1x3 pool1x2 bn tanh dense16 bn norm denseK",
-        change: real,
-    },
+const WITH_TANH: &str = "float 8x100 conv32/3x3 pool2x2 bn tanh conv64/1x3 bn tanh conv64/1x3 bn tanh dense32 bn norm denseK";
+
+const IDNET: &str = "float 8x200 conv20/1x10+ conv40/4x10/same+ tanh pool2x4 dense40+ tanh denseK+";
+
+/// Of 16 bits a weight that is left, eight are its value and eight the distance to the next.
+const KEPT: f32 = 0.062;
+const KEPT_BITS: f32 = 16.0 * KEPT;
+
+/// Five ternary weights a byte.
+const TERNARY_BITS: f32 = 1.6;
+
+const fn of_recipe(name: &'static str, change: fn(&mut Schedule)) -> Variant {
+    Variant { group: "recipe", name, layers: LAYERS, weight_bits: 1.0, change }
+}
+
+const fn of_layers(name: &'static str, layers: &'static str) -> Variant {
+    Variant { group: "layers", name, layers, weight_bits: 1.0, change: |_| {} }
+}
+
+const fn of_bytes(
+    name: &'static str,
+    layers: &'static str,
+    weight_bits: f32,
+    change: fn(&mut Schedule),
+) -> Variant {
+    Variant { group: "bytes", name, layers, weight_bits, change }
+}
+
+const VARIANTS: [Variant; 29] = [
+    of_recipe("the recipe", |_| {}),
+    of_recipe("without real weights first", |s| s.real_share = 0.0),
+    of_recipe("without averages", |s| s.averaging = 0.0),
+    of_recipe("without either", |s| (s.averaging, s.real_share) = (0.0, 0.0)),
+    of_recipe("half as long", |s| s.epochs /= 2),
+    of_recipe("without change of speed", |s| s.augmentation.warp = 0.0),
+    of_recipe("without change of amplitude", |s| s.augmentation.scale = 0.0),
+    of_recipe("without noise", |s| s.augmentation.noise = 0.0),
+    of_recipe("without turned axes", |s| s.augmentation.turn = 0.0),
+    of_recipe("not varied but in time", |s| s.augmentation = UNVARIED),
+    of_recipe("turned up to 0.2 rad", |s| s.augmentation.turn = 0.2),
+    of_recipe("varied as for serving", |s| s.augmentation = Augmentation::SERVED),
+    of_layers(
+        "signs before the last layer",
+        "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense32 bn sign denseK",
+    ),
+    of_layers(
+        "one convolution over time",
+        "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign dense32 bn norm denseK",
+    ),
+    of_layers(
+        "no convolution over time",
+        "binary 8x100 conv32/3x3 pool2x2 bn sign dense32 bn norm denseK",
+    ),
+    of_layers(
+        "first convolution over time alone",
+        "binary 8x100 conv32/1x9 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense32 bn norm denseK",
+    ),
+    of_layers(
+        "half the channels",
+        "binary 8x100 conv32/3x3 pool2x2 bn sign conv32/1x3 bn sign conv32/1x3 bn sign dense32 bn norm denseK",
+    ),
+    of_layers(
+        "16 units in the feature",
+        "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense16 bn norm denseK",
+    ),
+    of_bytes("IDNet", IDNET, 32.0, |_| {}),
+    of_bytes("IDNet in int8", IDNET, 8.0, int8),
+    of_bytes("IDNet, 6 % of its weights in int8", IDNET, KEPT_BITS, pruned),
+    of_bytes(
+        "IDNet binarized",
+        "binary 8x200 conv20/1x10+ sign conv40/4x10/same+ sign pool2x4 dense40+ sign denseK+",
+        1.0,
+        |_| {},
+    ),
+    of_bytes("BiPedalNet, real weights, tanh", WITH_TANH, 32.0, real),
+    of_bytes("BiPedalNet, int8, tanh", WITH_TANH, 8.0, int8),
+    of_bytes("BiPedalNet, real weights, signs between", REAL_WITH_SIGNS, 32.0, real),
+    of_bytes("BiPedalNet, binary weights, tanh", BINARY_WITH_TANH, 1.0, |_| {}),
+    of_bytes("BiPedalNet, ternary", LAYERS, TERNARY_BITS, ternary),
+    of_bytes(
+        "ternary, 40 channels",
+        "binary 8x100 conv32/3x3 pool2x2 bn sign conv40/1x3 bn sign conv40/1x3 bn sign dense32 bn norm denseK",
+        TERNARY_BITS,
+        ternary,
+    ),
+    of_bytes(
+        "a small network in int8",
+        "float 8x100 conv16/3x3 pool2x2 bn tanh conv24/1x3 pool1x2 bn tanh conv32/1x3 pool1x2 bn tanh dense32 bn norm denseK",
+        8.0,
+        int8,
+    ),
 ];
 
+const UNVARIED: Augmentation = Augmentation {
+    scale: 0.0,
+    noise: 0.0,
+    turn: 0.0,
+    warp: 0.0,
+    without_gyroscope: 0.0,
+    low_rate: 0.0,
+};
+
+const REAL_WITH_SIGNS: &str = "float 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense32 bn norm denseK";
+
+const BINARY_WITH_TANH: &str = "binary 8x100 conv32/3x3 pool2x2 bn tanh conv64/1x3 bn tanh conv64/1x3 bn tanh dense32 bn norm denseK";
+
 fn real(schedule: &mut Schedule) {
-    schedule.epochs = 30;
+    schedule.epochs = 40;
     schedule.rate = 1e-3;
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn int8(schedule: &mut Schedule) {
+    real(schedule);
+    (schedule.compression, schedule.real_share) = (Some(Compression::Int8), 0.7);
+}
+
+fn pruned(schedule: &mut Schedule) {
+    real(schedule);
+    (schedule.compression, schedule.real_share) = (Some(Compression::Pruned(KEPT)), 0.5);
+}
+
+fn ternary(schedule: &mut Schedule) {
+    schedule.compression = Some(Compression::Ternary);
+}
+
+impl Variant {
+    fn architecture(&self, classes: usize) -> Result<Architecture, Box<dyn Error + Send + Sync>> {
+        Ok(self.layers.replace('K', &classes.to_string()).parse()?)
+    }
+
+    fn schedule(&self, seed: u64) -> Schedule {
+        let network =
+            if self.layers.contains("8x200") { Published::Idnet } else { Published::Bipedalnet };
+        let mut schedule = network.schedule(seed);
+        (self.change)(&mut schedule);
+        schedule
+    }
+
+    fn bytes(&self, architecture: &Architecture) -> Result<f32, Box<dyn Error + Send + Sync>> {
+        let weights: usize = architecture.weight_counts()?.iter().sum();
+        let others = architecture.parameter_count()? - weights;
+        Ok(weights as f32 * self.weight_bits / 8.0 + 4.0 * others as f32)
+    }
+}
+
+/// What a variant came to with one seed.
+struct Outcome {
+    variant: usize,
+    bytes: f32,
+    top1: f32,
+    top1_of_5: f32,
+}
+
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments = Arguments::parse();
-    let walks = read_data(&[arguments.data])?.walks;
+    let walks = read_data(std::slice::from_ref(&arguments.data))?.walks;
     let split = Split::Sessions { train: arguments.train_sessions, test: arguments.test_sessions };
-    let division = Division::new(&walks, Recipe::BIPEDALNET, &split)?;
-    let classes = division.subjects.len();
-    println!("| variant | seed | parameters | top-1 | top-1 of 5 | seconds |");
-    println!("|---|--:|--:|--:|--:|--:|");
-    let wanted = |name: &str| {
-        arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(&part[..]))
+    let ours = Division::new(&walks, Recipe::BIPEDALNET, &split)?;
+    let idnets = Division::new(&walks, Recipe::IDNET, &split)?;
+    let wanted = |variant: &Variant| {
+        let found = |part: &String| variant.group == part || variant.name.contains(&part[..]);
+        arguments.only.is_empty() || arguments.only.iter().any(found)
     };
-    for Variant { name, layers, change } in VARIANTS.iter().filter(|v| wanted(v.name)) {
-        let architecture: Architecture = layers.replace('K', &classes.to_string()).parse()?;
-        for &seed in &arguments.seeds {
-            let mut schedule = Published::Bipedalnet.schedule(seed);
-            change(&mut schedule);
-            let trained =
-                train(&architecture, &division, &schedule, |_| ControlFlow::Continue(()))?
-                    .ok_or("no epoch")?;
-            let evaluation = evaluate(&architecture, &trained.parameters, &division.test)?;
-            println!(
-                "| {name} | {seed} | {} | {:.2} % | {:.2} % | {:.0} |",
-                architecture.parameter_count()?,
-                evaluation.top1 * 100.0,
-                evaluation.top1_of_5 * 100.0,
-                trained.elapsed.as_secs_f32(),
-            );
+    let wanted = (0..VARIANTS.len()).filter(|&variant| wanted(&VARIANTS[variant]));
+    let jobs: VecDeque<(usize, u64)> = wanted
+        .flat_map(|variant| arguments.seeds.iter().map(move |&seed| (variant, seed)))
+        .collect();
+    let bar = ProgressBar::new(jobs.len() as u64);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed}, {eta} left")?);
+    bar.enable_steady_tick(Duration::from_secs(1));
+    let (jobs, outcomes) = (Mutex::new(jobs), Mutex::new(Vec::new()));
+    let work = || -> Result<(), Box<dyn Error + Send + Sync>> {
+        // A second thread makes a training hardly faster: another training gains more from it.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+        let next = || jobs.lock().ok()?.pop_front();
+        while let Some((number, seed)) = next() {
+            let variant = &VARIANTS[number];
+            let division = if variant.layers.contains("8x200") { &idnets } else { &ours };
+            let outcome = pool.install(|| measure(number, variant, division, seed))?;
+            bar.println(format!("{}, seed {seed}: {:.2} %", variant.name, outcome.top1 * 100.0));
+            bar.inc(1);
+            outcomes.lock().expect("nobody panics with it").push(outcome);
         }
+        Ok(())
+    };
+    let threads = thread::available_parallelism()?.get();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a training panicked"))
+    })?;
+    bar.finish_and_clear();
+    let outcomes = outcomes.into_inner()?;
+    print(&outcomes);
+    if let Some(path) = arguments.plot {
+        fs::write(path, plot(&outcomes)?)?;
     }
     Ok(())
+}
+
+fn measure(
+    number: usize,
+    variant: &Variant,
+    division: &Division,
+    seed: u64,
+) -> Result<Outcome, Box<dyn Error + Send + Sync>> {
+    let mut architecture = variant.architecture(division.subjects.len())?;
+    let schedule = variant.schedule(seed);
+    let bytes = variant.bytes(&architecture)?;
+    let trained = train(&architecture, division, &schedule, |_| ControlFlow::Continue(()))?
+        .ok_or("no epoch")?;
+    if schedule.compression.is_some() {
+        // No packed network has such weights.
+        architecture.weights = Weights::Float;
+    }
+    let evaluation = evaluate(&architecture, &trained.parameters, &division.test)?;
+    Ok(Outcome { variant: number, bytes, top1: evaluation.top1, top1_of_5: evaluation.top1_of_5 })
+}
+
+/// Outcomes of each variant.
+fn by_variant(outcomes: &[Outcome]) -> impl Iterator<Item = (&'static Variant, Vec<&Outcome>)> {
+    VARIANTS.iter().enumerate().filter_map(|(number, variant)| {
+        let of_it: Vec<_> = outcomes.iter().filter(|outcome| outcome.variant == number).collect();
+        (!of_it.is_empty()).then_some((variant, of_it))
+    })
+}
+
+/// Mean, least and most, in %.
+fn spread(outcomes: &[&Outcome], value: fn(&Outcome) -> f32) -> [f32; 3] {
+    let values = outcomes.iter().map(|outcome| value(outcome) * 100.0);
+    let mean = values.clone().sum::<f32>() / outcomes.len() as f32;
+    [mean, values.clone().fold(f32::INFINITY, f32::min), values.fold(0.0, f32::max)]
+}
+
+fn print(outcomes: &[Outcome]) {
+    println!("| variant | bytes | seeds | top-1 of 2 s | top-1 of five windows |");
+    println!("|---|--:|--:|--:|--:|");
+    for (variant, outcomes) in by_variant(outcomes) {
+        let [top1, least, most] = spread(&outcomes, |outcome| outcome.top1);
+        let [of_5, least_of_5, most_of_5] = spread(&outcomes, |outcome| outcome.top1_of_5);
+        println!(
+            "| {} | {:.0} | {} | {top1:.2} % ({least:.2} to {most:.2}) | {of_5:.2} % ({least_of_5:.2} to {most_of_5:.2}) |",
+            variant.name,
+            outcomes[0].bytes,
+            outcomes.len(),
+        );
+    }
+}
+
+/// Bytes against windows named wrongly, a point for each variant.
+fn plot(outcomes: &[Outcome]) -> Result<String, Box<dyn Error + Send + Sync>> {
+    let points: Vec<(f32, f32, &str)> = by_variant(outcomes)
+        .map(|(variant, outcomes)| {
+            let [top1, ..] = spread(&outcomes, |outcome| outcome.top1);
+            (outcomes[0].bytes, 100.0 - top1, variant.name)
+        })
+        .collect();
+    let extent = |value: fn(&(f32, f32, &str)) -> f32| {
+        let values = points.iter().map(value);
+        (values.clone().fold(f32::INFINITY, f32::min), values.fold(0.0, f32::max))
+    };
+    let ((fewest, most), (_, worst)) = (extent(|point| point.0), extent(|point| point.1));
+    let mut svg = String::new();
+    let canvas = SVGBackend::with_string(&mut svg, (900, 560)).into_drawing_area();
+    canvas.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&canvas)
+        .caption("Bytes of a network and windows that it names wrongly", ("sans-serif", 24))
+        .margin(12)
+        .x_label_area_size(52)
+        .y_label_area_size(64)
+        .build_cartesian_2d(
+            (fewest / 1.5..most * 6.0).log_scale(),
+            (0.05..worst * 1.5).log_scale(),
+        )?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .label_style(("sans-serif", 18))
+        .x_desc("bytes")
+        .y_desc("windows of 2 s named wrongly, %")
+        .draw()?;
+    chart.draw_series(points.iter().map(|&(bytes, wrong, name)| {
+        // A logarithm of nothing has no place.
+        let at = (bytes, wrong.max(0.05));
+        EmptyElement::at(at)
+            + Circle::new((0, 0), 4, RGBColor(0, 114, 178).filled())
+            + Text::new(name, (8, -7), ("sans-serif", 15))
+    }))?;
+    canvas.present()?;
+    drop(chart);
+    drop(canvas);
+    Ok(svg)
 }

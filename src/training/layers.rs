@@ -6,6 +6,7 @@
 
 use rayon::prelude::*;
 
+use super::compression::Compression;
 use super::matrix::{View, multiply};
 use crate::bnn::{BATCH_NORM_EPSILON, LayerParameters, PackedFilters, Padding, SumsScratch};
 
@@ -53,7 +54,7 @@ impl Extent {
 pub(super) struct Weights {
     /// Latent reals where the network is binary.
     pub latent: Vec<f32>,
-    /// Signs of the latent values, or the values themselves.
+    /// Signs of the latent values, or the values themselves, or what compression leaves of them.
     pub effective: Vec<f32>,
     /// `effective` where it is signs, packed once it is needed.
     packed: Option<PackedFilters>,
@@ -61,6 +62,9 @@ pub(super) struct Weights {
     pub bias: Vec<f32>,
     pub bias_gradient: Vec<f32>,
     pub binary: bool,
+    /// In place of the signs or the values.
+    pub compression: Option<Compression>,
+    outputs: usize,
     /// What an output's size is measured in: three standard deviations of a sum of as many signs as
     /// there are inputs where the network is binary, 1 otherwise.
     pub unit: f32,
@@ -78,6 +82,8 @@ impl Weights {
             bias: vec![0.0; biases],
             bias_gradient: vec![0.0; biases],
             binary,
+            compression: None,
+            outputs,
             unit: if binary { 3.0 * (inputs as f32).sqrt() } else { 1.0 },
         }
     }
@@ -89,7 +95,7 @@ impl Weights {
 
     /// For inputs that are signs; `None` where sums are not counted.
     fn packed(&mut self, channels: usize, outputs: usize) -> Option<&PackedFilters> {
-        if self.binary && self.packed.is_none() {
+        if self.binary && self.compression.is_none() && self.packed.is_none() {
             self.packed = PackedFilters::new(&self.effective, channels, outputs);
         }
         self.packed.as_ref()
@@ -98,7 +104,9 @@ impl Weights {
     /// Brings `effective` up to date with `latent`.
     pub fn refresh(&mut self) {
         self.packed = None;
-        if self.binary {
+        if let Some(compression) = self.compression {
+            compression.apply(&self.latent, self.outputs, &mut self.effective);
+        } else if self.binary {
             self.effective
                 .par_iter_mut()
                 .zip(&self.latent)

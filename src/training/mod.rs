@@ -9,6 +9,7 @@
 //! | `network` | a network that learns: forward, backward, Adam |
 //! | `layers` | forward and backward of each layer |
 //! | `matrix` | the matrix product |
+//! | `compression` | other weights than signs, to compare with |
 //! | `evaluation` | how well a trained network names people |
 //! | `retraining` | a new network for enrolled users: the loop |
 //! | `enrolled` | their walks, and simulated strangers |
@@ -17,6 +18,7 @@
 //! | `threads` | a pool that leaves the processor to others |
 
 mod checkpoint;
+mod compression;
 mod dataset;
 mod enrolled;
 mod evaluation;
@@ -31,6 +33,7 @@ mod threads;
 mod train;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use compression::Compression;
 pub(crate) use dataset::natural_order;
 pub use dataset::{DataError, DataSet, Person, Walk, by_person, read_data};
 pub use enrolled::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, ReadRecording, TooLittle, Users};

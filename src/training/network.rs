@@ -4,6 +4,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
+use super::compression::Compression;
 use super::layers::{BatchNorm, Convolution, Dense, Extent, MaxPool, Pass, Weights, sign};
 use crate::bnn::{
     self, Architecture, ArchitectureError, Layer, LayerParameters, NetworkError, Parameters,
@@ -359,6 +360,18 @@ impl Network {
         self.steps = state.steps;
         self.refresh();
         Some(())
+    }
+
+    /// Restricts weights from now on.
+    pub fn compress(&mut self, compression: Option<Compression>) {
+        for stage in &mut self.stages {
+            match stage {
+                Stage::Convolution(layer) => layer.weights.compression = compression,
+                Stage::Dense(layer) => layer.weights.compression = compression,
+                _ => {}
+            }
+        }
+        self.refresh();
     }
 
     fn refresh(&mut self) {

@@ -66,6 +66,7 @@ impl Published {
             real_share: 0.0,
             seed,
             augmentation,
+            compression: None,
         };
         match self {
             Self::Idnet | Self::BinarizedIdnet => schedule,

@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
+use super::compression::Compression;
 use super::evaluation::argmax;
 use super::layers::Pass;
 use super::network::Network;
@@ -21,8 +22,8 @@ use crate::gait::WINDOW_ROWS;
 pub struct Schedule {
     /// Passes over the training data.
     pub epochs: usize,
-    /// Share of these that a binary network goes through with real weights, from whose signs it
-    /// then starts.
+    /// Share of these that a binary or compressed network goes through with real weights, from which
+    /// it then starts.
     pub real_share: f32,
     /// Windows a step.
     pub batch: usize,
@@ -36,6 +37,8 @@ pub struct Schedule {
     pub seed: u64,
     /// Variations of the data.
     pub augmentation: Augmentation,
+    /// What weights are restricted to, beside what the architecture says.
+    pub compression: Option<Compression>,
 }
 
 /// State of a running training.
@@ -105,6 +108,7 @@ pub fn train(
     let mut random = Pcg64Mcg::seed_from_u64(schedule.seed);
     let mut phase = Phase::first(architecture, schedule);
     let mut network = Network::new(&phase.architecture, &mut random)?;
+    network.compress(phase.compression);
     let mut average = network.state();
     let classes = division.subjects.len();
     let steps = (division.windows_per_epoch() / schedule.batch).max(1);
@@ -118,7 +122,7 @@ pub fn train(
         if epoch > phase.epochs.end {
             let learned = best.take().expect("an epoch of the phase before was validated").0;
             phase = Phase::last(architecture, schedule);
-            network = start_from(&learned, architecture, &mut random)?;
+            network = start_from(&learned, &phase, &mut random)?;
             average = network.state();
         }
         // Every person is as likely, however long their walks.
@@ -164,10 +168,11 @@ pub fn train(
         finished = epoch;
     }
     if let Some((learned, kept)) = &mut best
-        && phase.architecture != *architecture
+        && phase.epochs.end < schedule.epochs
     {
-        // Stopped before it had binary weights.
-        let mut network = start_from(learned, architecture, &mut random)?;
+        // Stopped before it had the weights that it is to have.
+        let last = Phase::last(architecture, schedule);
+        let mut network = start_from(learned, &last, &mut random)?;
         let order: Vec<usize> = (0..CALIBRATION_WINDOWS).map(|index| index % classes).collect();
         calibrate(&mut network, &mut draws, &order);
         (*learned, *kept) = (network.parameters(), accuracy(&mut network, &division.validation));
@@ -184,6 +189,7 @@ pub fn train(
 /// Epochs in which the weights are of one kind.
 struct Phase {
     architecture: Architecture,
+    compression: Option<Compression>,
     epochs: Range<usize>,
     rate: f32,
     logit_scale: f32,
@@ -199,6 +205,7 @@ impl Phase {
         }
         Self {
             architecture: Architecture { weights: Weights::Float, ..architecture.clone() },
+            compression: None,
             epochs: 0..real,
             rate: REAL_WEIGHTS_RATE * schedule.rate,
             logit_scale: 1.0,
@@ -212,6 +219,7 @@ impl Phase {
         };
         Self {
             architecture: architecture.clone(),
+            compression: schedule.compression,
             epochs: Self::real_epochs(architecture, schedule)..schedule.epochs,
             rate: schedule.rate,
             logit_scale,
@@ -219,21 +227,22 @@ impl Phase {
     }
 
     fn real_epochs(architecture: &Architecture, schedule: &Schedule) -> usize {
-        match architecture.weights {
-            Weights::Binary => (schedule.epochs as f32 * schedule.real_share) as usize,
-            Weights::Float => 0,
+        if architecture.weights == Weights::Float && schedule.compression.is_none() {
+            return 0;
         }
+        (schedule.epochs as f32 * schedule.real_share) as usize
     }
 }
 
-/// A network whose latent weights are the weights that another one of its layers has learned.
+/// A network of a phase whose latent weights are those that another one of its layers has learned.
 fn start_from(
     learned: &Parameters,
-    architecture: &Architecture,
+    phase: &Phase,
     random: &mut Pcg64Mcg,
 ) -> Result<Network, ArchitectureError> {
-    let mut network = Network::new(architecture, random)?;
+    let mut network = Network::new(&phase.architecture, random)?;
     network.import(&learned.layers, 1.0);
+    network.compress(phase.compression);
     Ok(network)
 }
 
