@@ -25,12 +25,21 @@ fn random_parameters(architecture: &Architecture, random: &mut Pcg64Mcg) -> Para
                     bias: bias.then(|| vec![0.5; channels]),
                 })
             }
+            Layer::Projection { .. } => {
+                let weight = |_| f32::from(random.random_range(-127..=127i8)) / 128.0;
+                Some(LayerParameters::Weights {
+                    weights: (0..counts[index]).map(weight).collect(),
+                    bias: Some(vec![0.5; channels]),
+                })
+            }
             Layer::BatchNorm => Some(LayerParameters::BatchNorm {
                 beta: vec![0.1; channels],
                 mean: vec![0.2; channels],
                 variance: vec![3.0; channels],
             }),
-            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Normalise => None,
+            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Mean | Layer::Normalise => {
+                None
+            }
         }
     });
     Parameters { layers: layers.collect() }
@@ -45,6 +54,7 @@ fn inference(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("window");
     for (name, architecture) in [
         ("bipedalnet", Architecture::bipedalnet(100, 38)),
+        ("pooled", Architecture::pooled(100, 38)),
         ("binarized-idnet", Architecture::binarized_idnet(38)),
     ] {
         let parameters = random_parameters(&architecture, &mut random);

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use bipedalnet::gait::simulator::{Conditions, Walker};
-use bipedalnet::training::{Division, Published, Schedule, Split, Walk, train};
+use bipedalnet::training::{Design, Division, Schedule, Split, Walk, train};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const PEOPLE: u64 = 38;
@@ -18,7 +18,7 @@ fn training(criterion: &mut Criterion) {
             recording: Walker::new(person).walk(1, &conditions),
         })
         .collect();
-    let network = Published::Bipedalnet;
+    let network = Design::Bipedalnet;
     let split = Split::Tail { fraction: 0.0 };
     let mut division = Division::new(&walks, network.recipe(), &split).expect("38 people walk");
     // Validation is not what is measured.

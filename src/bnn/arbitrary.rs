@@ -26,7 +26,7 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
         prop::collection::vec(before_sign, 0..4),
         prop::option::weighted(0.3, pool()),
     );
-    let feature = prop::option::of((channels(), any::<bool>(), any::<bool>()));
+    let feature = prop::option::of((channels(), any::<[bool; 4]>()));
     let end = (feature, 1..=40usize, any::<bool>());
     ((1..=9usize, 1..=30usize), prop::collection::vec(block, 0..4), end).prop_map(
         |((rows, samples), blocks, (feature, units, bias))| {
@@ -45,21 +45,30 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
                 }
                 fits
             };
+            let mut has_signs = false;
             for (sum, before_sign, after_sign) in blocks {
                 if push(sum) {
+                    has_signs = true;
                     let layers = before_sign.into_iter().chain([Layer::Sign]).chain(after_sign);
                     for layer in layers {
                         push(layer);
                     }
                 }
             }
-            if let Some((units, bias, norm)) = feature
-                && push(Layer::Dense { units, bias })
-            {
-                if norm {
-                    push(Layer::BatchNorm);
+            if let Some((units, [bias, norm, mean, norm_of_means])) = feature {
+                // What is averaged over time are signs.
+                if has_signs && mean {
+                    push(Layer::Mean);
+                    if norm_of_means {
+                        push(Layer::BatchNorm);
+                    }
                 }
-                push(Layer::Normalise);
+                if push(Layer::Dense { units, bias }) {
+                    if norm {
+                        push(Layer::BatchNorm);
+                    }
+                    push(Layer::Normalise);
+                }
             }
             architecture
         },
@@ -85,6 +94,12 @@ pub fn kernel_architectures() -> impl Strategy<Value = Architecture> {
     let after = prop_oneof![Just("sign"), Just("norm")];
     let dense = (filters(), norm(), after)
         .prop_map(|(units, norm, after)| format!(" dense{units}{norm} {after}"));
+    let layer = prop_oneof![Just("dense"), Just("project")];
+    let of_means =
+        (norm(), layer, filters(), norm()).prop_map(|(norm_of_means, layer, units, norm)| {
+            format!(" mean{norm_of_means} {layer}{units}{norm} norm")
+        });
+    let dense = prop_oneof![dense, of_means];
     (
         (4..=11usize, 4..=60usize),
         first,
@@ -125,6 +140,17 @@ pub fn parameters(architecture: &Architecture, seed: u64) -> Parameters {
                     bias: bias.then(|| list(channels, offset)),
                 })
             }
+            Layer::Projection { units } => {
+                let exponents = list(units, |random| random.random_range(-9..9) as f32);
+                let steps = list(counts[index], |random| random.random_range(-127..=127) as f32);
+                let rows = steps.chunks(counts[index] / units).zip(exponents);
+                let weights =
+                    rows.flat_map(|(row, exponent)| row.iter().map(move |q| q * exponent.exp2()));
+                Some(LayerParameters::Weights {
+                    weights: weights.collect(),
+                    bias: Some(list(channels, offset)),
+                })
+            }
             Layer::BatchNorm => Some(LayerParameters::BatchNorm {
                 beta: list(channels, |random| if random.random() { 0.0 } else { offset(random) }),
                 mean: list(channels, offset),
@@ -135,7 +161,9 @@ pub fn parameters(architecture: &Architecture, seed: u64) -> Parameters {
                     _ => random.random_range(0.0..10.0),
                 }),
             }),
-            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Normalise => None,
+            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Mean | Layer::Normalise => {
+                None
+            }
         }
     });
     Parameters { layers: layers.collect() }

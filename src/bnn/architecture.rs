@@ -28,8 +28,16 @@ pub enum Layer {
     Sign,
     /// Hyperbolic tangent; in networks with float weights only.
     Tanh,
+    /// Mean over time of each row's channels: what is left does not tell when.
+    Mean,
     /// Scales a window's values so that their squares have a mean of 1: what is left is a direction.
     Normalise,
+    /// A dense layer with a bias whose weights are of eight bits, whatever the others are: for each
+    /// unit whole multiples of a power of two, 127 times at most.
+    Projection {
+        /// Outputs.
+        units: usize,
+    },
     /// Every unit sees every value of the flattened (row, sample, channel) input.
     Dense {
         /// Outputs.
@@ -121,6 +129,29 @@ pub enum ArchitectureError {
 const MAX_VALUES: usize = 1 << 24;
 
 impl Architecture {
+    /// Ours for windows of 8 x `samples`: BiPedalNet's first two convolutions, the means of their signs
+    /// over time, and a projection of these instead of the dense layer that has nine tenths of its
+    /// weights. When in a window a step falls tells nothing of who walks.
+    pub fn pooled(samples: usize, classes: usize) -> Self {
+        let mut architecture = Self::bipedalnet(samples, classes);
+        let trunk = Self::POOLED_TRUNK_LAYERS;
+        let units =
+            architecture.shapes().map_or(0, |shapes| shapes[trunk].rows * shapes[trunk].channels);
+        architecture.layers.splice(
+            trunk..,
+            [
+                Layer::Mean,
+                Layer::Projection { units },
+                Layer::Normalise,
+                Layer::Dense { units: classes, bias: false },
+            ],
+        );
+        architecture
+    }
+
+    /// Layers that [`Architecture::pooled`] shares with [`Architecture::bipedalnet`].
+    pub(crate) const POOLED_TRUNK_LAYERS: usize = 7;
+
     /// BiPedalNet for windows of 8 x `samples` (100 as published). Source: arXiv 2103.16609, which
     /// leaves open what the last layer reads: here it is the direction of the 32 units before it,
     /// as templates are compared by their directions, too.
@@ -258,7 +289,11 @@ impl Architecture {
                     weights_per_output = 0;
                     shape
                 }
-                Layer::Dense { units, .. } => {
+                Layer::Mean => {
+                    weights_per_output = 0;
+                    Shape { samples: 1, ..shape }
+                }
+                Layer::Dense { units, .. } | Layer::Projection { units } => {
                     weights_per_output = shape.len();
                     Shape { rows: 1, samples: 1, channels: units }
                 }
@@ -298,7 +333,7 @@ impl Architecture {
                 Layer::Convolution { filters, kernel, .. } => {
                     filters * kernel[0] * kernel[1] * input.channels
                 }
-                Layer::Dense { units, .. } => units * input.len(),
+                Layer::Dense { units, .. } | Layer::Projection { units } => units * input.len(),
                 _ => 0,
             })
             .collect())
@@ -317,9 +352,9 @@ impl Architecture {
             .zip(&shapes[1..])
             .map(|(layer, output)| match layer {
                 Layer::BatchNorm => 3 * output.channels,
-                Layer::Convolution { bias: true, .. } | Layer::Dense { bias: true, .. } => {
-                    output.channels
-                }
+                Layer::Convolution { bias: true, .. }
+                | Layer::Dense { bias: true, .. }
+                | Layer::Projection { .. } => output.channels,
                 _ => 0,
             })
             .sum();
@@ -345,7 +380,9 @@ impl fmt::Display for Architecture {
                 Layer::BatchNorm => f.write_str(" bn")?,
                 Layer::Sign => f.write_str(" sign")?,
                 Layer::Tanh => f.write_str(" tanh")?,
+                Layer::Mean => f.write_str(" mean")?,
                 Layer::Normalise => f.write_str(" norm")?,
+                Layer::Projection { units } => write!(f, " project{units}")?,
                 Layer::Dense { units, bias } => write!(f, " dense{units}{}", plus(bias))?,
             }
         }
@@ -382,8 +419,12 @@ fn parse_layer(word: &str) -> Option<Layer> {
         "bn" => return Some(Layer::BatchNorm),
         "sign" => return Some(Layer::Sign),
         "tanh" => return Some(Layer::Tanh),
+        "mean" => return Some(Layer::Mean),
         "norm" => return Some(Layer::Normalise),
         _ => {}
+    }
+    if let Some(units) = word.strip_prefix("project") {
+        return Some(Layer::Projection { units: units.parse().ok()? });
     }
     let (word, bias) = match word.strip_suffix('+') {
         Some(rest) => (rest, true),
@@ -428,6 +469,7 @@ mod tests {
     fn the_one_line_form_reads_back() {
         for architecture in [
             Architecture::bipedalnet(100, 38),
+            Architecture::pooled(100, 38),
             Architecture::idnet(24),
             Architecture::binarized_idnet(24),
         ] {

@@ -17,9 +17,9 @@ mod sums;
 pub use architecture::{Architecture, ArchitectureError, Layer, Padding, Shape, Weights};
 pub use kernels::{KERNELS_VARIABLE, Kernels, KernelsError};
 pub use model_file::{MAX_FILE_BYTES, Metadata, Model, ModelFileError, decode, encode};
-pub use network::{INPUT_FRACTION_BITS, Network, Output, Scratch, unpack};
-pub(crate) use parameters::normaliser;
+pub use network::{INPUT_FRACTION_BITS, Network, Output, Scratch};
 pub use parameters::{BATCH_NORM_EPSILON, LayerParameters, NetworkError, Parameters};
+pub(crate) use parameters::{int8_step, normaliser, time_share};
 pub(crate) use sums::{PackedFilters, SumsScratch};
 
 #[cfg(test)]

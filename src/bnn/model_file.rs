@@ -1,7 +1,8 @@
 //! The model file: a network's parameters and what is known of them, in safetensors form.
 //!
-//! Binary weights take one bit each (bit `i % 8` of byte `i / 8` is weight `i`, 1 for +1), all
-//! else is 32-bit floats. Metadata is strings. The checksum is the SHA-256 of the whole file with
+//! Binary weights take one bit each (bit `i % 8` of byte `i / 8` is weight `i`, 1 for +1), those of a
+//! projection eight (of each unit in steps of two to the power of its exponent), all else is 32-bit
+//! floats. Metadata is strings. The checksum is the SHA-256 of the whole file with
 //! its own 64 digits as zeros.
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Architecture, ArchitectureError, Layer, LayerParameters, Network, NetworkError, Parameters,
-    Weights,
+    Weights, int8_step,
 };
 
 /// Largest file that is looked at: three times the float network.
@@ -296,6 +297,20 @@ fn read_parameters(
                 };
                 Some(LayerParameters::Weights { weights, bias })
             }
+            Layer::Projection { units } => {
+                let count = counts[index];
+                let values = tensor(format!("{index}.weights"), Dtype::I8, count)?.1;
+                let exponents = tensor(format!("{index}.exponents"), Dtype::I8, units)?.1;
+                let steps =
+                    exponents.iter().map(|exponent| 2f32.powi(exponent.cast_signed().into()));
+                let rows = values.chunks_exact(count / units).zip(steps);
+                let weights = rows.flat_map(|(row, step)| {
+                    row.iter().map(move |value| f32::from(value.cast_signed()) * step)
+                });
+                let weights = weights.collect();
+                let bias = floats(tensor(format!("{index}.bias"), Dtype::F32, channels)?.1);
+                Some(LayerParameters::Weights { weights, bias: Some(bias) })
+            }
             Layer::BatchNorm => {
                 let name = format!("{index}.batch_norm");
                 let values = floats(tensor(name, Dtype::F32, 3 * channels)?.1);
@@ -307,7 +322,9 @@ fn read_parameters(
                     variance: variance.to_vec(),
                 })
             }
-            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Normalise => None,
+            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Mean | Layer::Normalise => {
+                None
+            }
         });
     }
     match header.tensors().into_keys().filter(|name| !known.contains(name)).min() {
@@ -335,10 +352,16 @@ pub fn encode(metadata: &Metadata, parameters: &Parameters) -> Result<Vec<u8>, M
     for (index, layer) in parameters.layers.iter().enumerate() {
         match layer {
             Some(LayerParameters::Weights { weights, bias }) => {
-                tensors.push(match architecture.weights {
-                    Weights::Binary => (format!("{index}.weights"), Dtype::U8, pack(weights)),
-                    Weights::Float => (format!("{index}.weights"), Dtype::F32, le_bytes(weights)),
-                });
+                let name = format!("{index}.weights");
+                match (architecture.layers[index], architecture.weights) {
+                    (Layer::Projection { units }, _) => {
+                        let (values, exponents) = pack_int8(weights, units);
+                        tensors.push((name, Dtype::I8, values));
+                        tensors.push((format!("{index}.exponents"), Dtype::I8, exponents));
+                    }
+                    (_, Weights::Binary) => tensors.push((name, Dtype::U8, pack(weights))),
+                    (_, Weights::Float) => tensors.push((name, Dtype::F32, le_bytes(weights))),
+                }
                 if let Some(bias) = bias {
                     tensors.push((format!("{index}.bias"), Dtype::F32, le_bytes(bias)));
                 }
@@ -414,6 +437,16 @@ fn pack(weights: &[f32]) -> Vec<u8> {
                 .fold(0, |byte, (bit, &weight)| byte | u8::from(weight > 0.0) << bit)
         })
         .collect()
+}
+
+/// Weights of each unit in steps, and the binary logarithm of a step.
+fn pack_int8(weights: &[f32], units: usize) -> (Vec<u8>, Vec<u8>) {
+    let rows = weights.chunks_exact(weights.len() / units).map(|row| (row, int8_step(row)));
+    let values = rows.clone().flat_map(|(row, step)| {
+        row.iter().map(move |weight| ((weight / step) as i8).cast_unsigned())
+    });
+    let exponents = rows.map(|(_, step)| (step.log2() as i8).cast_unsigned());
+    (values.collect(), exponents.collect())
 }
 
 /// Nothing where a bit after the last weight is set.

@@ -3,7 +3,7 @@
 mod stage;
 
 use super::kernels::Kernels;
-use super::parameters::{batch_norm, deviation, normaliser};
+use super::parameters::{batch_norm, deviation, normaliser, time_share};
 use super::{Architecture, Layer, LayerParameters, NetworkError, Parameters, Weights};
 use stage::{Geometry, Stage};
 
@@ -36,6 +36,8 @@ pub struct Scratch {
     next_bits: Vec<u64>,
     feature: Vec<f32>,
     logits: Vec<f32>,
+    /// What a layer makes from reals, before they take their place.
+    reals: Vec<f32>,
 }
 
 /// What a network says of one window.
@@ -116,27 +118,79 @@ impl Affine {
 enum Head {
     /// The last layer's integers are the outputs, but for these steps.
     Sums(Affine),
-    /// The integers are the feature, of whose direction a last dense layer makes the outputs. Its
-    /// weights are `[value][class]`.
-    Direction { feature: Affine, weights: Vec<f32>, bias: Vec<f32> },
+    /// The integers become reals, so many `channels` a position, which the layers left read.
+    Reals { channels: usize, affine: Affine, layers: Vec<RealLayer> },
+}
+
+/// A layer that reads reals.
+#[derive(Debug)]
+enum RealLayer {
+    /// Weights are `[value][unit]`, and there is a bias for each unit.
+    Dense {
+        weights: Vec<f32>,
+        bias: Vec<f32>,
+    },
+    BatchNorm(Step),
+    /// What it reads is the feature.
+    Normalise,
 }
 
 impl Head {
-    /// From the last stage's integers to logits, and to the feature where it is made here.
-    fn run(&self, scratch: &mut Scratch) {
-        let Scratch { integers, feature, logits, .. } = scratch;
+    /// From the last stage's integers to logits, and to the feature where it is made here. Shows what
+    /// that layer reads which so many with weights follow, where it is here.
+    fn run(&self, scratch: &mut Scratch, layers_after: usize, shown: &mut Vec<f32>) {
+        let Scratch { integers, feature, logits, reals, .. } = scratch;
         match self {
             Self::Sums(affine) => affine.apply_all(integers, integers.len(), logits),
-            Self::Direction { feature: affine, weights, bias } => {
-                affine.apply_all(integers, integers.len(), feature);
-                let scale = normaliser(feature);
-                logits.clear();
-                logits.resize(bias.len(), 0.0);
-                for (value, weights) in feature.iter().zip(weights.chunks_exact(bias.len())) {
-                    let value = value * scale;
-                    logits.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
+            Self::Reals { channels, affine, layers } => {
+                affine.apply_all(integers, *channels, logits);
+                let mut dense_left = self.dense_layers();
+                for layer in layers {
+                    if matches!(layer, RealLayer::Dense { .. }) {
+                        dense_left -= 1;
+                        if dense_left == layers_after {
+                            shown.clone_from(logits);
+                        }
+                    }
+                    layer.run(logits, reals, feature);
                 }
-                logits.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
+            }
+        }
+    }
+
+    /// Layers with weights that it has.
+    fn dense_layers(&self) -> usize {
+        match self {
+            Self::Sums(_) => 0,
+            Self::Reals { layers, .. } => {
+                layers.iter().filter(|layer| matches!(layer, RealLayer::Dense { .. })).count()
+            }
+        }
+    }
+}
+
+impl RealLayer {
+    /// Replaces `values`, with `spare` to work in.
+    fn run(&self, values: &mut Vec<f32>, spare: &mut Vec<f32>, feature: &mut Vec<f32>) {
+        match self {
+            Self::Dense { weights, bias } => {
+                spare.clear();
+                spare.resize(bias.len(), 0.0);
+                for (value, weights) in values.iter().zip(weights.chunks_exact(bias.len())) {
+                    spare.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
+                }
+                spare.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
+                values.clone_from(spare);
+            }
+            Self::BatchNorm(step) => {
+                for (channel, value) in values.iter_mut().enumerate() {
+                    *value = step.apply(*value, channel);
+                }
+            }
+            Self::Normalise => {
+                feature.clone_from(values);
+                let scale = normaliser(values);
+                values.iter_mut().for_each(|value| *value *= scale);
             }
         }
     }
@@ -151,8 +205,34 @@ enum Flow {
         affine: Affine,
     },
     Bits,
-    /// The direction of what the steps make of integers.
-    Direction(Affine),
+    /// Integers that are means once these steps are done to them.
+    Means(Affine),
+    /// What so many channels of integers are after these steps, and layers that read it.
+    Reals(usize, Affine, Vec<RealLayer>),
+}
+
+impl Flow {
+    /// Reals of integers or means, of so many channels.
+    ///
+    /// # Panics
+    /// When there are none.
+    fn reals(self, channels: usize) -> (usize, Affine, Vec<RealLayer>) {
+        match self {
+            Self::Integers { affine, .. } | Self::Means(affine) => (channels, affine, Vec::new()),
+            Self::Reals(channels, affine, layers) => (channels, affine, layers),
+            Self::Input | Self::Bits => unreachable!("only what is real is asked for reals"),
+        }
+    }
+
+    /// `None` where there is nothing that a step can be done to.
+    fn with_step(mut self, step: Step) -> Option<Self> {
+        match &mut self {
+            Self::Integers { affine, .. } | Self::Means(affine) => affine.steps.push(step),
+            Self::Reals(_, _, layers) => layers.push(RealLayer::BatchNorm(step)),
+            Self::Input | Self::Bits => return None,
+        }
+        Some(self)
+    }
 }
 
 impl Network {
@@ -201,7 +281,6 @@ impl Network {
         let mut stages = Vec::new();
         let mut flow = Flow::Input;
         let mut feature_len = 0;
-        let mut head = None;
         for (index, layer) in architecture.layers.iter().enumerate() {
             let (from, to) = (shapes[index], shapes[index + 1]);
             let unsupported = |reason| NetworkError::Unsupported { layer: index, reason };
@@ -211,21 +290,18 @@ impl Network {
                 return Err(unsupported(TOO_MANY_PRODUCTS));
             }
             flow = match (layer, &parameters.layers[index], flow) {
-                (Layer::Dense { .. }, Some(parameters), Flow::Direction(feature)) => {
-                    if index + 1 < architecture.layers.len() {
-                        return Err(unsupported(ENDS_WITH_CLASSES));
-                    }
-                    let LayerParameters::Weights { weights, bias } = parameters else {
-                        return Err(unsupported(NEEDS_SUMS));
-                    };
-                    head = Some(Head::Direction {
-                        feature,
-                        weights: (0..weights.len())
-                            .map(|at| weights[at % to.channels * from.len() + at / to.channels])
-                            .collect(),
+                (
+                    Layer::Dense { .. } | Layer::Projection { .. },
+                    Some(LayerParameters::Weights { weights, bias }),
+                    flow @ (Flow::Means(_) | Flow::Reals(..)),
+                ) => {
+                    let (channels, affine, mut layers) = flow.reals(from.channels);
+                    let weight = |at| weights[at % to.channels * from.len() + at / to.channels];
+                    layers.push(RealLayer::Dense {
+                        weights: (0..weights.len()).map(weight).collect(),
                         bias: bias.clone().unwrap_or_else(|| vec![0.0; to.channels]),
                     });
-                    Flow::Bits
+                    Flow::Reals(channels, affine, layers)
                 }
                 (
                     layer @ (Layer::Convolution { .. } | Layer::Dense { .. }),
@@ -268,14 +344,14 @@ impl Network {
                 (
                     Layer::BatchNorm,
                     Some(LayerParameters::BatchNorm { beta, mean, variance }),
-                    Flow::Integers { bound, mut affine },
+                    flow,
                 ) => {
-                    affine.steps.push(Step::BatchNorm {
+                    let step = Step::BatchNorm {
                         beta: beta.clone(),
                         mean: mean.clone(),
                         deviation: variance.iter().copied().map(deviation).collect(),
-                    });
-                    Flow::Integers { bound, affine }
+                    };
+                    flow.with_step(step).ok_or_else(|| unsupported(NEEDS_SUMS))?
                 }
                 (Layer::Sign, _, Flow::Integers { bound, affine }) => {
                     let thresholds =
@@ -291,9 +367,19 @@ impl Network {
                     });
                     Flow::Bits
                 }
-                (Layer::Normalise, _, Flow::Integers { affine, .. }) => {
+                (Layer::Mean, _, Flow::Bits) => {
+                    stages.push(Stage::Mean { from, words: from.channels.div_ceil(64) });
+                    Flow::Means(Affine::new(time_share(from.samples)))
+                }
+                (
+                    Layer::Normalise,
+                    _,
+                    flow @ (Flow::Integers { .. } | Flow::Means(_) | Flow::Reals(..)),
+                ) => {
                     feature_len = to.len();
-                    Flow::Direction(affine)
+                    let (channels, affine, mut layers) = flow.reals(from.channels);
+                    layers.push(RealLayer::Normalise);
+                    Flow::Reals(channels, affine, layers)
                 }
                 (Layer::Tanh, ..) => return Err(unsupported("tanh cannot be packed")),
                 _ => {
@@ -301,9 +387,12 @@ impl Network {
                 }
             };
         }
-        let head = match (head, flow) {
-            (Some(head), _) => head,
-            (None, Flow::Integers { affine, .. }) => Head::Sums(affine),
+        let ends_dense = matches!(architecture.layers.last(), Some(Layer::Dense { .. }));
+        let head = match flow {
+            Flow::Reals(channels, affine, layers) if ends_dense => {
+                Head::Reals { channels, affine, layers }
+            }
+            Flow::Integers { affine, .. } => Head::Sums(affine),
             _ => {
                 return Err(NetworkError::Unsupported {
                     layer: architecture.layers.len() - 1,
@@ -336,8 +425,8 @@ impl Network {
         self.run_showing(values, usize::MAX, &mut Vec::new(), scratch)
     }
 
-    /// Runs one window, and gives the signs that one of the layers reads, for [`unpack`]. So many
-    /// layers with weights follow that layer; where it reads the window itself, there are none.
+    /// Runs one window, and gives the values that one of the layers reads. So many layers with weights
+    /// follow that layer; where it reads the window itself, there are no values.
     ///
     /// # Errors
     /// As [`Network::run`].
@@ -345,44 +434,40 @@ impl Network {
         &self,
         values: &[i16],
         layers_after: usize,
-        signs: &mut Vec<u64>,
+        shown: &mut Vec<f32>,
         scratch: &'a mut Scratch,
     ) -> Result<Output<'a>, NetworkError> {
         if values.len() != self.input_len {
             return Err(NetworkError::InputLength { length: values.len(), needed: self.input_len });
         }
         scratch.feature.clear();
-        signs.clear();
+        shown.clear();
         let mut with_weights =
             (0..self.stages.len()).rev().filter(|&at| self.stages[at].has_weights());
-        // The head of a direction is no stage, and has the last weights.
-        let of_head = usize::from(matches!(self.head, Head::Direction { .. }));
-        let shown = with_weights.nth(layers_after - of_head.min(layers_after)).unwrap_or(0);
+        let stages_after = layers_after.checked_sub(self.head.dense_layers());
+        let at_shown = stages_after.map(|after| with_weights.nth(after).unwrap_or(0));
         for (at, stage) in self.stages.iter().enumerate() {
-            if at == shown && at > 0 {
-                signs.extend(&scratch.bits);
+            if at > 0 && at_shown == Some(at) {
+                unpack(&scratch.bits, stage.channels_read(), shown);
             }
             stage.run(values, scratch);
         }
-        self.head.run(scratch);
+        self.head.run(scratch, layers_after, shown);
         Ok(Output { feature: &scratch.feature, logits: &scratch.logits })
     }
 }
 
 /// Signs as +1 and -1, in the order of rows, samples, channels.
-pub fn unpack(signs: &[u64], channels: usize, into: &mut [f32]) {
-    let positions = signs.chunks_exact(channels.div_ceil(64));
-    for (words, values) in positions.zip(into.chunks_exact_mut(channels)) {
-        for (&word, values) in words.iter().zip(values.chunks_mut(64)) {
-            for (bit, value) in values.iter_mut().enumerate() {
-                // The sign bit of a float.
-                *value = f32::from_bits(1f32.to_bits() | ((!word >> bit) as u32 & 1) << 31);
-            }
+fn unpack(signs: &[u64], channels: usize, into: &mut Vec<f32>) {
+    for words in signs.chunks_exact(channels.div_ceil(64)) {
+        for (at, word) in words.iter().enumerate() {
+            // The sign bit of a float.
+            let value = |bit| f32::from_bits(1f32.to_bits() | ((!word >> bit) as u32 & 1) << 31);
+            into.extend((0..(channels - 64 * at).min(64)).map(value));
         }
     }
 }
 
-const ENDS_WITH_CLASSES: &str = "packed, only the last layer can read a direction";
 const NEEDS_SIGN: &str = "packed layers read signs: put a sign before this one";
 const NEEDS_SUMS: &str = "packed, it must stand between a convolution or dense layer and its sign";
 const TOO_MANY_PRODUCTS: &str = "with the layers before it, over 2^31 products in one window";

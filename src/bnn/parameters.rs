@@ -126,6 +126,28 @@ impl Parameters {
                         all(index, "bias", bias, f32::is_finite)?;
                     }
                 }
+                (
+                    Layer::Projection { .. },
+                    Some(LayerParameters::Weights { weights, bias: Some(bias) }),
+                ) => {
+                    let count = weight_counts[index];
+                    same_length(index, "weights", weights.len(), count)?;
+                    all(index, "weights", weights, f32::is_finite)?;
+                    for (unit, weights) in weights.chunks_exact(count / channels).enumerate() {
+                        let step = int8_step(weights);
+                        let odd = weights.iter().position(|weight| (weight / step).fract() != 0.0);
+                        if let Some(at) = odd {
+                            return Err(NetworkError::Value {
+                                layer: index,
+                                list: "weights",
+                                index: unit * weights.len() + at,
+                                value: weights[at],
+                            });
+                        }
+                    }
+                    same_length(index, "bias", bias.len(), channels)?;
+                    all(index, "bias", bias, f32::is_finite)?;
+                }
                 (Layer::BatchNorm, Some(LayerParameters::BatchNorm { beta, mean, variance })) => {
                     for (name, list) in [("beta", beta), ("mean", mean), ("variance", variance)] {
                         same_length(index, name, list.len(), channels)?;
@@ -133,13 +155,21 @@ impl Parameters {
                     }
                     all(index, "variance", variance, |value| value >= 0.0)?;
                 }
-                (Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Normalise, None) => {}
+                (
+                    Layer::MaxPool { .. }
+                    | Layer::Sign
+                    | Layer::Tanh
+                    | Layer::Mean
+                    | Layer::Normalise,
+                    None,
+                ) => {}
                 (layer, _) => {
                     let kind = match layer {
                         Layer::Convolution { bias: true, .. } => "a convolution with a bias",
                         Layer::Convolution { .. } => "a convolution without a bias",
                         Layer::Dense { bias: true, .. } => "a dense layer with a bias",
                         Layer::Dense { .. } => "a dense layer without a bias",
+                        Layer::Projection { .. } => "a projection with a bias",
                         Layer::BatchNorm => "BatchNorm",
                         _ => "a layer that has none",
                     };
@@ -185,6 +215,26 @@ pub(super) fn batch_norm(value: f32, beta: f32, mean: f32, deviation: f32) -> f3
 pub(crate) fn normaliser(values: &[f32]) -> f32 {
     let squares: f32 = values.iter().map(|value| value * value).sum();
     (values.len() as f32 / squares.max(f32::MIN_POSITIVE)).sqrt()
+}
+
+/// The power of two that weights of eight bits are multiples of.
+pub(crate) fn int8_step(weights: &[f32]) -> f32 {
+    let largest = weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
+    let mut step = 2f32.powi(LEAST_EXPONENT);
+    while largest > LARGEST_INT8 * step {
+        step *= 2.0;
+    }
+    step
+}
+
+/// Of a step: so small that its weights are nothing beside others.
+const LEAST_EXPONENT: i32 = -64;
+
+const LARGEST_INT8: f32 = 127.0;
+
+/// What a sum over time is multiplied by to be a mean.
+pub(crate) fn time_share(samples: usize) -> f32 {
+    1.0 / samples as f32
 }
 
 /// What BatchNorm divides by.

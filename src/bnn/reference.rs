@@ -1,6 +1,6 @@
 //! The plain float forward pass that every other implementation is held to.
 
-use super::parameters::{batch_norm, deviation, normaliser};
+use super::parameters::{batch_norm, deviation, normaliser, time_share};
 use super::{Architecture, Layer, LayerParameters, NetworkError, Padding, Parameters, Shape};
 
 /// Runs a network layer by layer and returns the output of each.
@@ -28,9 +28,10 @@ pub fn forward(
                 Layer::Convolution { kernel, padding, .. },
                 Some(LayerParameters::Weights { weights, bias }),
             ) => convolution(values, from, to, *kernel, *padding, weights, bias.as_deref()),
-            (Layer::Dense { .. }, Some(LayerParameters::Weights { weights, bias })) => {
-                dense(values, weights, bias.as_deref())
-            }
+            (
+                Layer::Dense { .. } | Layer::Projection { .. },
+                Some(LayerParameters::Weights { weights, bias }),
+            ) => dense(values, weights, bias.as_deref()),
             (Layer::MaxPool { size }, _) => max_pool(values, from, to, *size),
             (Layer::BatchNorm, Some(LayerParameters::BatchNorm { beta, mean, variance })) => values
                 .iter()
@@ -42,6 +43,7 @@ pub fn forward(
                 .collect(),
             (Layer::Sign, _) => values.iter().map(|&v| if v >= 0.0 { 1.0 } else { -1.0 }).collect(),
             (Layer::Tanh, _) => values.iter().map(|v| v.tanh()).collect(),
+            (Layer::Mean, _) => mean(values, from),
             (Layer::Normalise, _) => {
                 let scale = normaliser(values);
                 values.iter().map(|value| value * scale).collect()
@@ -106,6 +108,17 @@ fn dense(values: &[f32], weights: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
             bias.map_or(sum, |bias| sum + bias[unit])
         })
         .collect()
+}
+
+fn mean(values: &[f32], from: Shape) -> Vec<f32> {
+    let mut output = Vec::new();
+    for row in values.chunks_exact(from.samples * from.channels) {
+        for channel in 0..from.channels {
+            let sum: f32 = row.iter().skip(channel).step_by(from.channels).sum();
+            output.push(sum * time_share(from.samples));
+        }
+    }
+    output
 }
 
 fn max_pool(values: &[f32], from: Shape, to: Shape, size: [usize; 2]) -> Vec<f32> {

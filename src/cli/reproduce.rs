@@ -9,7 +9,7 @@ use super::progress::{TrainingBar, stop_flag};
 use super::train::{OutputFile, read, report_left_out};
 use crate::bnn::{self, Metadata};
 use crate::gait::ROW_RECIPE;
-use crate::training::{Division, Published, Schedule, Split, Walk, evaluate, train};
+use crate::training::{Design, Division, Schedule, Split, Walk, evaluate, train};
 
 /// Train and measure the three networks of the published table
 #[derive(clap::Args)]
@@ -65,7 +65,7 @@ struct Row {
     train_seconds: f32,
     inference_microseconds: f32,
     #[serde(skip)]
-    published_top1: f32,
+    published_top1: Option<f32>,
     #[serde(skip)]
     samples_per_second: f32,
 }
@@ -83,7 +83,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     let mut rows = Vec::new();
-    for network in Published::ALL {
+    for network in Design::PUBLISHED {
         let mut bar = TrainingBar::new(network.name().to_owned(), &stopped);
         let mut schedule = network.schedule(arguments.seed);
         schedule.epochs = arguments.epochs.map_or(schedule.epochs, usize::from);
@@ -103,14 +103,14 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn row(
-    network: Published,
+    network: Design,
     walks: &[Walk],
     split: &Split,
     schedule: &Schedule,
     bar: &mut TrainingBar,
 ) -> Result<Row, Failure> {
     let division = Division::new(walks, network.recipe(), split)?;
-    if network == Published::ALL[0] {
+    if network == Design::PUBLISHED[0] {
         report_left_out(&division);
     }
     if division.test.is_empty() {
@@ -151,13 +151,13 @@ fn print(rows: &[Row]) {
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
     for row in rows {
         println!(
-            "| {} | {} | {} | {:.2} % | {:.2} % | {:.2} % | {:.0} | {:.0} | {:.0} |",
+            "| {} | {} | {} | {:.2} % | {:.2} % | {} | {:.0} | {:.0} | {:.0} |",
             row.model,
             row.parameters,
             row.size_bytes,
             row.top1 * 100.0,
             row.top1_of_5 * 100.0,
-            row.published_top1 * 100.0,
+            row.published_top1.map_or_else(String::new, |top1| format!("{:.2} %", top1 * 100.0)),
             row.train_seconds,
             row.samples_per_second,
             row.inference_microseconds

@@ -13,8 +13,7 @@ use crate::gait::ROW_RECIPE;
 use crate::identity::{FPIR, LikelihoodRatio};
 use crate::service::{FALSE_MATCH_RATES, SequentialRates, StrangerScores};
 use crate::training::{
-    Augmentation, Division, Person, Published, Schedule, Split, Walk, by_person, evaluate,
-    read_data, train,
+    Augmentation, Design, Division, Person, Schedule, Split, Walk, by_person, evaluate, read_data,
 };
 
 /// Train a network for `serve` on folders of recordings
@@ -35,13 +34,23 @@ pub struct Arguments {
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Passes over the data
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
-    epochs: u16,
+    /// Which network: bipedalnet-pooled, which tells strangers apart best, or bipedalnet, the published
+    /// one
+    #[arg(long, default_value = Design::SERVING[0].name(), value_parser = design)]
+    network: Design,
+    /// Passes over the data; what suits the network where not given
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    epochs: Option<u16>,
     /// Train without part K of N of the people, who stay strangers: of all in the order of their
     /// names, each Nth from the Kth on
     #[arg(long, value_name = "K/N", value_parser = part)]
     leave_out: Option<Part>,
+}
+
+fn design(name: &str) -> Result<Design, String> {
+    let names = Design::SERVING.map(Design::name).join(" or ");
+    let found = Design::SERVING.into_iter().find(|design| design.name() == name);
+    found.ok_or_else(|| format!("{names} is needed"))
 }
 
 /// Each `of`th person, from number `number` (from 1) on.
@@ -87,15 +96,15 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     } else {
         Split::Sessions { train: arguments.train_sessions, test: arguments.test_sessions }
     };
-    let network = Published::Bipedalnet;
+    let network = arguments.network;
     let division = Division::new(&walks, network.recipe(), &split)?;
     report_left_out(&division);
-    let architecture = network.architecture(division.subjects.len());
     let mut schedule = network.schedule(arguments.seed);
-    schedule.epochs = arguments.epochs.into();
+    schedule.epochs = arguments.epochs.map_or(schedule.epochs, usize::from);
     schedule.augmentation = Augmentation::SERVED;
     let mut bar = TrainingBar::new(network.name().to_owned(), &stopped);
-    let trained = train(&architecture, &division, &schedule, |progress| bar.update(progress))?
+    let (architecture, trained) = network
+        .train(&division, &schedule, |progress| bar.update(progress))?
         .ok_or("stopped in the first epoch: there is no network yet to keep")?;
 
     let mut metrics = BTreeMap::from([("validation_top1".to_owned(), trained.validation_accuracy)]);
@@ -108,7 +117,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         metrics.insert("test_top1_without_gyroscope".to_owned(), evaluation.top1);
     }
     let walks = walks.into_iter().filter(|walk| split.trains_on(walk)).collect();
-    let scores = score_strangers(by_person(walks), &schedule, &stopped)?;
+    let scores = score_strangers(network, by_person(walks), &schedule, &stopped)?;
     let identification = scores.identification_rates();
     if let Some(calibration) = scores.calibrate() {
         metrics.extend(calibration.likelihood.to_metrics());
@@ -187,6 +196,7 @@ fn described(false_positive: &str, false_negative: &str, rates: &SequentialRates
 /// Trains networks that each lack a part of the people, in half the epochs, and learns from that
 /// part how strangers score. No scores where it was stopped, or where there are too few people.
 fn score_strangers(
+    network: Design,
     people: Vec<Person>,
     schedule: &Schedule,
     stopped: &Arc<AtomicBool>,
@@ -194,7 +204,6 @@ fn score_strangers(
     if people.len() < FEWEST_PEOPLE {
         return Ok(StrangerScores::default());
     }
-    let network = Published::Bipedalnet;
     let schedule = Schedule { epochs: schedule.epochs.div_ceil(2), ..schedule.clone() };
     let mut scores = StrangerScores::default();
     for fold in 0..FOLDS {
@@ -212,10 +221,10 @@ fn score_strangers(
             }
         }
         let division = Division::new(&walks, network.recipe(), &Split::Tail { fraction: 0.0 })?;
-        let architecture = network.architecture(division.subjects.len());
         let mut bar = TrainingBar::new(format!("strangers {}/{FOLDS}", fold + 1), stopped);
-        let trained = train(&architecture, &division, &schedule, |state| bar.update(state))?;
-        let Some(trained) = trained.filter(|_| !stopped.load(Ordering::Relaxed)) else {
+        let trained = network.train(&division, &schedule, |state| bar.update(state))?;
+        let Some((architecture, trained)) = trained.filter(|_| !stopped.load(Ordering::Relaxed))
+        else {
             return Ok(StrangerScores::default());
         };
         let network = bnn::Network::new(&architecture, &trained.parameters)?;

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::bnn::int8_step;
+
 /// What weights are restricted to while they are learned and once they are. No model file can hold
 /// what comes of it in fewer bytes: this is for comparisons (`examples/compression.rs`).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,14 +14,12 @@ pub enum Compression {
     /// This share of a layer's weights, the largest, as [`Compression::Int8`] has them; the others
     /// are 0.
     Pruned(f32),
-    /// 255 steps, as wide for each filter or unit as its largest weight needs.
+    /// Whole multiples of a power of two for each filter or unit, 127 times at most.
     Int8,
 }
 
 /// Share of the mean size below which a ternary weight is 0.
 const TERNARY_THRESHOLD: f32 = 0.7;
-
-const LARGEST_INT8: f32 = 127.0;
 
 impl Compression {
     /// Weights as they are after compression; `outputs` is the number of filters or units, which lie
@@ -54,17 +54,14 @@ impl Compression {
     }
 }
 
-/// To a multiple of a 127th of each output's largest weight.
+/// To whole multiples of each output's step.
 fn round(weights: &mut [f32], outputs: usize) {
-    let mut steps = vec![0.0f32; outputs];
-    for weights in weights.chunks_exact(outputs) {
-        for (step, weight) in steps.iter_mut().zip(weights) {
-            *step = step.max(weight.abs() / LARGEST_INT8);
-        }
-    }
+    let of_output = |output: usize| weights.iter().skip(output).step_by(outputs).copied();
+    let steps: Vec<f32> =
+        (0..outputs).map(|output| int8_step(&of_output(output).collect::<Vec<_>>())).collect();
     for weights in weights.chunks_exact_mut(outputs) {
         for (weight, step) in weights.iter_mut().zip(&steps) {
-            *weight = if *step > 0.0 { (*weight / step).round() * step } else { 0.0 };
+            *weight = (*weight / step).round() * step;
         }
     }
 }

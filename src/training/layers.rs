@@ -8,7 +8,9 @@ use rayon::prelude::*;
 
 use super::compression::Compression;
 use super::matrix::{View, multiply};
-use crate::bnn::{BATCH_NORM_EPSILON, LayerParameters, PackedFilters, Padding, SumsScratch};
+use crate::bnn::{
+    BATCH_NORM_EPSILON, LayerParameters, PackedFilters, Padding, SumsScratch, time_share,
+};
 
 /// Samples of a batch that one task works on. Fixed, so that sums are added in the same order
 /// whatever the number of threads.
@@ -64,6 +66,8 @@ pub(super) struct Weights {
     pub binary: bool,
     /// In place of the signs or the values.
     pub compression: Option<Compression>,
+    /// Fitted, and not learned: a step leaves them as they are.
+    pub fixed: bool,
     outputs: usize,
     /// What an output's size is measured in: three standard deviations of a sum of as many signs as
     /// there are inputs where the network is binary, 1 otherwise.
@@ -83,6 +87,7 @@ impl Weights {
             bias_gradient: vec![0.0; biases],
             binary,
             compression: None,
+            fixed: false,
             outputs,
             unit: if binary { 3.0 * (inputs as f32).sqrt() } else { 1.0 },
         }
@@ -440,6 +445,43 @@ impl MaxPool {
                     }
                 }
             });
+    }
+}
+
+/// Mean over time of each row's channels.
+pub(super) struct Mean {
+    pub input: Extent,
+    pub output: Extent,
+}
+
+impl Mean {
+    pub fn new(input: Extent) -> Self {
+        Self { input, output: Extent { width: 1, valid: 1, ..input } }
+    }
+
+    pub fn forward(&self, input: &[f32], output: &mut [f32]) {
+        let Extent { width, valid, channels, .. } = self.input;
+        let share = time_share(valid);
+        let rows = output.par_chunks_mut(channels).zip(input.par_chunks(width * channels));
+        rows.with_min_len(SHARD).for_each(|(means, row)| {
+            means.fill(0.0);
+            row[..valid * channels].chunks_exact(channels).for_each(|values| add(means, values));
+            means.iter_mut().for_each(|mean| *mean *= share);
+        });
+    }
+
+    pub fn backward(&self, output_gradient: &[f32], input_gradient: &mut [f32]) {
+        let Extent { width, valid, channels, .. } = self.input;
+        let share = time_share(valid);
+        let rows = input_gradient.par_chunks_mut(width * channels);
+        let rows = rows.zip(output_gradient.par_chunks(channels)).with_min_len(SHARD);
+        rows.for_each(|(row, gradient)| {
+            let (valid, rest) = row.split_at_mut(valid * channels);
+            for values in valid.chunks_exact_mut(channels) {
+                values.iter_mut().zip(gradient).for_each(|(to, from)| *to = share * from);
+            }
+            rest.fill(0.0);
+        });
     }
 }
 

@@ -5,11 +5,12 @@
 //! | `dataset` | folders of recordings |
 //! | `samples` | what trains, what tests; windows, and how they are varied |
 //! | `train` | the loop, its schedule and progress |
-//! | `published` | the three networks of the published table |
+//! | `design` | the networks, each with a schedule that suits it |
 //! | `network` | a network that learns: forward, backward, Adam |
 //! | `layers` | forward and backward of each layer |
 //! | `matrix` | the matrix product |
 //! | `compression` | other weights than signs, to compare with |
+//! | `projection` | means over time and a projection in place of a dense layer |
 //! | `evaluation` | how well a trained network names people |
 //! | `retraining` | a new network for enrolled users: the loop |
 //! | `enrolled` | their walks, and simulated strangers |
@@ -20,12 +21,13 @@
 mod checkpoint;
 mod compression;
 mod dataset;
+mod design;
 mod enrolled;
 mod evaluation;
 mod layers;
 mod matrix;
 mod network;
-mod published;
+mod projection;
 mod retraining;
 mod samples;
 mod student;
@@ -36,10 +38,10 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use compression::Compression;
 pub(crate) use dataset::natural_order;
 pub use dataset::{DataError, DataSet, Person, Walk, by_person, read_data};
+pub use design::Design;
 pub use enrolled::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, ReadRecording, TooLittle, Users};
 pub(crate) use evaluation::{CONSECUTIVE, named};
 pub use evaluation::{Evaluation, evaluate};
-pub use published::Published;
 pub use retraining::{
     Event, Length, Retrained, RetrainingError, RetrainingOptions, Scope, retrain,
 };

@@ -5,7 +5,7 @@ use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
 use super::compression::Compression;
-use super::layers::{BatchNorm, Convolution, Dense, Extent, MaxPool, Pass, Weights, sign};
+use super::layers::{BatchNorm, Convolution, Dense, Extent, MaxPool, Mean, Pass, Weights, sign};
 use crate::bnn::{
     self, Architecture, ArchitectureError, Layer, LayerParameters, NetworkError, Parameters,
     normaliser,
@@ -21,6 +21,7 @@ enum Stage {
     /// learned.
     Sign(f32),
     Tanh,
+    Mean(Mean),
     Normalise,
     Dense(Box<Dense>),
 }
@@ -93,7 +94,22 @@ impl Network {
                 }
                 Layer::Sign => Stage::Sign(unit),
                 Layer::Tanh => Stage::Tanh,
+                Layer::Mean => {
+                    let layer = Mean::new(extent);
+                    extent = layer.output;
+                    Stage::Mean(layer)
+                }
                 Layer::Normalise => Stage::Normalise,
+                Layer::Projection { units } => {
+                    let mut layer = Dense::new(extent, units, true, false);
+                    layer.weights.fixed = true;
+                    layer.weights.compression = Some(Compression::Int8);
+                    let fans = layer.inputs() + units;
+                    initialise(&mut layer.weights, fans, random);
+                    unit = 1.0;
+                    extent = Extent { rows: 1, width: 1, valid: 1, channels: units };
+                    Stage::Dense(Box::new(layer))
+                }
                 Layer::Dense { units, bias } => {
                     let mut layer = Dense::new(extent, units, bias, binary);
                     let fans = layer.inputs() + units;
@@ -144,6 +160,7 @@ impl Network {
             match stage {
                 Stage::Convolution(layer) => layer.forward(input, output, samples),
                 Stage::MaxPool(layer) => layer.forward(input, output, samples),
+                Stage::Mean(layer) => layer.forward(input, output),
                 Stage::BatchNorm(layer) => layer.forward(input, output, samples, pass),
                 Stage::Dense(layer) => layer.forward(input, output, samples),
                 Stage::Sign(_) => map(input, output, sign),
@@ -185,6 +202,7 @@ impl Network {
                     layer.backward(input, gradient, wanted.then_some(input_gradient), samples);
                 }
                 Stage::MaxPool(layer) => layer.backward(gradient, input_gradient, samples),
+                Stage::Mean(layer) => layer.backward(gradient, input_gradient),
                 Stage::BatchNorm(layer) => {
                     layer.backward(output, gradient, input_gradient, samples);
                 }
@@ -261,7 +279,11 @@ impl Network {
                     mean: layer.inference_mean.clone(),
                     variance: layer.inference_variance.clone(),
                 }),
-                Stage::MaxPool(_) | Stage::Sign(_) | Stage::Tanh | Stage::Normalise => None,
+                Stage::MaxPool(_)
+                | Stage::Sign(_)
+                | Stage::Tanh
+                | Stage::Mean(_)
+                | Stage::Normalise => None,
             })
             .collect();
         Parameters { layers }
@@ -289,7 +311,9 @@ impl Network {
                 }
                 (Stage::Dense(layer), Some(from)) => {
                     layer.import(from);
-                    layer.weights.latent.iter_mut().for_each(|weight| *weight *= size);
+                    if !layer.weights.fixed {
+                        layer.weights.latent.iter_mut().for_each(|weight| *weight *= size);
+                    }
                 }
                 (
                     Stage::BatchNorm(layer),
@@ -367,7 +391,9 @@ impl Network {
         for stage in &mut self.stages {
             match stage {
                 Stage::Convolution(layer) => layer.weights.compression = compression,
-                Stage::Dense(layer) => layer.weights.compression = compression,
+                Stage::Dense(layer) if !layer.weights.fixed => {
+                    layer.weights.compression = compression;
+                }
                 _ => {}
             }
         }
@@ -401,18 +427,14 @@ struct List<'a> {
 /// All that is trained, in a fixed order.
 fn lists(stages: &mut [Stage]) -> impl Iterator<Item = List<'_>> {
     fn of_weights(weights: &mut Weights) -> Vec<List<'_>> {
-        let (latent, unit) = (weights.binary, weights.unit);
+        let latent = weights.binary;
+        let [unit, bias_unit] = if weights.fixed { [0.0, 0.0] } else { [1.0, weights.unit] };
         vec![
-            List {
-                values: &mut weights.latent,
-                gradient: &mut weights.gradient,
-                unit: 1.0,
-                latent,
-            },
+            List { values: &mut weights.latent, gradient: &mut weights.gradient, unit, latent },
             List {
                 values: &mut weights.bias,
                 gradient: &mut weights.bias_gradient,
-                unit,
+                unit: bias_unit,
                 latent: false,
             },
         ]
@@ -426,7 +448,9 @@ fn lists(stages: &mut [Stage]) -> impl Iterator<Item = List<'_>> {
             unit: 1.0,
             latent: false,
         }],
-        Stage::MaxPool(_) | Stage::Sign(_) | Stage::Tanh | Stage::Normalise => Vec::new(),
+        Stage::MaxPool(_) | Stage::Sign(_) | Stage::Tanh | Stage::Mean(_) | Stage::Normalise => {
+            Vec::new()
+        }
     })
 }
 
@@ -537,6 +561,8 @@ mod tests {
             "float 4x9 conv2/1x3 bn tanh conv2/1x3 bn tanh dense3 bn tanh dense2",
             "float 5x9 conv3/2x1 pool2x4 dense2",
             "float 5x9 conv2/1x1 conv3/1x3 pool2x2 dense2",
+            "float 5x9 conv3/2x3 tanh mean bn dense3 dense2",
+            "float 5x9 conv2/1x1 conv3/1x4 mean dense2",
             "float 5x9 conv3/1x3 tanh pool2x2 bn conv2/1x2 tanh dense3+ tanh dense2+",
         ] {
             check_gradients(architecture);
@@ -602,6 +628,7 @@ mod tests {
         for architecture in [
             "float 8x20 conv3/1x4+ conv4/4x5/same+ tanh pool2x4 dense5+ tanh dense3+",
             "binary 8x20 conv5/3x3 pool2x2 bn sign conv6/1x3 bn sign dense7 bn sign dense3",
+            "binary 8x20 conv5/3x3 pool2x2 bn sign conv6/1x3 bn sign mean bn dense7 bn norm dense3",
         ] {
             let architecture: Architecture = architecture.parse().unwrap();
             let mut random = Pcg64Mcg::seed_from_u64(3);

@@ -218,6 +218,20 @@ impl Division {
         (starts as f64 * 4.0 / (STARTS_PER_SECOND * self.recipe.window_seconds())) as usize
     }
 
+    /// Windows of `class` that train, half a window apart, each with the gyroscope and without.
+    pub(super) fn plain_windows(&self, class: usize) -> impl Iterator<Item = Vec<i16>> + '_ {
+        let recipe = self.recipe;
+        let step = (recipe.samples / 2).div_ceil(dense(recipe));
+        self.people[class].iter().flat_map(move |track| {
+            let starts = track.starts.iter().step_by(step);
+            starts.flat_map(move |&start| {
+                [true, false].map(|gyroscope| {
+                    quantise(&rows(&track.signal, start, recipe.samples, gyroscope))
+                })
+            })
+        })
+    }
+
     /// A random window of `class`, varied.
     pub(super) fn draw(
         &self,

@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
-use super::Published;
+use super::Design;
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::evaluation::argmax;
 use super::layers::Pass;
@@ -19,7 +19,6 @@ use super::samples::{Augmentation, Division, LabelledWalk, dequantise};
 use super::train::{BINARY_LOGIT_SCALE, CALIBRATION_WINDOWS, Draws, Schedule, cross_entropy};
 use crate::bnn::{
     self, Architecture, ArchitectureError, Layer, LayerParameters, Model, NetworkError, Parameters,
-    unpack,
 };
 
 /// Windows a step.
@@ -51,8 +50,6 @@ pub(super) struct Student<'a> {
     network: Network,
     /// The parent's first layers, which stay as they are.
     kept_layers: usize,
-    /// Channels of what the first trained layer reads.
-    channels: usize,
     /// Layers with weights that follow it.
     layers_after: usize,
     /// Of the whole, with the people's classes alone.
@@ -65,7 +62,7 @@ impl Teacher {
         let schedule = Schedule {
             batch: BATCH,
             augmentation: Augmentation::SERVED,
-            ..Published::Bipedalnet.schedule(seed)
+            ..Design::Bipedalnet.schedule(seed)
         };
         Self { model, parameters, schedule }
     }
@@ -101,7 +98,7 @@ impl<'a> Student<'a> {
             // The layer before the last that has weights makes the feature.
             Scope::LastLayers => parent.layers[..last]
                 .iter()
-                .rposition(|layer| matches!(layer, Layer::Dense { .. }))
+                .rposition(|layer| matches!(layer, Layer::Dense { .. } | Layer::Projection { .. }))
                 .unwrap_or(last),
         };
         let mut trained = parent.clone();
@@ -118,15 +115,18 @@ impl<'a> Student<'a> {
         }
         let mut architecture = parent.clone();
         set_classes(&mut architecture, people);
-        let with_weights =
-            |layer: &&Layer| matches!(layer, Layer::Convolution { .. } | Layer::Dense { .. });
+        let with_weights = |layer: &&Layer| {
+            matches!(
+                layer,
+                Layer::Convolution { .. } | Layer::Projection { .. } | Layer::Dense { .. }
+            )
+        };
         Ok(Self {
             teacher,
             division,
             draws: Draws::new(division, &teacher.schedule),
             network,
             kept_layers: first,
-            channels: parent.shapes()?[first].channels,
             layers_after: parent.layers[first..].iter().filter(with_weights).count() - 1,
             architecture,
         })
@@ -181,20 +181,19 @@ impl<'a> Student<'a> {
 
     /// Gives the network a window of each class named to read, and what the teacher makes of it.
     fn read(&mut self, labels: &[usize]) -> Vec<f32> {
-        let (teacher, channels, layers_after) =
-            (&self.teacher.model.network, self.channels, self.layers_after);
+        let (teacher, layers_after) = (&self.teacher.model.network, self.layers_after);
         let input_len = self.network.input_len();
         let inputs = self.network.inputs(labels.len()).par_chunks_mut(input_len);
         let logits = inputs.zip(self.draws.draw(labels)).map_init(
             || (bnn::Scratch::default(), Vec::new()),
-            |(scratch, signs), (input, window)| {
+            |(scratch, shown), (input, window)| {
                 let output = teacher
-                    .run_showing(&window, layers_after, signs, scratch)
+                    .run_showing(&window, layers_after, shown, scratch)
                     .expect("windows are cut for the parent");
-                if signs.is_empty() {
+                if shown.is_empty() {
                     dequantise(&window, input);
                 } else {
-                    unpack(signs, channels, input);
+                    input.copy_from_slice(shown);
                 }
                 output.logits.to_vec()
             },

@@ -70,6 +70,8 @@ fn a_forgery_without_changes_is_read() {
 fn files_are_as_small_as_published() {
     let bipedalnet = file_of(&Architecture::bipedalnet(100, 38));
     assert!(bipedalnet.len() <= 41_943, "{} bytes", bipedalnet.len());
+    let pooled = file_of(&Architecture::pooled(100, 38));
+    assert!(pooled.len() <= 43_000, "{} bytes", pooled.len());
     let idnet = file_of(&Architecture::binarized_idnet(38));
     assert!(idnet.len() < 50_000, "{} bytes", idnet.len());
     assert!(file_of(&Architecture::idnet(38)).len() < MAX_FILE_BYTES);
@@ -158,6 +160,7 @@ proptest! {
 fn the_published_networks_read_back() {
     for architecture in [
         Architecture::bipedalnet(100, 38),
+        Architecture::pooled(100, 38),
         Architecture::binarized_idnet(38),
         Architecture::idnet(38),
     ] {

@@ -15,6 +15,8 @@ pub(super) enum Stage {
     MaxPool { from: Shape, to: Shape, size: [usize; 2] },
     /// From bits to bits.
     MaxPoolBits { from: Shape, to: Shape, size: [usize; 2], words: usize },
+    /// From bits to integers: the sum of each row's signs over time.
+    Mean { from: Shape, words: usize },
     /// From integers to bits. `affine` is kept where the values before the sign are the feature.
     Sign { thresholds: Vec<i32>, words: usize, feature: Option<Affine> },
     /// Convolution, max-pool and sign: from the fixed-point input to bits.
@@ -78,7 +80,24 @@ pub(super) fn with_kernels(mut stages: &[Stage], kernels: Kernels) -> Vec<Stage>
 
 impl Stage {
     pub(super) fn has_weights(&self) -> bool {
-        !matches!(self, Self::MaxPool { .. } | Self::MaxPoolBits { .. } | Self::Sign { .. })
+        !matches!(
+            self,
+            Self::MaxPool { .. } | Self::MaxPoolBits { .. } | Self::Mean { .. } | Self::Sign { .. }
+        )
+    }
+
+    /// Channels of the signs that a stage with weights reads.
+    pub(super) fn channels_read(&self) -> usize {
+        match self {
+            Self::FirstConvolution { geometry, .. }
+            | Self::Convolution { geometry, .. }
+            | Self::FilterSigns { geometry, .. }
+            | Self::FilterSums { geometry, .. } => geometry.from.channels,
+            Self::Mean { from, .. }
+            | Self::MaxPool { from, .. }
+            | Self::MaxPoolBits { from, .. } => from.channels,
+            Self::Sign { .. } | Self::FirstBlock(_) => 1,
+        }
     }
 
     /// Reads and replaces what the scratch holds.
@@ -121,6 +140,17 @@ impl Stage {
             Self::MaxPoolBits { from, to, size, words } => {
                 pool_in_place(bits, *from, *to, *size, *words, |a, b| a | b);
             }
+            Self::Mean { from, words } => {
+                integers.clear();
+                for row in bits.chunks_exact(from.samples * words) {
+                    for word in 0..*words {
+                        let channels = (from.channels - 64 * word).min(64);
+                        let ones = ones_by_bit(row[word..].iter().step_by(*words));
+                        let sums = ones[..channels].iter();
+                        integers.extend(sums.map(|ones| 2 * ones - from.samples as i32));
+                    }
+                }
+            }
             Self::Sign { thresholds, words, feature: affine } => {
                 let channels = thresholds.len();
                 bits.clear();
@@ -158,6 +188,28 @@ impl Stage {
 /// Each input that matches adds 1 to a filter's sum, each that mismatches takes 1 away.
 fn to_sums(mismatches: &mut [i32], inputs: usize) {
     mismatches.iter_mut().for_each(|value| *value = inputs as i32 - 2 * *value);
+}
+
+/// How many of the words have each bit: counted in binary, 64 bits side by side, digit by digit.
+fn ones_by_bit<'a>(words: impl Iterator<Item = &'a u64>) -> [i32; 64] {
+    let mut digits = [0u64; i32::BITS as usize];
+    for &word in words {
+        let mut carry = word;
+        for digit in &mut digits {
+            if carry == 0 {
+                break;
+            }
+            (*digit, carry) = (*digit ^ carry, *digit & carry);
+        }
+    }
+    let used = digits.iter().rposition(|digit| *digit != 0).map_or(0, |last| last + 1);
+    let mut ones = [0; 64];
+    for (place, digit) in digits[..used].iter().enumerate() {
+        for (bit, ones) in ones.iter_mut().enumerate() {
+            *ones |= ((digit >> bit & 1) as i32) << place;
+        }
+    }
+    ones
 }
 
 /// Packs one position: bit `c` tells whether value `c` has reached threshold `c`.

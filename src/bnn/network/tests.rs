@@ -44,7 +44,8 @@ fn assert_run_equals_reference(
     let mut affine = Affine::new(1.0 / 1024.0);
     let mut is_bits = false;
     let of_direction = architecture.layers.iter().position(|layer| *layer == Layer::Normalise);
-    let with_stages = of_direction.unwrap_or(architecture.layers.len());
+    let of_mean = architecture.layers.iter().position(|layer| *layer == Layer::Mean);
+    let with_stages = of_mean.or(of_direction).unwrap_or(architecture.layers.len());
     for (index, layer) in architecture.layers[..with_stages].iter().enumerate() {
         match (layer, &parameters.layers[index]) {
             (Layer::BatchNorm, Some(LayerParameters::BatchNorm { beta, mean, variance })) => {
@@ -71,6 +72,13 @@ fn assert_run_equals_reference(
         } else {
             affine.apply_all(&scratch.integers, channels, &mut packed);
         }
+        assert_same(index, &packed, &expected[index]);
+    }
+    if let Some(index) = of_mean {
+        stages.next().expect("a stage for the mean").run(values, scratch);
+        let mut packed = Vec::new();
+        let affine = Affine::new(time_share(shapes[index].samples));
+        affine.apply_all(&scratch.integers, shapes[index].channels, &mut packed);
         assert_same(index, &packed, &expected[index]);
     }
     assert!(stages.next().is_none());
@@ -137,10 +145,11 @@ proptest! {
 }
 
 #[test]
-fn the_published_networks_equal_their_float_forms() {
+fn the_networks_that_are_trained_equal_their_float_forms() {
     let mut scratch = Scratch::default();
     for seed in 0..5 {
         assert_equals_reference(&Architecture::bipedalnet(100, 38), seed, &mut scratch);
+        assert_equals_reference(&Architecture::pooled(100, 38), seed, &mut scratch);
     }
     assert_equals_reference(&Architecture::binarized_idnet(38), 5, &mut scratch);
 }
@@ -207,11 +216,32 @@ fn sums_of_the_widest_first_filter_are_exact() {
 
 #[test]
 fn features_come_before_the_last_sign_or_direction() {
-    for (architecture, length) in
-        [(Architecture::bipedalnet(100, 38), 32), (Architecture::binarized_idnet(38), 40)]
-    {
+    for (architecture, length) in [
+        (Architecture::bipedalnet(100, 38), 32),
+        (Architecture::binarized_idnet(38), 40),
+        (Architecture::pooled(100, 38), 192),
+    ] {
         let network = Network::new(&architecture, &parameters(&architecture, 1)).unwrap();
         assert_eq!(network.feature_len(), length);
+    }
+}
+
+#[test]
+fn what_a_layer_reads_is_shown() {
+    let architecture: Architecture =
+        "binary 8x20 conv5/3x3 pool2x2 bn sign conv70/1x3 bn sign mean bn dense7 bn norm dense3"
+            .parse()
+            .unwrap();
+    let parameters = parameters(&architecture, 4);
+    let network = Network::new(&architecture, &parameters).unwrap();
+    let window = window(160, 4);
+    let input: Vec<f32> = window.iter().map(|&value| f32::from(value) / 1024.0).collect();
+    let layers = reference::forward(&architecture, &parameters, &input).unwrap();
+    // Four layers have weights; the first reads the window.
+    for (layers_after, read) in [(0, &layers[10][..]), (1, &layers[8]), (2, &layers[3]), (3, &[])] {
+        let mut shown = vec![f32::NAN; 3];
+        network.run_showing(&window, layers_after, &mut shown, &mut Scratch::default()).unwrap();
+        assert_same(layers_after, &shown, read);
     }
 }
 
@@ -245,6 +275,8 @@ fn what_cannot_run_packed_is_named() {
         ("binary 8x20 pool2x2 dense2", 0, NEEDS_SUMS),
         ("binary 8x20 sign dense2", 0, NEEDS_SUMS),
         ("binary 8x20 conv4/3x3 tanh dense2", 1, "tanh cannot be packed"),
+        ("binary 8x20 conv4/3x3 bn mean dense2", 2, NEEDS_SUMS),
+        ("binary 8x20 conv4/3x3 sign mean bn sign dense2", 4, NEEDS_SUMS),
         ("binary 27x19 dense2", 0, TOO_MANY_TAPS),
         ("binary 30x40 conv1/27x19 sign dense2", 0, TOO_MANY_TAPS),
         (
@@ -314,6 +346,31 @@ fn parameters_of_another_network_are_refused() {
 }
 
 #[test]
+fn weights_of_eight_bits_have_no_more() {
+    let architecture: Architecture =
+        "binary 4x9 conv3/2x2 sign mean project2 norm dense2".parse().unwrap();
+    let fitting = parameters(&architecture, 1);
+    fitting.check(&architecture).unwrap();
+    for (value, is_one) in [(127.0, true), (127.5, false), (f32::NAN, false), (0.0, true)] {
+        let mut parameters = fitting.clone();
+        let Some(LayerParameters::Weights { weights, .. }) = &mut parameters.layers[3] else {
+            unreachable!();
+        };
+        // The largest of its unit, whose others are as far apart as eight bits can be.
+        let length = weights.len();
+        weights[length / 2..].fill(1.0);
+        weights[length - 1] = value;
+        let error = parameters.check(&architecture).err();
+        let at_fault = |error: NetworkError| match error {
+            NetworkError::Value { layer, list, .. } => (layer, list),
+            other => panic!("{other}"),
+        };
+        let expected = (!is_one).then_some((3, "weights"));
+        assert_eq!(error.map(at_fault), expected, "{value}");
+    }
+}
+
+#[test]
 fn a_window_of_another_length_is_refused() {
     let architecture = Architecture::bipedalnet(100, 3);
     let parameters = parameters(&architecture, 1);
@@ -331,7 +388,10 @@ fn a_window_of_another_length_is_refused() {
 fn later_runs_allocate_nothing() {
     let every_stage =
         "binary 8x100 conv32/3x3 pool2x2 bn sign conv70/1x3 sign pool1x2 dense32 sign dense38+";
-    for architecture in [Architecture::bipedalnet(100, 38), every_stage.parse().unwrap()] {
+    let with_means = "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign mean bn dense32 bn norm dense38";
+    let ours = [Architecture::bipedalnet(100, 38), Architecture::pooled(100, 38)];
+    let others = [every_stage, with_means].map(|text| text.parse().unwrap());
+    for architecture in ours.into_iter().chain(others) {
         let network = Network::new(&architecture, &parameters(&architecture, 1)).unwrap();
         let mut scratch = Scratch::default();
         // A buffer that grew or was replaced would have moved.
@@ -339,7 +399,7 @@ fn later_runs_allocate_nothing() {
             (
                 scratch.integers.as_ptr(),
                 [scratch.bits.as_ptr(), scratch.next_bits.as_ptr()],
-                [scratch.feature.as_ptr(), scratch.logits.as_ptr()],
+                [&scratch.feature, &scratch.logits, &scratch.reals].map(|values| values.as_ptr()),
             )
         };
         network.run(&window(800, 0), &mut scratch).unwrap();
