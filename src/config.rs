@@ -161,6 +161,19 @@ pub struct ServiceSettings {
         value_name = "BOOL"
     )]
     pub require_challenge: bool,
+    /// Learn from verifications: a walk that is accepted beyond doubt counts as one of the user's
+    /// from then on, one a day and four in all
+    #[arg(
+        long,
+        env = "BIPEDALNET_UPDATE_TEMPLATES",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value_t = false,
+        value_name = "BOOL"
+    )]
+    pub update_templates: bool,
     /// Users that there may be
     #[arg(long, env = "BIPEDALNET_MAX_USERS", default_value_t = 100_000, value_name = "USERS")]
     pub max_users: u64,

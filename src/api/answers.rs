@@ -26,7 +26,7 @@ pub struct UserAnswer {
     pub windows: u64,
     /// Windows that are missing until the user is ready.
     pub windows_missing: u64,
-    /// Walks that were enrolled.
+    /// Walks that are kept of them.
     pub enrollments: u64,
     /// When the user was made.
     pub created_at_unix_seconds: i64,
@@ -42,7 +42,17 @@ pub struct UsersAnswer {
     pub next: Option<String>,
 }
 
-/// An enrolled walk.
+/// What a walk that is kept came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WalkSource {
+    /// It was enrolled.
+    Enrollment,
+    /// A verification accepted it beyond doubt, and the service learns from those.
+    Verification,
+}
+
+/// A walk that is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EnrollmentAnswer {
     /// Its number.
@@ -52,11 +62,13 @@ pub struct EnrollmentAnswer {
     /// Id of the model that serves, where it can use the walk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// When it was enrolled.
+    /// What it came with.
+    pub source: WalkSource,
+    /// When it was added.
     pub created_at_unix_seconds: i64,
 }
 
-/// The enrolled walks of a user.
+/// The walks of a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EnrollmentsAnswer {
     /// In the order of enrollment.
@@ -69,13 +81,13 @@ pub struct ExportAnswer {
     /// The user.
     #[serde(flatten)]
     pub user: UserAnswer,
-    /// Their enrolled walks.
+    /// Their walks.
     pub walks: Vec<ExportedWalk>,
     /// Marks by which a walk that is sent again is known, of enrolled and verified walks: hexadecimal.
     pub fingerprints: Vec<String>,
 }
 
-/// An enrolled walk with all that is held of it.
+/// A walk with all that is held of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExportedWalk {
     /// The walk.
@@ -202,6 +214,10 @@ pub struct VerifyAnswer {
     pub windows: u32,
     /// Id of the model that decided.
     pub model: String,
+    /// Number of the walk among the user's, where it was added to them: a service that is told to
+    /// learns from what it accepts beyond doubt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrollment: Option<i64>,
 }
 
 /// A nonce that makes a verification good once.

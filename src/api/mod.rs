@@ -10,7 +10,7 @@ pub use answers::{
     CandidateAnswer, ChallengeAnswer, EnrolledAnswer, EnrollmentAnswer, EnrollmentsAnswer,
     ExportAnswer, ExportedTemplate, ExportedWalk, Identified, IdentifyAnswer, OutcomeAnswer,
     OutcomesAnswer, Problem, RefusedAnswer, UserAnswer, UserState, UsersAnswer, Verified,
-    VerifyAnswer,
+    VerifyAnswer, WalkSource,
 };
 pub use models::{
     ActivateDocument, ActivatedAnswer, ComparisonAnswer, ModelAnswer, ModelsAnswer, SharesAnswer,

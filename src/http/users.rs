@@ -17,7 +17,7 @@ use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::{Principal, hexadecimal};
 use crate::api::{self, BatchItem, EnrollItem, Walks};
 use crate::identity::UserId;
-use crate::service::{Enrollment, ExportedTemplate, Service};
+use crate::service::{Enrollment, ExportedTemplate, Service, WalkSource};
 
 /// Users on one page.
 const PAGE: u32 = 100;
@@ -127,6 +127,10 @@ fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
         enrollment: walk.id,
         windows: walk.windows,
         model: walk.model,
+        source: match walk.source {
+            WalkSource::Enrollment => api::WalkSource::Enrollment,
+            WalkSource::Verification => api::WalkSource::Verification,
+        },
         created_at_unix_seconds: walk.created_at_unix_seconds,
     }
 }
@@ -220,6 +224,8 @@ pub(super) async fn enroll(
 }
 
 /// Erase a walk
+///
+/// With an enrolled one, those that verifications added go, too: they were accepted by what it was.
 #[utoipa::path(delete, path = "/v1/users/{user}/enrollments/{enrollment}", operation_id = "erase_enrollment", tag = "enrollments",
     params(
         ("user" = String, Path, description = "The user"),

@@ -122,6 +122,7 @@ pub(super) fn verify_answer(answer: &Verification, principal: &Principal) -> api
         fmr: answer.fmr,
         windows: answer.windows,
         model: answer.model.clone(),
+        enrollment: answer.enrollment,
     }
 }
 

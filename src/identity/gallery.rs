@@ -123,9 +123,9 @@ impl Gallery {
         among.map_or(self.len(), |users| users.iter().filter(|user| self.contains(user)).count())
     }
 
-    /// Windows that a user's template stands for; 0 where there is none.
-    pub fn windows(&self, user: &UserId) -> u32 {
-        self.positions.get(user).map_or(0, |&position| self.users[position].1.windows())
+    /// A user's template: the sum of their walks.
+    pub fn template(&self, user: &UserId) -> Option<&Template> {
+        Some(&self.users[*self.positions.get(user)?].1)
     }
 
     /// Whether nobody is enrolled.
@@ -135,8 +135,7 @@ impl Gallery {
 
     /// Cosine between a probe and a user's template, where the user has one.
     pub fn score(&self, user: &UserId, probe: &Template) -> Option<f32> {
-        let position = *self.positions.get(user)?;
-        Some(self.users[position].1.cosine(probe))
+        Some(self.template(user)?.cosine(probe))
     }
 
     /// The users nearest to a probe, nearest first: at most `limit`, and of `among` alone where

@@ -170,7 +170,7 @@ impl Turn {
                     }
                     written.challenges.push((nonce.to_owned(), verification.user.clone()));
                 }
-                self.settle(shared, &mut verification).await?;
+                self.settle(shared, &mut verification, &mut written.walks).await?;
                 written.users.insert(verification.user.clone());
                 Outcome::Verified(verification)
             }

@@ -1,7 +1,8 @@
 //! Users and their walks: made, read, erased.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::evidence::{Evidence, Purpose, Walk, unpack};
 use super::pool::Entry;
@@ -12,7 +13,7 @@ use crate::bnn::Scratch;
 use crate::gait::{Fingerprint, RecordingDocument, SignalError};
 use crate::identity::{READY_WINDOWS, Template, UserId};
 use crate::store::Writing;
-pub use crate::store::{Enrollment, ExportedTemplate, Reply, Request, User};
+pub use crate::store::{Enrollment, ExportedTemplate, Reply, Request, User, WalkSource};
 
 /// A user, and whether they are known well enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub struct Export {
     pub fingerprints: Vec<Fingerprint>,
 }
 
-/// An enrolled walk with all that is held of it.
+/// A walk with all that is held of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportedWalk {
     /// The walk.
@@ -204,7 +205,7 @@ impl Service {
         .await
     }
 
-    /// Erases one walk of a user.
+    /// Erases one walk of a user; with an enrolled one all updates, which were judged by it.
     ///
     /// # Errors
     /// When the user has no such walk, the request's key stands for another request, or the database
@@ -219,13 +220,8 @@ impl Service {
         self.write_once(request, move |shared, mut turn| async move {
             let serving = shared.serving();
             let (model, feature_len) = (serving.model.id(), serving.feature_len());
-            let mut left = Template::empty(feature_len);
-            for walk in shared.store.templates_of(&user, model, feature_len).await? {
-                if walk.enrollment != id {
-                    left.add(&walk.template);
-                }
-            }
             turn.writing.erase_enrollment(&user, id).await?;
+            let left = turn.writing.sum_of(&user, model, feature_len, None).await?;
             turn.commit(&BTreeSet::from([user.clone()]), &reply).await?;
             serving.gallery_mut().replace(&user, (left.windows() > 0).then_some(&left));
             shared.scrub_log().await;
@@ -235,9 +231,14 @@ impl Service {
     }
 }
 
-/// Walks that a change enrolls, to be known once it is on disk.
+/// Walks that a change adds, to be known once it is on disk.
 #[derive(Default)]
-pub(super) struct Walks(Vec<(UserId, Template)>);
+pub(super) struct Walks {
+    /// Of each user who has one of them, all that is known after the change.
+    pub known: BTreeMap<UserId, Template>,
+    pub enrolled: u64,
+    pub updates: u64,
+}
 
 impl Walks {
     /// Puts a walk among a user's, in this change, as the model reads it that serves meanwhile. One
@@ -258,16 +259,19 @@ impl Walks {
         if let Some(recording) = &walk.kept {
             writing.add_recording(enrollment.id, recording).await?;
         }
-        self.0.push((user.clone(), walk.template.clone()));
-        // The gallery knows what the database does, but for this change.
-        let earlier = shared.serving().gallery().windows(user);
-        let added = self.0.iter().filter(|(whose, _)| whose == user);
-        let windows = added.map(|(_, template)| u64::from(template.windows())).sum::<u64>();
+        self.enrolled += 1;
+        let known = self.known.entry(user.clone()).or_insert_with(|| {
+            // The gallery knows what the database does, but for this change.
+            let serving = shared.serving();
+            let earlier = serving.gallery().template(user).cloned();
+            earlier.unwrap_or_else(|| Template::empty(serving.feature_len()))
+        });
+        known.add(&walk.template);
         let user = User {
             id: user.clone(),
             created_at_unix_seconds: enrollment.user_created_at_unix_seconds,
             enrollments: enrollment.enrollments,
-            windows: u64::from(earlier) + windows,
+            windows: known.windows().into(),
         };
         Ok(Enrolled {
             enrollment: enrollment.id,
@@ -279,11 +283,19 @@ impl Walks {
 
     /// Lets the users be recognised by them.
     pub fn show(self, shared: &Shared) {
-        shared.metrics.walks.enrollments.inc_by(self.0.len() as u64);
+        if self.known.is_empty() {
+            return;
+        }
+        shared.metrics.walks.enrollments.inc_by(self.enrolled);
+        shared.metrics.walks.template_updates.inc_by(self.updates);
+        if self.updates > 0 {
+            // Older ones may have made room.
+            shared.scrub_due.store(true, Ordering::Relaxed);
+        }
         let serving = shared.serving();
         let mut gallery = serving.gallery_mut();
-        for (user, template) in &self.0 {
-            gallery.add(user, template);
+        for (user, template) in &self.known {
+            gallery.replace(user, Some(template));
         }
     }
 }

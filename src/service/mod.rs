@@ -23,6 +23,7 @@ mod retraining;
 mod serving;
 mod sessions;
 mod trainer;
+mod updating;
 mod writing;
 
 use std::sync::atomic::AtomicBool;
@@ -40,6 +41,7 @@ pub use challenges::Challenge;
 use challenges::Challenges;
 pub use enrolling::{
     Enrolled, Enrollment, Export, ExportedTemplate, ExportedWalk, Reply, Request, User, UserStatus,
+    WalkSource,
 };
 pub use error::{ServiceError, StartError};
 pub use evidence::Evidence;

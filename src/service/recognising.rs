@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::enrolling::Walks;
 use super::evidence::{Evidence, Purpose, Walk};
 use super::observing::{count_identification, count_verification};
 use super::pool::Entry;
 use super::serving::Serving;
 use super::sessions::{SessionKey, Standing, replays};
+use super::updating::may_update;
 use super::writing::{Answer, Start, Turn};
 use super::{FALSE_MATCH_RATES, Reply, Request, Service, ServiceError, SessionId, Shared};
 use crate::bnn::Scratch;
 use crate::gait::Fingerprint;
-use crate::identity::{Candidate, Decision, UserId, Verdict};
+use crate::identity::{Candidate, Decision, Template, UserId, Verdict};
 
 /// Candidates in an answer.
 const CANDIDATES: usize = 5;
@@ -76,6 +78,8 @@ pub struct Verification {
     pub windows: u32,
     /// Id of the model that decided.
     pub model: String,
+    /// Number of the walk among the user's, where it was added to them.
+    pub enrollment: Option<i64>,
     trace: Trace,
 }
 
@@ -86,6 +90,8 @@ struct Trace {
     challenge: Option<String>,
     /// By which accepted walks are known should they be sent again: those not yet remembered.
     fingerprints: Vec<Fingerprint>,
+    /// The walk by itself, where it may be added to the user's.
+    update: Option<Template>,
     /// Whether the session had the walk already.
     retried: bool,
     /// Number of the newest fingerprint that the walk was compared with.
@@ -171,10 +177,12 @@ impl Service {
         }
         // From here on the client may hang up: what is used up is answered, should it ask again.
         self.write(ticket, |shared, mut turn| async move {
-            turn.settle(&shared, &mut verification).await?;
+            let mut walks = Walks::default();
+            turn.settle(&shared, &mut verification, &mut walks).await?;
             let reply = answer(&verification);
             turn.commit(&BTreeSet::from([verification.user.clone()]), &reply).await?;
             shared.redeem(&verification);
+            walks.show(&shared);
             Ok(reply)
         })
         .await
@@ -219,6 +227,8 @@ impl Service {
             let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
             let key = session.map(|session| SessionKey { principal, user: user.clone(), session });
             let retried = key.as_ref().is_some_and(|key| serving.sessions().holds(key, &template));
+            let updates = shared.settings.get().update_templates && !by_features && !retried;
+            let update = (updates && may_update(&template)).then(|| template.clone());
             let standing = match key {
                 _ if !retried && replays(&fingerprints, earlier.iter()) => Standing::Replay,
                 Some(key) => serving.sessions().add(key, template.clone(), fingerprints),
@@ -252,7 +262,14 @@ impl Service {
                 fmr,
                 windows,
                 model: serving.model.id().to_owned(),
-                trace: Trace { challenge, fingerprints, retried, seen },
+                enrollment: None,
+                trace: Trace {
+                    challenge,
+                    fingerprints,
+                    update: update.filter(|_| verdict == Verdict::Accept),
+                    retried,
+                    seen,
+                },
             })
         };
         self.shared.pool.run(entry, decide).await?
@@ -283,13 +300,15 @@ impl Shared {
 
 impl Turn {
     /// Looks again at what may have changed since a verification was decided, now that no other
-    /// change is under way, and keeps what tells its walks should they be sent again.
+    /// change is under way, and keeps what tells its walks should they be sent again, and the walk
+    /// itself where it is an update.
     pub(super) async fn settle(
         &mut self,
         shared: &Shared,
         verification: &mut Verification,
+        walks: &mut Walks,
     ) -> Result<(), ServiceError> {
-        let Verification { user, verdict, trace, .. } = verification;
+        let Verification { user, verdict, model, enrollment, trace, .. } = verification;
         self.writing.user(user).await?;
         if let Some(nonce) = &trace.challenge
             && !shared.challenges().is_good(nonce, user, Instant::now())
@@ -307,10 +326,14 @@ impl Turn {
             if shared.pool.run(Entry::Always, compare).await? {
                 *verdict = Verdict::SuspectedReplay;
                 trace.fingerprints.clear();
+                trace.update = None;
             }
         }
         for fingerprint in &trace.fingerprints {
             self.writing.add_fingerprint(user, None, fingerprint).await?;
+        }
+        if let Some(walk) = &trace.update {
+            *enrollment = walks.update(shared, &mut self.writing, user, model, walk).await?;
         }
         count_verification(&shared.metrics.decisions, verification);
         Ok(())

@@ -6,6 +6,16 @@ use sqlx::sqlite::SqliteRow;
 use super::{Store, StoreError, Writing, unix_seconds};
 use crate::identity::UserId;
 
+/// What a walk that is kept came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
+#[sqlx(rename_all = "snake_case")]
+pub enum WalkSource {
+    /// It was enrolled.
+    Enrollment,
+    /// A verification accepted it: an update of what is known of the user.
+    Verification,
+}
+
 /// A walk that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrollment {
@@ -15,7 +25,9 @@ pub struct Enrollment {
     pub windows: u32,
     /// Id of the active model, where it can use the walk.
     pub model: Option<String>,
-    /// When it was enrolled.
+    /// What it came with.
+    pub source: WalkSource,
+    /// When it was added.
     pub created_at_unix_seconds: i64,
 }
 
@@ -37,7 +49,8 @@ impl Store {
     /// When the statement fails.
     pub async fn enrollments_of(&self, user: &UserId) -> Result<Vec<Enrollment>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, coalesce(windows, 0) AS windows, model, created_at_unix_seconds
+            "SELECT id, coalesce(windows, 0) AS windows, model, source,
+             created_at_unix_seconds
              FROM enrollments LEFT JOIN templates ON enrollment_id = enrollments.id
              AND model = (SELECT models.id FROM models WHERE active = 1)
              WHERE user_id = ? ORDER BY enrollments.id",
@@ -50,6 +63,7 @@ impl Store {
                 id: row.try_get("id")?,
                 windows: row.try_get("windows")?,
                 model: row.try_get("model")?,
+                source: row.try_get("source")?,
                 created_at_unix_seconds: row.try_get("created_at_unix_seconds")?,
             })
         };
@@ -58,8 +72,8 @@ impl Store {
 }
 
 impl Writing {
-    /// Makes a walk of a user, unless they have `most` already. A refusal changes nothing: the change
-    /// may go on.
+    /// Makes an enrolled walk of a user, unless they have `most` already. A refusal changes nothing:
+    /// the change may go on.
     ///
     /// # Errors
     /// When there is no such user, they have too many walks, or a statement fails.
@@ -68,41 +82,87 @@ impl Writing {
         user: &UserId,
         most: u64,
     ) -> Result<NewEnrollment, StoreError> {
-        let found: Option<(i64, i64)> = sqlx::query_as(
-            "SELECT created_at_unix_seconds,
-             (SELECT count(*) FROM enrollments WHERE user_id = users.id) FROM users WHERE id = ?",
+        let found: Option<(i64, i64, i64)> = sqlx::query_as(
+            "SELECT users.created_at_unix_seconds, count(enrollments.id),
+             count(enrollments.id) FILTER (WHERE source = 'enrollment')
+             FROM users LEFT JOIN enrollments ON user_id = users.id
+             WHERE users.id = ? GROUP BY users.id",
         )
         .bind(user.as_str())
         .fetch_optional(&mut *self.transaction)
         .await?;
-        let (user_created_at_unix_seconds, walks) =
+        let (user_created_at_unix_seconds, walks, enrolled) =
             found.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
-        if walks as u64 >= most {
+        if enrolled as u64 >= most {
             return Err(StoreError::TooManyEnrollments { user: user.clone(), most });
         }
-        let result =
-            sqlx::query("INSERT INTO enrollments (user_id, created_at_unix_seconds) VALUES (?, ?)")
-                .bind(user.as_str())
-                .bind(unix_seconds())
-                .execute(&mut *self.transaction)
-                .await?;
         Ok(NewEnrollment {
-            id: result.last_insert_rowid(),
+            id: self.insert_walk(user, WalkSource::Enrollment).await?,
             enrollments: walks as u64 + 1,
             user_created_at_unix_seconds,
         })
     }
 
-    /// Erases one walk of a user. [`Store::scrub_log`] is due after it.
+    /// When a user's newest update was made.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn newest_update(&mut self, user: &UserId) -> Result<Option<i64>, StoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT max(created_at_unix_seconds) FROM enrollments
+             WHERE user_id = ? AND source = 'verification'",
+        );
+        Ok(query.bind(user.as_str()).fetch_one(&mut *self.transaction).await?)
+    }
+
+    /// Makes an update of a user, and gives its number: of more than `most`, the oldest are erased.
+    /// [`Store::scrub_log`] is due after it.
+    ///
+    /// # Errors
+    /// When there is no such user, or a statement fails.
+    pub async fn add_update(&mut self, user: &UserId, most: u32) -> Result<i64, StoreError> {
+        let id = self.insert_walk(user, WalkSource::Verification).await?;
+        sqlx::query(
+            "DELETE FROM enrollments WHERE id IN
+             (SELECT id FROM enrollments WHERE user_id = ? AND source = 'verification'
+              ORDER BY id DESC LIMIT -1 OFFSET ?)",
+        )
+        .bind(user.as_str())
+        .bind(most)
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(id)
+    }
+
+    async fn insert_walk(&mut self, user: &UserId, source: WalkSource) -> Result<i64, StoreError> {
+        let result = sqlx::query(
+            "INSERT INTO enrollments (user_id, source, created_at_unix_seconds) VALUES (?, ?, ?)",
+        )
+        .bind(user.as_str())
+        .bind(source)
+        .bind(unix_seconds())
+        .execute(&mut *self.transaction)
+        .await
+        .map_err(|error| super::no_such_user(error, user))?;
+        Ok(result.last_insert_rowid())
+    }
+
+    /// Erases one walk of a user; with an enrolled one all updates, which were accepted by what it
+    /// was, too. [`Store::scrub_log`] is due after it.
     ///
     /// # Errors
     /// When the user has no such walk, or the statement fails.
     pub async fn erase_enrollment(&mut self, user: &UserId, id: i64) -> Result<(), StoreError> {
-        let erased = sqlx::query("DELETE FROM enrollments WHERE user_id = ? AND id = ?")
-            .bind(user.as_str())
-            .bind(id)
-            .execute(&mut *self.transaction)
-            .await?;
+        let erased = sqlx::query(
+            "DELETE FROM enrollments WHERE user_id = ?1 AND
+             (id = ?2 OR source = 'verification' AND EXISTS
+              (SELECT 1 FROM enrollments
+               WHERE user_id = ?1 AND id = ?2 AND source = 'enrollment'))",
+        )
+        .bind(user.as_str())
+        .bind(id)
+        .execute(&mut *self.transaction)
+        .await?;
         if erased.rows_affected() == 0 {
             return Err(StoreError::NoSuchEnrollment { user: user.clone(), id });
         }

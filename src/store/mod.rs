@@ -22,7 +22,7 @@ use sqlx::{Sqlite, Transaction};
 
 use crate::identity::UserId;
 pub use backup::backup;
-pub use enrollments::{Enrollment, NewEnrollment};
+pub use enrollments::{Enrollment, NewEnrollment, WalkSource};
 pub use models::{Comparison, Outcomes, StoredModel};
 pub use replies::{Reply, Request};
 pub use templates::{ExportedTemplate, StoredTemplate};
@@ -420,12 +420,14 @@ mod tests {
 
         let store = Store::open(&path).await.unwrap();
         let ann: UserId = "ann".parse().unwrap();
-        let walks = store.templates_of(&ann, "fedcba9876543210", 2).await.unwrap();
+        let walks = store.write().await.unwrap().templates("fedcba9876543210", 2).await.unwrap();
         let [StoredTemplate { enrollment: 7, template, .. }] = &walks[..] else {
             panic!("{walks:?}")
         };
         assert_eq!((template.values(), template.windows()), (&[1.0, 2.0][..], 9));
         assert_eq!(store.recordings_of(&ann).await.unwrap().len(), 1);
+        let [walk] = &store.enrollments_of(&ann).await.unwrap()[..] else { panic!() };
+        assert_eq!(walk.source, WalkSource::Enrollment);
         let mut writing = store.write().await.unwrap();
         assert!(writing.refuse_other_models("fedcba9876543210").await.is_ok());
         let refused = writing.refuse_other_models("0123456789abcdef").await;

@@ -5,7 +5,7 @@ use std::path::Path;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError, Writing};
+use super::{Store, StoreError, WalkSource, Writing};
 use crate::identity::{Template, TemplateError, UserId, UserIdError};
 
 /// What a model made of a walk.
@@ -46,22 +46,6 @@ macro_rules! templates_where {
 }
 
 impl Store {
-    /// What a model made of a user's walks, in the order of enrollment; none for a user that does not
-    /// exist.
-    ///
-    /// # Errors
-    /// When a row makes no sense, or the statement fails.
-    pub async fn templates_of(
-        &self,
-        user: &UserId,
-        model: &str,
-        feature_len: usize,
-    ) -> Result<Vec<StoredTemplate>, StoreError> {
-        let query = sqlx::query(templates_where!("model = ? AND user_id = ?"));
-        let rows = query.bind(model).bind(user.as_str()).fetch_all(&self.readers).await?;
-        rows.iter().map(|row| template_of(&self.path, row, feature_len)).collect()
-    }
-
     /// What a model made of walks whose recordings are kept, in the order of enrollment.
     ///
     /// # Errors
@@ -153,6 +137,29 @@ impl Writing {
         Ok(())
     }
 
+    /// The sum of what a model made of a user's walks, of one source alone where it is given; of no
+    /// windows for a user that does not exist.
+    ///
+    /// # Errors
+    /// When a row makes no sense, or the statement fails.
+    pub async fn sum_of(
+        &mut self,
+        user: &UserId,
+        model: &str,
+        feature_len: usize,
+        source: Option<WalkSource>,
+    ) -> Result<Template, StoreError> {
+        let query = sqlx::query(templates_where!(
+            "model = ?1 AND user_id = ?2 AND source = coalesce(?3, source)"
+        ));
+        let query = query.bind(model).bind(user.as_str()).bind(source);
+        let mut sum = Template::empty(feature_len);
+        for row in query.fetch_all(&mut *self.transaction).await? {
+            sum.add(&template_of(&self.path, &row, feature_len)?.template);
+        }
+        Ok(sum)
+    }
+
     /// All that a model made of walks, in the order of enrollment.
     ///
     /// # Errors
@@ -183,7 +190,8 @@ impl Writing {
         }
     }
 
-    /// How many walks of how many users one model can use and another not.
+    /// How many enrolled walks of how many users one model can use and another not. Updates are never
+    /// kept for another model.
     ///
     /// # Errors
     /// When the statement fails.
@@ -191,7 +199,7 @@ impl Writing {
         let counts = sqlx::query_as(
             "SELECT count(*), count(DISTINCT user_id)
              FROM templates JOIN enrollments ON enrollments.id = enrollment_id
-             WHERE model = ?1 AND NOT EXISTS
+             WHERE model = ?1 AND source = 'enrollment' AND NOT EXISTS
              (SELECT 1 FROM templates AS other
               WHERE other.model = ?2 AND other.enrollment_id = templates.enrollment_id)",
         );

@@ -296,7 +296,7 @@ impl Store {
         Ok(query.bind(enrollment).fetch_optional(&self.readers).await?)
     }
 
-    /// How many walks of how many users a model can use of which no recording is kept.
+    /// How many enrolled walks of how many users a model can use of which no recording is kept.
     ///
     /// # Errors
     /// When the statement fails.
@@ -304,7 +304,7 @@ impl Store {
         let counts = sqlx::query_as(
             "SELECT count(*), count(DISTINCT user_id)
              FROM templates JOIN enrollments ON enrollments.id = enrollment_id
-             WHERE model = ? AND NOT EXISTS
+             WHERE model = ? AND source = 'enrollment' AND NOT EXISTS
              (SELECT 1 FROM recordings WHERE recordings.enrollment_id = enrollments.id)",
         );
         Ok(counts.bind(model).fetch_one(&self.readers).await?)

@@ -121,6 +121,8 @@ pub struct ShedMetrics {
 pub struct WalkMetrics {
     /// Walks that were enrolled.
     pub enrollments: IntCounter,
+    /// Verified walks that were added to their users'.
+    pub template_updates: IntCounter,
     /// Windows that were found to be walking.
     pub windows_accepted: IntCounter,
     /// Windows that were not, by `reason`.
@@ -334,6 +336,11 @@ impl WalkMetrics {
         );
         Self {
             enrollments: counter(registry, "enrollments_total", "Walks that were enrolled"),
+            template_updates: counter(
+                registry,
+                "template_updates_total",
+                "Verified walks that were added to their users'",
+            ),
             windows_accepted: counter(registry, "windows_accepted_total", "Windows of walking"),
             windows_refused: windows,
             recordings_refused: recordings,

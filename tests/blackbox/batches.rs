@@ -3,9 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use bipedalnet::bnn::{Model, Scratch};
 use bipedalnet::gait::simulator::{Conditions, Walker};
-use bipedalnet::gait::{Precision, Recipe, compact, cut_windows};
+use bipedalnet::gait::{Precision, compact};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -99,18 +98,7 @@ async fn a_list_of_walks_is_enrolled_walk_by_walk() {
 #[tokio::test]
 async fn features_serve_as_well_as_the_recording_that_never_left_the_phone() {
     let server = Server::start();
-    let bytes = include_bytes!("../../models/bipedalnet.safetensors");
-    let model = Model::from_bytes(bytes).unwrap();
-    let features = |person: u64, number: u64| {
-        let recording = simulated(person, number);
-        let recipe = Recipe::BIPEDALNET;
-        let cut = cut_windows(&recording, &recipe, recipe.samples / 2).unwrap();
-        let mut scratch = Scratch::default();
-        let windows = cut.windows.iter().map(|window| {
-            model.network.run(&window.values, &mut scratch).unwrap().feature.to_vec()
-        });
-        json!({"model": model.id(), "features": windows.collect::<Vec<_>>()})
-    };
+    let features = |person, number| support::features(&simulated(person, number));
     server.put_user("ann").await;
     let path = "/v1/users/ann/enrollments";
     let answer = server.send(Method::POST, path, features(11, 1).to_string()).await;
@@ -147,7 +135,9 @@ async fn features_serve_as_well_as_the_recording_that_never_left_the_phone() {
         assert_eq!(enrolled, identified, "{case}");
         answers.push(json!({"case": case, "problem": stable(enrolled.body)}));
     }
-    let text = serde_json::to_string(&answers).unwrap().replace(model.id(), "(model)");
+    let text = serde_json::to_string(&answers)
+        .unwrap()
+        .replace(good["model"].as_str().unwrap(), "(model)");
     // Tiny and huge ones that are taken are walks like others: the user can be read and the server
     // starts again.
     server.put_user("bob").await;

@@ -19,5 +19,6 @@ mod server;
 mod support;
 mod swaps;
 mod training_jobs;
+mod updates;
 mod users;
 mod verification;

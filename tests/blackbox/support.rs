@@ -6,10 +6,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use bipedalnet::bnn::{Model, Scratch};
 use bipedalnet::gait::simulator::{Conditions, Walker};
-use bipedalnet::gait::{Recording, RecordingDocument};
+use bipedalnet::gait::{Recipe, Recording, RecordingDocument, cut_windows};
 use reqwest::{Client, ClientBuilder, Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The program, ready for arguments.
@@ -185,6 +186,20 @@ pub async fn answer(response: reqwest::Response) -> Answer {
 
 pub fn json(recording: &Recording) -> String {
     serde_json::to_string(&RecordingDocument::from(recording)).unwrap()
+}
+
+/// A walk as a phone sends it that runs the shipped network itself.
+pub fn features(recording: &Recording) -> Value {
+    let bytes = include_bytes!("../../models/bipedalnet.safetensors");
+    let model = Model::from_bytes(bytes).unwrap();
+    let recipe = Recipe::BIPEDALNET;
+    let cut = cut_windows(recording, &recipe, recipe.samples / 2).unwrap();
+    let mut scratch = Scratch::default();
+    let windows = cut
+        .windows
+        .iter()
+        .map(|window| model.network.run(&window.values, &mut scratch).unwrap().feature.to_vec());
+    json!({"model": model.id(), "features": windows.collect::<Vec<_>>()})
 }
 
 /// Walk number `walk` of a simulated person.

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use bipedalnet::bnn::{Model, Scratch};
-use bipedalnet::gait::{Recipe, cut_windows};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use reqwest::Method;
@@ -104,14 +102,7 @@ async fn walks_that_another_model_cannot_read_are_not_lost_silently() {
     for walk in [2, 3] {
         assert_eq!(server.enroll("ann", &simulated(11, walk)).await.status, 201);
     }
-    let model = Model::from_bytes(include_bytes!("../../models/bipedalnet.safetensors")).unwrap();
-    let cut = cut_windows(&simulated(12, 2), &Recipe::BIPEDALNET, 50).unwrap();
-    let mut scratch = Scratch::default();
-    let features = cut
-        .windows
-        .iter()
-        .map(|window| model.network.run(&window.values, &mut scratch).unwrap().feature.to_vec());
-    let features = json!({"model": old, "features": features.collect::<Vec<_>>()}).to_string();
+    let features = support::features(&simulated(12, 2)).to_string();
     let path = "/v1/users/bob/enrollments";
     assert_eq!(server.send(Method::POST, path, features.clone()).await.status, 201);
     let [ann, bob] = ["/v1/users/ann", "/v1/users/bob"];

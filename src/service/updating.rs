@@ -1,0 +1,61 @@
+//! Template update: where the operator wants it, a walk that a verification accepts beyond doubt
+//! joins those of the user, since gait, shoes and phones change.
+//!
+//! A walk that is learned by mistake is the risk. It must not make room for more like it: so each is
+//! judged by the enrolled walks alone, never by what was learned before. Whoever is let in by chance
+//! cannot lead a template away step by step. And it must not stay for ever, nor push away what is
+//! known for certain: updates are few, the oldest makes room, and enrolled walks stay.
+
+use super::enrolling::Walks;
+use super::{ServiceError, Shared};
+use crate::identity::{READY_WINDOWS, Template, UserId};
+use crate::store::{WalkSource, Writing, unix_seconds};
+
+/// The estimated false match rate above which there is doubt: a tenth of the strictest that a
+/// verification can ask for, since what is learned lets in again.
+const MOST_FMR: f64 = 1e-4;
+
+/// Updates of a user: a mistake is gone after so many more, and each weighs the less.
+const MOST_UPDATES: u32 = 4;
+
+/// From one update of a user to the next: walks of one day are much alike, and each costs a write.
+const INTERVAL_SECONDS: i64 = 24 * 60 * 60;
+
+/// Whether a walk by itself is as long as what it takes to be known at all. The rest is found in the
+/// database, when it is written.
+pub(super) fn may_update(walk: &Template) -> bool {
+    u64::from(walk.windows()) >= READY_WINDOWS
+}
+
+impl Walks {
+    /// Puts a walk that was accepted as a user's among theirs, in this change, where that is beyond
+    /// doubt and due; gives its number then. `model` is the one that read it.
+    pub async fn update(
+        &mut self,
+        shared: &Shared,
+        writing: &mut Writing,
+        user: &UserId,
+        model: &str,
+        walk: &Template,
+    ) -> Result<Option<i64>, ServiceError> {
+        let newest = writing.newest_update(user).await?;
+        let is_due = newest.is_none_or(|newest| unix_seconds() - newest >= INTERVAL_SECONDS);
+        let serving = shared.serving();
+        // The recording is gone: another model that took over meanwhile cannot read it.
+        if !is_due || serving.model.id() != model {
+            return Ok(None);
+        }
+        let (feature_len, only) = (serving.feature_len(), Some(WalkSource::Enrollment));
+        let enrolled = writing.sum_of(user, model, feature_len, only).await?;
+        let fmr = serving.likelihood.fmr_bound(enrolled.cosine(walk), walk.windows());
+        if u64::from(enrolled.windows()) < READY_WINDOWS || fmr > MOST_FMR {
+            return Ok(None);
+        }
+        let id = writing.add_update(user, MOST_UPDATES).await?;
+        writing.add_template(model, id, walk).await?;
+        let known = writing.sum_of(user, model, feature_len, None).await?;
+        self.known.insert(user.clone(), known);
+        self.updates += 1;
+        Ok(Some(id))
+    }
+}
