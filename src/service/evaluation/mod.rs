@@ -14,11 +14,11 @@ use crate::bnn::{Metadata, Model};
 use crate::training::{SplitError, Walk, sessions_exist};
 pub use closed_set::ClosedSet;
 use closed_set::closed_set;
-pub use comparisons::{ALL_DATA_SETS, Operation, Robustness, StrangerRates};
+pub use comparisons::{ALL_DATA_SETS, Comparisons, Operation, Robustness, StrangerRates};
 use comparisons::{robustness, stranger_rates};
 use identification::identification;
 pub use identification::{Identification, IdentificationErrors};
-use people::{Known, Person, people};
+pub use people::{Divided, Known, Person, divide, people, probes};
 use strangers::Stranger;
 pub use strangers::USUAL_SECONDS;
 
