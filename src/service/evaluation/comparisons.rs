@@ -98,7 +98,7 @@ impl Pairs {
 }
 
 /// Scores with the people that they depend on, rising.
-struct Comparisons {
+pub struct Comparisons {
     genuine: Vec<(f32, usize)>,
     /// Whose probe, and whose template.
     impostors: Vec<(f32, [usize; 2])>,
@@ -106,16 +106,34 @@ struct Comparisons {
     people: usize,
 }
 
+/// Equal error rate, then FNMR for each of [`FALSE_MATCH_RATES`].
+type Rates<T> = [T; 1 + FALSE_MATCH_RATES.len()];
+
 impl Comparisons {
+    /// Of any scores, each with whose probe and whose template it is of, both below `people`.
+    pub fn new(people: usize, scores: impl IntoIterator<Item = (f32, [usize; 2])>) -> Self {
+        let (mut genuine, mut impostors) = (Vec::new(), Vec::new());
+        for (score, [owner, other]) in scores {
+            if owner == other {
+                genuine.push((score, owner));
+            } else {
+                impostors.push((score, [owner, other]));
+            }
+        }
+        genuine.sort_by(|a, b| a.0.total_cmp(&b.0));
+        impostors.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Self { genuine, impostors, people }
+    }
+
     /// Strangers of each model among themselves.
-    fn new<'a>(
+    fn of_strangers<'a>(
         models: &'a [Vec<Stranger>],
         pairs: Pairs,
         trial: usize,
         template: impl Fn(&'a Stranger) -> Option<&'a Template>,
     ) -> Self {
         let mut positions = BTreeMap::new();
-        let (mut genuine, mut impostors) = (Vec::new(), Vec::new());
+        let mut scores = Vec::new();
         for strangers in models {
             let strangers: Vec<(usize, &Stranger, &Template)> = strangers
                 .iter()
@@ -126,21 +144,18 @@ impl Comparisons {
                     Some((position, stranger, template(stranger)?))
                 })
                 .collect();
-            for &(owner, stranger, own) in &strangers {
+            for &(owner, stranger, _) in &strangers {
                 for probe in &stranger.trials[trial].probes {
-                    genuine.push((own.cosine(probe), owner));
-                    let others = strangers.iter().filter(|(position, other, _)| {
-                        *position != owner && pairs.has(stranger.folder, other.folder)
+                    let compared = strangers.iter().filter(|(position, other, _)| {
+                        *position == owner || pairs.has(stranger.folder, other.folder)
                     });
-                    let scores = others
-                        .map(|(other, _, template)| (template.cosine(probe), [owner, *other]));
-                    impostors.extend(scores);
+                    scores.extend(compared.map(|(position, _, template)| {
+                        (template.cosine(probe), [owner, *position])
+                    }));
                 }
             }
         }
-        genuine.sort_by(|a, b| a.0.total_cmp(&b.0));
-        impostors.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Self { genuine, impostors, people: positions.len() }
+        Self::new(positions.len(), scores)
     }
 
     /// Genuine and impostor scores, each as often as its people were drawn. `None` where a kind is
@@ -158,6 +173,28 @@ impl Comparisons {
 
     fn all_scores(&self) -> Option<[Scores; 2]> {
         self.scores(&vec![1; self.people])
+    }
+
+    fn rates_of(&self, times: &[usize]) -> Option<Rates<f32>> {
+        let [genuine, impostors] = self.scores(times)?;
+        let fnmr = |fmr| 1.0 - genuine.share_from(impostors.threshold_at(fmr));
+        let [lax, usual, strict] = FALSE_MATCH_RATES.map(fnmr);
+        Some([equal_error_rate(&genuine, &impostors), lax, usual, strict])
+    }
+
+    /// Equal error rate, then FNMR for each of [`FALSE_MATCH_RATES`]. `None` where there is no score
+    /// of either kind.
+    pub fn rates(&self, seed: u64) -> Option<Rates<Figure>> {
+        bootstrap(self.people, seed, |times| self.rates_of(times))
+    }
+
+    /// By how much [`Comparisons::rates`] are above those that the same people have with other
+    /// scores: intervals are of the difference.
+    pub fn rates_above(&self, other: &Self, seed: u64) -> Option<Rates<Figure>> {
+        bootstrap(self.people, seed, |times| {
+            let [these, others] = [self.rates_of(times)?, other.rates_of(times)?];
+            Some(std::array::from_fn(|rate| these[rate] - others[rate]))
+        })
     }
 }
 
@@ -189,15 +226,9 @@ fn rates(
     seed: u64,
 ) -> Option<StrangerRates> {
     let trial = unchanged_trial(probe_seconds);
-    let comparisons = Comparisons::new(models, pairs, trial, Stranger::as_enrolled);
+    let comparisons = Comparisons::of_strangers(models, pairs, trial, Stranger::as_enrolled);
     let [genuine, impostors] = comparisons.all_scores()?;
-    let [eer, fnmrs @ ..]: [Figure; 1 + FALSE_MATCH_RATES.len()] =
-        bootstrap(comparisons.people, seed, |times| {
-            let [genuine, impostors] = comparisons.scores(times)?;
-            let fnmr = |fmr| 1.0 - genuine.share_from(impostors.threshold_at(fmr));
-            let [lax, usual, strict] = FALSE_MATCH_RATES.map(fnmr);
-            Some([equal_error_rate(&genuine, &impostors), lax, usual, strict])
-        })?;
+    let [eer, fnmrs @ ..] = comparisons.rates(seed)?;
     let operating_points = FALSE_MATCH_RATES
         .iter()
         .zip(fnmrs)
@@ -228,7 +259,8 @@ fn rates(
 /// Error rates in each condition, the unchanged one first.
 pub(super) fn robustness(models: &[Vec<Stranger>], fmr: f64) -> Vec<Robustness> {
     let unchanged = unchanged_trial(USUAL_SECONDS);
-    let usual = Comparisons::new(models, Pairs::WithinEach, unchanged, Stranger::as_enrolled);
+    let usual =
+        Comparisons::of_strangers(models, Pairs::WithinEach, unchanged, Stranger::as_enrolled);
     let Some([_, impostors]) = usual.all_scores() else { return Vec::new() };
     let threshold = impostors.threshold_at(fmr);
     let row = |condition, trial: usize, comparisons: &Comparisons| {
@@ -251,12 +283,12 @@ pub(super) fn robustness(models: &[Vec<Stranger>], fmr: f64) -> Vec<Robustness> 
         .par_iter()
         .filter_map(|(trial, condition)| {
             let comparisons =
-                Comparisons::new(models, Pairs::WithinEach, *trial, Stranger::as_enrolled);
+                Comparisons::of_strangers(models, Pairs::WithinEach, *trial, Stranger::as_enrolled);
             row(condition.name, *trial, &comparisons)
         })
         .collect();
     let enrolled_without = |condition, trial| {
-        let comparisons = Comparisons::new(models, Pairs::WithinEach, trial, |stranger| {
+        let comparisons = Comparisons::of_strangers(models, Pairs::WithinEach, trial, |stranger| {
             stranger.template_without_gyroscope.as_ref()
         });
         row(condition, trial, &comparisons)
@@ -305,7 +337,7 @@ mod tests {
     fn strangers_of_a_model_meet_by_data_set() {
         let models = models();
         let counts = |pairs| {
-            let comparisons = Comparisons::new(&models, pairs, 0, Stranger::as_enrolled);
+            let comparisons = Comparisons::of_strangers(&models, pairs, 0, Stranger::as_enrolled);
             let [genuine, impostors] = [comparisons.genuine.len(), comparisons.impostors.len()];
             (comparisons.people, genuine, impostors)
         };
@@ -318,13 +350,38 @@ mod tests {
     #[test]
     fn comparisons_count_as_often_as_both_people_are_drawn() {
         let models = models();
-        let comparisons = Comparisons::new(&models, Pairs::Within(0), 0, Stranger::as_enrolled);
+        let comparisons =
+            Comparisons::of_strangers(&models, Pairs::Within(0), 0, Stranger::as_enrolled);
         let counts = |times: &[usize]| {
             comparisons.scores(times).map(|scores| scores.map(|scores| scores.as_slice().len()))
         };
         assert_eq!(counts(&[1, 1]), Some([3, 3]));
         assert_eq!(counts(&[3, 2]), Some([3 * 2 + 2, 3 * 2 * 3]));
         assert_eq!(counts(&[2, 0]), None);
+    }
+
+    #[test]
+    fn scores_of_the_same_people_are_compared_person_by_person() {
+        // Six people, each with a probe that is missed where it is an odd person's, or never.
+        let comparisons = |missed: f32| {
+            let all = (0..6).flat_map(|owner| (0..6).map(move |other| [owner, other]));
+            Comparisons::new(
+                6,
+                all.map(|[owner, other]| {
+                    let own = if owner % 2 == 1 { missed } else { 1.0 };
+                    (if owner == other { own } else { 0.5 }, [owner, other])
+                }),
+            )
+        };
+        let (good, bad) = (comparisons(1.0), comparisons(0.0));
+        let [_, _, fnmr, _] = bad.rates(1).unwrap();
+        assert_eq!(fnmr.value, 0.5);
+        assert!(fnmr.low < 0.3 && fnmr.high > 0.7, "{fnmr:?}");
+        let zero = Figure { value: 0.0, low: 0.0, high: 0.0 };
+        assert_eq!(bad.rates_above(&bad, 1), Some([zero; 4]));
+        let [_, _, more, _] = bad.rates_above(&good, 1).unwrap();
+        assert_eq!(more, fnmr);
+        assert!(Comparisons::new(6, [(1.0, [0, 0])]).rates(1).is_none());
     }
 
     #[test]

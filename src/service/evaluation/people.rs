@@ -12,17 +12,19 @@ use crate::training::{Walk, natural_order};
 const PAUSE_SECONDS: f64 = 10.0;
 
 /// A person of the data.
-pub(super) struct Person<'a> {
+pub struct Person<'a> {
     /// Position of the folder.
     pub folder: usize,
+    /// The folder's name.
     pub folder_name: &'a str,
+    /// Name within the folder.
     pub subject: &'a str,
     /// By session.
     pub walks: Vec<&'a Walk>,
 }
 
-/// By folder, then by name.
-pub(super) fn people(folders: &[Folder]) -> Vec<Person<'_>> {
+/// Everybody in the folders, by folder, then by name.
+pub fn people(folders: &[Folder]) -> Vec<Person<'_>> {
     let mut people: BTreeMap<(usize, &str), Vec<&Walk>> = BTreeMap::new();
     for (position, folder) in folders.iter().enumerate() {
         for walk in &folder.walks {
@@ -39,7 +41,7 @@ pub(super) fn people(folders: &[Folder]) -> Vec<Person<'_>> {
 }
 
 /// The people whom a model was trained on, each with its class.
-pub(super) struct Known<'a>(BTreeMap<(&'a str, &'a str), usize>);
+pub struct Known<'a>(BTreeMap<(&'a str, &'a str), usize>);
 
 impl<'a> Known<'a> {
     /// Classes are called `folder/subject` where several folders trained; else `subject`, and the
@@ -50,13 +52,14 @@ impl<'a> Known<'a> {
         Self(metadata.classes.iter().map(name).zip(0..).collect())
     }
 
+    /// The person's class; `None` for strangers.
     pub fn class(&self, person: &Person) -> Option<usize> {
         self.0.get(&(person.folder_name, person.subject)).copied()
     }
 
     /// Strangers who are called like somebody known from a folder that is not among the data: that
     /// folder may have been renamed.
-    pub fn namesakes(&self, people: &[Person]) -> Option<String> {
+    pub(super) fn namesakes(&self, people: &[Person]) -> Option<String> {
         let folders: BTreeSet<&str> = people.iter().map(|person| person.folder_name).collect();
         let elsewhere: BTreeMap<&str, &str> = self
             .0
@@ -79,7 +82,7 @@ impl<'a> Known<'a> {
 }
 
 /// A person's walks as a service meets them.
-pub(super) struct Divided {
+pub struct Divided {
     /// The first 30 s of walking.
     pub enrollment: Vec<Recording>,
     /// What came later, to be cut into probes.
@@ -88,8 +91,8 @@ pub(super) struct Divided {
     pub same_session: bool,
 }
 
-/// `None` where there are less than 30 s of walking.
-pub(super) fn divide(person: &Person, recipe: &Recipe) -> Option<Divided> {
+/// Divides a person's walks. `None` where there are less than 30 s of walking.
+pub fn divide(person: &Person, recipe: &Recipe) -> Option<Divided> {
     let mut enrollment = Vec::new();
     let mut missing = READY_WINDOWS as usize;
     let mut walks = person.walks.iter();
@@ -121,7 +124,7 @@ pub(super) fn divide(person: &Person, recipe: &Recipe) -> Option<Divided> {
 }
 
 /// Parts of so many seconds, one after the other.
-pub(super) fn probes(recording: &Recording, seconds: f64) -> impl Iterator<Item = Recording> + '_ {
+pub fn probes(recording: &Recording, seconds: f64) -> impl Iterator<Item = Recording> + '_ {
     // A part begins and ends up to a sample within its bounds: else it would be too short to read at
     // low rates.
     let length_seconds = seconds + 2.0 / recording.rate_hz();
