@@ -66,8 +66,8 @@ pub(super) struct Weights {
     pub binary: bool,
     /// In place of the signs or the values.
     pub compression: Option<Compression>,
-    /// Fitted, and not learned: a step leaves them as they are.
-    pub fixed: bool,
+    /// What the optimizer's rate is multiplied by.
+    pub rate: f32,
     outputs: usize,
     /// What an output's size is measured in: three standard deviations of a sum of as many signs as
     /// there are inputs where the network is binary, 1 otherwise.
@@ -87,7 +87,7 @@ impl Weights {
             bias_gradient: vec![0.0; biases],
             binary,
             compression: None,
-            fixed: false,
+            rate: 1.0,
             outputs,
             unit: if binary { 3.0 * (inputs as f32).sqrt() } else { 1.0 },
         }

@@ -102,7 +102,7 @@ impl Network {
                 Layer::Normalise => Stage::Normalise,
                 Layer::Projection { units } => {
                     let mut layer = Dense::new(extent, units, true, false);
-                    layer.weights.fixed = true;
+                    layer.weights.rate = PROJECTION_RATE;
                     layer.weights.compression = Some(Compression::Int8);
                     let fans = layer.inputs() + units;
                     initialise(&mut layer.weights, fans, random);
@@ -311,7 +311,8 @@ impl Network {
                 }
                 (Stage::Dense(layer), Some(from)) => {
                     layer.import(from);
-                    if !layer.weights.fixed {
+                    // A projection's weights are what they are.
+                    if layer.weights.rate == 1.0 {
                         layer.weights.latent.iter_mut().for_each(|weight| *weight *= size);
                     }
                 }
@@ -391,7 +392,7 @@ impl Network {
         for stage in &mut self.stages {
             match stage {
                 Stage::Convolution(layer) => layer.weights.compression = compression,
-                Stage::Dense(layer) if !layer.weights.fixed => {
+                Stage::Dense(layer) if layer.weights.rate == 1.0 => {
                     layer.weights.compression = compression;
                 }
                 _ => {}
@@ -411,6 +412,9 @@ impl Network {
     }
 }
 
+/// A projection was fitted, and has weights much smaller than 1: it is hardly to be changed.
+const PROJECTION_RATE: f32 = 0.02;
+
 /// Parameters that one task of the optimizer updates.
 const VALUES_PER_TASK: usize = 1 << 14;
 
@@ -427,8 +431,8 @@ struct List<'a> {
 /// All that is trained, in a fixed order.
 fn lists(stages: &mut [Stage]) -> impl Iterator<Item = List<'_>> {
     fn of_weights(weights: &mut Weights) -> Vec<List<'_>> {
-        let latent = weights.binary;
-        let [unit, bias_unit] = if weights.fixed { [0.0, 0.0] } else { [1.0, weights.unit] };
+        let (latent, unit) = (weights.binary, weights.rate);
+        let bias_unit = unit * weights.unit;
         vec![
             List { values: &mut weights.latent, gradient: &mut weights.gradient, unit, latent },
             List {
