@@ -26,7 +26,7 @@ const SEARCHES: usize = 60;
 const BANDWIDTH_BYTES: usize = 256 << 20;
 
 fn main() {
-    let model = include_bytes!("../models/bipedalnet.safetensors");
+    let model = include_bytes!("../models/bipedalnet-pooled.safetensors");
     let model = Model::from_bytes(model).expect("the model that ships");
     println!("on one core: {}\n", if pin(1) { "yes" } else { "no" });
     stages(&model);

@@ -94,13 +94,13 @@ const VARIANTS: [Variant; 25] = [
     of_recipe("without change of amplitude", |s| s.augmentation.scale = 0.0),
     of_recipe("without turned axes", |s| s.augmentation.turn = 0.0),
     of_recipe("not varied but in time", |s| s.augmentation = UNVARIED),
-    of_layers("pooled", POOLED),
+    of_layers("means over time, two convolutions more", MEANS),
     of_layers(
-        "pooled, with two convolutions over time",
+        "means over time before the dense layer",
         "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign mean bn dense32 bn norm denseK",
     ),
     of_layers(
-        "two convolutions more, not pooled",
+        "two convolutions more",
         "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense32 bn norm denseK",
     ),
     of_layers(
@@ -146,7 +146,7 @@ const VARIANTS: [Variant; 25] = [
     ),
 ];
 
-const POOLED: &str = "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign mean bn dense32 bn norm denseK";
+const MEANS: &str = "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign mean bn dense32 bn norm denseK";
 
 const UNVARIED: Augmentation = Augmentation {
     scale: 0.0,

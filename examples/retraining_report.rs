@@ -25,7 +25,7 @@ struct Arguments {
     #[arg(long)]
     data: PathBuf,
     /// Model file to start from.
-    #[arg(long, default_value = "models/bipedalnet.safetensors")]
+    #[arg(long, default_value = "models/bipedalnet-pooled.safetensors")]
     parent: PathBuf,
     /// Passes over the data.
     #[arg(long, default_value = "20")]

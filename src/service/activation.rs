@@ -251,7 +251,7 @@ mod tests {
     use crate::identity::UserId;
     use crate::store::Store;
 
-    const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet.safetensors");
+    const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-pooled.safetensors");
 
     /// Another network: its first feature is shifted.
     fn other(shift: f32, change: impl FnOnce(&mut Metadata)) -> Vec<u8> {

@@ -85,7 +85,7 @@ impl Design {
         if learned == self {
             return Ok(Some((architecture, trained)));
         }
-        let (architecture, parameters) = pooled(&trained.parameters, division, schedule.seed)?;
+        let (architecture, parameters) = pooled(&trained.parameters, division)?;
         let validation_accuracy = evaluate(&architecture, &parameters, &division.validation)?.top1;
         Ok(Some((architecture, Trained { parameters, validation_accuracy, ..trained })))
     }

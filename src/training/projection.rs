@@ -7,28 +7,17 @@
 //! does with its root), and of the outcome the direction is compared. Nothing is fitted to what tells
 //! the people of the training apart, so that it holds for others as well.
 
-use std::f32::consts::PI;
-
-use rand::{RngExt, SeedableRng};
-use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
 use super::compression::Compression;
-use super::layers::Pass;
-use super::network::Network;
 use super::samples::Division;
-use super::train::{BINARY_LOGIT_SCALE, cross_entropy};
 use crate::bnn::{
-    self, Architecture, Layer, LayerParameters, NetworkError, Parameters, normaliser, time_share,
+    self, Architecture, Layer, LayerParameters, NetworkError, Parameters, time_share,
 };
 
 /// What is added to the covariance, as a share of its mean variance: directions in which the people
 /// of the training hardly vary would otherwise count for everything.
 const RIDGE: f64 = 0.1;
-
-const NAMING_STEPS: usize = 4000;
-const NAMING_BATCH: usize = 64;
-const NAMING_RATE: f32 = 2e-3;
 
 /// Layers with weights after the one that reads what is averaged.
 const LAYERS_AFTER: usize = 2;
@@ -41,7 +30,6 @@ const LAYERS_AFTER: usize = 2;
 pub(super) fn pooled(
     trained: &Parameters,
     division: &Division,
-    seed: u64,
 ) -> Result<(Architecture, Parameters), NetworkError> {
     let samples = division.recipe.samples;
     let classes = division.subjects.len();
@@ -98,11 +86,21 @@ pub(super) fn pooled(
     let zero = vec![0.0; units];
     let bias = projected(&zero).into_iter().map(|value| value as f32).collect();
 
-    let directions: Vec<Vec<Vec<f32>>> = people
+    // A class is named by the signs of where its windows lie among all: weights that are learned by
+    // the walks of the training name no more of other walks.
+    let directions: Vec<Vec<f64>> = people
         .iter()
-        .map(|windows| windows.iter().map(|window| direction(&projected(window))).collect())
+        .map(|windows| {
+            let directions: Vec<Vec<f64>> =
+                windows.iter().map(|window| direction(projected(window))).collect();
+            mean(&directions, units)
+        })
         .collect();
-    let names = naming(&directions, units, seed)?;
+    let among = mean(&directions, units);
+    let names = directions.iter().flat_map(|direction| {
+        direction.iter().zip(&among).map(|(a, b)| if a >= b { 1.0 } else { -1.0 })
+    });
+    let names = Some(LayerParameters::Weights { weights: names.collect(), bias: None });
 
     let architecture = Architecture::pooled(samples, division.subjects.len());
     let mut layers = trained.layers[..Architecture::POOLED_TRUNK_LAYERS].to_vec();
@@ -143,43 +141,10 @@ fn mean(vectors: &[Vec<f64>], length: usize) -> Vec<f64> {
     mean
 }
 
-/// As the layer that follows makes it.
-fn direction(values: &[f64]) -> Vec<f32> {
-    let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
-    let scale = normaliser(&values);
-    values.iter().map(|value| scale * value).collect()
-}
-
-/// The last layer, which names people by the directions of their windows.
-fn naming(
-    directions: &[Vec<Vec<f32>>],
-    units: usize,
-    seed: u64,
-) -> Result<Option<LayerParameters>, NetworkError> {
-    let classes = directions.len();
-    let architecture: Architecture = format!("binary 1x{units} dense{classes}").parse()?;
-    let mut random = Pcg64Mcg::seed_from_u64(seed);
-    let mut network = Network::new(&architecture, &mut random)?;
-    let mut gradient = vec![0.0; NAMING_BATCH * classes];
-    // As hot as with the 32 values that other networks' last layers read.
-    let logit_scale = BINARY_LOGIT_SCALE * (32.0 / units as f32).sqrt();
-    for step in 0..NAMING_STEPS {
-        let mut labels = Vec::new();
-        for input in network.inputs(NAMING_BATCH).chunks_exact_mut(units) {
-            let class = random.random_range(0..classes);
-            let windows = &directions[class];
-            input.copy_from_slice(&windows[random.random_range(0..windows.len())]);
-            labels.push(class);
-        }
-        let mut logits = network.run(Pass::Training).to_vec();
-        logits.iter_mut().for_each(|logit| *logit *= logit_scale);
-        cross_entropy(&logits, &labels, classes, &mut gradient);
-        gradient.iter_mut().for_each(|value| *value *= logit_scale);
-        network.backward(&gradient);
-        let done = step as f32 / NAMING_STEPS as f32;
-        network.step(NAMING_RATE * (0.5 + 0.5 * (PI * done).cos()));
-    }
-    Ok(network.parameters().layers.pop().flatten())
+fn direction(mut values: Vec<f64>) -> Vec<f64> {
+    let length = values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    values.iter_mut().for_each(|value| *value /= length.max(f64::MIN_POSITIVE));
+    values
 }
 
 fn transposed(matrix: &[f32], size: usize) -> Vec<f32> {

@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::server::stable;
-use crate::support::{self, Server, simulated};
+use crate::support::{self, FEATURE_LEN, Server, simulated};
 
 fn walk(person: u64, number: u64) -> Value {
     serde_json::from_str(&support::json(&simulated(person, number))).unwrap()
@@ -125,9 +125,9 @@ async fn features_serve_as_well_as_the_recording_that_never_left_the_phone() {
             changed(&|v| v["features"] = json!(vec![v["features"][0].clone(); 901])),
         ),
         ("too short a vector", changed(&|v| v["features"][2] = json!([1.0, 2.0]))),
-        ("a vector of nothing", changed(&|v| v["features"][1] = json!(vec![0.0; 32]))),
-        ("as good as nothing", changed(&|v| v["features"][1] = json!(vec![1e-40; 32]))),
-        ("beyond a float", changed(&|v| v["features"][1] = json!(vec![2e38; 32]))),
+        ("a vector of nothing", changed(&|v| v["features"][1] = json!(vec![0.0; FEATURE_LEN]))),
+        ("as good as nothing", changed(&|v| v["features"][1] = json!(vec![1e-40; FEATURE_LEN]))),
+        ("beyond a float", changed(&|v| v["features"][1] = json!(vec![2e38; FEATURE_LEN]))),
         ("a recording as well", changed(&|v| v["acceleration"] = json!([[0, 0, 9.8]]))),
     ] {
         let enrolled = server.send(Method::POST, path, body.clone()).await;
@@ -143,7 +143,7 @@ async fn features_serve_as_well_as_the_recording_that_never_left_the_phone() {
     server.put_user("bob").await;
     for value in [1e-30, 2e-23, 1e30] {
         let mut walk = good.clone();
-        walk["features"] = json!([vec![value; 32]]);
+        walk["features"] = json!([vec![value; FEATURE_LEN]]);
         let path = "/v1/users/bob/enrollments";
         assert_eq!(server.send(Method::POST, path, walk.to_string()).await.status, 201);
     }

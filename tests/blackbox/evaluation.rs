@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::{data_set, program};
 
-const SHIPPED: &str = "models/bipedalnet.safetensors";
+const SHIPPED: &str = "models/bipedalnet-pooled.safetensors";
 
 /// Folders called `home` and `away` with simulated people of two sessions, all of them strangers to
 /// the shipped model.

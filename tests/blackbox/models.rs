@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::support::{Answer, Server, program, simulated};
+use crate::support::{Answer, FEATURE_LEN, Server, program, simulated};
 
 pub const KEEPING: [&str; 2] = ["--keep-recordings-days", "30"];
 
-const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet.safetensors");
+const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-pooled.safetensors");
 
 /// The shipped network with its features in another order: as good, but its templates and the shipped
 /// one's have nothing in common.
@@ -29,14 +29,13 @@ fn other(turn: usize, change: impl FnOnce(&mut Metadata)) -> Vec<u8> {
     let layers = &mut parameters.layers;
     let last = layers.len() - 1;
     let Some(LayerParameters::Weights { weights, .. }) = &mut layers[last] else { panic!() };
-    weights.chunks_mut(32).for_each(|unit| unit.rotate_left(turn));
-    // Before it the sign, and before that BatchNorm.
-    let Some(LayerParameters::BatchNorm { beta, mean, variance }) = &mut layers[last - 2] else {
+    weights.chunks_mut(FEATURE_LEN).for_each(|unit| unit.rotate_left(turn));
+    // Before it only the direction is taken, and before that is the projection.
+    let Some(LayerParameters::Weights { weights, bias: Some(bias) }) = &mut layers[last - 2] else {
         panic!()
     };
-    [beta, mean, variance].into_iter().for_each(|values| values.rotate_left(turn));
-    let Some(LayerParameters::Weights { weights, .. }) = &mut layers[last - 3] else { panic!() };
-    let inputs = weights.len() / 32;
+    bias.rotate_left(turn);
+    let inputs = weights.len() / FEATURE_LEN;
     weights.rotate_left(turn * inputs);
     bnn::encode(&metadata, &parameters).unwrap()
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{self, Server, program, simulated};
+use crate::support::{self, FEATURE_LEN, Server, program, simulated};
 
 const WALKERS: [(&str, u64); 3] = [("ann", 11), ("bob", 12), ("cem", 13)];
 
@@ -44,7 +44,7 @@ pub fn stable(mut body: Value) -> Value {
                         json!("(time)")
                     }
                     "template" => {
-                        assert_eq!(value.as_array().unwrap().len(), 32);
+                        assert_eq!(value.as_array().unwrap().len(), FEATURE_LEN);
                         json!("(template)")
                     }
                     "fingerprints" => json!("(fingerprints)"),
@@ -322,7 +322,7 @@ async fn more_requests_than_can_be_served_are_answered_all_the_same() {
 fn a_server_that_cannot_start_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/models/bipedalnet.safetensors");
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/models/bipedalnet-pooled.safetensors");
     let mut flipped = std::fs::read(shipped).unwrap();
     let last = flipped.len() - 1;
     flipped[last] ^= 1;

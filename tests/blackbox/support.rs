@@ -188,9 +188,12 @@ pub fn json(recording: &Recording) -> String {
     serde_json::to_string(&RecordingDocument::from(recording)).unwrap()
 }
 
+/// Values of a window's feature, as the shipped network makes it.
+pub const FEATURE_LEN: usize = 192;
+
 /// A walk as a phone sends it that runs the shipped network itself.
 pub fn features(recording: &Recording) -> Value {
-    let bytes = include_bytes!("../../models/bipedalnet.safetensors");
+    let bytes = include_bytes!("../../models/bipedalnet-pooled.safetensors");
     let model = Model::from_bytes(bytes).unwrap();
     let recipe = Recipe::BIPEDALNET;
     let cut = cut_windows(recording, &recipe, recipe.samples / 2).unwrap();

@@ -128,7 +128,7 @@ async fn what_is_less_than_beyond_doubt_is_not_learned() {
 
     // Who is accepted, but not beyond doubt: another's walk was enrolled, too.
     let server = with_ann(&[UPDATING]).await;
-    assert_eq!(server.enroll("ann", &walk_of(40, 1, 25.0)).await.status, 201);
+    assert_eq!(server.enroll("ann", &walk_of(40, 1, 60.0)).await.status, 201);
     let answer = verify(&server, "?fmr=0.1", support::json(&walk(2))).await;
     assert_eq!((&answer["decision"], answer.get("enrollment")), (&json!("accept"), None));
     assert!(answer["estimated_fmr"].as_f64().unwrap() > 1e-4, "{answer}");

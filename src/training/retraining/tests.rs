@@ -170,7 +170,7 @@ fn the_last_layers_alone_change_where_that_is_asked_for() {
 
 #[test]
 fn much_data_of_one_user_does_not_drown_another() {
-    let parent = include_bytes!("../../../models/bipedalnet.safetensors");
+    let parent = include_bytes!("../../../models/bipedalnet-pooled.safetensors");
     let users = vec![user(1, &[150.0]), user(2, &[15.0, 60.0])];
     let on = |_: Event<'_>| ControlFlow::Continue(());
     let retrained = retrain(parent, users, &options(Scope::LastLayers, 3), None, on);
