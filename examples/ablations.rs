@@ -236,7 +236,8 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
             let variant = &VARIANTS[number];
             let division = if variant.layers.contains("8x200") { &idnets } else { &ours };
             let outcome = pool.install(|| measure(number, division, seed, length))?;
-            bar.println(format!("{}, seed {seed}: {:.2} %", variant.name, outcome.top1 * 100.0));
+            let top1 = outcome.top1 * 100.0;
+            bar.suspend(|| eprintln!("{}, seed {seed}: {top1:.2} %", variant.name));
             bar.inc(1);
             outcomes.lock().expect("nobody panics with it").push(outcome);
         }
