@@ -97,6 +97,8 @@ def inference_sides(options):
                 "bipedalnet, packed": lambda: 1.0 / estimate(output(ours, 1), "time"),
                 "Larq Compute Engine": peer(larq, "lce"),
                 "LiteRT, int8": peer(others, "litert"),
+                "LiteRT, IDNet in int8": peer(others, "litert_idnet"),
+                "LiteRT, a small network in int8": peer(others, "litert_small"),
                 "ONNX Runtime, float32": peer(others, "onnxruntime"),
                 "ONNX Runtime, IDNet in float32": peer(others, "onnxruntime_idnet"),
                 "PyTorch, IDNet in float32": peer(others, "torch"),

@@ -52,20 +52,55 @@ def keras_model(batch, binary):
     return tf.keras.Sequential(stack)
 
 
+def keras_idnet(batch):
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    stack = [layers.Input((8, 200, 1), batch_size=batch), layers.Conv2D(20, (1, 10))]
+    stack += [layers.Conv2D(40, (4, 10), padding="same", activation="tanh")]
+    stack += [layers.MaxPool2D((2, 4)), layers.Flatten()]
+    stack += [layers.Dense(40, activation="tanh"), layers.Dense(CLASSES)]
+    return tf.keras.Sequential(stack)
+
+
+def keras_small(batch):
+    """As many bytes in int8 as BiPedalNet has."""
+    import tensorflow as tf
+
+    layers = tf.keras.layers
+    stack = [layers.Input((8, 100, 1), batch_size=batch)]
+    for filters, kernel, pool in ((16, (3, 3), (2, 2)), (24, (1, 3), (1, 2)), (32, (1, 3), (1, 2))):
+        stack += [layers.Conv2D(filters, kernel, use_bias=False), layers.MaxPool2D(pool)]
+        stack += [layers.BatchNormalization(scale=False), layers.Activation("tanh")]
+    stack += [layers.Flatten(), layers.Dense(32), layers.Dense(CLASSES)]
+    return tf.keras.Sequential(stack)
+
+
+def int8(model):
+    """In the container that LiteRT runs."""
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    window = lambda: random.standard_normal(model.input_shape, dtype=np.float32)
+    converter.representative_dataset = lambda: ([window()] for _ in range(20))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    return converter.convert()
+
+
 def convert_tensorflow(folder):
     import larq_compute_engine as lce
-    import tensorflow as tf
 
     for batch in BATCHES:
         model = lce.convert_keras_model(keras_model(batch, binary=True))
         (folder / f"lce-{batch}.tflite").write_bytes(model)
-        converter = tf.lite.TFLiteConverter.from_keras_model(keras_model(batch, binary=False))
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        window = lambda: random.standard_normal((batch, 8, 100, 1), dtype=np.float32)
-        converter.representative_dataset = lambda: ([window()] for _ in range(20))
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-        (folder / f"int8-{batch}.tflite").write_bytes(converter.convert())
+        for name, model in (
+            ("int8", keras_model(batch, binary=False)),
+            ("idnet", keras_idnet(batch)),
+            ("small", keras_small(batch)),
+        ):
+            (folder / f"{name}-{batch}.tflite").write_bytes(int8(model))
 
 
 class Graph:
@@ -156,14 +191,22 @@ def lce(folder, batch, seconds):
     return timed(min(runs, key=runs.get), seconds)
 
 
-def litert(folder, batch, seconds):
+def litert(folder, batch, seconds, model="int8", samples=100):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(folder / f"int8-{batch}.tflite"), num_threads=1)
+    interpreter = Interpreter(str(folder / f"{model}-{batch}.tflite"), num_threads=1)
     interpreter.allocate_tensors()
-    window = random.integers(-128, 128, (batch, 8, 100, 1), dtype=np.int8)
+    window = random.integers(-128, 128, (batch, 8, samples, 1), dtype=np.int8)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], window)
     return timed(interpreter.invoke, seconds)
+
+
+def litert_idnet(folder, batch, seconds):
+    return litert(folder, batch, seconds, "idnet", 200)
+
+
+def litert_small(folder, batch, seconds):
+    return litert(folder, batch, seconds, "small")
 
 
 def onnxruntime(folder, batch, seconds, model="float.onnx", samples=100):
@@ -224,7 +267,7 @@ def main():
             convert_onnx(folder)
         return
     batch, seconds = int(rest[0]), float(rest[1])
-    sides = (lce, litert, onnxruntime, onnxruntime_idnet, torch)
+    sides = (lce, litert, litert_idnet, litert_small, onnxruntime, onnxruntime_idnet, torch)
     side = next(side for side in sides if side.__name__ == what)
     print(side(folder, batch, seconds) / batch)
 

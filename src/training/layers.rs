@@ -66,8 +66,8 @@ pub(super) struct Weights {
     pub binary: bool,
     /// In place of the signs or the values.
     pub compression: Option<Compression>,
-    /// What the optimizer's rate is multiplied by.
-    pub rate: f32,
+    /// Whether they were fitted, in place of being learned from signs or from nothing.
+    pub fitted: bool,
     outputs: usize,
     /// What an output's size is measured in: three standard deviations of a sum of as many signs as
     /// there are inputs where the network is binary, 1 otherwise.
@@ -87,7 +87,7 @@ impl Weights {
             bias_gradient: vec![0.0; biases],
             binary,
             compression: None,
-            rate: 1.0,
+            fitted: false,
             outputs,
             unit: if binary { 3.0 * (inputs as f32).sqrt() } else { 1.0 },
         }

@@ -102,7 +102,7 @@ impl Network {
                 Layer::Normalise => Stage::Normalise,
                 Layer::Projection { units } => {
                     let mut layer = Dense::new(extent, units, true, false);
-                    layer.weights.rate = PROJECTION_RATE;
+                    layer.weights.fitted = true;
                     layer.weights.compression = Some(Compression::Int8);
                     let fans = layer.inputs() + units;
                     initialise(&mut layer.weights, fans, random);
@@ -311,8 +311,7 @@ impl Network {
                 }
                 (Stage::Dense(layer), Some(from)) => {
                     layer.import(from);
-                    // A projection's weights are what they are.
-                    if layer.weights.rate == 1.0 {
+                    if !layer.weights.fitted {
                         layer.weights.latent.iter_mut().for_each(|weight| *weight *= size);
                     }
                 }
@@ -392,7 +391,8 @@ impl Network {
         for stage in &mut self.stages {
             match stage {
                 Stage::Convolution(layer) => layer.weights.compression = compression,
-                Stage::Dense(layer) if layer.weights.rate == 1.0 => {
+                // Fitted ones have theirs.
+                Stage::Dense(layer) if !layer.weights.fitted => {
                     layer.weights.compression = compression;
                 }
                 _ => {}
@@ -412,8 +412,8 @@ impl Network {
     }
 }
 
-/// A projection was fitted, and has weights much smaller than 1: it is hardly to be changed.
-const PROJECTION_RATE: f32 = 0.02;
+/// Share of the rate for fitted weights, which are much smaller than 1 and hardly to be changed.
+const FITTED_RATE: f32 = 0.02;
 
 /// Parameters that one task of the optimizer updates.
 const VALUES_PER_TASK: usize = 1 << 14;
@@ -431,7 +431,8 @@ struct List<'a> {
 /// All that is trained, in a fixed order.
 fn lists(stages: &mut [Stage]) -> impl Iterator<Item = List<'_>> {
     fn of_weights(weights: &mut Weights) -> Vec<List<'_>> {
-        let (latent, unit) = (weights.binary, weights.rate);
+        let latent = weights.binary;
+        let unit = if weights.fitted { FITTED_RATE } else { 1.0 };
         let bias_unit = unit * weights.unit;
         vec![
             List { values: &mut weights.latent, gradient: &mut weights.gradient, unit, latent },

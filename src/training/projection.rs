@@ -55,7 +55,6 @@ pub(super) fn pooled(
     let units = shape.rows * shape.channels;
     let mut covariance = vec![0.0; units * units];
     let mut centre = vec![0.0; units];
-    let mut centres = Vec::new();
     for windows in &people {
         let mean = mean(windows, units);
         for window in windows {
@@ -66,7 +65,6 @@ pub(super) fn pooled(
             }
         }
         centre.iter_mut().zip(&mean).for_each(|(sum, value)| *sum += value / classes as f64);
-        centres.push(mean);
     }
     let trace: f64 = (0..units).map(|at| covariance[at * units + at]).sum();
     let ridge = RIDGE * trace / units as f64;

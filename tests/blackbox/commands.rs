@@ -76,6 +76,25 @@ fn train_makes_a_model_that_serve_takes_and_the_same_seed_makes_the_same() {
 }
 
 #[test]
+fn two_networks_can_be_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    data_set(folder.path(), 0..3, 14.0);
+    let out = folder.path().join("model.safetensors");
+    for (network, end) in [
+        ("bipedalnet", "conv64/1x3 bn sign dense32 bn norm dense3"),
+        ("bipedalnet-pooled", "conv64/1x3 bn sign mean project192 norm dense3"),
+    ] {
+        let mut train = program();
+        train.args(["train", "--epochs", "1", "--network", network, "--data"]).arg(folder.path());
+        let output = train.arg("--out").arg(&out).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let model = bnn::Model::from_bytes(&fs::read(&out).unwrap()).unwrap();
+        let layers = model.metadata.architecture.to_string();
+        assert!(model.metadata.name == network && layers.ends_with(end), "{layers}");
+    }
+}
+
+#[test]
 fn ctrl_c_keeps_the_best_network_so_far() {
     let folder = tempfile::tempdir().unwrap();
     data_set(folder.path(), 0..3, 24.0);
@@ -151,6 +170,10 @@ fn wrong_arguments_and_data_are_explained() {
     fails(&["reproduce", "--data", data, "--train-sessions", "a"], "--test-sessions");
     fails(&["train", "--data", data, "--out", "x"], "no recordings");
     fails(&["train", "--data", "/no/such", "--out", "x"], "No such file");
+    fails(
+        &["train", "--network", "idnet", "--data", data, "--out", "x"],
+        "bipedalnet-pooled or bipedalnet is needed",
+    );
     fails(&["demo", "--data", data], "no recordings");
     data_set(folder.path(), 0..2, 14.0);
     fails(&["demo", "--data", data], "2 people; 10 are needed");
