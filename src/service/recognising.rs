@@ -227,7 +227,9 @@ impl Service {
             let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
             let key = session.map(|session| SessionKey { principal, user: user.clone(), session });
             let retried = key.as_ref().is_some_and(|key| serving.sessions().holds(key, &template));
-            let updates = shared.settings.get().update_templates && !by_features && !retried;
+            // What is learned must be known should it be sent again: features never are.
+            let is_new = !retried && !fingerprints.is_empty();
+            let updates = shared.settings.get().update_templates && is_new;
             let update = (updates && may_update(&template)).then(|| template.clone());
             let standing = match key {
                 _ if !retried && replays(&fingerprints, earlier.iter()) => Standing::Replay,
