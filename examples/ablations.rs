@@ -329,7 +329,7 @@ fn plot(outcomes: &[Outcome]) -> Result<String, Box<dyn Error + Send + Sync>> {
         .x_label_area_size(52)
         .y_label_area_size(64)
         .build_cartesian_2d(
-            (fewest / 1.5..most * 6.0).log_scale(),
+            (fewest / 1.5..most * 20.0).log_scale(),
             (0.05..worst * 1.5).log_scale(),
         )?;
     chart
@@ -337,6 +337,7 @@ fn plot(outcomes: &[Outcome]) -> Result<String, Box<dyn Error + Send + Sync>> {
         .light_line_style(TRANSPARENT)
         .label_style(("sans-serif", 18))
         .x_desc("bytes")
+        .x_label_formatter(&|bytes| format!("{bytes:.0}"))
         .y_desc("windows of 2 s named wrongly, %")
         .draw()?;
     chart.draw_series(points.iter().map(|&(bytes, wrong, name)| {
