@@ -679,6 +679,14 @@ impl Dense {
         }
     }
 
+    /// One whose weights are to be imported, and hardly learned.
+    pub fn projection(input: Extent, units: usize) -> Self {
+        let mut layer = Self::new(input, units, true, false);
+        layer.weights.fitted = true;
+        layer.weights.compression = Some(Compression::Int8);
+        layer
+    }
+
     /// Weights as inference orders them: unit, input value.
     pub fn export(&self) -> LayerParameters {
         let (inputs, units) = (self.inputs(), self.units);

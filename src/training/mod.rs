@@ -42,6 +42,7 @@ pub use design::Design;
 pub use enrolled::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, ReadRecording, TooLittle, Users};
 pub(crate) use evaluation::{CONSECUTIVE, named};
 pub use evaluation::{Evaluation, evaluate};
+pub use projection::Projection;
 pub use retraining::{
     Event, Length, Retrained, RetrainingError, RetrainingOptions, Scope, retrain,
 };

@@ -100,18 +100,11 @@ impl Network {
                     Stage::Mean(layer)
                 }
                 Layer::Normalise => Stage::Normalise,
-                Layer::Projection { units } => {
-                    let mut layer = Dense::new(extent, units, true, false);
-                    layer.weights.fitted = true;
-                    layer.weights.compression = Some(Compression::Int8);
-                    let fans = layer.inputs() + units;
-                    initialise(&mut layer.weights, fans, random);
-                    unit = 1.0;
-                    extent = Extent { rows: 1, width: 1, valid: 1, channels: units };
-                    Stage::Dense(Box::new(layer))
-                }
-                Layer::Dense { units, bias } => {
-                    let mut layer = Dense::new(extent, units, bias, binary);
+                Layer::Dense { units, .. } | Layer::Projection { units } => {
+                    let mut layer = match *layer {
+                        Layer::Dense { bias, .. } => Dense::new(extent, units, bias, binary),
+                        _ => Dense::projection(extent, units),
+                    };
                     let fans = layer.inputs() + units;
                     initialise(&mut layer.weights, fans, random);
                     unit = layer.weights.unit;

@@ -52,37 +52,11 @@ pub(super) fn pooled(
         })
         .collect();
 
-    let units = shape.rows * shape.channels;
-    let mut covariance = vec![0.0; units * units];
-    let mut centre = vec![0.0; units];
-    for windows in &people {
-        let mean = mean(windows, units);
-        for window in windows {
-            let from_mean: Vec<f64> = window.iter().zip(&mean).map(|(a, b)| a - b).collect();
-            for (row, &a) in covariance.chunks_exact_mut(units).zip(&from_mean) {
-                let share = a / (windows.len() * classes) as f64;
-                row.iter_mut().zip(&from_mean).for_each(|(sum, b)| *sum += share * b);
-            }
-        }
-        centre.iter_mut().zip(&mean).for_each(|(sum, value)| *sum += value / classes as f64);
-    }
-    let trace: f64 = (0..units).map(|at| covariance[at * units + at]).sum();
-    let ridge = RIDGE * trace / units as f64;
-    (0..units).for_each(|at| covariance[at * units + at] += ridge);
-    let inverse = inverse(covariance, units);
-    // Only directions count; this brings them to a size at which eight bits have room.
-    let exact: Vec<f32> = inverse.iter().map(|value| (value * ridge) as f32).collect();
-    let mut weights = vec![0.0; exact.len()];
-    // Symmetric, so that it does not matter which index is the output's.
-    Compression::Int8.apply(&exact, units, &mut weights);
-    let weights = transposed(&weights, units);
-    let projected = |values: &[f64]| -> Vec<f64> {
-        let from_centre: Vec<f64> = values.iter().zip(&centre).map(|(a, b)| a - b).collect();
-        let rows = weights.chunks_exact(units);
-        rows.map(|row| row.iter().zip(&from_centre).map(|(a, b)| f64::from(*a) * b).sum()).collect()
-    };
+    let mut projection = Projection::fit(&people);
+    let units = projection.centre.len();
+    let weights = projection.round();
     let zero = vec![0.0; units];
-    let bias = projected(&zero).into_iter().map(|value| value as f32).collect();
+    let bias = projection.apply(&zero).into_iter().map(|value| value as f32).collect();
 
     // A class is named by the signs of where its windows lie among all: weights that are learned by
     // the walks of the training name no more of other walks.
@@ -90,7 +64,7 @@ pub(super) fn pooled(
         .iter()
         .map(|windows| {
             let directions: Vec<Vec<f64>> =
-                windows.iter().map(|window| direction(projected(window))).collect();
+                windows.iter().map(|window| direction(projection.apply(window))).collect();
             mean(&directions, units)
         })
         .collect();
@@ -113,6 +87,60 @@ pub(super) fn pooled(
         });
     }
     Ok((architecture, Parameters { layers }))
+}
+
+/// Vectors less their mean, multiplied by the inverse of the covariance that one person's have. Of
+/// the outcome directions alone tell anything.
+pub struct Projection {
+    centre: Vec<f64>,
+    /// Row by row.
+    matrix: Vec<f64>,
+}
+
+impl Projection {
+    /// Fits it to each person's vectors, of one length and at least one for each. People count alike.
+    pub fn fit(people: &[Vec<Vec<f64>>]) -> Self {
+        let units = people.first().and_then(|vectors| vectors.first()).map_or(0, Vec::len);
+        let mut covariance = vec![0.0; units * units];
+        let mut centre = vec![0.0; units];
+        for vectors in people {
+            let mean = mean(vectors, units);
+            for vector in vectors {
+                let from_mean: Vec<f64> = vector.iter().zip(&mean).map(|(a, b)| a - b).collect();
+                for (row, &a) in covariance.chunks_exact_mut(units).zip(&from_mean) {
+                    let share = a / (vectors.len() * people.len()) as f64;
+                    row.iter_mut().zip(&from_mean).for_each(|(sum, b)| *sum += share * b);
+                }
+            }
+            let share = people.len() as f64;
+            centre.iter_mut().zip(&mean).for_each(|(sum, value)| *sum += value / share);
+        }
+        let trace: f64 = (0..units).map(|at| covariance[at * units + at]).sum();
+        let ridge = RIDGE * trace / units as f64;
+        (0..units).for_each(|at| covariance[at * units + at] += ridge);
+        let inverse = inverse(covariance, units);
+        // To a size at which eight bits have room.
+        Self { centre, matrix: inverse.iter().map(|value| value * ridge).collect() }
+    }
+
+    /// What becomes of a vector of the length that it was fitted to.
+    pub fn apply(&self, values: &[f64]) -> Vec<f64> {
+        let from_centre: Vec<f64> = values.iter().zip(&self.centre).map(|(a, b)| a - b).collect();
+        let rows = self.matrix.chunks_exact(from_centre.len());
+        rows.map(|row| row.iter().zip(&from_centre).map(|(a, b)| a * b).sum()).collect()
+    }
+
+    /// Rounds the matrix to what a model file holds, and gives it row by row.
+    fn round(&mut self) -> Vec<f32> {
+        let units = self.centre.len();
+        let exact: Vec<f32> = self.matrix.iter().map(|value| *value as f32).collect();
+        let mut columns = vec![0.0; exact.len()];
+        // Symmetric, so that it does not matter which index is the output's.
+        Compression::Int8.apply(&exact, units, &mut columns);
+        let rows = transposed(&columns, units);
+        self.matrix = rows.iter().copied().map(f64::from).collect();
+        rows
+    }
 }
 
 /// Of each row and channel.

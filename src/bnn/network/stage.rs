@@ -86,17 +86,13 @@ impl Stage {
         )
     }
 
-    /// Channels of the signs that a stage with weights reads.
+    /// Channels of the signs that a stage with weights reads; one where it reads the window itself.
     pub(super) fn channels_read(&self) -> usize {
         match self {
-            Self::FirstConvolution { geometry, .. }
-            | Self::Convolution { geometry, .. }
+            Self::Convolution { geometry, .. }
             | Self::FilterSigns { geometry, .. }
             | Self::FilterSums { geometry, .. } => geometry.from.channels,
-            Self::Mean { from, .. }
-            | Self::MaxPool { from, .. }
-            | Self::MaxPoolBits { from, .. } => from.channels,
-            Self::Sign { .. } | Self::FirstBlock(_) => 1,
+            _ => 1,
         }
     }
 

@@ -11,11 +11,8 @@ use std::path::PathBuf;
 use bipedalnet::bnn::{Layer, LayerParameters, Model, Network, Scratch, Shape, decode};
 use bipedalnet::gait::{Recipe, Recording, cut_windows};
 use bipedalnet::service::evaluation::{Comparisons, Figure, Folder, Known, divide, people, probes};
-use bipedalnet::training::read_data;
+use bipedalnet::training::{Projection, read_data};
 use clap::Parser;
-use vectors::{Head, Vector, dot, sum, unit};
-
-mod vectors;
 
 #[derive(Parser)]
 struct Arguments {
@@ -28,6 +25,8 @@ struct Arguments {
 }
 
 const SEED: u64 = 1;
+
+type Vector = Vec<f32>;
 
 /// Seconds of the probes, and whether the phones have a gyroscope.
 const TRIALS: [(f64, bool); 3] = [(2.0, true), (10.0, true), (10.0, false)];
@@ -100,8 +99,9 @@ struct Trial {
 /// A model with the people whom it does not know, and windows of those whom it knows.
 struct Fold {
     network: Network,
-    /// Up to the signs after each convolution.
-    convolutions: Vec<(Network, Shape)>,
+    /// Of each convolution, how many layers with weights follow the one that reads its signs, and
+    /// these.
+    convolutions: Vec<(usize, Shape)>,
     /// The last layer's rows, scaled to length 1.
     cohort: Vec<Vector>,
     strangers: Vec<Stranger>,
@@ -122,21 +122,14 @@ impl Fold {
         };
         let cohort = weights.chunks(network.feature_len()).map(unit).collect();
         let shapes = metadata.architecture.shapes()?;
-        let mut convolutions = Vec::new();
-        for (index, layer) in metadata.architecture.layers.iter().enumerate() {
-            if *layer == Layer::Sign {
-                // The values before a network's last sign are its feature; some layer must follow.
-                let (mut architecture, mut parameters) =
-                    (metadata.architecture.clone(), parameters.clone());
-                let shape = shapes[index + 1];
-                let weights = vec![1.0; shape.len()];
-                architecture.layers.truncate(index + 1);
-                architecture.layers.push(Layer::Dense { units: 1, bias: false });
-                parameters.layers.truncate(index + 1);
-                parameters.layers.push(Some(LayerParameters::Weights { weights, bias: None }));
-                convolutions.push((Network::new(&architecture, &parameters)?, shape));
-            }
-        }
+        let counts = metadata.architecture.weight_counts()?;
+        let layers = metadata.architecture.layers.iter().enumerate();
+        let signs = layers.filter(|(_, layer)| **layer == Layer::Sign);
+        let convolutions = signs.map(|(index, _)| {
+            let readers = counts[index..].iter().filter(|count| **count > 0).count();
+            (readers - 1, shapes[index + 1])
+        });
+        let convolutions = convolutions.collect();
 
         let recipe = Recipe { rate_hz: metadata.rate_hz, samples: metadata.architecture.input[1] };
         let known = Known::to(&metadata);
@@ -172,30 +165,35 @@ impl Fold {
     }
 
     fn vectors(&self, feature: &Feature, windows: &Windows, scratch: &mut Scratch) -> Vec<Vector> {
-        let mut run = |network: &Network, window: &[i16]| -> Vector {
-            network.run(window, scratch).expect("cut for this network").feature.to_vec()
-        };
-        let sign = |value: f32| if value >= 0.0 { 1.0 } else { -1.0 };
-        let mut vector = |window: &Vec<i16>| match feature {
-            Feature::Units => run(&self.network, window),
-            Feature::UnitSigns => run(&self.network, window).into_iter().map(sign).collect(),
-            Feature::Flattened => {
-                let (network, _) = self.convolutions.last().expect("there is a convolution");
-                run(network, window).into_iter().map(sign).collect()
-            }
-            Feature::Means(convolutions) => {
-                let mut means = Vec::new();
-                for &index in *convolutions {
-                    let (network, shape) = &self.convolutions[index];
-                    for row in run(network, window).chunks(shape.samples * shape.channels) {
-                        let samples = row.chunks(shape.channels);
-                        let signs =
-                            samples.map(|sample| sample.iter().copied().map(sign).collect());
-                        let sums = sum(&signs.collect::<Vec<Vector>>());
-                        means.extend(sums.iter().map(|sum| sum / shape.samples as f32));
-                    }
+        const CUT: &str = "cut for this network";
+        let sign = |value: &f32| if *value >= 0.0 { 1.0 } else { -1.0 };
+        let mut vector = |window: &Vec<i16>| {
+            let mut signs_after = |(layers_after, _): &(usize, Shape)| -> Vector {
+                let mut signs = Vec::new();
+                self.network.run_showing(window, *layers_after, &mut signs, scratch).expect(CUT);
+                signs
+            };
+            match feature {
+                Feature::Units => self.network.run(window, scratch).expect(CUT).feature.to_vec(),
+                Feature::UnitSigns => {
+                    let units = self.network.run(window, scratch).expect(CUT).feature;
+                    units.iter().map(sign).collect()
                 }
-                means
+                Feature::Flattened => {
+                    signs_after(self.convolutions.last().expect("there is a convolution"))
+                }
+                Feature::Means(convolutions) => {
+                    let mut means = Vec::new();
+                    for convolution in convolutions.iter().map(|&index| &self.convolutions[index]) {
+                        let Shape { samples, channels, .. } = convolution.1;
+                        for row in signs_after(convolution).chunks(samples * channels) {
+                            let signs: Vec<Vector> =
+                                row.chunks(channels).map(<[f32]>::to_vec).collect();
+                            means.extend(sum(&signs).iter().map(|sum| sum / samples as f32));
+                        }
+                    }
+                    means
+                }
             }
         };
         windows.iter().map(&mut vector).collect()
@@ -207,11 +205,16 @@ impl Fold {
         for (feature, has_head) in *features {
             let mut scratch = Scratch::default();
             let mut plain = |windows: &Windows| self.vectors(feature, windows, &mut scratch);
-            let mut background = || self.background.iter().map(&mut plain).collect::<Vec<_>>();
-            let head = has_head.then(|| Head::new(&background()));
+            let mut background = || -> Vec<Vec<Vec<f64>>> {
+                let people = self.background.iter().map(&mut plain);
+                people.map(|vectors| vectors.iter().map(|it| exact(it)).collect()).collect()
+            };
+            let head = has_head.then(|| Projection::fit(&background()));
             let mut vectors = |windows: &Windows| -> Vec<Vector> {
                 let headed = plain(windows).into_iter().map(|vector| match &head {
-                    Some(head) => head.apply(&vector),
+                    Some(head) => {
+                        head.apply(&exact(&vector)).into_iter().map(|value| value as f32).collect()
+                    }
                     None => vector,
                 });
                 headed.map(|vector| unit(&vector)).collect()
@@ -238,6 +241,27 @@ impl Fold {
         }
         all
     }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    zip(a, b).map(|(a, b)| a * b).sum()
+}
+
+fn sum(vectors: &[Vector]) -> Vector {
+    let mut sums = vec![0.0; vectors.first().map_or(0, Vec::len)];
+    for vector in vectors {
+        zip(&mut sums, vector).for_each(|(sum, value)| *sum += value);
+    }
+    sums
+}
+
+fn unit(vector: &[f32]) -> Vector {
+    let length = dot(vector, vector).sqrt().max(f32::MIN_POSITIVE);
+    vector.iter().map(|value| value / length).collect()
+}
+
+fn exact(vector: &[f32]) -> Vec<f64> {
+    vector.iter().copied().map(f64::from).collect()
 }
 
 fn windows(walk: &Recording, gyroscope: bool, recipe: &Recipe) -> Windows {
