@@ -94,7 +94,10 @@ const VARIANTS: [Variant; 25] = [
     of_recipe("without change of amplitude", |s| s.augmentation.scale = 0.0),
     of_recipe("without turned axes", |s| s.augmentation.turn = 0.0),
     of_recipe("not varied but in time", |s| s.augmentation = UNVARIED),
-    of_layers("means over time, two convolutions more", MEANS),
+    of_layers(
+        "means over time, two convolutions more",
+        "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign mean bn dense32 bn norm denseK",
+    ),
     of_layers(
         "means over time before the dense layer",
         "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign mean bn dense32 bn norm denseK",
@@ -146,8 +149,6 @@ const VARIANTS: [Variant; 25] = [
     ),
 ];
 
-const MEANS: &str = "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign mean bn dense32 bn norm denseK";
-
 const UNVARIED: Augmentation = Augmentation {
     scale: 0.0,
     noise: 0.0,
@@ -185,10 +186,13 @@ impl Variant {
         Ok(self.layers.replace('K', &classes.to_string()).parse()?)
     }
 
+    /// The network whose windows and schedule it has.
+    fn design(&self) -> Design {
+        if self.layers.contains("8x200") { Design::Idnet } else { Design::Bipedalnet }
+    }
+
     fn schedule(&self, seed: u64, length: f32) -> Schedule {
-        let network =
-            if self.layers.contains("8x200") { Design::Idnet } else { Design::Bipedalnet };
-        let mut schedule = network.schedule(seed);
+        let mut schedule = self.design().schedule(seed);
         (self.change)(&mut schedule);
         schedule.epochs = (schedule.epochs as f32 * length).ceil() as usize;
         schedule
@@ -234,7 +238,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let next = || jobs.lock().ok()?.pop_front();
         while let Some((number, seed)) = next() {
             let variant = &VARIANTS[number];
-            let division = if variant.layers.contains("8x200") { &idnets } else { &ours };
+            let division = if variant.design() == Design::Idnet { &idnets } else { &ours };
             let outcome = pool.install(|| measure(number, division, seed, length))?;
             let top1 = outcome.top1 * 100.0;
             bar.suspend(|| eprintln!("{}, seed {seed}: {top1:.2} %", variant.name));
