@@ -131,7 +131,9 @@ impl Fold {
         });
         let convolutions = convolutions.collect();
 
-        let recipe = Recipe { rate_hz: metadata.rate_hz, samples: metadata.architecture.input[1] };
+        let recipe =
+            Recipe::for_input(&metadata.rows, metadata.rate_hz, metadata.architecture.input)
+                .ok_or("the model reads windows that cannot be cut here")?;
         let known = Known::to(&metadata);
         let (mut strangers, mut background) = (Vec::new(), Vec::new());
         for (number, person) in people(folders).iter().enumerate() {

@@ -11,7 +11,7 @@ use bipedalnet::gait::simulator::{Conditions, Walker};
 use bipedalnet::gait::{Recipe, Recording, WINDOW_FRACTION_BITS, Window, cut_windows};
 use flate2::read::GzDecoder;
 
-const RECIPE: Recipe = Recipe { rate_hz: 50.0, samples: 200 };
+const RECIPE: Recipe = Recipe { samples: 200, ..Recipe::BIPEDALNET };
 const ROWS: [&str; 8] = [
     "acceleration forward, m/s^2",
     "acceleration lateral",

@@ -89,7 +89,9 @@ impl Identifier {
         let metadata = &model.metadata;
         let likelihood = LikelihoodRatio::from_metrics(&metadata.metrics)
             .map_err(|metric| format!("the model has no {metric}"))?;
-        let recipe = Recipe { rate_hz: metadata.rate_hz, samples: metadata.architecture.input[1] };
+        let recipe =
+            Recipe::for_input(&metadata.rows, metadata.rate_hz, metadata.architecture.input)
+                .ok_or("the model reads windows that cannot be cut here")?;
         let gallery = Gallery::new(model.network.feature_len());
         Ok(Self { model, likelihood, recipe, scratch: Scratch::default(), gallery })
     }

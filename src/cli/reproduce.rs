@@ -8,7 +8,6 @@ use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
 use super::train::{OutputFile, read, report_left_out};
 use crate::bnn::{self, Metadata};
-use crate::gait::ROW_RECIPE;
 use crate::training::{Design, Division, Schedule, Split, Walk, evaluate, train};
 
 /// Train and measure the three networks of the published table
@@ -124,7 +123,7 @@ fn row(
     let metadata = Metadata {
         name: network.name().to_owned(),
         rate_hz: division.recipe.rate_hz,
-        rows: ROW_RECIPE.to_owned(),
+        rows: division.recipe.rows.name().to_owned(),
         classes: division.subjects,
         training_data: String::new(),
         seed: schedule.seed,

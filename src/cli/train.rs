@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
 use crate::bnn::{self, Metadata};
-use crate::gait::ROW_RECIPE;
 use crate::identity::{FPIR, LikelihoodRatio};
 use crate::service::{FALSE_MATCH_RATES, SequentialRates, StrangerScores};
 use crate::training::{
@@ -137,7 +136,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let metadata = Metadata {
         name: network.name().to_owned(),
         rate_hz: division.recipe.rate_hz,
-        rows: ROW_RECIPE.to_owned(),
+        rows: division.recipe.rows.name().to_owned(),
         classes: division.subjects,
         training_data: describe(&names.join(", "), &split, arguments.leave_out),
         seed: arguments.seed,

@@ -62,7 +62,7 @@ pub fn compact(recording: &Recording, precision: &Precision) -> Result<Vec<u8>, 
         let sensors = (recording.acceleration_m_s2(), recording.angular_rate_rad_s());
         return Ok(document(Time::Rate(rate_hz), sensors, Some(steps)));
     }
-    let recipe = Recipe { rate_hz: precision.rate_hz, samples: 2 };
+    let recipe = Recipe { rate_hz: precision.rate_hz, samples: 2, ..Recipe::BIPEDALNET };
     let signal = Signal::new(recording, &recipe)?;
     // Resampled, a hole would pass for a movement.
     if let Some(index) = signal.gap_seconds.iter().position(|&gap| gap > 0.0) {

@@ -92,7 +92,8 @@ impl Fingerprint {
     pub fn of(recording: &Recording) -> Option<Self> {
         let samples = LEAST_OVERLAP + SHORTEST_STRIDE + EDGES;
         let beginning = recording.part(0.0, Self::LONGEST_SECONDS)?;
-        let signal = Signal::new(&beginning, &Recipe { rate_hz: GRID_HZ, samples }).ok()?;
+        let recipe = Recipe { rate_hz: GRID_HZ, samples, ..Recipe::OPENSET };
+        let signal = Signal::new(&beginning, &recipe).ok()?;
         let rows = rows(&signal.acceleration_m_s2);
         let strides = strides(&rows[0]);
         let points = strides.len() / POINTS_PER_BYTE * POINTS_PER_BYTE;

@@ -21,5 +21,5 @@ pub use fingerprint::{Fingerprint, FingerprintError};
 pub use formats::{FormatError, MAX_RECORDING_BYTES, read_padova_walk, read_recording};
 pub use recording::{AccelerationUnit, AngularRateUnit, Recording, RecordingDocument};
 pub(crate) use resample::Signal;
-pub use window::{Cut, ROW_RECIPE, Recipe, WINDOW_FRACTION_BITS, WINDOW_ROWS, Window, cut_windows};
-pub(crate) use window::{is_walking, quantise, rows};
+pub use window::{Cut, Recipe, Rows, WINDOW_FRACTION_BITS, WINDOW_ROWS, Window, cut_windows};
+pub(crate) use window::{acceleration_axes, is_walking, quantise, rows, unit_scale_rows};

@@ -3,10 +3,13 @@
 /// Rows of a signal in the walker's axes: forward, lateral, vertical and magnitude.
 pub(crate) const ROWS: usize = 4;
 
+/// Those of [`ROWS`] that are directions: the first ones.
+pub(crate) const AXES: usize = 3;
+
 /// The walker's axes in the phone's.
 pub(crate) struct Axes {
     /// Forward, lateral, vertical.
-    directions: [[f32; 3]; 3],
+    directions: [[f32; 3]; AXES],
     gravity_m_s2: f32,
     mean_magnitude_m_s2: f32,
 }
@@ -67,7 +70,7 @@ impl Axes {
     }
 
     fn turn(&self, samples: &[[f32; 3]], offsets: [f32; ROWS], scale: f32, rows: &mut [f32]) {
-        let (along, magnitudes) = rows.split_at_mut((ROWS - 1) * samples.len());
+        let (along, magnitudes) = rows.split_at_mut(AXES * samples.len());
         let directions = self.directions.iter().zip(offsets);
         for (row, (&axis, offset)) in along.chunks_exact_mut(samples.len()).zip(directions) {
             for (value, &sample) in row.iter_mut().zip(samples) {
@@ -75,7 +78,7 @@ impl Axes {
             }
         }
         for (value, &sample) in magnitudes.iter_mut().zip(samples) {
-            *value = (norm(sample) - offsets[ROWS - 1]) / scale;
+            *value = (norm(sample) - offsets[AXES]) / scale;
         }
     }
 }

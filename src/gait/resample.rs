@@ -27,6 +27,7 @@ pub(crate) struct Signal {
 
 impl Signal {
     /// Resamples to the recipe's rate, after the checks that concern the recording as a whole.
+    /// Without the gyroscope if the recipe's rows do not read it.
     pub fn new(recording: &Recording, recipe: &Recipe) -> Result<Self, SignalError> {
         let seconds = recording.duration_seconds();
         let length = (seconds * recipe.rate_hz + 1e-6) as usize + 1;
@@ -41,11 +42,12 @@ impl Signal {
         check_gravity(recording.acceleration_m_s2())?;
 
         let times = recording.time_seconds();
+        let angular_rate = recording.angular_rate_rad_s().filter(|_| recipe.rows.read_gyroscope());
         let clipped_samples = clipped(recording.acceleration_m_s2());
         let mut signal = Self {
             rate_hz: recipe.rate_hz,
             acceleration_m_s2: Vec::with_capacity(length),
-            angular_rate_rad_s: recording.angular_rate_rad_s().map(|_| Vec::with_capacity(length)),
+            angular_rate_rad_s: angular_rate.map(|_| Vec::with_capacity(length)),
             gap_seconds: Vec::with_capacity(length),
             clipped: Vec::with_capacity(length),
         };
@@ -68,9 +70,7 @@ impl Signal {
                 &taps[..]
             };
             signal.acceleration_m_s2.push(weigh(recording.acceleration_m_s2(), taps));
-            if let (Some(rates), Some(source)) =
-                (&mut signal.angular_rate_rad_s, recording.angular_rate_rad_s())
-            {
+            if let (Some(rates), Some(source)) = (&mut signal.angular_rate_rad_s, angular_rate) {
                 rates.push(weigh(source, taps));
             }
             let bridged = gap > LONGEST_GAP_SECONDS && time > times[left] && time < times[left + 1];

@@ -1,24 +1,64 @@
 //! Recording to windows: what a network reads.
 
-use super::orientation::{ROWS, axes};
+use super::orientation::{AXES, ROWS, axes, norm};
 use super::resample::Signal;
 use super::walking;
 use super::{Recording, SignalError};
 
 /// Rows of a window: forward, lateral, vertical and magnitude of acceleration without gravity,
-/// then the same four of angular rate or, from a phone without a gyroscope, of jerk.
+/// then four that [`Rows`] describes.
 pub const WINDOW_ROWS: usize = 8;
 
 /// Windows are fixed point: a value of 1.0 is `1 << WINDOW_FRACTION_BITS`.
 pub const WINDOW_FRACTION_BITS: u32 = 10;
 
-/// The one way to make rows that this version knows; a model file names the way it was trained on.
-pub const ROW_RECIPE: &str = "turned-axes-1";
-
 /// Divisors that bring typical walking to about unit variance. Amplitude is kept: it is personal.
 const ACCELERATION_SCALE_M_S2: f32 = 4.0;
 const ANGULAR_RATE_SCALE_RAD_S: f32 = 1.5;
 const JERK_SCALE_M_S3: f32 = 80.0;
+
+/// Smallest RMS that a window is divided by. Walking is far above it.
+const LEAST_RMS: f32 = 1e-6;
+
+/// How the rows of a window are made. A model file names the way that it was trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Acceleration, then angular rate or, without a gyroscope, jerk. The scale is fixed, so that
+    /// the amplitude of a walk is kept.
+    TurnedAxes1,
+    /// Acceleration, then jerk, each divided by its root mean square over the window. The gyroscope
+    /// is ignored. The amplitude of a walk depends on the phone and the place that it is carried in,
+    /// so it is left out.
+    TurnedAxes2,
+}
+
+impl Rows {
+    /// All that this version knows.
+    pub const ALL: [Self; 2] = [Self::TurnedAxes1, Self::TurnedAxes2];
+
+    /// Name in a model file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TurnedAxes1 => "turned-axes-1",
+            Self::TurnedAxes2 => "turned-axes-2",
+        }
+    }
+
+    /// The rows of this name. `None` if this version does not know it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rows| rows.name() == name)
+    }
+
+    /// Names of all, as an error message lists them.
+    pub fn names() -> String {
+        Self::ALL.map(|rows| format!("{:?}", rows.name())).join(" or ")
+    }
+
+    /// Whether a gyroscope makes a difference.
+    pub fn read_gyroscope(self) -> bool {
+        self == Self::TurnedAxes1
+    }
+}
 
 /// How windows are cut for one network.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,13 +67,25 @@ pub struct Recipe {
     pub rate_hz: f64,
     /// Samples of one window.
     pub samples: usize,
+    /// How rows are made.
+    pub rows: Rows,
 }
 
 impl Recipe {
     /// BiPedalNet's windows: two seconds at 50 Hz.
-    pub const BIPEDALNET: Self = Self { rate_hz: 50.0, samples: 100 };
+    pub const BIPEDALNET: Self = Self { rate_hz: 50.0, samples: 100, rows: Rows::TurnedAxes1 };
     /// IDNet's windows: two seconds at 100 Hz.
-    pub const IDNET: Self = Self { rate_hz: 100.0, samples: 200 };
+    pub const IDNET: Self = Self { rate_hz: 100.0, samples: 200, rows: Rows::TurnedAxes1 };
+    /// Windows of the network that serves: two seconds at 50 Hz.
+    pub const OPENSET: Self = Self { rows: Rows::TurnedAxes2, ..Self::BIPEDALNET };
+
+    /// The recipe for a network whose file names its rows so, and whose input is `rows` x `samples`.
+    /// `None` if this version cannot cut such windows.
+    pub fn for_input(rows: &str, rate_hz: f64, input: [usize; 2]) -> Option<Self> {
+        let [count, samples] = input;
+        let rows = Rows::named(rows).filter(|_| count == WINDOW_ROWS && samples >= 2)?;
+        Some(Self { rate_hz, samples, rows })
+    }
 
     /// Length of one window.
     pub fn window_seconds(self) -> f64 {
@@ -80,7 +132,7 @@ pub fn cut_windows(
         match walking::check(&signal, start, recipe.samples) {
             Ok(()) => windows.push(Window {
                 start_seconds: start as f64 / recipe.rate_hz,
-                values: quantise(&rows(&signal, start, recipe.samples, true)),
+                values: quantise(&rows(&signal, start, *recipe, true)),
             }),
             Err(error) => match refused.iter_mut().find(|(e, _)| e.code() == error.code()) {
                 Some((_, count)) => *count += 1,
@@ -99,7 +151,42 @@ pub fn cut_windows(
 /// The rows of the window at `start`, row by row, scaled to about unit variance.
 ///
 /// Without `gyroscope`, as if the phone had none.
-pub(crate) fn rows(signal: &Signal, start: usize, samples: usize, gyroscope: bool) -> Vec<f32> {
+pub(crate) fn rows(signal: &Signal, start: usize, recipe: Recipe, gyroscope: bool) -> Vec<f32> {
+    match recipe.rows {
+        Rows::TurnedAxes1 => fixed_scale_rows(signal, start, recipe.samples, gyroscope),
+        Rows::TurnedAxes2 => unit_scale_rows(acceleration_axes(signal, start, recipe.samples)),
+    }
+}
+
+/// Forward, lateral and vertical acceleration without gravity, in m/s^2, row by row.
+pub(crate) fn acceleration_axes(signal: &Signal, start: usize, samples: usize) -> Vec<f32> {
+    let acceleration = &signal.acceleration_m_s2[start..start + samples];
+    let mut rows = vec![0.0; ROWS * samples];
+    axes(acceleration).turn_acceleration(acceleration, 1.0, &mut rows);
+    rows.truncate(AXES * samples);
+    rows
+}
+
+/// The rows of [`Rows::TurnedAxes2`] from those of [`acceleration_axes`].
+pub(crate) fn unit_scale_rows(mut rows: Vec<f32>) -> Vec<f32> {
+    let samples = rows.len() / AXES;
+    let magnitudes: Vec<f32> =
+        (0..samples).map(|at| norm([0, 1, 2].map(|axis| rows[axis * samples + at]))).collect();
+    let mean = magnitudes.iter().sum::<f32>() / samples as f32;
+    rows.extend(magnitudes.iter().map(|magnitude| magnitude - mean));
+    // Divided by its root mean square, so that its unit does not matter.
+    let jerks = rows.chunks_exact(samples).flat_map(|row| derivative(row, 1.0));
+    rows.extend(jerks.collect::<Vec<f32>>());
+    for half in rows.chunks_exact_mut(ROWS * samples) {
+        let axes = &half[..AXES * samples];
+        let mean_square = axes.iter().map(|value| value * value).sum::<f32>() / axes.len() as f32;
+        let scale = 1.0 / mean_square.sqrt().max(LEAST_RMS);
+        half.iter_mut().for_each(|value| *value *= scale);
+    }
+    rows
+}
+
+fn fixed_scale_rows(signal: &Signal, start: usize, samples: usize, gyroscope: bool) -> Vec<f32> {
     let range = start..start + samples;
     let acceleration = &signal.acceleration_m_s2[range.clone()];
     let angular_rate =
@@ -156,6 +243,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::gait::orientation::mean;
+    use crate::gait::simulator::{Conditions, Walker};
 
     proptest! {
         #[test]
@@ -166,6 +255,75 @@ mod tests {
                 prop_assert_eq!(quantise(&[value]), [(value * one).round() as i16]);
             }
         }
+    }
+
+    /// The first window of a simulated walk, after a change of its samples. These lie on the
+    /// network's time grid, so that the window is made of the samples themselves.
+    fn openset_window(
+        seed: u64,
+        change: impl FnOnce(&[[f32; 3]]) -> Vec<[f32; 3]>,
+    ) -> Option<Vec<i16>> {
+        let rate_hz = Recipe::OPENSET.rate_hz;
+        let conditions = Conditions { seconds: 3.0, rate_hz, ..Conditions::default() };
+        let acceleration = change(Walker::new(seed).walk(1, &conditions).acceleration_m_s2());
+        let times = (0..acceleration.len()).map(|index| index as f64 / rate_hz).collect();
+        let walk = Recording::new(times, acceleration, None).unwrap();
+        Some(cut_windows(&walk, &Recipe::OPENSET, 50).ok()?.windows.swap_remove(0).values)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_scale_of_the_movement_does_not_change_a_window(
+            seed in 0..1000u64,
+            scale in 0.6..1.6f32,
+        ) {
+            let original = openset_window(seed, <[_]>::to_vec);
+            let scaled = openset_window(seed, |samples| {
+                let gravity = mean(&samples[..Recipe::OPENSET.samples]);
+                let scaled = |sample: &[f32; 3]| {
+                    [0, 1, 2].map(|axis| gravity[axis] + scale * (sample[axis] - gravity[axis]))
+                };
+                samples.iter().map(scaled).collect()
+            });
+            if let (Some(original), Some(scaled)) = (original, scaled) {
+                let furthest = original.iter().zip(&scaled).map(|(a, b)| a.abs_diff(*b)).max();
+                prop_assert!(furthest <= Some(1), "{:?}", furthest);
+            }
+        }
+    }
+
+    #[test]
+    fn windows_of_unit_scale_have_an_rms_of_one_and_ignore_the_gyroscope() {
+        let conditions = Conditions::default();
+        for seed in 0..10 {
+            let walk = Walker::new(seed).walk(2, &conditions);
+            assert!(walk.angular_rate_rad_s().is_some());
+            let cut = cut_windows(&walk, &Recipe::OPENSET, 50).unwrap();
+            let without = walk.without_angular_rate();
+            assert_eq!(cut, cut_windows(&without, &Recipe::OPENSET, 50).unwrap());
+            for window in cut.windows {
+                for half in window.values.chunks_exact(ROWS * Recipe::OPENSET.samples) {
+                    let axes = &half[..AXES * Recipe::OPENSET.samples];
+                    let squares = axes.iter().map(|&v| (f32::from(v) / 1024.0).powi(2));
+                    let mean_square = squares.sum::<f32>() / axes.len() as f32;
+                    assert!((mean_square - 1.0).abs() < 0.01, "{mean_square}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_recipe_is_for_rows_that_are_known() {
+        for recipe in [Recipe::BIPEDALNET, Recipe::IDNET, Recipe::OPENSET] {
+            let input = [WINDOW_ROWS, recipe.samples];
+            let found = Recipe::for_input(recipe.rows.name(), recipe.rate_hz, input);
+            assert_eq!(found, Some(recipe));
+        }
+        assert_eq!(Recipe::for_input("turned-axes-3", 50.0, [WINDOW_ROWS, 100]), None);
+        assert_eq!(Recipe::for_input("turned-axes-1", 50.0, [7, 100]), None);
+        assert_eq!(Recipe::for_input("turned-axes-1", 50.0, [WINDOW_ROWS, 1]), None);
     }
 
     #[test]

@@ -28,7 +28,8 @@ const STRANGER_SEED: u64 = 0xca11_0000;
 /// When the network does not fit a model file.
 pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>, ModelFileError> {
     let metadata = &parent.metadata;
-    let recipe = Recipe { rate_hz: metadata.rate_hz, samples: metadata.architecture.input[1] };
+    let recipe = Recipe::for_input(&metadata.rows, metadata.rate_hz, metadata.architecture.input)
+        .expect("a retrained model cuts windows");
     let strangers = strangers();
     let scores = |network: &Network| {
         let mut scores = StrangerScores::default();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::sessions::Sessions;
 use crate::bnn::{Model, Scratch};
-use crate::gait::{Cut, ROW_RECIPE, Recipe, Recording, SignalError, WINDOW_ROWS, cut_windows};
+use crate::gait::{Cut, Recipe, Recording, Rows, SignalError, WINDOW_ROWS, cut_windows};
 use crate::identity::{Gallery, LikelihoodRatio, Template};
 use crate::telemetry::Metrics;
 
@@ -23,7 +23,7 @@ pub(super) struct Serving {
 #[derive(Debug, thiserror::Error)]
 pub enum UnfitModel {
     /// Its windows are not of a kind that this version cuts.
-    #[error("the model reads {found}; this version cuts {WINDOW_ROWS} rows {ROW_RECIPE:?}")]
+    #[error("the model reads {found}; this version cuts {WINDOW_ROWS} rows {}", Rows::names())]
     Windows {
         /// What the model file says.
         found: String,
@@ -52,11 +52,12 @@ impl Serving {
     /// Of a model with which nobody is enrolled yet.
     pub fn new(model: Model) -> Result<Self, UnfitModel> {
         let metadata = &model.metadata;
-        let [rows, samples] = metadata.architecture.input;
-        if metadata.rows != ROW_RECIPE || rows != WINDOW_ROWS || samples < 2 {
-            let found = format!("{rows} rows of {samples} samples, {:?}", metadata.rows);
-            return Err(UnfitModel::Windows { found });
-        }
+        let input @ [rows, samples] = metadata.architecture.input;
+        let recipe =
+            Recipe::for_input(&metadata.rows, metadata.rate_hz, input).ok_or_else(|| {
+                let found = format!("{rows} rows of {samples} samples, {:?}", metadata.rows);
+                UnfitModel::Windows { found }
+            })?;
         if model.network.feature_len() == 0 {
             return Err(UnfitModel::Feature);
         }
@@ -64,7 +65,7 @@ impl Serving {
             .map_err(|metric| UnfitModel::Calibration { metric })?;
         Ok(Self {
             likelihood,
-            recipe: Recipe { rate_hz: metadata.rate_hz, samples },
+            recipe,
             gallery: RwLock::new(Gallery::new(model.network.feature_len())),
             sessions: Mutex::default(),
             model,

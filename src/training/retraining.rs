@@ -22,7 +22,7 @@ use super::train::Progress;
 use crate::bnn::{
     self, Architecture, ArchitectureError, Model, ModelFileError, NetworkError, Parameters, decode,
 };
-use crate::gait::{ROW_RECIPE, Recipe, WINDOW_ROWS};
+use crate::gait::{Recipe, Rows, WINDOW_ROWS};
 
 /// Adam's rate at the start; over the epochs it falls along a cosine.
 const RATE: f32 = 1e-3;
@@ -133,7 +133,7 @@ pub enum RetrainingError {
     #[error(transparent)]
     Parent(#[from] ModelFileError),
     /// The parent reads windows that this version does not cut.
-    #[error("the parent reads {found}; this version cuts {WINDOW_ROWS} rows {ROW_RECIPE:?}")]
+    #[error("the parent reads {found}; this version cuts {WINDOW_ROWS} rows {}", Rows::names())]
     Windows {
         /// What its file says.
         found: String,
@@ -177,12 +177,12 @@ pub fn retrain(
 ) -> Result<Option<Retrained>, RetrainingError> {
     let begin = Instant::now();
     let parent = Model::from_bytes(parent_file)?;
-    let [rows, samples] = parent.metadata.architecture.input;
-    if parent.metadata.rows != ROW_RECIPE || rows != WINDOW_ROWS || samples < 2 {
-        let found = format!("{rows} rows of {samples} samples, {:?}", parent.metadata.rows);
-        return Err(RetrainingError::Windows { found });
-    }
-    let recipe = Recipe { rate_hz: parent.metadata.rate_hz, samples };
+    let about = &parent.metadata;
+    let input @ [rows, samples] = about.architecture.input;
+    let recipe = Recipe::for_input(&about.rows, about.rate_hz, input).ok_or_else(|| {
+        let found = format!("{rows} rows of {samples} samples, {:?}", about.rows);
+        RetrainingError::Windows { found }
+    })?;
     let progress = Progress::default();
     let mut stopped = || observe(Event::Progress(&progress)).is_break();
     let Some(survey) = survey(users, &mut stopped)? else { return Ok(None) };

@@ -11,7 +11,8 @@ use rayon::prelude::*;
 
 use super::dataset::Walk;
 use crate::gait::{
-    Recipe, Recording, Signal, SignalError, WINDOW_ROWS, is_walking, quantise, rows,
+    Recipe, Recording, Rows, Signal, SignalError, WINDOW_ROWS, acceleration_axes, is_walking,
+    quantise, rows, unit_scale_rows,
 };
 
 /// Training windows may start at every tenth of a second.
@@ -113,7 +114,7 @@ pub(super) struct Track {
 /// How training varies what it draws, beside the time shift of a random start.
 #[derive(Clone, Copy, Debug)]
 pub struct Augmentation {
-    /// Largest relative change of amplitude.
+    /// Largest relative change of amplitude. Without effect on rows of unit scale.
     pub scale: f32,
     /// Standard deviation of added noise, in units of a window's typical amplitude.
     pub noise: f32,
@@ -121,7 +122,8 @@ pub struct Augmentation {
     pub turn: f32,
     /// Largest relative change of speed.
     pub warp: f32,
-    /// Share of windows that are cut as if the phone had no gyroscope.
+    /// Share of windows that are cut as if the phone had no gyroscope. Without effect on rows that do
+    /// not read one.
     pub without_gyroscope: f32,
     /// Share of windows that are coarsened as if the phone sampled at 20 Hz, or at some rate
     /// between that and the network's.
@@ -225,9 +227,8 @@ impl Division {
         self.people[class].iter().flat_map(move |track| {
             let starts = track.starts.iter().step_by(step);
             starts.flat_map(move |&start| {
-                [true, false].map(|gyroscope| {
-                    quantise(&rows(&track.signal, start, recipe.samples, gyroscope))
-                })
+                [true, false]
+                    .map(|gyroscope| quantise(&rows(&track.signal, start, recipe, gyroscope)))
             })
         })
     }
@@ -249,11 +250,17 @@ impl Division {
         let speed = 1.0 + random.random_range(-augmentation.warp..=augmentation.warp);
         // One more, so that there is something to interpolate with at the end.
         let read = ((samples as f32 * speed).ceil() as usize + 1).min(track.signal.len());
+        // Rows of unit scale follow from the acceleration, so that is what is varied.
+        let of_unit_scale = self.recipe.rows == Rows::TurnedAxes2;
+        let source = |start, samples| match of_unit_scale {
+            true => acceleration_axes(&track.signal, start, samples),
+            false => rows(&track.signal, start, Recipe { samples, ..self.recipe }, gyroscope),
+        };
         let mut values = if augmentation.warp == 0.0 {
-            rows(&track.signal, start, samples, gyroscope)
+            source(start, samples)
         } else {
             let start = start.min(track.signal.len() - read);
-            let read_rows = rows(&track.signal, start, read, gyroscope);
+            let read_rows = source(start, read);
             read_rows.chunks_exact(read).flat_map(|row| warped(row, speed, samples)).collect()
         };
         if random.random_bool(f64::from(augmentation.low_rate)) {
@@ -261,7 +268,17 @@ impl Division {
             let phase = random.random_range(0.0..step);
             values.chunks_exact_mut(self.recipe.samples).for_each(|row| coarsen(row, step, phase));
         }
-        augmentation.apply(&mut values, random);
+        if of_unit_scale {
+            Augmentation::turn(&mut values, augmentation.angles(random), samples);
+            values = unit_scale_rows(values);
+        } else {
+            let angles = augmentation.angles(random);
+            for half in values.chunks_exact_mut(WINDOW_ROWS / 2 * samples) {
+                augmentation.scale(half, random);
+                Augmentation::turn(half, angles, samples);
+            }
+        }
+        augmentation.add_noise(&mut values, random);
         quantise(&values)
     }
 }
@@ -363,7 +380,7 @@ fn dense(recipe: Recipe) -> usize {
 }
 
 fn windows(signal: &Signal, recipe: Recipe, starts: Vec<usize>) -> Vec<Vec<i16>> {
-    let window = |start| quantise(&rows(signal, start, recipe.samples, true));
+    let window = |start| quantise(&rows(signal, start, recipe, true));
     starts.into_iter().map(window).collect()
 }
 
@@ -397,22 +414,28 @@ impl Augmentation {
         low_rate: 0.1,
     };
 
-    fn apply(&self, values: &mut [f32], random: &mut impl Rng) {
-        let samples = values.len() / WINDOW_ROWS;
-        let mut angle = || random.random_range(-self.turn..=self.turn);
-        let angles = [angle(), angle(), angle()];
-        for half in values.chunks_exact_mut(4 * samples) {
-            let scale = 1.0 + random.random_range(-self.scale..=self.scale);
-            half.iter_mut().for_each(|value| *value *= scale);
-            for (&angle, [a, b]) in angles.iter().zip([[0, 1], [1, 2], [2, 0]]) {
-                let (sine, cosine) = angle.sin_cos();
-                for index in 0..samples {
-                    let (x, y) = (half[a * samples + index], half[b * samples + index]);
-                    half[a * samples + index] = cosine * x - sine * y;
-                    half[b * samples + index] = sine * x + cosine * y;
-                }
+    fn angles(&self, random: &mut impl Rng) -> [f32; 3] {
+        [(); 3].map(|()| random.random_range(-self.turn..=self.turn))
+    }
+
+    fn scale(&self, rows: &mut [f32], random: &mut impl Rng) {
+        let scale = 1.0 + random.random_range(-self.scale..=self.scale);
+        rows.iter_mut().for_each(|value| *value *= scale);
+    }
+
+    /// Turns the first three rows, which are the walker's axes.
+    fn turn(rows: &mut [f32], angles: [f32; 3], samples: usize) {
+        for (angle, [a, b]) in angles.into_iter().zip([[0, 1], [1, 2], [2, 0]]) {
+            let (sine, cosine) = angle.sin_cos();
+            for index in 0..samples {
+                let (x, y) = (rows[a * samples + index], rows[b * samples + index]);
+                rows[a * samples + index] = cosine * x - sine * y;
+                rows[b * samples + index] = sine * x + cosine * y;
             }
         }
+    }
+
+    fn add_noise(&self, values: &mut [f32], random: &mut impl Rng) {
         for value in values {
             let noise: f32 = StandardNormal.sample(random);
             *value += self.noise * noise;

@@ -18,7 +18,7 @@ fn parent() -> Vec<u8> {
         name: "small".to_owned(),
         architecture,
         rate_hz: 50.0,
-        rows: ROW_RECIPE.to_owned(),
+        rows: Rows::TurnedAxes1.name().to_owned(),
         classes: ["a", "b", "c"].map(str::to_owned).to_vec(),
         training_data: String::new(),
         seed: 1,
