@@ -32,14 +32,24 @@ fn random_parameters(architecture: &Architecture, random: &mut Pcg64Mcg) -> Para
                     bias: Some(vec![0.5; channels]),
                 })
             }
+            Layer::Deflation { .. } => {
+                let weight = |_| f32::from(random.random_range(-127..=127i8)) / 1024.0;
+                Some(LayerParameters::Deflation {
+                    centre: vec![0.5; channels],
+                    directions: (0..counts[index]).map(weight).collect(),
+                })
+            }
             Layer::BatchNorm => Some(LayerParameters::BatchNorm {
                 beta: vec![0.1; channels],
                 mean: vec![0.2; channels],
                 variance: vec![3.0; channels],
             }),
-            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Mean | Layer::Normalise => {
-                None
-            }
+            Layer::MaxPool { .. }
+            | Layer::Sign
+            | Layer::Tanh
+            | Layer::Mean
+            | Layer::Autocorrelation { .. }
+            | Layer::Normalise => None,
         }
     });
     Parameters { layers: layers.collect() }
@@ -54,6 +64,7 @@ fn inference(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("window");
     for (name, architecture) in [
         ("bipedalnet", Architecture::bipedalnet(100, 38)),
+        ("openset", Architecture::openset(100)),
         ("pooled", Architecture::pooled(100, 38)),
         ("binarized-idnet", Architecture::binarized_idnet(38)),
     ] {
@@ -67,7 +78,7 @@ fn inference(criterion: &mut Criterion) {
             group.bench_function(format!("{name}/{}", kernels.name()), |bencher| {
                 bencher.iter(|| {
                     let output = network.run(black_box(&window), &mut scratch);
-                    output.expect("a window of its length").logits[0]
+                    output.expect("a window of its length").feature[0]
                 });
             });
         }

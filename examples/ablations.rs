@@ -277,7 +277,7 @@ fn measure(
         // No packed network has such weights.
         architecture.weights = Weights::Float;
     }
-    let evaluation = evaluate(&architecture, &trained.parameters, &division.test)?;
+    let evaluation = evaluate(&architecture, &trained.parameters, division, &division.test)?;
     Ok(Outcome { variant: number, bytes, top1: evaluation.top1, top1_of_5: evaluation.top1_of_5 })
 }
 

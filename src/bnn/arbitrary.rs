@@ -27,9 +27,10 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
         prop::option::weighted(0.3, pool()),
     );
     let feature = prop::option::of((channels(), any::<[bool; 4]>()));
-    let end = (feature, 1..=40usize, any::<bool>());
+    let lags = prop::option::of((prop::array::uniform3(1..=8usize), any::<[bool; 2]>()));
+    let end = (feature, lags, 1..=40usize, any::<bool>());
     ((1..=9usize, 1..=30usize), prop::collection::vec(block, 0..4), end).prop_map(
-        |((rows, samples), blocks, (feature, units, bias))| {
+        |((rows, samples), blocks, (feature, lags, units, bias))| {
             let mut architecture = Architecture {
                 input: [rows, samples],
                 weights: Weights::Binary,
@@ -55,7 +56,19 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
                     }
                 }
             }
-            if let Some((units, [bias, norm, mean, norm_of_means])) = feature {
+            if let Some((lags, [norm, deflates])) = lags.filter(|_| has_signs)
+                && push(Layer::Autocorrelation { lags })
+            {
+                if norm {
+                    push(Layer::BatchNorm);
+                }
+                if deflates {
+                    let last = architecture.layers.len() - 1;
+                    architecture.layers[last] = Layer::Deflation { directions: units };
+                } else {
+                    push(Layer::Normalise);
+                }
+            } else if let Some((units, [bias, norm, mean, norm_of_means])) = feature {
                 // What is averaged over time are signs.
                 if has_signs && mean {
                     push(Layer::Mean);
@@ -99,22 +112,28 @@ pub fn kernel_architectures() -> impl Strategy<Value = Architecture> {
         (norm(), layer, filters(), norm()).prop_map(|(norm_of_means, layer, units, norm)| {
             format!(" mean{norm_of_means} {layer}{units}{norm} norm")
         });
-    let dense = prop_oneof![dense, of_means];
+    let lags = prop::array::uniform3(1..=4usize);
+    let of_lags =
+        (lags, norm()).prop_map(|([a, b, c], norm)| format!(" acf{a},{b},{c}{norm} norm"));
+    let dense = prop_oneof![dense, of_means, of_lags];
     (
         (4..=11usize, 4..=60usize),
         first,
         prop::collection::vec(convolution, 0..3),
         prop::option::of(dense),
         1..=70usize,
+        rarely(),
     )
         .prop_filter_map(
             "layers that fit",
-            |((rows, samples), first, convolutions, dense, classes)| {
+            |((rows, samples), first, convolutions, dense, classes, deflates)| {
                 let convolutions = convolutions.concat();
                 let dense = dense.unwrap_or_default();
-                format!("binary {rows}x{samples}{first}{convolutions}{dense} dense{classes}")
-                    .parse()
-                    .ok()
+                let end = match deflates {
+                    true => format!(" acf1,2,3 deflate{classes}"),
+                    false => format!("{dense} dense{classes}"),
+                };
+                format!("binary {rows}x{samples}{first}{convolutions}{end}").parse().ok()
             },
         )
 }
@@ -140,15 +159,19 @@ pub fn parameters(architecture: &Architecture, seed: u64) -> Parameters {
                     bias: bias.then(|| list(channels, offset)),
                 })
             }
-            Layer::Projection { units } => {
-                let exponents = list(units, |random| random.random_range(-9..9) as f32);
+            Layer::Projection { units: rows } | Layer::Deflation { directions: rows } => {
+                let exponents = list(rows, |random| random.random_range(-9..9) as f32);
                 let steps = list(counts[index], |random| random.random_range(-127..=127) as f32);
-                let rows = steps.chunks(counts[index] / units).zip(exponents);
-                let weights =
-                    rows.flat_map(|(row, exponent)| row.iter().map(move |q| q * exponent.exp2()));
-                Some(LayerParameters::Weights {
-                    weights: weights.collect(),
-                    bias: Some(list(channels, offset)),
+                let rows = steps.chunks(counts[index] / rows).zip(exponents);
+                let weights = rows
+                    .flat_map(|(row, exponent)| row.iter().map(move |q| q * exponent.exp2()))
+                    .collect();
+                let offsets = list(channels, offset);
+                Some(match layer {
+                    Layer::Deflation { .. } => {
+                        LayerParameters::Deflation { centre: offsets, directions: weights }
+                    }
+                    _ => LayerParameters::Weights { weights, bias: Some(offsets) },
                 })
             }
             Layer::BatchNorm => Some(LayerParameters::BatchNorm {
@@ -161,9 +184,12 @@ pub fn parameters(architecture: &Architecture, seed: u64) -> Parameters {
                     _ => random.random_range(0.0..10.0),
                 }),
             }),
-            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Mean | Layer::Normalise => {
-                None
-            }
+            Layer::MaxPool { .. }
+            | Layer::Sign
+            | Layer::Tanh
+            | Layer::Mean
+            | Layer::Autocorrelation { .. }
+            | Layer::Normalise => None,
         }
     });
     Parameters { layers: layers.collect() }

@@ -30,6 +30,20 @@ pub enum Layer {
     Tanh,
     /// Mean over time of each row's channels: what is left does not tell when.
     Mean,
+    /// For each row and channel the mean of the signs over time, then for each lag the mean of the
+    /// product of a sign with the one so many samples later. Order: mean, first lag, second, third;
+    /// within each rows, then channels. Reads signs; writes one row of one sample.
+    Autocorrelation {
+        /// Samples between the two signs, 1 or more.
+        lags: [usize; 3],
+    },
+    /// `y = d - V^T (V d)` with `d = x - centre`: what varies along a few directions counts for less.
+    /// `V` has eight bits a weight: for each direction whole multiples of a power of two, 127 times at
+    /// most. Always the last layer, whose output is the feature; the network has no classes then.
+    Deflation {
+        /// Rows of `V`.
+        directions: usize,
+    },
     /// Scales a window's values so that their squares have a mean of 1: what is left is a direction.
     Normalise,
     /// A dense layer with a bias whose weights are of eight bits, whatever the others are: for each
@@ -129,12 +143,12 @@ pub enum ArchitectureError {
 const MAX_VALUES: usize = 1 << 24;
 
 impl Architecture {
-    /// Ours for windows of 8 x `samples`: BiPedalNet's first two convolutions, the means of their signs
-    /// over time, and a projection of these instead of the dense layer that has nine tenths of its
-    /// weights. When in a window a step falls tells nothing of who walks.
+    /// The network that served before [`Architecture::openset`], for windows of 8 x `samples`:
+    /// BiPedalNet's first two convolutions, the means of their signs over time, and a projection. It is
+    /// not trained any more; its model files still run, since databases hold templates that it made.
     pub fn pooled(samples: usize, classes: usize) -> Self {
         let mut architecture = Self::bipedalnet(samples, classes);
-        let trunk = Self::POOLED_TRUNK_LAYERS;
+        let trunk = Self::TWO_CONVOLUTIONS;
         let units =
             architecture.shapes().map_or(0, |shapes| shapes[trunk].rows * shapes[trunk].channels);
         architecture.layers.splice(
@@ -149,8 +163,33 @@ impl Architecture {
         architecture
     }
 
-    /// Layers that [`Architecture::pooled`] shares with [`Architecture::bipedalnet`].
-    pub(crate) const POOLED_TRUNK_LAYERS: usize = 7;
+    /// The network that serves, for windows of 8 x `samples`: BiPedalNet's first two convolutions,
+    /// means and autocorrelations of their signs over time, and a deflation. It knows no classes: its
+    /// feature tells strangers apart.
+    pub fn openset(samples: usize) -> Self {
+        let mut architecture = Self::openset_trunk(samples);
+        architecture.layers.push(Layer::Deflation { directions: 40 });
+        architecture
+    }
+
+    /// The layers of [`Architecture::openset`] with a head that names the people of a training.
+    pub(crate) fn openset_classifier(samples: usize, classes: usize) -> Self {
+        let mut architecture = Self::openset_trunk(samples);
+        let head =
+            [Layer::BatchNorm, Layer::Normalise, Layer::Dense { units: classes, bias: false }];
+        architecture.layers.extend(head);
+        architecture
+    }
+
+    fn openset_trunk(samples: usize) -> Self {
+        let mut architecture = Self::bipedalnet(samples, 1);
+        architecture.layers.truncate(Self::TWO_CONVOLUTIONS);
+        architecture.layers.push(Layer::Autocorrelation { lags: [3, 6, 12] });
+        architecture
+    }
+
+    /// Layers of [`Architecture::bipedalnet`] up to the sign after its second convolution.
+    const TWO_CONVOLUTIONS: usize = 7;
 
     /// BiPedalNet for windows of 8 x `samples` (100 as published). Source: arXiv 2103.16609, which
     /// leaves open what the last layer reads: here it is the direction of the 32 units before it,
@@ -237,8 +276,10 @@ impl Architecture {
         if rows == 0 || samples == 0 || rows.saturating_mul(samples) > MAX_VALUES {
             return Err(ArchitectureError::Unsupported("the input is empty or too large"));
         }
-        if !matches!(self.layers.last(), Some(Layer::Dense { .. })) {
-            return Err(ArchitectureError::Unsupported("the last layer must be dense"));
+        if !matches!(self.layers.last(), Some(Layer::Dense { .. } | Layer::Deflation { .. })) {
+            return Err(ArchitectureError::Unsupported(
+                "the last layer must be dense or a deflation",
+            ));
         }
         let mut shapes = vec![shape];
         for (index, layer) in self.layers.iter().enumerate() {
@@ -293,6 +334,26 @@ impl Architecture {
                     weights_per_output = 0;
                     Shape { samples: 1, ..shape }
                 }
+                Layer::Autocorrelation { lags } => {
+                    if lags.iter().any(|&lag| lag == 0 || lag >= shape.samples) {
+                        return Err(misfit());
+                    }
+                    weights_per_output = 0;
+                    let series = shape.rows * shape.channels;
+                    Shape { rows: 1, samples: 1, channels: series * (1 + lags.len()) }
+                }
+                Layer::Deflation { directions } => {
+                    if index + 1 < self.layers.len() {
+                        return Err(ArchitectureError::Unsupported(
+                            "a deflation must be the last layer",
+                        ));
+                    }
+                    if shape.rows * shape.samples > 1 || directions == 0 {
+                        return Err(misfit());
+                    }
+                    weights_per_output = directions;
+                    shape
+                }
                 Layer::Dense { units, .. } | Layer::Projection { units } => {
                     weights_per_output = shape.len();
                     Shape { rows: 1, samples: 1, channels: units }
@@ -311,7 +372,7 @@ impl Architecture {
         Ok(shapes)
     }
 
-    /// Outputs of the last layer, or 0 where that is not dense.
+    /// Outputs of the last layer if it is dense, else 0: such a network gives a feature alone.
     pub fn classes(&self) -> usize {
         match self.layers.last() {
             Some(Layer::Dense { units, .. }) => *units,
@@ -334,6 +395,7 @@ impl Architecture {
                     filters * kernel[0] * kernel[1] * input.channels
                 }
                 Layer::Dense { units, .. } | Layer::Projection { units } => units * input.len(),
+                Layer::Deflation { directions } => directions * input.len(),
                 _ => 0,
             })
             .collect())
@@ -354,7 +416,8 @@ impl Architecture {
                 Layer::BatchNorm => 3 * output.channels,
                 Layer::Convolution { bias: true, .. }
                 | Layer::Dense { bias: true, .. }
-                | Layer::Projection { .. } => output.channels,
+                | Layer::Projection { .. }
+                | Layer::Deflation { .. } => output.channels,
                 _ => 0,
             })
             .sum();
@@ -381,6 +444,8 @@ impl fmt::Display for Architecture {
                 Layer::Sign => f.write_str(" sign")?,
                 Layer::Tanh => f.write_str(" tanh")?,
                 Layer::Mean => f.write_str(" mean")?,
+                Layer::Autocorrelation { lags: [a, b, c] } => write!(f, " acf{a},{b},{c}")?,
+                Layer::Deflation { directions } => write!(f, " deflate{directions}")?,
                 Layer::Normalise => f.write_str(" norm")?,
                 Layer::Projection { units } => write!(f, " project{units}")?,
                 Layer::Dense { units, bias } => write!(f, " dense{units}{}", plus(bias))?,
@@ -426,6 +491,14 @@ fn parse_layer(word: &str) -> Option<Layer> {
     if let Some(units) = word.strip_prefix("project") {
         return Some(Layer::Projection { units: units.parse().ok()? });
     }
+    if let Some(directions) = word.strip_prefix("deflate") {
+        return Some(Layer::Deflation { directions: directions.parse().ok()? });
+    }
+    if let Some(lags) = word.strip_prefix("acf") {
+        let lags: Vec<usize> =
+            lags.split(',').map(|lag| lag.parse().ok()).collect::<Option<_>>()?;
+        return Some(Layer::Autocorrelation { lags: lags.try_into().ok()? });
+    }
     let (word, bias) = match word.strip_suffix('+') {
         Some(rest) => (rest, true),
         None => (word, false),
@@ -457,6 +530,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_open_set_network_is_the_one_that_is_described() {
+        let architecture = Architecture::openset(100);
+        let text = "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign acf3,6,12 deflate40";
+        assert_eq!(architecture.to_string(), text);
+        assert_eq!(architecture.classes(), 0);
+        let shapes = architecture.shapes().unwrap();
+        assert_eq!(shapes[7], Shape { rows: 3, samples: 47, channels: 64 });
+        assert_eq!(shapes[9], Shape { rows: 1, samples: 1, channels: 768 });
+        let bits = 288 + 6144;
+        let floats = 3 * (32 + 64) + 768;
+        assert_eq!(architecture.parameter_count().unwrap(), bits + floats + 40 * 768);
+    }
+
+    #[test]
     fn counts_match_the_published_table() {
         let bipedalnet = Architecture::bipedalnet(100, 38);
         assert_eq!(bipedalnet.parameter_count().unwrap(), 296_992);
@@ -470,6 +557,7 @@ mod tests {
         for architecture in [
             Architecture::bipedalnet(100, 38),
             Architecture::pooled(100, 38),
+            Architecture::openset(100),
             Architecture::idnet(24),
             Architecture::binarized_idnet(24),
         ] {
@@ -482,6 +570,12 @@ mod tests {
             "binary 8x100",
             "binary 8x100 conv",
             "float 2x2 conv3/3x3 dense2",
+            "binary 8x20 conv4/3x3 bn sign acf3,6 dense2",
+            "binary 8x20 conv4/3x3 bn sign acf3,6,18 dense2",
+            "binary 8x20 conv4/3x3 bn sign acf0,6,12 dense2",
+            "binary 8x20 conv4/3x3 bn sign deflate3",
+            "binary 8x20 conv4/3x3 bn sign acf1,2,3 deflate0",
+            "binary 8x20 conv4/3x3 bn sign acf1,2,3 deflate3 dense2",
         ] {
             assert!(text.parse::<Architecture>().is_err(), "{text:?}");
         }

@@ -19,7 +19,7 @@ pub use kernels::{KERNELS_VARIABLE, Kernels, KernelsError};
 pub use model_file::{MAX_FILE_BYTES, Metadata, Model, ModelFileError, decode, encode};
 pub use network::{INPUT_FRACTION_BITS, Network, Output, Scratch};
 pub use parameters::{BATCH_NORM_EPSILON, LayerParameters, NetworkError, Parameters};
-pub(crate) use parameters::{int8_step, normaliser, time_share};
+pub(crate) use parameters::{int8_step, normaliser, round_int8, time_share};
 pub(crate) use sums::{PackedFilters, SumsScratch};
 
 #[cfg(test)]

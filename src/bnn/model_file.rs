@@ -1,8 +1,8 @@
 //! The model file: a network's parameters and what is known of them, in safetensors form.
 //!
-//! Binary weights take one bit each (bit `i % 8` of byte `i / 8` is weight `i`, 1 for +1), those of a
-//! projection eight (of each unit in steps of two to the power of its exponent), all else is 32-bit
-//! floats. Metadata is strings. The checksum is the SHA-256 of the whole file with
+//! Binary weights take one bit each (bit `i % 8` of byte `i / 8` is weight `i`, 1 for +1). Those of a
+//! projection and a deflation take eight: for each unit or direction, steps of two to the power of
+//! its exponent. All else is 32-bit floats. Metadata is strings. The checksum is the SHA-256 of the whole file with
 //! its own 64 digits as zeros.
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub struct Metadata {
     pub rate_hz: f64,
     /// The way in which the rows of a window are made.
     pub rows: String,
-    /// Name of each output.
+    /// Name of each output or, if the network has none, of each person that it was trained on.
     pub classes: Vec<String>,
     /// What it was trained on.
     pub training_data: String,
@@ -237,7 +237,7 @@ fn excerpt(value: &str) -> String {
 impl Metadata {
     fn check(&self) -> Result<(), ModelFileError> {
         let (names, classes) = (self.classes.len(), self.architecture.classes());
-        if names != classes {
+        if classes > 0 && names != classes {
             return Err(ModelFileError::ClassCount { names, classes });
         }
         if !(self.rate_hz.is_finite() && self.rate_hz > 0.0) {
@@ -298,16 +298,9 @@ fn read_parameters(
                 Some(LayerParameters::Weights { weights, bias })
             }
             Layer::Projection { units } => {
-                let count = counts[index];
-                let values = tensor(format!("{index}.weights"), Dtype::I8, count)?.1;
+                let values = tensor(format!("{index}.weights"), Dtype::I8, counts[index])?.1;
                 let exponents = tensor(format!("{index}.exponents"), Dtype::I8, units)?.1;
-                let steps =
-                    exponents.iter().map(|exponent| 2f32.powi(exponent.cast_signed().into()));
-                let rows = values.chunks_exact(count / units).zip(steps);
-                let weights = rows.flat_map(|(row, step)| {
-                    row.iter().map(move |value| f32::from(value.cast_signed()) * step)
-                });
-                let weights = weights.collect();
+                let weights = unpack_int8(values, exponents);
                 let bias = floats(tensor(format!("{index}.bias"), Dtype::F32, channels)?.1);
                 Some(LayerParameters::Weights { weights, bias: Some(bias) })
             }
@@ -322,9 +315,19 @@ fn read_parameters(
                     variance: variance.to_vec(),
                 })
             }
-            Layer::MaxPool { .. } | Layer::Sign | Layer::Tanh | Layer::Mean | Layer::Normalise => {
-                None
+            Layer::Deflation { directions } => {
+                let values = tensor(format!("{index}.directions"), Dtype::I8, counts[index])?.1;
+                let exponents = tensor(format!("{index}.exponents"), Dtype::I8, directions)?.1;
+                let directions = unpack_int8(values, exponents);
+                let centre = floats(tensor(format!("{index}.centre"), Dtype::F32, channels)?.1);
+                Some(LayerParameters::Deflation { centre, directions })
             }
+            Layer::MaxPool { .. }
+            | Layer::Sign
+            | Layer::Tanh
+            | Layer::Mean
+            | Layer::Autocorrelation { .. }
+            | Layer::Normalise => None,
         });
     }
     match header.tensors().into_keys().filter(|name| !known.contains(name)).min() {
@@ -369,6 +372,12 @@ pub fn encode(metadata: &Metadata, parameters: &Parameters) -> Result<Vec<u8>, M
             Some(LayerParameters::BatchNorm { beta, mean, variance }) => {
                 let values = le_bytes(&[&beta[..], mean, variance].concat());
                 tensors.push((format!("{index}.batch_norm"), Dtype::F32, values));
+            }
+            Some(LayerParameters::Deflation { centre, directions }) => {
+                let (values, exponents) = pack_int8(directions, directions.len() / centre.len());
+                tensors.push((format!("{index}.directions"), Dtype::I8, values));
+                tensors.push((format!("{index}.exponents"), Dtype::I8, exponents));
+                tensors.push((format!("{index}.centre"), Dtype::F32, le_bytes(centre)));
             }
             None => {}
         }
@@ -447,6 +456,17 @@ fn pack_int8(weights: &[f32], units: usize) -> (Vec<u8>, Vec<u8>) {
     });
     let exponents = rows.map(|(_, step)| (step.log2() as i8).cast_unsigned());
     (values.collect(), exponents.collect())
+}
+
+/// The reverse of [`pack_int8`].
+fn unpack_int8(values: &[u8], exponents: &[u8]) -> Vec<f32> {
+    let steps = exponents.iter().map(|exponent| 2f32.powi(exponent.cast_signed().into()));
+    let rows = values.chunks_exact(values.len() / exponents.len()).zip(steps);
+    let row = |(row, step)| {
+        let values: &[u8] = row;
+        values.iter().map(move |value| f32::from(value.cast_signed()) * step)
+    };
+    rows.flat_map(row).collect()
 }
 
 /// Nothing where a bit after the last weight is set.

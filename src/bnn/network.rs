@@ -43,10 +43,10 @@ pub struct Scratch {
 /// What a network says of one window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Output<'a> {
-    /// Real values before the last sign, or those whose direction the last layer reads: what
-    /// templates are made of. Empty for a network without either.
+    /// What templates are made of: the output of a deflation, or the real values whose direction the
+    /// last layer reads, or those before the last sign. Empty for a network without any of these.
     pub feature: &'a [f32],
-    /// One value a class, the larger the likelier.
+    /// One value a class, the larger the likelier. Empty for a network that ends with a deflation.
     pub logits: &'a [f32],
 }
 
@@ -59,6 +59,7 @@ struct Affine {
 
 #[derive(Clone, Debug)]
 enum Step {
+    Scale(Vec<f32>),
     Bias(Vec<f32>),
     BatchNorm { beta: Vec<f32>, mean: Vec<f32>, deviation: Vec<f32> },
 }
@@ -67,6 +68,7 @@ impl Step {
     #[inline]
     fn apply(&self, value: f32, channel: usize) -> f32 {
         match self {
+            Self::Scale(scale) => value * scale[channel],
             Self::Bias(bias) => value + bias[channel],
             Self::BatchNorm { beta, mean, deviation } => {
                 batch_norm(value, beta[channel], mean[channel], deviation[channel])
@@ -133,6 +135,43 @@ enum RealLayer {
     BatchNorm(Step),
     /// What it reads is the feature.
     Normalise,
+    /// The last layer. What it gives is the feature.
+    Deflation(Deflation),
+}
+
+/// A deflation with its directions laid out for both products.
+#[derive(Debug)]
+struct Deflation {
+    centre: Vec<f32>,
+    count: usize,
+    /// `[value][direction]`
+    by_value: Vec<f32>,
+    /// `[direction][value]`
+    by_direction: Vec<f32>,
+}
+
+impl Deflation {
+    fn new(centre: &[f32], directions: &[f32]) -> Self {
+        let (values, count) = (centre.len(), directions.len() / centre.len());
+        let by_value = (0..directions.len()).map(|at| directions[at % count * values + at / count]);
+        Self {
+            centre: centre.to_vec(),
+            count,
+            by_value: by_value.collect(),
+            by_direction: directions.to_vec(),
+        }
+    }
+
+    /// Replaces `values`, with `spare` to work in.
+    fn run(&self, values: &mut [f32], spare: &mut Vec<f32>) {
+        values.iter_mut().zip(&self.centre).for_each(|(value, centre)| *value -= centre);
+        spare.clear();
+        spare.resize(self.count + values.len(), 0.0);
+        let (along, removed) = spare.split_at_mut(self.count);
+        add_products(values, &self.by_value, along);
+        add_products(along, &self.by_direction, removed);
+        values.iter_mut().zip(removed).for_each(|(value, removed)| *value -= *removed);
+    }
 }
 
 impl Head {
@@ -180,28 +219,7 @@ impl RealLayer {
                 let units = bias.len();
                 spare.clear();
                 spare.resize(units, 0.0);
-                // Some values at a time, so that sums are loaded and stored less often; each is still
-                // added in its turn, as in the reference.
-                let blocks = values.chunks(REALS_AT_A_TIME);
-                for (values, weights) in blocks.zip(weights.chunks(REALS_AT_A_TIME * units)) {
-                    if let Ok(values) = <[f32; REALS_AT_A_TIME]>::try_from(values) {
-                        let rows: [&[f32]; REALS_AT_A_TIME] =
-                            std::array::from_fn(|row| &weights[row * units..][..units]);
-                        let sums = &mut spare[..units];
-                        for unit in 0..units {
-                            let mut sum = sums[unit];
-                            for (value, row) in values.iter().zip(rows) {
-                                sum += value * row[unit];
-                            }
-                            sums[unit] = sum;
-                        }
-                        continue;
-                    }
-                    for (value, weights) in values.iter().zip(weights.chunks_exact(units)) {
-                        let sums = spare.iter_mut().zip(weights);
-                        sums.for_each(|(sum, weight)| *sum += value * weight);
-                    }
-                }
+                add_products(values, weights, spare);
                 spare.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
                 values.clone_from(spare);
             }
@@ -215,6 +233,37 @@ impl RealLayer {
                 let scale = normaliser(values);
                 values.iter_mut().for_each(|value| *value *= scale);
             }
+            Self::Deflation(deflation) => {
+                deflation.run(values, spare);
+                feature.clone_from(values);
+                values.clear();
+            }
+        }
+    }
+}
+
+/// Adds to each sum the products of values and weights, which are `[value][sum]`.
+fn add_products(values: &[f32], weights: &[f32], sums: &mut [f32]) {
+    let units = sums.len();
+    // Some values at a time, so that sums are loaded and stored less often. Each is still added in
+    // its turn, as in the reference.
+    let blocks = values.chunks(REALS_AT_A_TIME);
+    for (values, weights) in blocks.zip(weights.chunks(REALS_AT_A_TIME * units)) {
+        if let Ok(values) = <[f32; REALS_AT_A_TIME]>::try_from(values) {
+            let rows: [&[f32]; REALS_AT_A_TIME] =
+                std::array::from_fn(|row| &weights[row * units..][..units]);
+            let sums = &mut sums[..units];
+            for unit in 0..units {
+                let mut sum = sums[unit];
+                for (value, row) in values.iter().zip(rows) {
+                    sum += value * row[unit];
+                }
+                sums[unit] = sum;
+            }
+            continue;
+        }
+        for (value, weights) in values.iter().zip(weights.chunks_exact(units)) {
+            sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
         }
     }
 }
@@ -298,7 +347,10 @@ impl Network {
         let weight_counts = architecture.weight_counts()?;
         let mut products = 0usize;
         // A direction, where there is one, is the feature.
-        let has_direction = architecture.layers.contains(&Layer::Normalise);
+        let has_direction = architecture
+            .layers
+            .iter()
+            .any(|layer| matches!(layer, Layer::Normalise | Layer::Deflation { .. }));
         let last_sign = architecture.layers.iter().rposition(|layer| *layer == Layer::Sign);
         let last_sign = last_sign.filter(|_| !has_direction);
         let mut stages = Vec::new();
@@ -394,6 +446,26 @@ impl Network {
                     stages.push(Stage::Mean { from, words: from.channels.div_ceil(64) });
                     Flow::Means(Affine::new(time_share(from.samples)))
                 }
+                (Layer::Autocorrelation { lags }, _, Flow::Bits) => {
+                    let words = from.channels.div_ceil(64);
+                    stages.push(Stage::Autocorrelation { from, words, lags: *lags });
+                    let counts = [0, lags[0], lags[1], lags[2]].map(|lag| from.samples - lag);
+                    let series = from.rows * from.channels;
+                    let scales = counts.iter().flat_map(|&count| vec![time_share(count); series]);
+                    let mut affine = Affine::new(1.0);
+                    affine.steps.push(Step::Scale(scales.collect()));
+                    Flow::Means(affine)
+                }
+                (
+                    Layer::Deflation { .. },
+                    Some(LayerParameters::Deflation { centre, directions }),
+                    flow @ (Flow::Integers { .. } | Flow::Means(_) | Flow::Reals(..)),
+                ) => {
+                    feature_len = to.len();
+                    let (channels, affine, mut layers) = flow.reals(from.channels);
+                    layers.push(RealLayer::Deflation(Deflation::new(centre, directions)));
+                    Flow::Reals(channels, affine, layers)
+                }
                 (
                     Layer::Normalise,
                     _,
@@ -410,9 +482,12 @@ impl Network {
                 }
             };
         }
-        let ends_dense = matches!(architecture.layers.last(), Some(Layer::Dense { .. }));
+        let has_end = matches!(
+            architecture.layers.last(),
+            Some(Layer::Dense { .. } | Layer::Deflation { .. })
+        );
         let head = match flow {
-            Flow::Reals(channels, affine, layers) if ends_dense => {
+            Flow::Reals(channels, affine, layers) if has_end => {
                 Head::Reals { channels, affine, layers }
             }
             Flow::Integers { affine, .. } => Head::Sums(affine),
@@ -499,7 +574,7 @@ const TOO_MANY_TAPS: &str = "a filter of the first layer sees more than 512 valu
 fn weights_of(parameters: &LayerParameters) -> &[f32] {
     match parameters {
         LayerParameters::Weights { weights, .. } => weights,
-        LayerParameters::BatchNorm { .. } => &[],
+        LayerParameters::BatchNorm { .. } | LayerParameters::Deflation { .. } => &[],
     }
 }
 

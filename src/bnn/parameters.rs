@@ -25,6 +25,13 @@ pub enum LayerParameters {
         /// Its root divides; not negative.
         variance: Vec<f32>,
     },
+    /// Of a deflation.
+    Deflation {
+        /// Subtracted from the input.
+        centre: Vec<f32>,
+        /// `V`: direction, input value. For each direction whole multiples of a power of two.
+        directions: Vec<f32>,
+    },
 }
 
 /// Parameters of a network: one entry a layer, `None` where a layer has none.
@@ -130,21 +137,8 @@ impl Parameters {
                     Layer::Projection { .. },
                     Some(LayerParameters::Weights { weights, bias: Some(bias) }),
                 ) => {
-                    let count = weight_counts[index];
-                    same_length(index, "weights", weights.len(), count)?;
-                    all(index, "weights", weights, f32::is_finite)?;
-                    for (unit, weights) in weights.chunks_exact(count / channels).enumerate() {
-                        let step = int8_step(weights);
-                        let odd = weights.iter().position(|weight| (weight / step).fract() != 0.0);
-                        if let Some(at) = odd {
-                            return Err(NetworkError::Value {
-                                layer: index,
-                                list: "weights",
-                                index: unit * weights.len() + at,
-                                value: weights[at],
-                            });
-                        }
-                    }
+                    same_length(index, "weights", weights.len(), weight_counts[index])?;
+                    all_int8(index, "weights", weights, shapes[index].len())?;
                     same_length(index, "bias", bias.len(), channels)?;
                     all(index, "bias", bias, f32::is_finite)?;
                 }
@@ -156,7 +150,17 @@ impl Parameters {
                     all(index, "variance", variance, |value| value >= 0.0)?;
                 }
                 (
+                    Layer::Deflation { .. },
+                    Some(LayerParameters::Deflation { centre, directions }),
+                ) => {
+                    same_length(index, "directions", directions.len(), weight_counts[index])?;
+                    all_int8(index, "directions", directions, channels)?;
+                    same_length(index, "centre", centre.len(), channels)?;
+                    all(index, "centre", centre, f32::is_finite)?;
+                }
+                (
                     Layer::MaxPool { .. }
+                    | Layer::Autocorrelation { .. }
                     | Layer::Sign
                     | Layer::Tanh
                     | Layer::Mean
@@ -170,6 +174,7 @@ impl Parameters {
                         Layer::Dense { bias: true, .. } => "a dense layer with a bias",
                         Layer::Dense { .. } => "a dense layer without a bias",
                         Layer::Projection { .. } => "a projection with a bias",
+                        Layer::Deflation { .. } => "a deflation",
                         Layer::BatchNorm => "BatchNorm",
                         _ => "a layer that has none",
                     };
@@ -206,6 +211,24 @@ fn all(
     }
 }
 
+/// Finite, and in each row of `length` whole multiples of its step.
+fn all_int8(
+    layer: usize,
+    list: &'static str,
+    values: &[f32],
+    length: usize,
+) -> Result<(), NetworkError> {
+    all(layer, list, values, f32::is_finite)?;
+    for (number, row) in values.chunks_exact(length).enumerate() {
+        let step = int8_step(row);
+        if let Some(at) = row.iter().position(|value| (value / step).fract() != 0.0) {
+            let index = number * length + at;
+            return Err(NetworkError::Value { layer, list, index, value: row[at] });
+        }
+    }
+    Ok(())
+}
+
 /// BatchNorm of one value; the one definition, so that ties fall the same way everywhere.
 pub(super) fn batch_norm(value: f32, beta: f32, mean: f32, deviation: f32) -> f32 {
     (value - mean) / deviation + beta
@@ -231,6 +254,12 @@ pub(crate) fn int8_step(weights: &[f32]) -> f32 {
 const LEAST_EXPONENT: i32 = -64;
 
 const LARGEST_INT8: f32 = 127.0;
+
+/// Rounds values to eight bits: to whole multiples of their step.
+pub(crate) fn round_int8(values: &mut [f32]) {
+    let step = int8_step(values);
+    values.iter_mut().for_each(|value| *value = (*value / step).round() * step);
+}
 
 /// What a sum over time is multiplied by to be a mean.
 pub(crate) fn time_share(samples: usize) -> f32 {

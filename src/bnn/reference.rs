@@ -44,6 +44,10 @@ pub fn forward(
             (Layer::Sign, _) => values.iter().map(|&v| if v >= 0.0 { 1.0 } else { -1.0 }).collect(),
             (Layer::Tanh, _) => values.iter().map(|v| v.tanh()).collect(),
             (Layer::Mean, _) => mean(values, from),
+            (Layer::Autocorrelation { lags }, _) => autocorrelation(values, from, *lags),
+            (Layer::Deflation { .. }, Some(LayerParameters::Deflation { centre, directions })) => {
+                deflation(values, centre, directions)
+            }
             (Layer::Normalise, _) => {
                 let scale = normaliser(values);
                 values.iter().map(|value| value * scale).collect()
@@ -119,6 +123,31 @@ fn mean(values: &[f32], from: Shape) -> Vec<f32> {
         }
     }
     output
+}
+
+fn autocorrelation(values: &[f32], from: Shape, lags: [usize; 3]) -> Vec<f32> {
+    let mut output = mean(values, from);
+    for lag in lags {
+        for row in values.chunks_exact(from.samples * from.channels) {
+            for channel in 0..from.channels {
+                let series: Vec<f32> =
+                    row.iter().skip(channel).step_by(from.channels).copied().collect();
+                let sum: f32 = series.iter().zip(&series[lag..]).map(|(a, b)| a * b).sum();
+                output.push(sum * time_share(from.samples - lag));
+            }
+        }
+    }
+    output
+}
+
+fn deflation(values: &[f32], centre: &[f32], directions: &[f32]) -> Vec<f32> {
+    let from_centre: Vec<f32> = values.iter().zip(centre).map(|(a, b)| a - b).collect();
+    let along = dense(&from_centre, directions, None);
+    let removed = |at: usize| -> f32 {
+        let directions = directions.chunks_exact(values.len());
+        along.iter().zip(directions).map(|(along, direction)| along * direction[at]).sum()
+    };
+    from_centre.iter().enumerate().map(|(at, value)| value - removed(at)).collect()
 }
 
 fn max_pool(values: &[f32], from: Shape, to: Shape, size: [usize; 2]) -> Vec<f32> {

@@ -119,7 +119,7 @@ fn row(
     let trained = train(&architecture, &division, schedule, |progress| bar.update(progress))?
         .filter(|trained| trained.epochs == schedule.epochs)
         .ok_or("stopped before the table was whole")?;
-    let evaluation = evaluate(&architecture, &trained.parameters, &division.test)?;
+    let evaluation = evaluate(&architecture, &trained.parameters, &division, &division.test)?;
     let metadata = Metadata {
         name: network.name().to_owned(),
         rate_hz: division.recipe.rate_hz,

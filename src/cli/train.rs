@@ -33,8 +33,8 @@ pub struct Arguments {
     /// Seed of everything random
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Which network: bipedalnet-pooled, which tells strangers apart best, or bipedalnet, the published
-    /// one
+    /// Which network: bipedalnet-openset, which tells strangers apart best, or bipedalnet, the
+    /// published one
     #[arg(long, default_value = Design::SERVING[0].name(), value_parser = design)]
     network: Design,
     /// Passes over the data; what suits the network where not given
@@ -44,6 +44,10 @@ pub struct Arguments {
     /// names, each Nth from the Kth on
     #[arg(long, value_name = "K/N", value_parser = part)]
     leave_out: Option<Part>,
+    /// Train without the people of the folder of this name, who stay strangers. Can be given more
+    /// than once
+    #[arg(long, value_name = "SET")]
+    leave_out_data: Vec<String>,
 }
 
 fn design(name: &str) -> Result<Design, String> {
@@ -86,7 +90,14 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
     // First, so that no training is lost to a wrong path.
     let out = OutputFile::create(&arguments.out)?;
+    let left_out_data = &arguments.leave_out_data;
+    let trained_on = without(&arguments.data, left_out_data)?;
+    // All folders are read, so that people are named as if none were left out.
     let mut walks = read(&arguments.data)?;
+    walks.retain(|walk| {
+        let set = walk.subject.split_once('/').map(|(set, _)| set);
+        !left_out_data.iter().any(|left_out| Some(&left_out[..]) == set)
+    });
     if let Some(part) = arguments.leave_out {
         part.leave_out(&mut walks);
     }
@@ -99,7 +110,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let division = Division::new(&walks, network.recipe(), &split)?;
     report_left_out(&division);
     let mut schedule = network.schedule(arguments.seed);
-    schedule.epochs = arguments.epochs.map_or(schedule.epochs, usize::from);
+    schedule.epochs = arguments.epochs.map_or_else(|| network.epochs(&division), usize::from);
     schedule.augmentation = Augmentation::SERVED;
     let mut bar = TrainingBar::new(network.name().to_owned(), &stopped);
     let (architecture, trained) = network
@@ -108,12 +119,15 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
     let mut metrics = BTreeMap::from([("validation_top1".to_owned(), trained.validation_accuracy)]);
     if !division.test.is_empty() {
-        let evaluation = evaluate(&architecture, &trained.parameters, &division.test)?;
+        let evaluation = evaluate(&architecture, &trained.parameters, &division, &division.test)?;
         metrics.insert("test_top1".to_owned(), evaluation.top1);
         metrics.insert("test_top1_of_5".to_owned(), evaluation.top1_of_5);
-        let division = Division::new(&without_gyroscope(&walks), network.recipe(), &split)?;
-        let evaluation = evaluate(&architecture, &trained.parameters, &division.test)?;
-        metrics.insert("test_top1_without_gyroscope".to_owned(), evaluation.top1);
+        if network.recipe().rows.read_gyroscope() {
+            let division = Division::new(&without_gyroscope(&walks), network.recipe(), &split)?;
+            let evaluation =
+                evaluate(&architecture, &trained.parameters, &division, &division.test)?;
+            metrics.insert("test_top1_without_gyroscope".to_owned(), evaluation.top1);
+        }
     }
     let walks = walks.into_iter().filter(|walk| split.trains_on(walk)).collect();
     let scores = score_strangers(network, by_person(walks), &schedule, &stopped)?;
@@ -131,14 +145,16 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         metrics.insert("strangers_fpir".to_owned(), rates.false_positive);
         metrics.insert("strangers_fnir".to_owned(), rates.false_negative);
     }
-    let names = arguments.data.iter().map(|path| path.file_name().unwrap_or_default());
-    let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+    let mut training_data = describe(&trained_on.join(", "), &split, arguments.leave_out);
+    if !left_out_data.is_empty() {
+        training_data += &format!("; without {}", left_out_data.join(", "));
+    }
     let metadata = Metadata {
         name: network.name().to_owned(),
         rate_hz: division.recipe.rate_hz,
         rows: division.recipe.rows.name().to_owned(),
         classes: division.subjects,
-        training_data: describe(&names.join(", "), &split, arguments.leave_out),
+        training_data,
         seed: arguments.seed,
         metrics,
         architecture,
@@ -182,6 +198,20 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Names of the folders without those that are left out.
+fn without(folders: &[PathBuf], left_out: &[String]) -> Result<Vec<String>, Failure> {
+    let names = folders.iter().map(|folder| folder.file_name().unwrap_or_default());
+    let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    if let Some(unknown) = left_out.iter().find(|set| !names.contains(set)) {
+        return Err(format!("--leave-out-data {unknown}: no folder of --data has this name").into());
+    }
+    names.retain(|name| !left_out.contains(name));
+    if names.is_empty() {
+        return Err("--leave-out-data leaves out every folder of --data".into());
+    }
+    Ok(names)
+}
+
 fn described(false_positive: &str, false_negative: &str, rates: &SequentialRates) -> String {
     format!(
         "{false_positive} {:.2} %, {false_negative} {:.1} %, decided after {:.1} windows, of others {:.1}",
@@ -192,7 +222,7 @@ fn described(false_positive: &str, false_negative: &str, rates: &SequentialRates
     )
 }
 
-/// Trains networks that each lack a part of the people, in half the epochs, and learns from that
+/// Trains networks that each lack a part of the people, in a share of the epochs, and learns from that
 /// part how strangers score. No scores where it was stopped, or where there are too few people.
 fn score_strangers(
     network: Design,
@@ -203,7 +233,8 @@ fn score_strangers(
     if people.len() < FEWEST_PEOPLE {
         return Ok(StrangerScores::default());
     }
-    let schedule = Schedule { epochs: schedule.epochs.div_ceil(2), ..schedule.clone() };
+    let share = if network == Design::Openset { 6 } else { 2 };
+    let schedule = Schedule { epochs: schedule.epochs.div_ceil(share), ..schedule.clone() };
     let mut scores = StrangerScores::default();
     for fold in 0..FOLDS {
         let (mut strangers, mut walks) = (Vec::new(), Vec::new());

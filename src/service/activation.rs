@@ -259,7 +259,7 @@ mod tests {
         change(&mut metadata);
         let mut norms = parameters.layers.iter_mut().flatten().filter_map(|layer| match layer {
             LayerParameters::BatchNorm { beta, .. } => Some(beta),
-            LayerParameters::Weights { .. } => None,
+            _ => None,
         });
         norms.next_back().unwrap()[0] += shift;
         bnn::encode(&metadata, &parameters).unwrap()

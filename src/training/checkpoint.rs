@@ -108,6 +108,9 @@ impl Checkpoint {
                 Some(LayerParameters::BatchNorm { beta, mean, variance }) => {
                     (3, vec![beta, mean, variance])
                 }
+                Some(LayerParameters::Deflation { centre, directions }) => {
+                    (4, vec![centre, directions])
+                }
             };
             bytes.push(kind);
             lists.into_iter().for_each(|list| write_list(&mut bytes, list));
@@ -191,6 +194,9 @@ impl Reader<'_> {
                 mean: self.list()?,
                 variance: self.list()?,
             }),
+            4 => {
+                Some(LayerParameters::Deflation { centre: self.list()?, directions: self.list()? })
+            }
             _ => return None,
         })
     }
@@ -235,6 +241,9 @@ mod tests {
             Just(None),
             (list(), prop::option::of(list()))
                 .prop_map(|(weights, bias)| Some(LayerParameters::Weights { weights, bias })),
+            (list(), list()).prop_map(|(centre, directions)| {
+                Some(LayerParameters::Deflation { centre, directions })
+            }),
             (list(), list(), list()).prop_map(|(beta, mean, variance)| {
                 Some(LayerParameters::BatchNorm { beta, mean, variance })
             }),

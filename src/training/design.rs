@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use super::projection::pooled;
+use super::deflation::openset;
 use super::{Augmentation, Division, Progress, Schedule, Trained, evaluate, train};
 use crate::bnn::{Architecture, NetworkError};
 use crate::gait::Recipe;
@@ -17,16 +17,22 @@ pub enum Design {
     BinarizedIdnet,
     /// The binary network of the published table.
     Bipedalnet,
-    /// The binary network that tells strangers apart best.
-    Pooled,
+    /// The binary network that serves: it tells strangers apart best.
+    Openset,
 }
+
+/// Windows that the network that serves learns from.
+const OPENSET_WINDOWS: usize = 400_000;
+
+/// Most passes of the network that serves over little data.
+const MOST_EPOCHS: usize = 40;
 
 impl Design {
     /// In the order of the published table.
     pub const PUBLISHED: [Self; 3] = [Self::Idnet, Self::BinarizedIdnet, Self::Bipedalnet];
 
     /// Those that can serve, the better one first.
-    pub const SERVING: [Self; 2] = [Self::Pooled, Self::Bipedalnet];
+    pub const SERVING: [Self; 2] = [Self::Openset, Self::Bipedalnet];
 
     /// Name for machines.
     pub fn name(self) -> &'static str {
@@ -34,7 +40,7 @@ impl Design {
             Self::Idnet => "idnet",
             Self::BinarizedIdnet => "binarized-idnet",
             Self::Bipedalnet => "bipedalnet",
-            Self::Pooled => "bipedalnet-pooled",
+            Self::Openset => "bipedalnet-openset",
         }
     }
 
@@ -44,7 +50,7 @@ impl Design {
             Self::Idnet => Some(0.9805),
             Self::BinarizedIdnet => Some(0.4145),
             Self::Bipedalnet => Some(0.9591),
-            Self::Pooled => None,
+            Self::Openset => None,
         }
     }
 
@@ -52,17 +58,18 @@ impl Design {
     pub fn recipe(self) -> Recipe {
         match self {
             Self::Idnet | Self::BinarizedIdnet => Recipe::IDNET,
-            Self::Bipedalnet | Self::Pooled => Recipe::BIPEDALNET,
+            Self::Bipedalnet => Recipe::BIPEDALNET,
+            Self::Openset => Recipe::OPENSET,
         }
     }
 
-    /// Its layers.
+    /// Its layers. A network that serves strangers has no classes.
     pub fn architecture(self, classes: usize) -> Architecture {
         match self {
             Self::Idnet => Architecture::idnet(classes),
             Self::BinarizedIdnet => Architecture::binarized_idnet(classes),
             Self::Bipedalnet => Architecture::bipedalnet(Recipe::BIPEDALNET.samples, classes),
-            Self::Pooled => Architecture::pooled(Recipe::BIPEDALNET.samples, classes),
+            Self::Openset => Architecture::openset(Recipe::OPENSET.samples),
         }
     }
 
@@ -77,16 +84,19 @@ impl Design {
         progress: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Option<(Architecture, Trained)>, NetworkError> {
         let classes = division.subjects.len();
-        let learned = if self == Self::Pooled { Self::Bipedalnet } else { self };
-        let architecture = learned.architecture(classes);
-        let Some(trained) = train(&architecture, division, schedule, progress)? else {
+        let learned = match self {
+            Self::Openset => Architecture::openset_classifier(division.recipe.samples, classes),
+            _ => self.architecture(classes),
+        };
+        let Some(trained) = train(&learned, division, schedule, progress)? else {
             return Ok(None);
         };
-        if learned == self {
-            return Ok(Some((architecture, trained)));
+        if self != Self::Openset {
+            return Ok(Some((learned, trained)));
         }
-        let (architecture, parameters) = pooled(&trained.parameters, division)?;
-        let validation_accuracy = evaluate(&architecture, &parameters, &division.validation)?.top1;
+        let (architecture, parameters) = openset(&trained.parameters, division)?;
+        let evaluation = evaluate(&architecture, &parameters, division, &division.validation)?;
+        let validation_accuracy = evaluation.top1;
         Ok(Some((architecture, Trained { parameters, validation_accuracy, ..trained })))
     }
 
@@ -107,8 +117,20 @@ impl Design {
         match self {
             Self::Idnet | Self::BinarizedIdnet => schedule,
             Self::Bipedalnet => Schedule { epochs: 100, real_share: 0.35, rate: 2e-3, ..schedule },
-            // Of what is trained two convolutions are kept.
-            Self::Pooled => Schedule { epochs: 40, real_share: 0.35, rate: 2e-3, ..schedule },
+            Self::Openset => {
+                Schedule { epochs: MOST_EPOCHS, real_share: 0.35, rate: 2e-3, ..schedule }
+            }
+        }
+    }
+
+    /// Passes over this data that suit it. The network that serves learns as much from few passes
+    /// over many people as from many over few.
+    pub fn epochs(self, division: &Division) -> usize {
+        match self {
+            Self::Openset => {
+                OPENSET_WINDOWS.div_ceil(division.windows_per_epoch().max(1)).min(MOST_EPOCHS)
+            }
+            _ => self.schedule(0).epochs,
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use super::deflation::WINDOWS_A_PERSON;
 use super::layers::Pass;
 use super::network::Network;
-use super::samples::{LabelledWalk, dequantise};
+use super::samples::{Division, LabelledWalk, dequantise};
 use crate::bnn::{self, Architecture, NetworkError, Parameters};
 
 /// Consecutive windows that are also decided together: six seconds of walking.
@@ -23,24 +24,32 @@ pub struct Evaluation {
     pub inference_microseconds: f32,
 }
 
-/// Measures a network: packed, as it is deployed, where that can be, else as it was trained.
+/// Measures a network: packed, as it is deployed, where that can be, else as it was trained. A network
+/// without classes names the person of the division whose training windows are nearest.
 ///
 /// # Errors
 /// When the parameters do not make a network that can be run.
 pub fn evaluate(
     architecture: &Architecture,
     parameters: &Parameters,
+    division: &Division,
     walks: &[LabelledWalk],
 ) -> Result<Evaluation, NetworkError> {
     let mut outputs = Vec::with_capacity(walks.len());
     let begin;
     match bnn::Network::new(architecture, parameters) {
         Ok(network) => {
+            let nearest = (architecture.classes() == 0)
+                .then(|| Nearest::new(&division.features(&network, WINDOWS_A_PERSON)));
             let mut scratch = bnn::Scratch::default();
             begin = Instant::now();
             for walk in walks {
                 let run = |window: &Vec<i16>| {
-                    network.run(window, &mut scratch).map(|output| output.logits.to_vec())
+                    let output = network.run(window, &mut scratch)?;
+                    Ok::<_, NetworkError>(match &nearest {
+                        Some(nearest) => nearest.cosines(output.feature),
+                        None => output.logits.to_vec(),
+                    })
                 };
                 outputs.push(walk.windows.iter().map(run).collect::<Result<Vec<_>, _>>()?);
             }
@@ -76,6 +85,41 @@ pub fn evaluate(
         windows,
         inference_microseconds: seconds * 1e6 / (windows as f32).max(1.0),
     })
+}
+
+/// Names windows by features, for networks that have no classes of their own.
+pub(crate) struct Nearest {
+    /// Of each person, the direction of the sum of their windows' directions.
+    directions: Vec<Vec<f32>>,
+}
+
+impl Nearest {
+    /// From the features of each person's windows. A person without any is never named.
+    pub fn new(people: &[Vec<Vec<f32>>]) -> Self {
+        let direction = |windows: &Vec<Vec<f32>>| {
+            let mut sum = vec![0.0; windows.first().map_or(0, Vec::len)];
+            for window in windows {
+                sum.iter_mut().zip(direction(window)).for_each(|(sum, value)| *sum += value);
+            }
+            direction(&sum)
+        };
+        Self { directions: people.iter().map(direction).collect() }
+    }
+
+    /// Cosine of a window with each person, in place of logits.
+    pub fn cosines(&self, feature: &[f32]) -> Vec<f32> {
+        let window = direction(feature);
+        let cosine = |person: &Vec<f32>| match person.len() {
+            0 => -1.0,
+            _ => person.iter().zip(&window).map(|(a, b)| a * b).sum(),
+        };
+        self.directions.iter().map(cosine).collect()
+    }
+}
+
+fn direction(values: &[f32]) -> Vec<f32> {
+    let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+    values.iter().map(|value| value / length.max(f32::MIN_POSITIVE)).collect()
 }
 
 /// Of runs of so many consecutive windows, how many summed logits name the class, and how many there

@@ -485,6 +485,85 @@ impl Mean {
     }
 }
 
+/// Means of signs over time, and of their products with later signs.
+pub(super) struct Autocorrelation {
+    pub input: Extent,
+    pub output: Extent,
+    /// Samples between the two factors; 0 stands for the mean of the signs themselves.
+    lags: [usize; 4],
+}
+
+impl Autocorrelation {
+    pub fn new(input: Extent, lags: [usize; 3]) -> Self {
+        let lags = [0, lags[0], lags[1], lags[2]];
+        let channels = lags.len() * input.rows * input.channels;
+        Self { input, output: Extent { rows: 1, width: 1, valid: 1, channels }, lags }
+    }
+
+    pub fn forward(&self, input: &[f32], output: &mut [f32]) {
+        let Extent { rows, width, valid, channels } = self.input;
+        output.par_chunks_mut(self.output.len()).zip(input.par_chunks(self.input.len())).for_each(
+            |(output, input)| {
+                output.fill(0.0);
+                let series = output.chunks_exact_mut(rows * channels).zip(self.lags);
+                for (means, lag) in series {
+                    let share = time_share(valid - lag);
+                    let pairs =
+                        means.chunks_exact_mut(channels).zip(input.chunks_exact(width * channels));
+                    for (means, row) in pairs {
+                        let row = &row[..valid * channels];
+                        let later = row[lag * channels..].chunks_exact(channels);
+                        for (now, later) in row.chunks_exact(channels).zip(later) {
+                            if lag == 0 {
+                                add(means, now);
+                                continue;
+                            }
+                            for ((mean, now), later) in means.iter_mut().zip(now).zip(later) {
+                                *mean += now * later;
+                            }
+                        }
+                        means.iter_mut().for_each(|mean| *mean *= share);
+                    }
+                }
+            },
+        );
+    }
+
+    pub fn backward(&self, input: &[f32], output_gradient: &[f32], input_gradient: &mut [f32]) {
+        let Extent { rows, width, valid, channels } = self.input;
+        input_gradient
+            .par_chunks_mut(self.input.len())
+            .zip(input.par_chunks(self.input.len()))
+            .zip(output_gradient.par_chunks(self.output.len()))
+            .for_each(|((input_gradient, input), output_gradient)| {
+                input_gradient.fill(0.0);
+                let series = output_gradient.chunks_exact(rows * channels).zip(self.lags);
+                for (gradients, lag) in series {
+                    let share = time_share(valid - lag);
+                    let rows = input_gradient
+                        .chunks_exact_mut(width * channels)
+                        .zip(input.chunks_exact(width * channels))
+                        .zip(gradients.chunks_exact(channels));
+                    for ((to, row), gradient) in rows {
+                        let gradient: Vec<f32> = gradient.iter().map(|g| share * g).collect();
+                        for now in (0..(valid - lag) * channels).step_by(channels) {
+                            if lag == 0 {
+                                add(&mut to[now..now + channels], &gradient);
+                                continue;
+                            }
+                            // Each factor's gradient is the other factor.
+                            let later = now + lag * channels;
+                            for (at, gradient) in gradient.iter().enumerate() {
+                                to[now + at] += gradient * row[later + at];
+                                to[later + at] += gradient * row[now + at];
+                            }
+                        }
+                    }
+                }
+            });
+    }
+}
+
 /// Batch normalisation without gamma.
 pub(super) struct BatchNorm {
     pub extent: Extent,

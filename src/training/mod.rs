@@ -10,7 +10,8 @@
 //! | `layers` | forward and backward of each layer |
 //! | `matrix` | the matrix product |
 //! | `compression` | other weights than signs, to compare with |
-//! | `projection` | means over time and a projection in place of a dense layer |
+//! | `deflation` | the last layer of the network that serves, in closed form |
+//! | `eigen` | the largest eigenvalues of a matrix |
 //! | `evaluation` | how well a trained network names people |
 //! | `retraining` | a new network for enrolled users: the loop |
 //! | `enrolled` | their walks, and simulated strangers |
@@ -21,13 +22,14 @@
 mod checkpoint;
 mod compression;
 mod dataset;
+mod deflation;
 mod design;
+mod eigen;
 mod enrolled;
 mod evaluation;
 mod layers;
 mod matrix;
 mod network;
-mod projection;
 mod retraining;
 mod samples;
 mod student;
@@ -38,11 +40,11 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use compression::Compression;
 pub(crate) use dataset::natural_order;
 pub use dataset::{DataError, DataSet, Person, Walk, by_person, read_data};
+pub use deflation::Deflation;
 pub use design::Design;
 pub use enrolled::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, ReadRecording, TooLittle, Users};
-pub(crate) use evaluation::{CONSECUTIVE, named};
+pub(crate) use evaluation::{CONSECUTIVE, Nearest, named};
 pub use evaluation::{Evaluation, evaluate};
-pub use projection::Projection;
 pub use retraining::{
     Event, Length, Retrained, RetrainingError, RetrainingOptions, Scope, retrain,
 };

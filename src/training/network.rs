@@ -5,7 +5,9 @@ use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
 use super::compression::Compression;
-use super::layers::{BatchNorm, Convolution, Dense, Extent, MaxPool, Mean, Pass, Weights, sign};
+use super::layers::{
+    Autocorrelation, BatchNorm, Convolution, Dense, Extent, MaxPool, Mean, Pass, Weights, sign,
+};
 use crate::bnn::{
     self, Architecture, ArchitectureError, Layer, LayerParameters, NetworkError, Parameters,
     normaliser,
@@ -22,6 +24,7 @@ enum Stage {
     Sign(f32),
     Tanh,
     Mean(Mean),
+    Autocorrelation(Autocorrelation),
     Normalise,
     Dense(Box<Dense>),
 }
@@ -99,6 +102,16 @@ impl Network {
                     extent = layer.output;
                     Stage::Mean(layer)
                 }
+                Layer::Autocorrelation { lags } => {
+                    let layer = Autocorrelation::new(extent, lags);
+                    extent = layer.output;
+                    Stage::Autocorrelation(layer)
+                }
+                Layer::Deflation { .. } => {
+                    let reason =
+                        "a deflation is fitted to a trained network, and cannot be learned";
+                    return Err(ArchitectureError::Unsupported(reason));
+                }
                 Layer::Normalise => Stage::Normalise,
                 Layer::Dense { units, .. } | Layer::Projection { units } => {
                     let mut layer = match *layer {
@@ -154,6 +167,7 @@ impl Network {
                 Stage::Convolution(layer) => layer.forward(input, output, samples),
                 Stage::MaxPool(layer) => layer.forward(input, output, samples),
                 Stage::Mean(layer) => layer.forward(input, output),
+                Stage::Autocorrelation(layer) => layer.forward(input, output),
                 Stage::BatchNorm(layer) => layer.forward(input, output, samples, pass),
                 Stage::Dense(layer) => layer.forward(input, output, samples),
                 Stage::Sign(_) => map(input, output, sign),
@@ -196,6 +210,7 @@ impl Network {
                 }
                 Stage::MaxPool(layer) => layer.backward(gradient, input_gradient, samples),
                 Stage::Mean(layer) => layer.backward(gradient, input_gradient),
+                Stage::Autocorrelation(layer) => layer.backward(input, gradient, input_gradient),
                 Stage::BatchNorm(layer) => {
                     layer.backward(output, gradient, input_gradient, samples);
                 }
@@ -276,6 +291,7 @@ impl Network {
                 | Stage::Sign(_)
                 | Stage::Tanh
                 | Stage::Mean(_)
+                | Stage::Autocorrelation(_)
                 | Stage::Normalise => None,
             })
             .collect();
@@ -446,9 +462,12 @@ fn lists(stages: &mut [Stage]) -> impl Iterator<Item = List<'_>> {
             unit: 1.0,
             latent: false,
         }],
-        Stage::MaxPool(_) | Stage::Sign(_) | Stage::Tanh | Stage::Mean(_) | Stage::Normalise => {
-            Vec::new()
-        }
+        Stage::MaxPool(_)
+        | Stage::Sign(_)
+        | Stage::Tanh
+        | Stage::Mean(_)
+        | Stage::Autocorrelation(_)
+        | Stage::Normalise => Vec::new(),
     })
 }
 
@@ -561,6 +580,8 @@ mod tests {
             "float 5x9 conv2/1x1 conv3/1x3 pool2x2 dense2",
             "float 5x9 conv3/2x3 tanh mean bn dense3 dense2",
             "float 5x9 conv2/1x1 conv3/1x4 mean dense2",
+            "float 4x11 conv2/1x2 acf1,2,5 dense2",
+            "float 5x12 conv3/2x3 tanh acf1,3,4 bn norm dense2",
             "float 5x9 conv3/1x3 tanh pool2x2 bn conv2/1x2 tanh dense3+ tanh dense2+",
         ] {
             check_gradients(architecture);
@@ -627,6 +648,7 @@ mod tests {
             "float 8x20 conv3/1x4+ conv4/4x5/same+ tanh pool2x4 dense5+ tanh dense3+",
             "binary 8x20 conv5/3x3 pool2x2 bn sign conv6/1x3 bn sign dense7 bn sign dense3",
             "binary 8x20 conv5/3x3 pool2x2 bn sign conv6/1x3 bn sign mean bn dense7 bn norm dense3",
+            "binary 8x20 conv5/3x3 pool2x2 bn sign conv6/1x3 bn sign acf1,2,4 bn norm dense3",
         ] {
             let architecture: Architecture = architecture.parse().unwrap();
             let mut random = Pcg64Mcg::seed_from_u64(3);

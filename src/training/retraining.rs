@@ -138,6 +138,9 @@ pub enum RetrainingError {
         /// What its file says.
         found: String,
     },
+    /// The parent tells strangers apart, and has no layer that names people.
+    #[error("the parent has no classes: a network that ends with a deflation cannot be retrained")]
+    NoClasses,
     /// The layers do not fit so many classes.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -183,6 +186,9 @@ pub fn retrain(
         let found = format!("{rows} rows of {samples} samples, {:?}", about.rows);
         RetrainingError::Windows { found }
     })?;
+    if about.architecture.classes() == 0 {
+        return Err(RetrainingError::NoClasses);
+    }
     let progress = Progress::default();
     let mut stopped = || observe(Event::Progress(&progress)).is_break();
     let Some(survey) = survey(users, &mut stopped)? else { return Ok(None) };

@@ -10,6 +10,7 @@ use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
 use super::dataset::Walk;
+use crate::bnn;
 use crate::gait::{
     Recipe, Recording, Rows, Signal, SignalError, WINDOW_ROWS, acceleration_axes, is_walking,
     quantise, rows, unit_scale_rows,
@@ -220,17 +221,40 @@ impl Division {
         (starts as f64 * 4.0 / (STARTS_PER_SECOND * self.recipe.window_seconds())) as usize
     }
 
-    /// Windows of `class` that train, half a window apart, each with the gyroscope and without.
-    pub(super) fn plain_windows(&self, class: usize) -> impl Iterator<Item = Vec<i16>> + '_ {
+    /// Windows of `class` that train, half a window apart, as they were recorded. At most `most`,
+    /// evenly spread.
+    fn plain_windows(&self, class: usize, most: usize) -> Vec<Vec<i16>> {
         let recipe = self.recipe;
         let step = (recipe.samples / 2).div_ceil(dense(recipe));
-        self.people[class].iter().flat_map(move |track| {
-            let starts = track.starts.iter().step_by(step);
-            starts.flat_map(move |&start| {
-                [true, false]
-                    .map(|gyroscope| quantise(&rows(&track.signal, start, recipe, gyroscope)))
+        let starts: Vec<(&Signal, usize)> = self.people[class]
+            .iter()
+            .flat_map(|track| {
+                track.starts.iter().step_by(step).map(move |&start| (&track.signal, start))
             })
-        })
+            .collect();
+        let count = starts.len().min(most);
+        (0..count)
+            .map(|number| {
+                let (signal, start) = starts[number * starts.len() / count];
+                quantise(&rows(signal, start, recipe, true))
+            })
+            .collect()
+    }
+
+    /// A network's features of windows that train, by class: at most `most` of each, evenly spread.
+    ///
+    /// # Panics
+    /// When the network reads windows of another length.
+    pub(super) fn features(&self, network: &bnn::Network, most: usize) -> Vec<Vec<Vec<f32>>> {
+        let of_class = |class| {
+            let mut scratch = bnn::Scratch::default();
+            let mut feature = |window: Vec<i16>| {
+                let output = network.run(&window, &mut scratch);
+                output.expect("windows are cut for the network").feature.to_vec()
+            };
+            self.plain_windows(class, most).into_iter().map(&mut feature).collect()
+        };
+        (0..self.people.len()).into_par_iter().map(of_class).collect()
     }
 
     /// A random window of `class`, varied.
@@ -397,11 +421,11 @@ fn walking_starts(signal: &Signal, recipe: Recipe, within: Range<f64>, step: usi
 /// Fixed point to the real values that it stands for.
 pub(super) fn dequantise(values: &[i16], into: &mut [f32]) {
     for (into, &value) in into.iter_mut().zip(values) {
-        *into = f32::from(value) / (1 << crate::bnn::INPUT_FRACTION_BITS) as f32;
+        *into = f32::from(value) / (1 << bnn::INPUT_FRACTION_BITS) as f32;
     }
 }
 
-const _: () = assert!(crate::gait::WINDOW_FRACTION_BITS == crate::bnn::INPUT_FRACTION_BITS);
+const _: () = assert!(crate::gait::WINDOW_FRACTION_BITS == bnn::INPUT_FRACTION_BITS);
 
 impl Augmentation {
     /// For a network that serves every phone: with a gyroscope and without, fast and slow.

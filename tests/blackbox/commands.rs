@@ -82,7 +82,7 @@ fn two_networks_can_be_trained() {
     let out = folder.path().join("model.safetensors");
     for (network, end) in [
         ("bipedalnet", "conv64/1x3 bn sign dense32 bn norm dense3"),
-        ("bipedalnet-pooled", "conv64/1x3 bn sign mean project192 norm dense3"),
+        ("bipedalnet-openset", "conv64/1x3 bn sign acf3,6,12 deflate40"),
     ] {
         let mut train = program();
         train.args(["train", "--epochs", "1", "--network", network, "--data"]).arg(folder.path());
@@ -92,6 +92,28 @@ fn two_networks_can_be_trained() {
         let layers = model.metadata.architecture.to_string();
         assert!(model.metadata.name == network && layers.ends_with(end), "{layers}");
     }
+}
+
+#[test]
+fn people_of_a_data_set_can_stay_strangers() {
+    let folder = tempfile::tempdir().unwrap();
+    let sets = ["home", "away"].map(|set| folder.path().join(set));
+    for (set, people) in sets.iter().zip([0..3, 3..5]) {
+        fs::create_dir(set).unwrap();
+        data_set(set, people, 14.0);
+    }
+    let out = folder.path().join("model.safetensors");
+    let output = program()
+        .args(["train", "--epochs", "1", "--leave-out-data", "away", "--data"])
+        .args(&sets)
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let model = bnn::Model::from_bytes(&fs::read(&out).unwrap()).unwrap();
+    assert_eq!(model.metadata.classes, ["home/p0", "home/p1", "home/p2"]);
+    assert_eq!(model.metadata.training_data, "home; without away");
 }
 
 #[test]
@@ -172,10 +194,14 @@ fn wrong_arguments_and_data_are_explained() {
     fails(&["train", "--data", "/no/such", "--out", "x"], "No such file");
     fails(
         &["train", "--network", "idnet", "--data", data, "--out", "x"],
-        "bipedalnet-pooled or bipedalnet is needed",
+        "bipedalnet-openset or bipedalnet is needed",
     );
     fails(&["demo", "--data", data], "no recordings");
     data_set(folder.path(), 0..2, 14.0);
+    fails(
+        &["train", "--data", data, "--leave-out-data", "elsewhere", "--out", "x"],
+        "no folder of --data has this name",
+    );
     fails(&["demo", "--data", data], "2 people; 10 are needed");
     fails(
         &["train", "--data", data, "--train-sessions", "day_3", "--out", "x"],

@@ -72,6 +72,8 @@ fn files_are_as_small_as_published() {
     assert!(bipedalnet.len() <= 41_943, "{} bytes", bipedalnet.len());
     let pooled = file_of(&Architecture::pooled(100, 38));
     assert!(pooled.len() <= 43_000, "{} bytes", pooled.len());
+    let openset = file_of(&Architecture::openset(100));
+    assert!(openset.len() <= 41_000, "{} bytes", openset.len());
     let idnet = file_of(&Architecture::binarized_idnet(38));
     assert!(idnet.len() < 50_000, "{} bytes", idnet.len());
     assert!(file_of(&Architecture::idnet(38)).len() < MAX_FILE_BYTES);
@@ -161,6 +163,7 @@ fn the_published_networks_read_back() {
     for architecture in [
         Architecture::bipedalnet(100, 38),
         Architecture::pooled(100, 38),
+        Architecture::openset(100),
         Architecture::binarized_idnet(38),
         Architecture::idnet(38),
     ] {
@@ -195,10 +198,20 @@ fn what_cannot_be_read_is_not_written() {
     );
     assert_eq!(
         error(|metadata| metadata.architecture.layers.truncate(0)),
-        "the model file: architecture: the last layer must be dense"
+        "the model file: architecture: the last layer must be dense or a deflation"
     );
     let huge = |metadata: &mut Metadata| metadata.name = "n".repeat(MAX_FILE_BYTES);
     assert!(error(huge).starts_with("the model file has "));
+}
+
+#[test]
+fn a_network_without_classes_names_the_people_of_its_training() {
+    let architecture = Architecture::openset(100);
+    let parameters = parameters(&architecture, 1);
+    let classes = ["ann", "bob", "eve"].map(str::to_owned).to_vec();
+    let metadata = Metadata { classes, ..metadata(architecture) };
+    let file = encode(&metadata, &parameters).unwrap();
+    assert_eq!(Model::from_bytes(&file).unwrap().metadata, metadata);
 }
 
 #[test]

@@ -17,6 +17,9 @@ pub(super) enum Stage {
     MaxPoolBits { from: Shape, to: Shape, size: [usize; 2], words: usize },
     /// From bits to integers: the sum of each row's signs over time.
     Mean { from: Shape, words: usize },
+    /// From bits to integers: the sum of each row's signs over time, then for each lag the sum of
+    /// the products of signs so far apart.
+    Autocorrelation { from: Shape, words: usize, lags: [usize; 3] },
     /// From integers to bits. `affine` is kept where the values before the sign are the feature.
     Sign { thresholds: Vec<i32>, words: usize, feature: Option<Affine> },
     /// Convolution, max-pool and sign: from the fixed-point input to bits.
@@ -82,7 +85,11 @@ impl Stage {
     pub(super) fn has_weights(&self) -> bool {
         !matches!(
             self,
-            Self::MaxPool { .. } | Self::MaxPoolBits { .. } | Self::Mean { .. } | Self::Sign { .. }
+            Self::MaxPool { .. }
+                | Self::MaxPoolBits { .. }
+                | Self::Mean { .. }
+                | Self::Autocorrelation { .. }
+                | Self::Sign { .. }
         )
     }
 
@@ -139,11 +146,25 @@ impl Stage {
             Self::Mean { from, words } => {
                 integers.clear();
                 for row in bits.chunks_exact(from.samples * words) {
-                    for word in 0..*words {
-                        let channels = (from.channels - 64 * word).min(64);
-                        let ones = ones_by_bit(row[word..].iter().step_by(*words));
-                        let sums = ones[..channels].iter();
-                        integers.extend(sums.map(|ones| 2 * ones - from.samples as i32));
+                    let words = row.chunks_exact(*words);
+                    add_sums_by_channel(words, from.channels, |words, at| words[at], integers);
+                }
+            }
+            Self::Autocorrelation { from, words, lags } => {
+                integers.clear();
+                let rows = || bits.chunks_exact(from.samples * words);
+                for row in rows() {
+                    let words = row.chunks_exact(*words);
+                    add_sums_by_channel(words, from.channels, |words, at| words[at], integers);
+                }
+                for lag in lags {
+                    for row in rows() {
+                        let pairs =
+                            row.chunks_exact(*words).zip(row[lag * words..].chunks_exact(*words));
+                        // A product of two signs is +1 where they are equal.
+                        let product =
+                            |(now, later): (&[u64], &[u64]), at: usize| !(now[at] ^ later[at]);
+                        add_sums_by_channel(pairs, from.channels, product, integers);
                     }
                 }
             }
@@ -186,12 +207,37 @@ fn to_sums(mismatches: &mut [i32], inputs: usize) {
     mismatches.iter_mut().for_each(|value| *value = inputs as i32 - 2 * *value);
 }
 
-/// How many of the words have each bit: counted in binary, 64 bits side by side, digit by digit.
-fn ones_by_bit<'a>(words: impl Iterator<Item = &'a u64>) -> [i32; 64] {
+/// Appends the sum of each channel's signs over positions. `bits` gives a word of a position.
+fn add_sums_by_channel<P>(
+    positions: impl ExactSizeIterator<Item = P> + Clone,
+    channels: usize,
+    bits: impl Fn(P, usize) -> u64,
+    sums: &mut Vec<i32>,
+) {
+    let count = positions.len() as i32;
+    for word in 0..channels.div_ceil(64) {
+        let ones = ones_by_bit(positions.clone().map(|position| bits(position, word)));
+        let channels = (channels - 64 * word).min(64);
+        sums.extend(ones[..channels].iter().map(|ones| 2 * ones - count));
+    }
+}
+
+/// How many of the words have each bit. Counted in binary, 64 bits side by side: eight words at a
+/// time are added to the first three digits, and what is carried from there ripples on.
+fn ones_by_bit(mut words: impl ExactSizeIterator<Item = u64>) -> [i32; 64] {
     let mut digits = [0u64; i32::BITS as usize];
-    for &word in words {
-        let mut carry = word;
-        for digit in &mut digits {
+    let (low, high) = digits.split_at_mut(3);
+    let [ones, twos, fours] = low else { unreachable!("three digits were split off") };
+    for _ in 0..words.len().div_ceil(8) {
+        // Words that are missing at the end have no bits.
+        let mut pair_to = |digit: &mut u64| {
+            let [a, b] = [(); 2].map(|()| words.next().unwrap_or(0));
+            add_pair(digit, a, b)
+        };
+        let [a, b, c, d] = [(); 4].map(|()| pair_to(ones));
+        let [a, b] = [add_pair(twos, a, b), add_pair(twos, c, d)];
+        let mut carry = add_pair(fours, a, b);
+        for digit in high.iter_mut() {
             if carry == 0 {
                 break;
             }
@@ -206,6 +252,14 @@ fn ones_by_bit<'a>(words: impl Iterator<Item = &'a u64>) -> [i32; 64] {
         }
     }
     ones
+}
+
+/// Adds two bits to each bit of a digit, and gives what is carried to the next one.
+fn add_pair(digit: &mut u64, a: u64, b: u64) -> u64 {
+    let either = *digit ^ a;
+    let carry = (*digit & a) | (either & b);
+    *digit = either ^ b;
+    carry
 }
 
 /// Packs one position: bit `c` tells whether value `c` has reached threshold `c`.

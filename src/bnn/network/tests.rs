@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bnn::arbitrary::{architectures, kernel_architectures, parameters, window};
-use crate::bnn::reference;
+use crate::bnn::{Shape, reference};
 
 fn signs(words: &[u64], channels: usize) -> Vec<f32> {
     words
@@ -44,7 +44,10 @@ fn assert_run_equals_reference(
     let mut affine = Affine::new(1.0 / 1024.0);
     let mut is_bits = false;
     let of_direction = architecture.layers.iter().position(|layer| *layer == Layer::Normalise);
-    let of_mean = architecture.layers.iter().position(|layer| *layer == Layer::Mean);
+    let of_mean = architecture
+        .layers
+        .iter()
+        .position(|layer| matches!(layer, Layer::Mean | Layer::Autocorrelation { .. }));
     let with_stages = of_mean.or(of_direction).unwrap_or(architecture.layers.len());
     for (index, layer) in architecture.layers[..with_stages].iter().enumerate() {
         match (layer, &parameters.layers[index]) {
@@ -77,16 +80,31 @@ fn assert_run_equals_reference(
     if let Some(index) = of_mean {
         stages.next().expect("a stage for the mean").run(values, scratch);
         let mut packed = Vec::new();
-        let affine = Affine::new(time_share(shapes[index].samples));
-        affine.apply_all(&scratch.integers, shapes[index].channels, &mut packed);
+        let Shape { rows, samples, channels } = shapes[index];
+        let affine = match architecture.layers[index] {
+            Layer::Autocorrelation { lags } => {
+                let scales = [0, lags[0], lags[1], lags[2]]
+                    .map(|lag| vec![time_share(samples - lag); rows * channels]);
+                Affine { scale: 1.0, steps: vec![Step::Scale(scales.concat())] }
+            }
+            _ => Affine::new(time_share(samples)),
+        };
+        affine.apply_all(&scratch.integers, shapes[index + 1].channels, &mut packed);
         assert_same(index, &packed, &expected[index]);
     }
     assert!(stages.next().is_none());
 
     let output = network.run(values, scratch).unwrap();
-    assert_same(architecture.layers.len() - 1, output.logits, expected.last().unwrap());
+    let last = architecture.layers.len() - 1;
+    if architecture.classes() > 0 {
+        assert_same(last, output.logits, &expected[last]);
+    } else {
+        assert!(output.logits.is_empty());
+        assert_same(last, output.feature, &expected[last]);
+    }
     let of_sign = architecture.layers.iter().rposition(|layer| *layer == Layer::Sign);
     match of_direction.or(of_sign) {
+        _ if architecture.classes() == 0 => {}
         None => assert!(output.feature.is_empty()),
         Some(after) => assert_same(after - 1, output.feature, &expected[after - 1]),
     }
@@ -150,6 +168,9 @@ fn the_networks_that_are_trained_equal_their_float_forms() {
     for seed in 0..5 {
         assert_equals_reference(&Architecture::bipedalnet(100, 38), seed, &mut scratch);
         assert_equals_reference(&Architecture::pooled(100, 38), seed, &mut scratch);
+        assert_equals_reference(&Architecture::openset(100), seed, &mut scratch);
+        let classifier = Architecture::openset_classifier(100, 38);
+        assert_equals_reference(&classifier, seed, &mut scratch);
     }
     assert_equals_reference(&Architecture::binarized_idnet(38), 5, &mut scratch);
 }
@@ -220,6 +241,7 @@ fn features_come_before_the_last_sign_or_direction() {
         (Architecture::bipedalnet(100, 38), 32),
         (Architecture::binarized_idnet(38), 40),
         (Architecture::pooled(100, 38), 192),
+        (Architecture::openset(100), 768),
     ] {
         let network = Network::new(&architecture, &parameters(&architecture, 1)).unwrap();
         assert_eq!(network.feature_len(), length);
@@ -277,6 +299,8 @@ fn what_cannot_run_packed_is_named() {
         ("binary 8x20 conv4/3x3 tanh dense2", 1, "tanh cannot be packed"),
         ("binary 8x20 conv4/3x3 bn mean dense2", 2, NEEDS_SUMS),
         ("binary 8x20 conv4/3x3 sign mean bn sign dense2", 4, NEEDS_SUMS),
+        ("binary 8x20 conv4/3x3 bn acf1,2,3 dense2", 2, NEEDS_SUMS),
+        ("binary 1x1 deflate1", 0, NEEDS_SUMS),
         ("binary 27x19 dense2", 0, TOO_MANY_TAPS),
         ("binary 30x40 conv1/27x19 sign dense2", 0, TOO_MANY_TAPS),
         (
@@ -389,7 +413,11 @@ fn later_runs_allocate_nothing() {
     let every_stage =
         "binary 8x100 conv32/3x3 pool2x2 bn sign conv70/1x3 sign pool1x2 dense32 sign dense38+";
     let with_means = "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign mean bn dense32 bn norm dense38";
-    let ours = [Architecture::bipedalnet(100, 38), Architecture::pooled(100, 38)];
+    let ours = [
+        Architecture::bipedalnet(100, 38),
+        Architecture::pooled(100, 38),
+        Architecture::openset(100),
+    ];
     let others = [every_stage, with_means].map(|text| text.parse().unwrap());
     for architecture in ours.into_iter().chain(others) {
         let network = Network::new(&architecture, &parameters(&architecture, 1)).unwrap();

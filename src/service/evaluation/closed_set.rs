@@ -4,13 +4,14 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::people::{Known, Person};
-use crate::bnn::Scratch;
-use crate::gait::cut_windows;
+use crate::bnn::{Output, Scratch};
+use crate::gait::{Recording, cut_windows};
 use crate::service::rates::{Figure, bootstrap};
 use crate::service::serving::Serving;
-use crate::training::{CONSECUTIVE, named};
+use crate::training::{CONSECUTIVE, Nearest, Walk, named};
 
-/// How well a model names people on sessions of theirs, each window by its largest output.
+/// How well a model names people on sessions of theirs, each window by its largest output. A model
+/// without classes names the person whose other sessions are nearest.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClosedSet {
     /// The model.
@@ -36,9 +37,27 @@ pub(super) fn closed_set(
     seed: u64,
 ) -> Option<ClosedSet> {
     let known = Known::to(&serving.model.metadata);
+    let metadata = &serving.model.metadata;
+    let nearest = (metadata.architecture.classes() == 0).then(|| {
+        let mut features = vec![Vec::new(); metadata.classes.len()];
+        let of_people = people.par_iter().filter_map(|person| {
+            let others = |walk: &&&Walk| !sessions.contains(&walk.session);
+            let walks = person.walks.iter().filter(others);
+            let windows = walks.flat_map(|walk| {
+                outputs(serving, &walk.recording, |output| output.feature.to_vec())
+            });
+            Some((known.class(person)?, windows.collect()))
+        });
+        for (class, windows) in of_people.collect::<Vec<(usize, Vec<Vec<f32>>)>>() {
+            features[class] = windows;
+        }
+        Nearest::new(&features)
+    });
     let counts: Vec<Counts> = people
         .par_iter()
-        .filter_map(|person| Some(count(serving, person, known.class(person)?, sessions)))
+        .filter_map(|person| {
+            Some(count(serving, nearest.as_ref(), person, known.class(person)?, sessions))
+        })
         .filter(|[_, [_, all]]| *all > 0)
         .collect();
     let [top1, top1_of_5] = bootstrap(counts.len(), seed, |times| {
@@ -54,17 +73,19 @@ pub(super) fn closed_set(
     Some(ClosedSet { model: name.clone(), people: counts.len(), windows, top1, top1_of_5 })
 }
 
-fn count(serving: &Serving, person: &Person, class: usize, sessions: &[String]) -> Counts {
-    let Serving { model, recipe, .. } = serving;
-    let mut scratch = Scratch::default();
+fn count(
+    serving: &Serving,
+    nearest: Option<&Nearest>,
+    person: &Person,
+    class: usize,
+    sessions: &[String],
+) -> Counts {
     let mut counts = [[0; 2]; 2];
     for walk in person.walks.iter().filter(|walk| sessions.contains(&walk.session)) {
-        let Ok(cut) = cut_windows(&walk.recording, recipe, recipe.samples / 2) else { continue };
-        let mut outputs = Vec::new();
-        for window in cut.windows {
-            let output = model.network.run(&window.values, &mut scratch);
-            outputs.push(output.expect("the recipe cuts windows of this length").logits.to_vec());
-        }
+        let outputs = outputs(serving, &walk.recording, |output| match nearest {
+            Some(nearest) => nearest.cosines(output.feature),
+            None => output.logits.to_vec(),
+        });
         for ([right, all], consecutive) in counts.iter_mut().zip([1, CONSECUTIVE]) {
             let [of_walk, runs] = named(&outputs, class, consecutive);
             *right += of_walk;
@@ -72,4 +93,23 @@ fn count(serving: &Serving, person: &Person, class: usize, sessions: &[String]) 
         }
     }
     counts
+}
+
+/// What the network gives for each window of walking, half a window apart.
+fn outputs<T>(
+    serving: &Serving,
+    recording: &Recording,
+    mut take: impl FnMut(Output<'_>) -> T,
+) -> Vec<T> {
+    let Serving { model, recipe, .. } = serving;
+    let mut scratch = Scratch::default();
+    let cut = cut_windows(recording, recipe, recipe.samples / 2);
+    let windows = cut.map_or_else(|_| Vec::new(), |cut| cut.windows);
+    windows
+        .iter()
+        .map(|window| {
+            let output = model.network.run(&window.values, &mut scratch);
+            take(output.expect("the recipe cuts windows of this length"))
+        })
+        .collect()
 }
