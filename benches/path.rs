@@ -11,7 +11,7 @@ use std::time::Instant;
 use bipedalnet::bnn::{Model, Scratch};
 use bipedalnet::gait::simulator::{Conditions, Walker};
 use bipedalnet::gait::{Fingerprint, Recipe, Recording, RecordingDocument, Window, cut_windows};
-use bipedalnet::identity::{Decision, Gallery, LikelihoodRatio, Template};
+use bipedalnet::identity::{Calibration, Decision, Gallery, Template};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use server::{pin, quantile};
@@ -30,7 +30,7 @@ fn main() {
     let model = Model::from_bytes(model).expect("the model that ships");
     println!("on one core: {}\n", if pin(1) { "yes" } else { "no" });
     stages(&model);
-    search(model.network.feature_len());
+    search(&model);
 }
 
 /// Microseconds of each call, stages in turn.
@@ -70,7 +70,7 @@ fn stages(model: &Model) {
     // By chance, noise may repeat itself.
     let refused = |noise: &Recording| cut(noise).is_err_and(|error| error.code() == "no-steps");
     let no_walk = (0..).map(|seed| noise(&recording, seed)).find(refused).expect("one of them is");
-    let gallery = gallery(model.network.feature_len(), 1000);
+    let gallery = gallery(model, 1000);
     let mut scratch = Scratch::default();
     let mut probe = |windows: &[Window]| {
         let mut template = Template::empty(model.network.feature_len());
@@ -81,8 +81,6 @@ fn stages(model: &Model) {
         template
     };
     let template = probe(&windows);
-    let likelihood = LikelihoodRatio::from_metrics(&model.metadata.metrics);
-    let likelihood = likelihood.expect("the shipped model can serve");
     let mut times = Times { stages: Vec::new() };
     for _ in 0..ROUNDS {
         let mut documents = vec![document.clone(); WALKS_A_ROUND];
@@ -100,7 +98,8 @@ fn stages(model: &Model) {
             let template = probe(&cut.windows);
             let candidates = gallery.rank(&template, None, 5);
             let users = gallery.count(None);
-            Decision::new(candidates.first(), &likelihood, users, template.windows())
+            let (calibration, tails) = (gallery.calibration(), gallery.tails());
+            Decision::new(&candidates, users, &template, calibration, &tails.single)
         });
     }
     let count = windows.len();
@@ -145,9 +144,11 @@ fn random_template(random: &mut Pcg64Mcg, feature_len: usize) -> Template {
     template
 }
 
-fn gallery(feature_len: usize, users: usize) -> Gallery {
+fn gallery(model: &Model, users: usize) -> Gallery {
     let mut random = Pcg64Mcg::seed_from_u64(2);
-    let mut gallery = Gallery::new(feature_len);
+    let calibration = Calibration::from_metrics(&model.metadata.metrics);
+    let feature_len = model.network.feature_len();
+    let mut gallery = Gallery::new(feature_len, calibration.expect("the shipped model can serve"));
     for number in 0..users {
         let user = format!("user-{number:07}").parse().expect("it is an id");
         gallery.add(&user, &random_template(&mut random, feature_len));
@@ -155,9 +156,10 @@ fn gallery(feature_len: usize, users: usize) -> Gallery {
     gallery
 }
 
-fn search(feature_len: usize) {
+fn search(model: &Model) {
     let mut random = Pcg64Mcg::seed_from_u64(3);
-    let gallery = gallery(feature_len, USERS);
+    let gallery = gallery(model, USERS);
+    let feature_len = gallery.feature_len();
     let numbers: Vec<u64> = (0..BANDWIDTH_BYTES as u64 / 8).collect();
     let (mut milliseconds, mut gigabytes) = (Vec::new(), Vec::new());
     for _ in 0..SEARCHES {

@@ -11,7 +11,7 @@ use bipedalnet::bnn::{Model, Scratch};
 use bipedalnet::gait::{
     Precision, Recipe, Recording, RecordingDocument, cbor, compact, cut_windows, exact,
 };
-use bipedalnet::identity::{Decision, Gallery, LikelihoodRatio, Template, UserId};
+use bipedalnet::identity::{Calibration, Decision, Gallery, Template, UserId};
 use bipedalnet::training::{by_person, read_data};
 use clap::Parser;
 use flate2::Compression;
@@ -78,7 +78,6 @@ fn brotli(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 /// A gallery of people, and the model that tells them apart.
 struct Identifier {
     model: Model,
-    likelihood: LikelihoodRatio,
     recipe: Recipe,
     scratch: Scratch,
     gallery: Gallery,
@@ -87,13 +86,13 @@ struct Identifier {
 impl Identifier {
     fn new(model: Model) -> Result<Self, Box<dyn Error>> {
         let metadata = &model.metadata;
-        let likelihood = LikelihoodRatio::from_metrics(&metadata.metrics)
+        let calibration = Calibration::from_metrics(&metadata.metrics)
             .map_err(|metric| format!("the model has no {metric}"))?;
         let recipe =
             Recipe::for_input(&metadata.rows, metadata.rate_hz, metadata.architecture.input)
                 .ok_or("the model reads windows that cannot be cut here")?;
-        let gallery = Gallery::new(model.network.feature_len());
-        Ok(Self { model, likelihood, recipe, scratch: Scratch::default(), gallery })
+        let gallery = Gallery::new(model.network.feature_len(), calibration);
+        Ok(Self { model, recipe, scratch: Scratch::default(), gallery })
     }
 
     fn template(&mut self, walk: &Recording) -> Result<Template, Box<dyn Error>> {
@@ -111,11 +110,11 @@ impl Identifier {
         among: Option<&BTreeSet<UserId>>,
     ) -> Result<(Decision, f32), Box<dyn Error>> {
         let probe = self.template(walk)?;
-        let candidates = self.gallery.rank(&probe, among, 1);
-        let nearest = candidates.first();
+        let candidates = self.gallery.rank(&probe, among, 5);
         let users = self.gallery.count(among);
-        let decision = Decision::new(nearest, &self.likelihood, users, probe.windows());
-        Ok((decision, nearest.map_or(0.0, |candidate| candidate.score)))
+        let (calibration, tails) = (self.gallery.calibration(), self.gallery.tails());
+        let decision = Decision::new(&candidates, users, &probe, calibration, &tails.single);
+        Ok((decision, candidates.first().map_or(0.0, |candidate| candidate.score)))
     }
 }
 
@@ -176,7 +175,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Decision::Identified(named) if named == *user => tally.right += 1,
                 Decision::Identified(_) => tally.wrong += 1,
                 Decision::Unknown => tally.unknown += 1,
-                Decision::Inconclusive => tally.inconclusive += 1,
+                Decision::Inconclusive(_) => tally.inconclusive += 1,
             }
             let mut others = users.clone();
             others.remove(user);

@@ -15,6 +15,17 @@ pub enum UserState {
     Ready,
 }
 
+/// What would help most to recognise a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NextStep {
+    /// More walking, until the user is ready.
+    WalkMore,
+    /// A walk at another time, more than an hour later: on another day, in other shoes or at another
+    /// pace. It cuts misses more than a longer walk today.
+    WalkAnotherTime,
+}
+
 /// A user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UserAnswer {
@@ -28,6 +39,11 @@ pub struct UserAnswer {
     pub windows_missing: u64,
     /// Walks that are kept of them.
     pub enrollments: u64,
+    /// Occasions on which they walked: more than an hour apart.
+    pub occasions: u64,
+    /// What would help most to recognise them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<NextStep>,
     /// When the user was made.
     pub created_at_unix_seconds: i64,
 }
@@ -145,8 +161,30 @@ pub enum Identified {
     Identified,
     /// Nobody who is enrolled, as far as can be told.
     Unknown,
-    /// Too short a walk to tell.
+    /// It cannot be told; see `reason`.
     Inconclusive,
+}
+
+/// Why there is no decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// Too little walking to tell: send more.
+    TooShort,
+    /// The movement is unlike any walking that the model knows, so that no error rate can be promised.
+    Unfamiliar,
+    /// Several users match about equally.
+    Ambiguous,
+}
+
+/// What the thresholds of a decision were fitted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CalibrationSource {
+    /// The data sets that the model was calibrated on.
+    Model,
+    /// These, and the users of this service compared with one another.
+    Gallery,
 }
 
 /// Who is walking.
@@ -157,11 +195,16 @@ pub struct IdentifyAnswer {
     /// Whom the decision names, or null.
     #[schema(required)]
     pub user: Option<String>,
+    /// Why the decision is `inconclusive`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Doubt>,
     /// The nearest users, nearest first, for keys that may see scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<Vec<CandidateAnswer>>,
     /// Windows of walking that the decision rests on.
     pub windows: u32,
+    /// What the thresholds were fitted to.
+    pub calibration: CalibrationSource,
     /// Id of the model that decided.
     pub model: String,
 }
@@ -187,7 +230,7 @@ pub enum Verified {
     Accept,
     /// It does not.
     Reject,
-    /// Too little walking to tell: send more under the same session.
+    /// It cannot be told; see `reason`. If it is `too_short`, send more under the same session.
     Inconclusive,
     /// The recording is an earlier one of the user's, sent again.
     SuspectedReplay,
@@ -200,6 +243,9 @@ pub struct VerifyAnswer {
     pub decision: Verified,
     /// The user.
     pub user: String,
+    /// Why the decision is `inconclusive`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Doubt>,
     /// Likeness, from -1 to 1, in two digits, for keys that may see scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
@@ -212,6 +258,8 @@ pub struct VerifyAnswer {
     pub fmr: f64,
     /// Windows of walking that the decision rests on, earlier ones of the session included.
     pub windows: u32,
+    /// What the thresholds were fitted to.
+    pub calibration: CalibrationSource,
     /// Id of the model that decided.
     pub model: String,
     /// Number of the walk among the user's, where it was added to them: a service that is told to

@@ -7,10 +7,10 @@ mod requests;
 mod training;
 
 pub use answers::{
-    CandidateAnswer, ChallengeAnswer, EnrolledAnswer, EnrollmentAnswer, EnrollmentsAnswer,
-    ExportAnswer, ExportedTemplate, ExportedWalk, Identified, IdentifyAnswer, OutcomeAnswer,
-    OutcomesAnswer, Problem, RefusedAnswer, UserAnswer, UserState, UsersAnswer, Verified,
-    VerifyAnswer, WalkSource,
+    CalibrationSource, CandidateAnswer, ChallengeAnswer, Doubt, EnrolledAnswer, EnrollmentAnswer,
+    EnrollmentsAnswer, ExportAnswer, ExportedTemplate, ExportedWalk, Identified, IdentifyAnswer,
+    NextStep, OutcomeAnswer, OutcomesAnswer, Problem, RefusedAnswer, UserAnswer, UserState,
+    UsersAnswer, Verified, VerifyAnswer, WalkSource,
 };
 pub use models::{
     ActivateDocument, ActivatedAnswer, ComparisonAnswer, ModelAnswer, ModelsAnswer, SharesAnswer,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Failure;
 use super::remote::{Remote, about, read};
-use crate::api::{EnrolledAnswer, UserState};
+use crate::api::{EnrolledAnswer, NextStep, UserState};
 
 /// Enroll walks of a user, who is made where they do not exist
 ///
@@ -42,6 +42,9 @@ fn line(answer: &EnrolledAnswer) -> String {
     }
     let (name, windows, missing) = (&user.user, user.windows, user.windows_missing);
     line + &match user.status {
+        UserState::Ready if user.next_step == Some(NextStep::WalkAnotherTime) => {
+            format!("; {name} is ready with {windows}; a walk at another time would help")
+        }
         UserState::Ready => format!("; {name} is ready with {windows}"),
         UserState::Collecting => format!("; {name} has {windows}, {missing} are missing"),
     }

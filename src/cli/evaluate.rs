@@ -7,12 +7,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::train::{OutputFile, read};
 use super::{Failure, plots};
 use crate::bnn::Model;
-use crate::service::evaluation::{Evaluation, Figure, Folder, Sequential, evaluate};
+use crate::identity::FALSE_MATCH_RATES;
+use crate::service::evaluation::{ClosedSet, Evaluation, Figure, Folder, TrialRates, evaluate};
 
 /// Measure models on folders of recordings: on people that they know, and on strangers
 ///
-/// Strangers of each model are compared among themselves, and the scores of all models pooled:
-/// models from `train --leave-out` that each lack another part of the people measure all of them.
+/// Each model is measured by itself, on the folders with people whom it was not trained on. Strangers
+/// of a folder are enrolled together, and probed in pieces of 10 s as clients of the API send them.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Model files
@@ -27,7 +28,7 @@ pub struct Arguments {
     /// Also write all figures as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also draw det.svg, scores.svg and fpir.svg into a folder
+    /// Also draw det.svg and scores.svg into a folder
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
     /// Seed of everything random
@@ -42,7 +43,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         std::fs::create_dir_all(folder)
             .map_err(|error| format!("{}: {error}", folder.display()))?;
     }
-    let models = arguments.model.iter().map(|path| read_model(path)).collect::<Result<_, _>>()?;
+    let models =
+        arguments.model.iter().map(|path| read_model(path)).collect::<Result<Vec<_>, _>>()?;
     let folders = arguments
         .data
         .iter()
@@ -59,16 +61,20 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         bar.set_length(steps as u64);
         bar.set_position(done as u64);
     };
-    let evaluation =
-        evaluate(models, &folders, &arguments.test_sessions, arguments.seed, progress)?;
+    let mut evaluations = Vec::new();
+    for (name, model) in models {
+        bar.set_position(0);
+        let sessions = &arguments.test_sessions;
+        evaluations.push(evaluate(&name, model, &folders, sessions, arguments.seed, progress)?);
+    }
     bar.finish_and_clear();
 
-    print(&evaluation);
+    evaluations.iter().for_each(print);
     if let Some(json) = json {
-        json.write(&serde_json::to_vec_pretty(&evaluation)?)?;
+        json.write(&serde_json::to_vec_pretty(&evaluations)?)?;
     }
     if let Some(folder) = &arguments.plots {
-        for (name, svg) in plots::draw(&evaluation)? {
+        for (name, svg) in plots::draw(&evaluations)? {
             OutputFile::create(&folder.join(name))?.write(svg.as_bytes())?;
         }
     }
@@ -83,117 +89,67 @@ fn read_model(path: &Path) -> Result<(String, Model), Failure> {
 }
 
 fn print(evaluation: &Evaluation) {
-    println!("| model | trained on | known people | strangers |\n|---|---|--:|--:|");
-    for model in &evaluation.models {
-        let (name, data) = (&model.name, &model.training_data);
-        println!("| {name} | {data} | {} | {} |", model.known, model.strangers);
-    }
+    let Evaluation { model, training_data, known, strangers, .. } = evaluation;
+    println!("\n{model}: trained on {training_data}; {known} known people, {strangers} strangers");
     for warning in &evaluation.warnings {
         println!("\nwarning: {warning}");
     }
-    if !evaluation.closed_set.is_empty() {
-        print_closed_set(evaluation);
+    if let Some(ClosedSet { people, windows, top1, top1_of_5 }) = &evaluation.closed_set {
+        println!("\nKnown people, in % (95 % interval by person):\n");
+        println!("| people | windows | top-1, 2 s | top-1 of 5 |\n|--:|--:|--:|--:|");
+        let [top1, top1_of_5] = [top1, top1_of_5].map(percent_with_interval);
+        println!("| {people} | {windows} | {top1} | {top1_of_5} |");
     }
-    if !evaluation.strangers.is_empty() {
-        print_strangers(evaluation);
-        print_identification(evaluation);
-        print_robustness(evaluation);
-        print_sequential(evaluation);
+    let (recorded, changed): (Vec<_>, Vec<_>) =
+        evaluation.trials.iter().partition(|trial| trial.is_as_recorded());
+    if !recorded.is_empty() {
+        println!(
+            "\nStrangers, enrolled with 30 s, in % (95 % interval by person). Probes of the session \
+             that was enrolled come 5 s later: optimistic.\n"
+        );
+        print_trials(&recorded);
+    }
+    if !changed.is_empty() {
+        println!("\nThe same with changed probes:\n");
+        print_trials(&changed);
     }
 }
 
-fn print_closed_set(evaluation: &Evaluation) {
-    println!("\nKnown people, in % (95 % interval by person):\n");
-    println!("| model | people | windows | top-1, 2 s | top-1 of 5 |\n|---|--:|--:|--:|--:|");
-    for row in &evaluation.closed_set {
+fn print_trials(trials: &[&TrialRates]) {
+    print!("| data set | enrolled > probed | people | EER, 10 s | FNMR at FMR 1 % ");
+    print!("| right in 10 s | wrong | strangers named, 3 % asked ");
+    let [_, percent, permille] = FALSE_MATCH_RATES.map(|rate| rate * 100.0);
+    println!("| own / others, FMR {percent} % | own / others, FMR {permille} % |");
+    println!("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    for trial in trials {
+        let TrialRates { data_set, enrolled, probed, measured, .. } = trial;
+        let condition = match trial.is_as_recorded() {
+            true => String::new(),
+            false => format!(", {}", trial.condition),
+        };
+        let named = &measured.identification;
+        let figures = [
+            &measured.eer,
+            &measured.fnmr_at_fmr_1_percent,
+            &named.right,
+            &named.wrong,
+            &named.strangers_named,
+        ];
+        let figures = figures.map(|figure| format!(" {} |", percent_with_interval(figure)));
+        let verified = measured.verification.iter().skip(1).map(|rates| {
+            let own = percent_with_interval(&rates.own_accepted);
+            let others = &rates.others_accepted;
+            let [value, low, high] =
+                [others.value, others.low, others.high].map(|rate| rate * 100.0);
+            format!(" {own} / {value:.2} ({low:.2} to {high:.2}) |")
+        });
         println!(
-            "| {} | {} | {} | {} | {} |",
-            row.model,
-            row.people,
-            row.windows,
-            percent_with_interval(&row.top1),
-            percent_with_interval(&row.top1_of_5)
+            "| {data_set} | {enrolled} > {probed}{condition} | {} |{}{}",
+            measured.people,
+            figures.concat(),
+            verified.collect::<String>()
         );
     }
-}
-
-fn print_strangers(evaluation: &Evaluation) {
-    println!(
-        "\nStrangers, enrolled with 30 s, in % (95 % interval by person). Probes of those of one \
-         session come from the enrolled recording, 10 s later: optimistic.\n"
-    );
-    let points = &evaluation.strangers[0].operating_points;
-    let fmrs = points.iter().map(|point| format!(" FNMR at FMR {} % |", point.fmr * 100.0));
-    println!(
-        "| data set | probe | people (of one session) | probes (refused) | impostors | EER |{}",
-        fmrs.collect::<String>()
-    );
-    println!("|---|--:|--:|--:|--:|--:|{}", "--:|".repeat(points.len()));
-    for row in &evaluation.strangers {
-        let fnmrs = row.operating_points.iter();
-        let fnmrs = fnmrs.map(|point| format!(" {} |", percent_with_interval(&point.fnmr)));
-        println!(
-            "| {} | {} s | {} ({}) | {} ({}) | {} | {} |{}",
-            row.data_set,
-            row.probe_seconds,
-            row.people,
-            row.people_of_one_session,
-            row.probes,
-            row.refused,
-            row.impostor_comparisons,
-            percent_with_interval(&row.eer),
-            fnmrs.collect::<String>()
-        );
-    }
-}
-
-fn print_identification(evaluation: &Evaluation) {
-    println!("\nIdentification of 10 s among N strangers of any data set, in %:\n");
-    println!(
-        "| N | galleries | FPIR, fixed threshold | FNIR | 1 - (1 - FMR)^N | FPIR, threshold by N | FNIR |"
-    );
-    println!("|--:|--:|--:|--:|--:|--:|--:|");
-    for row in &evaluation.identification {
-        let of_independent = row.fpir_of_independent as f32;
-        let (fixed, following) = (&row.fixed, &row.following);
-        let rates = [fixed.fpir, fixed.fnir, of_independent, following.fpir, following.fnir];
-        let rates = rates.map(|rate| format!(" {} |", percent(rate)));
-        println!("| {} | {} |{}", row.gallery_size, row.galleries, rates.concat());
-    }
-}
-
-fn print_robustness(evaluation: &Evaluation) {
-    println!(
-        "\nProbes of 10 s unlike the enrolled walks, in %, FMR and FNMR at the threshold of a false \
-         match rate of 1 % as recorded:\n"
-    );
-    println!("| condition | EER | FMR | FNMR | refused |\n|---|--:|--:|--:|--:|");
-    for row in &evaluation.robustness {
-        let rates = [row.eer, row.fmr, row.fnmr, row.refused_share];
-        let rates = rates.map(|rate| format!(" {} |", percent(rate)));
-        println!("| {} |{}", row.condition, rates.concat());
-    }
-}
-
-fn print_sequential(evaluation: &Evaluation) {
-    println!(
-        "\nDecisions window by window, as the service takes them, over 30 s at most, of the last \
-         recording, in %:\n"
-    );
-    println!("| asked | measured | missed | windows to a decision, own | others' |");
-    println!("|---|--:|--:|--:|--:|");
-    let row = |kind: &str, missed: &str, Sequential { asked, rates }: &Sequential| {
-        let [measured, missed_rate] =
-            [rates.false_positive, rates.false_negative].map(|rate| rate * 100.0);
-        println!(
-            "| {kind} {} | {measured:.2} | {missed} {missed_rate:.1} | {:.1} | {:.1} |",
-            asked * 100.0,
-            rates.genuine_windows,
-            rates.impostor_windows,
-        );
-    };
-    evaluation.verification.iter().for_each(|decided| row("FMR", "FNMR", decided));
-    evaluation.sequential_identification.iter().for_each(|decided| row("FPIR", "FNIR", decided));
 }
 
 fn percent(rate: f32) -> String {

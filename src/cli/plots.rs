@@ -6,7 +6,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::Failure;
-use crate::service::evaluation::{ALL_DATA_SETS, Evaluation, Scores, StrangerRates, USUAL_SECONDS};
+use crate::service::evaluation::{Evaluation, Scores, Strengths};
 
 const SIZE: (u32, u32) = (720, 540);
 
@@ -14,8 +14,14 @@ const TITLE: (&str, u32) = ("sans-serif", 24);
 const LABEL: (&str, u32) = ("sans-serif", 18);
 
 /// Told apart in light and dark, and by those who do not see all colours.
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(170, 68, 153)];
+const COLOURS: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(170, 68, 153),
+    RGBColor(140, 110, 0),
+    RGBColor(90, 90, 90),
+];
 
 /// Error rates that axes of normal deviates are marked at.
 const DET_RATES: [f64; 9] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4];
@@ -23,25 +29,32 @@ const DET_RATES: [f64; 9] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.
 /// Points of a line.
 const DET_POINTS: usize = 200;
 
-const BIN: f64 = 0.02;
+const BIN: f64 = 0.25;
 
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Names of files, and what is in them; none where no strangers were compared.
-pub fn draw(evaluation: &Evaluation) -> Result<Vec<(&'static str, String)>, Failure> {
-    let overall = evaluation.strangers.iter().filter(|row| row.data_set == ALL_DATA_SETS);
-    let overall: Vec<&StrangerRates> = overall.collect();
-    let mut files = Vec::new();
-    if !overall.is_empty() {
-        files.push(("det.svg", drawn(|canvas| det(canvas, &overall))?));
+/// Names of files, and what is in them; none if no strangers were compared.
+///
+/// Each line is a data set: all of its protocols with walks as recorded.
+pub fn draw(evaluations: &[Evaluation]) -> Result<Vec<(&'static str, String)>, Failure> {
+    let mut sets: Vec<(String, Strengths)> = Vec::new();
+    let trials = evaluations.iter().flat_map(|evaluation| &evaluation.trials);
+    for trial in trials.filter(|trial| trial.is_as_recorded() && trial.enrolled == trial.probed) {
+        let found = &trial.measured.strengths;
+        match sets.iter_mut().find(|(name, _)| *name == trial.data_set) {
+            Some((_, strengths)) => strengths.add(found),
+            None => sets.push((trial.data_set.clone(), found.clone())),
+        }
     }
-    if let Some(row) = overall.iter().find(|row| row.probe_seconds == USUAL_SECONDS) {
-        files.push(("scores.svg", drawn(|canvas| scores(canvas, row))?));
+    if sets.is_empty() {
+        return Ok(Vec::new());
     }
-    if !evaluation.identification.is_empty() {
-        files.push(("fpir.svg", drawn(|canvas| fpir(canvas, evaluation))?));
-    }
-    Ok(files)
+    let mut all = Strengths::default();
+    sets.iter().for_each(|(_, strengths)| all.add(strengths));
+    Ok(vec![
+        ("det.svg", drawn(|canvas| det(canvas, &sets))?),
+        ("scores.svg", drawn(|canvas| scores(canvas, &all))?),
+    ])
 }
 
 fn drawn(draw: impl FnOnce(&Canvas) -> Result<(), Failure>) -> Result<String, Failure> {
@@ -54,14 +67,14 @@ fn drawn(draw: impl FnOnce(&Canvas) -> Result<(), Failure>) -> Result<String, Fa
     Ok(svg)
 }
 
-/// Detection error trade-off, a line for each length of probes.
-fn det(canvas: &Canvas, rows: &[&StrangerRates]) -> Result<(), Failure> {
+/// Detection error trade-off, a line for each data set.
+fn det(canvas: &Canvas, sets: &[(String, Strengths)]) -> Result<(), Failure> {
     let (least, most) = (deviate(DET_RATES[0]), deviate(DET_RATES[DET_RATES.len() - 1]));
     let axis = || Marked {
         axis: (least..most).into(),
         marks: DET_RATES.map(|rate| (deviate(rate), (rate * 100.0).to_string())).to_vec(),
     };
-    let mut chart = builder(canvas, "Detection error trade-off of strangers")
+    let mut chart = builder(canvas, "Detection error trade-off of strangers, 10 s")
         .build_cartesian_2d(axis(), axis())?;
     chart
         .configure_mesh()
@@ -71,7 +84,7 @@ fn det(canvas: &Canvas, rows: &[&StrangerRates]) -> Result<(), Failure> {
         .x_desc("false match rate, %")
         .y_desc("false non-match rate, %")
         .draw()?;
-    for (row, colour) in rows.iter().zip(COLOURS) {
+    for ((name, row), colour) in sets.iter().zip(COLOURS) {
         let fewest = 1.0 / row.impostors.as_slice().len() as f64;
         let points = (0..=DET_POINTS)
             .map(|point| least + (most - least) * point as f64 / DET_POINTS as f64)
@@ -86,27 +99,26 @@ fn det(canvas: &Canvas, rows: &[&StrangerRates]) -> Result<(), Failure> {
         let style = colour.stroke_width(2);
         chart
             .draw_series(LineSeries::new(points, style))?
-            .label(format!("{} s", row.probe_seconds))
+            .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
     }
     legend(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
-/// Histograms of genuine and impostor scores.
-fn scores(canvas: &Canvas, row: &StrangerRates) -> Result<(), Failure> {
-    let bars = [&row.genuine, &row.impostors].map(histogram);
-    let first = bars.iter().flatten().map(|(from, _)| *from).fold(1.0, f64::min);
+/// Histograms of genuine and impostor strengths.
+fn scores(canvas: &Canvas, strengths: &Strengths) -> Result<(), Failure> {
+    let bars = [&strengths.genuine, &strengths.impostors].map(histogram);
+    let ends = || bars.iter().flatten().map(|(from, _)| *from);
+    let (first, last) = (ends().fold(0.0, f64::min), ends().fold(1.0, f64::max));
     let highest = bars.iter().flatten().map(|(_, share)| *share).fold(0.0, f64::max);
-    let title = format!("Scores of strangers, probes of {USUAL_SECONDS} s");
-    let mut chart =
-        builder(canvas, &title).build_cartesian_2d(first..1.0 + BIN, 0.0..highest * 110.0)?;
+    let mut chart = builder(canvas, "Strengths of strangers, probes of 10 s")
+        .build_cartesian_2d(first..last + BIN, 0.0..highest * 110.0)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
         .label_style(LABEL)
         .axis_desc_style(LABEL)
-        .x_desc("score (cosine)")
-        .x_label_formatter(&|score| format!("{:.1}", (score * 10.0).round() / 10.0 + 0.0))
+        .x_desc("strength, in standard deviations above strangers")
         .y_desc("share of comparisons, %")
         .draw()?;
     let names = ["genuine", "impostors"];
@@ -120,44 +132,7 @@ fn scores(canvas: &Canvas, row: &StrangerRates) -> Result<(), Failure> {
             .label(name)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 18, y + 5)], style));
     }
-    legend(&mut chart, SeriesLabelPosition::UpperLeft)
-}
-
-/// False-positive identification rate by size of gallery.
-fn fpir(canvas: &Canvas, evaluation: &Evaluation) -> Result<(), Failure> {
-    let rows = &evaluation.identification;
-    let sizes: Vec<f64> = rows.iter().map(|row| (row.gallery_size as f64).log2()).collect();
-    let largest = sizes.iter().copied().fold(1.0, f64::max);
-    let line = |rate: fn(&_) -> f64| -> Vec<(f64, f64)> {
-        sizes.iter().zip(rows).map(|(size, row)| (*size, rate(row) * 100.0)).collect()
-    };
-    let lines = [
-        ("fixed threshold", line(|row| row.fixed.fpir.into())),
-        ("threshold by N", line(|row| row.following.fpir.into())),
-        ("1 - (1 - FMR)^N", line(|row| row.fpir_of_independent)),
-    ];
-    let points = lines.iter().flat_map(|(_, line)| line);
-    let highest = points.map(|(_, rate)| *rate).fold(1.0, f64::max);
-    let marks = sizes.iter().zip(rows).map(|(size, row)| (*size, row.gallery_size.to_string()));
-    let axis = Marked { axis: (0.0..largest).into(), marks: marks.collect() };
-    let mut chart = builder(canvas, "False-positive identification rate by size of gallery")
-        .build_cartesian_2d(axis, 0.0..highest * 1.1)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .label_style(LABEL)
-        .axis_desc_style(LABEL)
-        .x_desc("people in the gallery, N")
-        .y_desc("false-positive identification rate, %")
-        .draw()?;
-    for ((name, line), colour) in lines.into_iter().zip(COLOURS) {
-        let style = colour.stroke_width(2);
-        chart
-            .draw_series(LineSeries::new(line, style.filled()).point_size(4))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
-    }
-    legend(&mut chart, SeriesLabelPosition::UpperLeft)
+    legend(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
 fn builder<'a, 'b>(canvas: &'a Canvas<'b>, title: &str) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
@@ -250,7 +225,7 @@ mod tests {
     #[test]
     fn a_histogram_has_all_scores() {
         let bins = histogram(&Scores::new(vec![0.501, 0.519, -0.01, 1.0]));
-        let expected = [(-0.02, 0.25), (0.5, 0.5), (1.0, 0.25)];
+        let expected = [(-0.25, 0.25), (0.5, 0.5), (1.0, 0.25)];
         assert_eq!(bins.len(), expected.len());
         for ((from, share), (expected_from, expected_share)) in bins.iter().zip(expected) {
             assert!((from - expected_from).abs() < 1e-9 && *share == expected_share, "{bins:?}");

@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
 use crate::bnn::{self, Metadata};
-use crate::identity::{FPIR, LikelihoodRatio};
-use crate::service::{FALSE_MATCH_RATES, SequentialRates, StrangerScores};
-use crate::training::{
-    Augmentation, Design, Division, Person, Schedule, Split, Walk, by_person, evaluate, read_data,
-};
+use crate::identity::Calibration;
+use crate::service::{Strangers, calibrate};
+use crate::training::{Augmentation, Design, Division, Schedule, Split, Walk, evaluate, read_data};
 
 /// Train a network for `serve` on folders of recordings
 #[derive(clap::Args)]
@@ -83,8 +81,8 @@ impl Part {
 /// Parts into which people are divided to be strangers in turn.
 const FOLDS: usize = 3;
 
-/// So that each part leaves two people to train on, and one part has two strangers.
-const FEWEST_PEOPLE: usize = FOLDS + 1;
+/// Fewer people of a folder are no measure of it.
+const FEWEST_PEOPLE: usize = 12;
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
@@ -129,21 +127,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             metrics.insert("test_top1_without_gyroscope".to_owned(), evaluation.top1);
         }
     }
-    let walks = walks.into_iter().filter(|walk| split.trains_on(walk)).collect();
-    let scores = score_strangers(network, by_person(walks), &schedule, &stopped)?;
-    let identification = scores.identification_rates();
-    if let Some(calibration) = scores.calibrate() {
-        metrics.extend(calibration.likelihood.to_metrics());
-        metrics.insert("strangers_eer".to_owned(), calibration.eer);
-        for (rate, fnmr) in FALSE_MATCH_RATES.iter().zip(calibration.fnmr) {
-            metrics.insert(format!("strangers_fnmr_at_fmr_{rate}"), fnmr);
-        }
-        metrics.insert("strangers_people".to_owned(), calibration.people as f32);
-        metrics.insert("strangers_probes".to_owned(), calibration.probes as f32);
-    }
-    if let Some(rates) = identification {
-        metrics.insert("strangers_fpir".to_owned(), rates.false_positive);
-        metrics.insert("strangers_fnir".to_owned(), rates.false_negative);
+    walks.retain(|walk| split.trains_on(walk));
+    let strangers = read_strangers(network, &walks, &schedule, &stopped)?;
+    if let Some(fitted) = calibrate(&strangers) {
+        metrics.extend(fitted.calibration.to_metrics());
+        metrics.insert("strangers_eer".to_owned(), fitted.eer);
+        metrics.insert("strangers_people".to_owned(), fitted.people as f32);
     }
     let mut training_data = describe(&trained_on.join(", "), &split, arguments.leave_out);
     if !left_out_data.is_empty() {
@@ -176,23 +165,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if stopped.load(Ordering::Relaxed) {
         println!("stopped early: the best network so far");
     }
-    for fmr in FALSE_MATCH_RATES {
-        if let Some(rates) = scores.verification_rates(fmr) {
-            println!(
-                "  verification at FMR {:4} %: {}",
-                fmr * 100.0,
-                described("FMR", "FNMR", &rates)
-            );
-        }
-    }
-    if let Some(rates) = identification {
-        let (asked, rates) = (FPIR * 100.0, described("FPIR", "FNIR", &rates));
-        println!("  identification at FPIR {asked:4} %: {rates}");
-    }
-    if LikelihoodRatio::from_metrics(&metadata.metrics).is_err() {
+    if Calibration::from_metrics(&metadata.metrics).is_err() {
         println!(
-            "not known what scores of strangers tell, which takes {FEWEST_PEOPLE} people and a run \
-             to the end: `serve` will refuse this model"
+            "no calibration: that takes a run to the end, and a folder with {FEWEST_PEOPLE} people \
+             who each have 40 s of walking. `serve` will refuse this model"
         );
     }
     Ok(())
@@ -212,55 +188,55 @@ fn without(folders: &[PathBuf], left_out: &[String]) -> Result<Vec<String>, Fail
     Ok(names)
 }
 
-fn described(false_positive: &str, false_negative: &str, rates: &SequentialRates) -> String {
-    format!(
-        "{false_positive} {:.2} %, {false_negative} {:.1} %, decided after {:.1} windows, of others {:.1}",
-        rates.false_positive * 100.0,
-        rates.false_negative * 100.0,
-        rates.genuine_windows,
-        rates.impostor_windows,
-    )
-}
-
-/// Trains networks that each lack a part of the people, in a share of the epochs, and learns from that
-/// part how strangers score. No scores where it was stopped, or where there are too few people.
-fn score_strangers(
+/// Trains networks that each lack some people, in a share of the epochs, and lets each read the walks of
+/// those. If several folders have enough people, each network lacks one folder: then the calibration
+/// holds on phones and places that nobody trained on. If not, each lacks a third of the people. Empty
+/// if it was stopped, or if there are too few people.
+fn read_strangers(
     network: Design,
-    people: Vec<Person>,
+    walks: &[Walk],
     schedule: &Schedule,
     stopped: &Arc<AtomicBool>,
-) -> Result<StrangerScores, Failure> {
-    if people.len() < FEWEST_PEOPLE {
-        return Ok(StrangerScores::default());
-    }
+) -> Result<Vec<Strangers>, Failure> {
     let share = if network == Design::Openset { 6 } else { 2 };
     let schedule = Schedule { epochs: schedule.epochs.div_ceil(share), ..schedule.clone() };
-    let mut scores = StrangerScores::default();
-    for fold in 0..FOLDS {
-        let (mut strangers, mut walks) = (Vec::new(), Vec::new());
-        for (number, person) in people.iter().enumerate() {
-            if number % FOLDS == fold {
-                strangers.push(person.clone());
-            } else {
-                let recordings = person.enrollments.iter().chain([&person.unseen]);
-                walks.extend(recordings.map(|recording| Walk {
-                    subject: person.subject.clone(),
-                    session: String::new(),
-                    recording: recording.clone(),
-                }));
-            }
-        }
-        let division = Division::new(&walks, network.recipe(), &Split::Tail { fraction: 0.0 })?;
-        let mut bar = TrainingBar::new(format!("strangers {}/{FOLDS}", fold + 1), stopped);
+    let folds = folds(walks);
+    let mut found = Vec::new();
+    for (number, left_out) in folds.iter().enumerate() {
+        let (strangers, others): (Vec<Walk>, Vec<Walk>) =
+            walks.iter().cloned().partition(|walk| left_out.contains(&walk.subject));
+        let division = Division::new(&others, network.recipe(), &Split::Tail { fraction: 0.0 })?;
+        let mut bar =
+            TrainingBar::new(format!("strangers {}/{}", number + 1, folds.len()), stopped);
         let trained = network.train(&division, &schedule, |state| bar.update(state))?;
         let Some((architecture, trained)) = trained.filter(|_| !stopped.load(Ordering::Relaxed))
         else {
-            return Ok(StrangerScores::default());
+            return Ok(Vec::new());
         };
         let network = bnn::Network::new(&architecture, &trained.parameters)?;
-        scores.add(&network, division.recipe, &strangers);
+        found.extend(Strangers::new(&network, division.recipe, &strangers));
     }
-    Ok(scores)
+    Ok(found)
+}
+
+/// People to be left out, by network.
+fn folds(walks: &[Walk]) -> Vec<BTreeSet<String>> {
+    let mut folders: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut people = BTreeSet::new();
+    for walk in walks {
+        let folder = walk.subject.split_once('/').map_or("", |(folder, _)| folder);
+        folders.entry(folder).or_default().insert(walk.subject.clone());
+        people.insert(walk.subject.clone());
+    }
+    let large = || folders.values().filter(|people| people.len() >= FEWEST_PEOPLE);
+    if large().count() > 1 {
+        return large().cloned().collect();
+    }
+    if people.len() < FEWEST_PEOPLE {
+        return Vec::new();
+    }
+    let part = |fold| people.iter().skip(fold).step_by(FOLDS).cloned().collect();
+    (0..FOLDS).map(part).collect()
 }
 
 /// Reads data sets and tells which files are left out.

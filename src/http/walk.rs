@@ -6,7 +6,7 @@ use super::problem::Problem;
 use crate::access::{Principal, Scope};
 use crate::api;
 use crate::gait::RecordingDocument;
-use crate::identity::{Decision, Verdict};
+use crate::identity::{Decision, Doubt, Tails, Verdict};
 use crate::service::{Enrolled, Evidence, Identification, UserStatus, Verification};
 
 /// The walk of a document.
@@ -66,6 +66,12 @@ pub(super) fn user_answer(UserStatus { user, windows_missing }: UserStatus) -> a
         windows: user.windows,
         windows_missing,
         enrollments: user.enrollments,
+        occasions: user.occasions,
+        next_step: match (windows_missing, user.occasions) {
+            (1.., _) => Some(api::NextStep::WalkMore),
+            (0, ..2) => Some(api::NextStep::WalkAnotherTime),
+            (0, _) => None,
+        },
         created_at_unix_seconds: user.created_at_unix_seconds,
     }
 }
@@ -84,14 +90,30 @@ pub(super) fn enrolled_answer(enrolled: Enrolled) -> api::EnrolledAnswer {
     }
 }
 
+fn reason(doubt: Doubt) -> api::Doubt {
+    match doubt {
+        Doubt::TooShort => api::Doubt::TooShort,
+        Doubt::Unfamiliar => api::Doubt::Unfamiliar,
+        Doubt::Ambiguous => api::Doubt::Ambiguous,
+    }
+}
+
+fn calibration(tails: Tails) -> api::CalibrationSource {
+    match tails.users {
+        0 => api::CalibrationSource::Model,
+        _ => api::CalibrationSource::Gallery,
+    }
+}
+
 pub(super) fn identify_answer(
     answer: Identification,
     principal: &Principal,
 ) -> api::IdentifyAnswer {
-    let (decision, user) = match answer.decision {
-        Decision::Identified(user) => (api::Identified::Identified, Some(user.to_string())),
-        Decision::Unknown => (api::Identified::Unknown, None),
-        Decision::Inconclusive => (api::Identified::Inconclusive, None),
+    use api::Identified::{Identified, Inconclusive, Unknown};
+    let (decision, user, reason) = match answer.decision {
+        Decision::Identified(user) => (Identified, Some(user.to_string()), None),
+        Decision::Unknown => (Unknown, None, None),
+        Decision::Inconclusive(doubt) => (Inconclusive, None, Some(reason(doubt))),
     };
     let candidates = answer.candidates.into_iter().map(|candidate| api::CandidateAnswer {
         user: candidate.user.to_string(),
@@ -102,7 +124,9 @@ pub(super) fn identify_answer(
         decision,
         user,
         candidates: principal.scopes.contains(Scope::Scores).then(|| candidates.collect()),
+        reason,
         windows: answer.windows,
+        calibration: calibration(answer.tails),
         model: answer.model,
     }
 }
@@ -113,14 +137,19 @@ pub(super) fn verify_answer(answer: &Verification, principal: &Principal) -> api
         decision: match answer.verdict {
             Verdict::Accept => api::Verified::Accept,
             Verdict::Reject => api::Verified::Reject,
-            Verdict::Inconclusive => api::Verified::Inconclusive,
+            Verdict::Inconclusive(_) => api::Verified::Inconclusive,
             Verdict::SuspectedReplay => api::Verified::SuspectedReplay,
         },
         user: answer.user.to_string(),
+        reason: match answer.verdict {
+            Verdict::Inconclusive(doubt) => Some(reason(doubt)),
+            _ => None,
+        },
         score: sees_scores.then(|| shown(answer.score)),
         estimated_fmr: sees_scores.then(|| shown_rate(answer.estimated_fmr)),
         fmr: answer.fmr,
         windows: answer.windows,
+        calibration: calibration(answer.tails),
         model: answer.model.clone(),
         enrollment: answer.enrollment,
     }

@@ -1,13 +1,14 @@
-//! From scores to answers: Wald's sequential probability ratio test (1945) over windows of walking.
+//! From strengths to answers.
 
-use super::{Candidate, LikelihoodRatio, UserId};
+use super::calibration::{Calibration, Tail};
+use super::{Candidate, Template, UserId};
 
 /// Windows of walking from which on what is not accepted is rejected: thirty seconds of one walk,
 /// which tell about as much as it will tell.
 pub const LAST_WINDOWS: u32 = 29;
 
-/// The false non-match rate that tests are planned for: evidence that rejects is as strong.
-const FNMR: f64 = 0.01;
+/// Windows of walking before which nothing is decided: five seconds of one walk.
+pub const FIRST_WINDOWS: u32 = 4;
 
 /// Share of strangers who may be identified as somebody: false-positive identification rate.
 pub const FPIR: f64 = 0.03;
@@ -16,6 +17,17 @@ pub const FPIR: f64 = 0.03;
 /// seconds in one walk.
 pub const READY_WINDOWS: u64 = 29;
 
+/// Why there is no decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Too short a walk to tell.
+    TooShort,
+    /// A movement that is unlike walks of the training, so that no error rate is known for it.
+    Unfamiliar,
+    /// Several users match about equally.
+    Ambiguous,
+}
+
 /// Who a probe is (1:N).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -23,23 +35,36 @@ pub enum Decision {
     Identified(UserId),
     /// Nobody who is enrolled, as far as can be told.
     Unknown,
-    /// Too short a walk to tell.
-    Inconclusive,
+    /// It cannot be told.
+    Inconclusive(Doubt),
 }
 
+/// Users who match at the rate asked for, from which on none of them is named.
+const AMBIGUOUS: usize = 3;
+
 impl Decision {
-    /// Of the nearest candidate, if any, of so many users that a probe was `compared` with. The more
-    /// there are, the more alike the nearest must be.
+    /// Decides by the strongest candidates, strongest first, of the users that a probe was `compared`
+    /// with. The more there are, the stronger the first must be.
     pub fn new(
-        nearest: Option<&Candidate>,
-        likelihood: &LikelihoodRatio,
+        candidates: &[Candidate],
         compared: usize,
-        windows: u32,
+        probe: &Template,
+        calibration: &Calibration,
+        tail: &Tail,
     ) -> Self {
-        let Some(Candidate { user, score }) = nearest else { return Self::Unknown };
-        match Verdict::new(*score, likelihood, fmr_among(compared), windows) {
-            Verdict::Accept => Self::Identified(user.clone()),
-            Verdict::Inconclusive => Self::Inconclusive,
+        let Some(Candidate { user, strength, .. }) = candidates.first() else {
+            return Self::Unknown;
+        };
+        let fmr = fmr_among(compared);
+        match Verdict::new(*strength, probe, fmr, calibration, tail) {
+            Verdict::Accept => {
+                let matches = |candidate: &&Candidate| tail.fmr(candidate.strength) <= fmr;
+                match candidates.iter().filter(matches).count() {
+                    AMBIGUOUS.. => Self::Inconclusive(Doubt::Ambiguous),
+                    _ => Self::Identified(user.clone()),
+                }
+            }
+            Verdict::Inconclusive(doubt) => Self::Inconclusive(doubt),
             Verdict::Reject | Verdict::SuspectedReplay => Self::Unknown,
         }
     }
@@ -58,22 +83,37 @@ pub enum Verdict {
     Accept,
     /// It is not.
     Reject,
-    /// Too short a walk to tell.
-    Inconclusive,
+    /// It cannot be told.
+    Inconclusive(Doubt),
     /// It is a walk that was sent before.
     SuspectedReplay,
 }
 
 impl Verdict {
-    /// Of the score against the user's template after so many windows, at a false match rate.
-    pub fn new(score: f32, likelihood: &LikelihoodRatio, fmr: f64, windows: u32) -> Self {
-        let llr = f64::from(likelihood.llr(score, windows));
-        if llr >= ((1.0 - FNMR) / fmr).ln() {
+    /// Decides by the strength of a probe at a false match rate.
+    pub fn new(
+        strength: f32,
+        probe: &Template,
+        fmr: f64,
+        calibration: &Calibration,
+        tail: &Tail,
+    ) -> Self {
+        let windows = probe.windows();
+        if windows < FIRST_WINDOWS {
+            return Self::Inconclusive(Doubt::TooShort);
+        }
+        let matches = tail.fmr(strength) <= fmr;
+        let coherence = probe.coherence();
+        let familiar =
+            coherence.is_some_and(|coherence| calibration.familiar_coherence.contains(&coherence));
+        if matches && familiar {
             Self::Accept
-        } else if llr <= (FNMR / (1.0 - fmr)).ln() || windows >= LAST_WINDOWS {
+        } else if strength < calibration.reject_below || (windows >= LAST_WINDOWS && !matches) {
             Self::Reject
+        } else if matches {
+            Self::Inconclusive(Doubt::Unfamiliar)
         } else {
-            Self::Inconclusive
+            Self::Inconclusive(Doubt::TooShort)
         }
     }
 }
@@ -81,37 +121,69 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rand::SeedableRng;
-    use rand_distr::{Distribution, Normal};
-    use rand_pcg::Pcg64Mcg;
 
+    use super::super::calibration::tests::calibration;
     use super::*;
-    use crate::identity::{Line, WINDOW_COUNTS};
 
-    fn likelihood(slope: f32, offset: f32) -> LikelihoodRatio {
-        LikelihoodRatio::new([Line { slope, offset }; 5])
+    fn probe(windows: u32) -> Template {
+        let mut probe = Template::empty(2);
+        (0..windows).for_each(|_| probe.add_window(&[1.0, 0.0]));
+        probe
+    }
+
+    fn verdict(strength: f32, fmr: f64, windows: u32) -> Verdict {
+        let calibration = calibration();
+        Verdict::new(strength, &probe(windows), fmr, &calibration, &calibration.prior.single)
     }
 
     #[test]
     fn an_answer_waits_for_evidence_but_not_for_ever() {
-        let candidate = |score| Candidate { user: "ann".parse().unwrap(), score };
-        let likelihood = likelihood(10.0, -5.0);
-        let decide = |score, users, windows| {
-            Decision::new(Some(&candidate(score)), &likelihood, users, windows)
+        let short = Verdict::Inconclusive(Doubt::TooShort);
+        assert_eq!(verdict(2.5, 0.01, 4), Verdict::Accept);
+        assert_eq!(verdict(9.0, 0.1, 3), short);
+        assert_eq!(verdict(-9.0, 0.1, 3), short);
+        assert_eq!(verdict(2.5, 0.001, 4), short);
+        assert_eq!(verdict(2.5, 0.001, LAST_WINDOWS - 1), short);
+        assert_eq!(verdict(2.5, 0.001, LAST_WINDOWS), Verdict::Reject);
+        assert_eq!(verdict(0.4, 0.1, 4), Verdict::Reject);
+    }
+
+    #[test]
+    fn an_unfamiliar_movement_is_never_accepted() {
+        let calibration = Calibration { familiar_coherence: 0.2..=0.9, ..calibration() };
+        for windows in [4, LAST_WINDOWS, 99] {
+            let tail = &calibration.prior.single;
+            let verdict =
+                |strength| Verdict::new(strength, &probe(windows), 0.1, &calibration, tail);
+            assert_eq!(verdict(9.0), Verdict::Inconclusive(Doubt::Unfamiliar));
+            assert_eq!(verdict(0.0), Verdict::Reject);
+        }
+    }
+
+    #[test]
+    fn whoever_matches_many_is_nobody() {
+        let calibration = calibration();
+        let decide = |strengths: &[f32], users, windows| {
+            let candidates: Vec<Candidate> = strengths
+                .iter()
+                .zip(["ann", "bob", "cem"])
+                .map(|(&strength, user)| Candidate {
+                    user: user.parse().unwrap(),
+                    score: 0.5,
+                    strength,
+                })
+                .collect();
+            let tail = &calibration.prior.single;
+            Decision::new(&candidates, users, &probe(windows), &calibration, tail)
         };
         let ann = Decision::Identified("ann".parse().unwrap());
-        assert_eq!(decide(0.8, 1, 1), ann);
-        assert_eq!(decide(0.8, 100, 1), Decision::Inconclusive);
-        assert_eq!(decide(0.9, 100, 1), ann);
-        assert_eq!(decide(0.8, 100, LAST_WINDOWS - 1), Decision::Inconclusive);
-        assert_eq!(decide(0.8, 100, LAST_WINDOWS), Decision::Unknown);
-        assert_eq!(decide(0.0, 100, 1), Decision::Unknown);
-        assert_eq!(Decision::new(None, &likelihood, 0, 1), Decision::Unknown);
-        let verdict = |score, fmr, windows| Verdict::new(score, &likelihood, fmr, windows);
-        assert_eq!(verdict(0.8, 0.01, 1), Verdict::Accept);
-        assert_eq!(verdict(0.8, 0.001, 1), Verdict::Inconclusive);
-        assert_eq!(verdict(0.8, 0.001, LAST_WINDOWS), Verdict::Reject);
-        assert_eq!(verdict(0.0, 0.1, 1), Verdict::Reject);
+        assert_eq!(decide(&[3.0, 1.0, 0.0], 3, 9), ann);
+        assert_eq!(decide(&[3.0, 3.0, 0.0], 3, 9), ann);
+        assert_eq!(decide(&[3.0, 3.0, 3.0], 3, 9), Decision::Inconclusive(Doubt::Ambiguous));
+        assert_eq!(decide(&[3.0, 1.0, 0.0], 1000, 9), Decision::Inconclusive(Doubt::TooShort));
+        assert_eq!(decide(&[3.0, 1.0, 0.0], 1000, LAST_WINDOWS), Decision::Unknown);
+        assert_eq!(decide(&[0.0], 1, 9), Decision::Unknown);
+        assert_eq!(decide(&[], 0, 9), Decision::Unknown);
     }
 
     proptest! {
@@ -124,58 +196,17 @@ mod tests {
         }
 
         #[test]
-        fn a_higher_score_is_never_a_worse_answer(
-            line in (0.1..20.0f32, -20.0..20.0f32),
-            scores in (-1.0..=1.0f32, -1.0..=1.0f32),
+        fn a_stronger_match_is_never_a_worse_answer(
+            strengths in (-9.0..9.0f32, -9.0..9.0f32),
             fmr in 1e-9..0.1f64,
             windows in 1..40u32,
         ) {
-            let rank = |score| match Verdict::new(score, &likelihood(line.0, line.1), fmr, windows) {
+            let rank = |strength| match verdict(strength, fmr, windows) {
                 Verdict::Reject | Verdict::SuspectedReplay => 0,
-                Verdict::Inconclusive => 1,
+                Verdict::Inconclusive(_) => 1,
                 Verdict::Accept => 2,
             };
-            prop_assert!(rank(scores.0.min(scores.1)) <= rank(scores.0.max(scores.1)));
-        }
-    }
-
-    /// Of walks whose windows' values are normal, the mean as their score: shares that are accepted
-    /// at a false match rate, of other people's walks and of the own.
-    fn accepted(fmr: f64) -> (f64, f64) {
-        const WALKS: usize = 20_000;
-        let (mean, deviation) = (0.6f32, 0.6f32);
-        // The ratio of the mean of n values: n * mean / variance * (z - mean / 2).
-        let lines = WINDOW_COUNTS.map(|windows| {
-            let slope = windows as f32 * mean / deviation.powi(2);
-            Line { slope, offset: -slope * mean / 2.0 }
-        });
-        let likelihood = LikelihoodRatio::new(lines);
-        let mut random = Pcg64Mcg::seed_from_u64(7);
-        let mut share = |mean: f32| {
-            let values = Normal::new(mean, deviation).unwrap();
-            let accepted = (0..WALKS).filter(|_| {
-                let mut sum = 0.0;
-                // As often as the ratio is exact.
-                let verdicts = (1..=16u32).map(|windows| {
-                    sum += values.sample(&mut random);
-                    let score = (sum / windows as f32).tanh();
-                    (windows, Verdict::new(score, &likelihood, fmr, windows))
-                });
-                let of_counts = verdicts.filter(|(windows, _)| WINDOW_COUNTS.contains(windows));
-                let mut verdicts = of_counts.map(|(_, verdict)| verdict);
-                verdicts.find(|verdict| *verdict != Verdict::Inconclusive) == Some(Verdict::Accept)
-            });
-            accepted.count() as f64 / WALKS as f64
-        };
-        (share(0.0), share(mean))
-    }
-
-    #[test]
-    fn a_sequence_of_looks_keeps_the_false_match_rate() {
-        for fmr in [0.1, 0.01, 0.001] {
-            let (others, own) = accepted(fmr);
-            assert!(others <= fmr && others > 0.0, "{fmr}: {others}");
-            assert!(own > 0.5, "{fmr}: {own}");
+            prop_assert!(rank(strengths.0.min(strengths.1)) <= rank(strengths.0.max(strengths.1)));
         }
     }
 }

@@ -2,25 +2,41 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::iter::zip;
 use std::mem::size_of;
 
+use super::calibration::{Calibration, Tails, nearest_spread};
+use super::user_templates::{MOST_TEMPLATES, UserTemplates};
 use super::{Template, UserId};
 
 /// Templates of all enrolled users, in memory.
 ///
-/// Enrolling costs a hash look-up; an identification one pass over all users' directions, which lie in
-/// one block of memory as 16-bit fixed point, and an exact score for those who may be the nearest.
+/// Enrolling costs a hash look-up; an identification one pass over all templates' directions, which lie
+/// in one block of memory as 16-bit fixed point, and an exact score for those who may be the nearest.
+/// Each comparison is then normalised by a cohort of at most [`COHORT_USERS`].
 #[derive(Debug)]
 pub struct Gallery {
     feature_len: usize,
-    positions: HashMap<UserId, usize>,
-    users: Vec<(UserId, Template)>,
-    /// Each user's direction, rounded, in as many lines as it takes.
+    calibration: Calibration,
+    tails: Tails,
+    users: HashMap<UserId, UserTemplates>,
+    /// The user of each direction.
+    owners: Vec<UserId>,
+    /// Windows of each direction's template.
+    windows: Vec<u32>,
+    /// Each template's direction, rounded, in as many lines as it takes.
     directions: Vec<Line>,
+    /// Positions of each user's directions.
+    positions: HashMap<UserId, Vec<usize>>,
+    /// Users in an order that has nothing to do with them. The first are the cohort.
+    order: BTreeSet<(u64, UserId)>,
     /// Length of all ids.
     ids_bytes: usize,
 }
+
+/// Users whom a comparison is normalised by.
+pub const COHORT_USERS: usize = 128;
 
 const LINE_VALUES: usize = 32;
 
@@ -40,61 +56,115 @@ const LEAST_KEPT: usize = 64;
 pub struct Candidate {
     /// The user.
     pub user: UserId,
-    /// Cosine between probe and template, from -1 to 1.
+    /// Cosine between probe and the nearest of the user's templates, from -1 to 1.
     pub score: f32,
+    /// By how many standard deviations they are more alike than strangers.
+    pub strength: f32,
+}
+
+/// Similarities between users of the cohort: enough to tell how strong strangers are here.
+#[derive(Debug)]
+pub struct Cohort {
+    calibration: Calibration,
+    users: usize,
+    /// Of the template of each row's user, as a probe, to each user: row by row.
+    similarities: Vec<f32>,
+    /// Windows of the probe of each row.
+    windows: Vec<u32>,
+    /// User of the probe of each row.
+    owners: Vec<usize>,
 }
 
 impl Gallery {
     /// An empty gallery for features of a given length.
-    pub fn new(feature_len: usize) -> Self {
-        let (positions, users, directions) = Default::default();
-        Self { feature_len, positions, users, directions, ids_bytes: 0 }
+    pub fn new(feature_len: usize, calibration: Calibration) -> Self {
+        let tails = calibration.prior;
+        Self {
+            feature_len,
+            calibration,
+            tails,
+            users: HashMap::new(),
+            owners: Vec::new(),
+            windows: Vec::new(),
+            directions: Vec::new(),
+            positions: HashMap::new(),
+            order: BTreeSet::new(),
+            ids_bytes: 0,
+        }
+    }
+
+    /// What similarities mean to its model.
+    pub fn calibration(&self) -> &Calibration {
+        &self.calibration
+    }
+
+    /// The thresholds that decide.
+    pub fn tails(&self) -> Tails {
+        self.tails
+    }
+
+    /// Lets other thresholds decide.
+    pub fn set_tails(&mut self, tails: Tails) {
+        self.tails = tails;
     }
 
     /// Adds a walk to what is known of a user.
     ///
     /// # Panics
-    /// When the template is of another feature length than the gallery.
-    pub fn add(&mut self, user: &UserId, template: &Template) {
-        assert_eq!(template.values().len(), self.feature_len);
-        let position = match self.positions.get(user) {
-            Some(&position) => {
-                self.users[position].1.add(template);
-                position
-            }
-            None => {
-                let position = self.users.len();
-                self.ids_bytes += user.as_str().len();
-                self.positions.insert(user.clone(), position);
-                self.users.push((user.clone(), template.clone()));
-                self.directions.resize((position + 1) * self.lines(), Line([0; LINE_VALUES]));
-                position
-            }
-        };
-        let lines = rounded(&self.users[position].1);
-        let first = position * lines.len();
-        self.directions[first..][..lines.len()].copy_from_slice(&lines);
+    /// If the walk is of another feature length than the gallery.
+    pub fn add(&mut self, user: &UserId, walk: &Template) {
+        assert_eq!(walk.values().len(), self.feature_len);
+        let mut templates = self.users.get(user).cloned().unwrap_or_default();
+        templates.add(walk, &self.calibration);
+        self.replace(user, templates);
     }
 
-    /// Puts another template in place of all that is known of a user; `None` forgets the user.
+    /// Puts other templates in place of all that is known of a user; none forget the user.
     ///
     /// # Panics
     /// As [`Gallery::add`].
-    pub fn replace(&mut self, user: &UserId, template: Option<&Template>) {
-        if let Some(position) = self.positions.remove(user) {
+    pub fn replace(&mut self, user: &UserId, templates: UserTemplates) {
+        let ordered = (hash(user), user.clone());
+        if self.users.remove(user).is_some() {
             self.ids_bytes -= user.as_str().len();
-            // The last user moves into the gap.
-            self.users.swap_remove(position);
-            let (gap, last) = (position * self.lines(), self.users.len() * self.lines());
-            self.directions.copy_within(last.., gap);
-            self.directions.truncate(last);
-            if let Some((moved, _)) = self.users.get(position) {
-                self.positions.insert(moved.clone(), position);
-            }
+            self.order.remove(&ordered);
         }
-        if let Some(template) = template {
-            self.add(user, template);
+        while let Some(position) = self.positions.get_mut(user).and_then(Vec::pop) {
+            self.remove_direction(position);
         }
+        self.positions.remove(user);
+        if templates.is_empty() {
+            return;
+        }
+        for template in templates.as_slice() {
+            assert_eq!(template.values().len(), self.feature_len);
+            self.positions.entry(user.clone()).or_default().push(self.owners.len());
+            self.owners.push(user.clone());
+            self.windows.push(template.windows());
+            self.directions.extend(rounded(template));
+        }
+        self.ids_bytes += user.as_str().len();
+        self.order.insert(ordered);
+        self.users.insert(user.clone(), templates);
+    }
+
+    /// The last direction moves into the gap.
+    fn remove_direction(&mut self, position: usize) {
+        self.owners.swap_remove(position);
+        self.windows.swap_remove(position);
+        let (gap, last) = (position * self.lines(), self.owners.len() * self.lines());
+        self.directions.copy_within(last.., gap);
+        self.directions.truncate(last);
+        if let Some(moved) = self.owners.get(position) {
+            let positions = self.positions.get_mut(moved).expect("every direction's user has it");
+            let from = self.owners.len();
+            positions.iter_mut().filter(|it| **it == from).for_each(|it| *it = position);
+        }
+    }
+
+    /// Values of a feature.
+    pub fn feature_len(&self) -> usize {
+        self.feature_len
     }
 
     /// Users with at least one template.
@@ -104,28 +174,30 @@ impl Gallery {
 
     /// Memory that it takes, but for what an allocator adds.
     pub fn bytes(&self) -> usize {
-        let templates = self.users.len() * self.feature_len * size_of::<f32>();
-        self.positions.capacity() * size_of::<(UserId, usize)>()
-            + self.users.capacity() * size_of::<(UserId, Template)>()
+        let templates = self.owners.len() * (self.feature_len + 1) * size_of::<f32>();
+        self.users.capacity() * size_of::<(UserId, UserTemplates)>()
+            + self.positions.capacity() * size_of::<(UserId, Vec<usize>)>()
+            + self.owners.capacity() * (size_of::<UserId>() + size_of::<u32>() + size_of::<usize>())
+            + self.order.len() * size_of::<(u64, UserId)>()
             + self.directions.capacity() * size_of::<Line>()
-            // Each id is there twice.
-            + 2 * self.ids_bytes
+            // Each id is there four times, if the user has one template.
+            + 4 * self.ids_bytes
             + templates
     }
 
     /// Whether a user has a template.
     pub fn contains(&self, user: &UserId) -> bool {
-        self.positions.contains_key(user)
+        self.users.contains_key(user)
     }
 
-    /// Users with a template, of `among` alone where it is given.
+    /// Users with a template, of `among` alone if given.
     pub fn count(&self, among: Option<&BTreeSet<UserId>>) -> usize {
         among.map_or(self.len(), |users| users.iter().filter(|user| self.contains(user)).count())
     }
 
-    /// A user's template: the sum of their walks.
-    pub fn template(&self, user: &UserId) -> Option<&Template> {
-        Some(&self.users[*self.positions.get(user)?].1)
+    /// A user's templates.
+    pub fn templates(&self, user: &UserId) -> Option<&UserTemplates> {
+        self.users.get(user)
     }
 
     /// Whether nobody is enrolled.
@@ -133,13 +205,25 @@ impl Gallery {
         self.users.is_empty()
     }
 
-    /// Cosine between a probe and a user's template, where the user has one.
-    pub fn score(&self, user: &UserId, probe: &Template) -> Option<f32> {
-        Some(self.template(user)?.cosine(probe))
+    /// Compares a probe with a user, if the user has a template.
+    pub fn compare(&self, user: &UserId, probe: &Template) -> Option<Candidate> {
+        let templates = self.users.get(user)?;
+        Some(self.compare_with(user, templates, probe))
     }
 
-    /// The users nearest to a probe, nearest first: at most `limit`, and of `among` alone where
-    /// it is given.
+    /// Compares a probe with templates as if they were the user's.
+    pub fn compare_with(
+        &self,
+        user: &UserId,
+        templates: &UserTemplates,
+        probe: &Template,
+    ) -> Candidate {
+        let cohort = self.cohort_positions();
+        let similarities = self.similarities(&cohort, probe);
+        self.normalised(user, templates, probe, &cohort, &similarities)
+    }
+
+    /// The users nearest to a probe, strongest first: at most `limit`, and of `among` alone if given.
     ///
     /// # Panics
     /// As [`Gallery::add`].
@@ -150,24 +234,143 @@ impl Gallery {
         limit: usize,
     ) -> Vec<Candidate> {
         assert_eq!(probe.values().len(), self.feature_len);
-        let positions = match among {
-            Some(users) => {
-                users.iter().filter_map(|user| self.positions.get(user)).copied().collect()
-            }
-            None => self.near(probe, limit),
+        let near: BTreeSet<&UserId> = match among {
+            Some(users) => users.iter().filter(|user| self.contains(user)).collect(),
+            None => self
+                .near(probe, limit * MOST_TEMPLATES)
+                .into_iter()
+                .map(|at| &self.owners[at])
+                .collect(),
         };
-        let scored = |position: usize| (position, self.users[position].1.cosine(probe));
-        let mut scores: Vec<(usize, f32)> = positions.into_iter().map(scored).collect();
-        scores.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        scores.truncate(limit);
-        let candidate = |(position, score): (usize, f32)| Candidate {
-            user: self.users[position].0.clone(),
-            score,
+        let score = |user: &UserId| {
+            let templates = self.users[user].as_slice().iter();
+            templates.map(|template| template.cosine(probe)).fold(f32::MIN, f32::max)
         };
-        scores.into_iter().map(candidate).collect()
+        let mut nearest: Vec<(f32, &UserId)> =
+            near.into_iter().map(|user| (score(user), user)).collect();
+        nearest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        nearest.truncate(limit);
+        if nearest.is_empty() {
+            return Vec::new();
+        }
+        let cohort = self.cohort_positions();
+        let similarities = self.similarities(&cohort, probe);
+        let candidate = |(_, user): (f32, &UserId)| {
+            self.normalised(user, &self.users[user], probe, &cohort, &similarities)
+        };
+        let mut candidates: Vec<Candidate> = nearest.into_iter().map(candidate).collect();
+        candidates
+            .sort_by(|a, b| b.strength.total_cmp(&a.strength).then(b.score.total_cmp(&a.score)));
+        candidates
     }
 
-    /// Positions of all users who may be among the `limit` nearest, as far as rounded directions tell.
+    /// Positions of the cohort's directions, user by user.
+    fn cohort_positions(&self) -> Vec<(&UserId, &[usize])> {
+        let cohort = self.order.iter().take(COHORT_USERS);
+        cohort.map(|(_, user)| (user, &self.positions[user][..])).collect()
+    }
+
+    /// Similarity of a probe to the nearest template of each user of a cohort.
+    fn similarities(&self, cohort: &[(&UserId, &[usize])], probe: &Template) -> Vec<f32> {
+        let lines = rounded(probe);
+        let attenuation = self.calibration.attenuation(probe.windows());
+        cohort
+            .iter()
+            .map(|(_, positions)| {
+                let similarities = positions.iter().map(|&position| {
+                    self.cosine_at(position, &lines)
+                        / (attenuation * self.calibration.attenuation(self.windows[position]))
+                });
+                similarities.fold(f32::MIN, f32::max)
+            })
+            .collect()
+    }
+
+    /// Cosine of a direction and a probe, of rounded values.
+    fn cosine_at(&self, position: usize, probe: &[Line]) -> f32 {
+        let lines = &self.directions[position * self.lines()..];
+        let products = zip(lines, probe).map(|(a, b)| product(a, b)).sum::<i32>();
+        products as f32 / (ONE * ONE)
+    }
+
+    fn normalised(
+        &self,
+        user: &UserId,
+        templates: &UserTemplates,
+        probe: &Template,
+        cohort: &[(&UserId, &[usize])],
+        similarities: &[f32],
+    ) -> Candidate {
+        let calibration = &self.calibration;
+        let nearest = templates.as_slice().iter().map(|template| {
+            let cosine = template.cosine(probe);
+            (cosine / calibration.attenuation(template.windows()), cosine)
+        });
+        let nearest = nearest.max_by(|a, b| a.0.total_cmp(&b.0));
+        let (similarity, score) = nearest.unwrap_or((0.0, 0.0));
+        let similarity = similarity / calibration.attenuation(probe.windows());
+
+        let mut of_probe: Vec<f32> = zip(cohort, similarities)
+            .filter(|((other, _), _)| *other != user)
+            .map(|(_, similarity)| *similarity)
+            .collect();
+        let own: Vec<(Vec<Line>, f32)> = templates
+            .as_slice()
+            .iter()
+            .map(|template| (rounded(template), calibration.attenuation(template.windows())))
+            .collect();
+        let mut of_template: Vec<f32> = cohort
+            .iter()
+            .filter(|(other, _)| *other != user)
+            .map(|(_, positions)| self.mean_similarity(positions, &own))
+            .collect();
+        let strength = calibration.strength(
+            similarity,
+            calibration.reference(&mut of_template),
+            calibration.reference(&mut of_probe),
+            probe.windows(),
+        );
+        Candidate { user: user.clone(), score, strength }
+    }
+
+    /// Similarity of a user's templates, each as a probe, to the nearest of some others; their mean.
+    fn mean_similarity(&self, probes: &[usize], templates: &[(Vec<Line>, f32)]) -> f32 {
+        let of_probe = |&position: &usize| {
+            let attenuation = self.calibration.attenuation(self.windows[position]);
+            let similarities = templates
+                .iter()
+                .map(|(lines, own)| self.cosine_at(position, lines) / (own * attenuation));
+            similarities.fold(f32::MIN, f32::max)
+        };
+        probes.iter().map(of_probe).sum::<f32>() / probes.len().max(1) as f32
+    }
+
+    /// The cohort's similarities among one another. Costs a thousand times what a comparison does.
+    pub fn cohort(&self) -> Cohort {
+        let cohort = self.cohort_positions();
+        let mut similarities = Vec::new();
+        let (mut windows, mut owners) = (Vec::new(), Vec::new());
+        for (row, (_, positions)) in cohort.iter().enumerate() {
+            for &probe in *positions {
+                let lines = &self.directions[probe * self.lines()..][..self.lines()];
+                let of_probe = self.calibration.attenuation(self.windows[probe]);
+                similarities.extend(cohort.iter().map(|(_, positions)| {
+                    let similarities = positions.iter().map(|&position| {
+                        let attenuation = self.calibration.attenuation(self.windows[position]);
+                        self.cosine_at(position, lines) / (attenuation * of_probe)
+                    });
+                    similarities.fold(f32::MIN, f32::max)
+                }));
+                windows.push(self.windows[probe]);
+                owners.push(row);
+            }
+        }
+        let users = cohort.len();
+        let calibration = self.calibration.clone();
+        Cohort { calibration, users, similarities, windows, owners }
+    }
+
+    /// Positions of all directions that may be among the `limit` nearest, as far as rounding tells.
     fn near(&self, probe: &Template, limit: usize) -> Vec<usize> {
         let probe = rounded(probe);
         let slack = self.slack();
@@ -207,6 +410,69 @@ impl Gallery {
     }
 }
 
+impl Cohort {
+    /// Strengths of each user's templates, as probes, at each other user: impostors of this gallery.
+    pub fn impostor_strengths(&self) -> Vec<f32> {
+        let Self { calibration, users, .. } = self;
+        let rows = || self.similarities.chunks_exact((*users).max(1)).zip(&self.owners);
+        // Similarity of each user's templates, in the mean, to each user.
+        let mut means = vec![0.0; users * users];
+        for (row, &owner) in rows() {
+            let count = self.owners.iter().filter(|&&other| other == owner).count() as f32;
+            let means = &mut means[owner * users..][..*users];
+            means.iter_mut().zip(row).for_each(|(mean, similarity)| *mean += similarity / count);
+        }
+        let references: Vec<_> = (0..*users)
+            .map(|user| {
+                let others = (0..*users).filter(|&other| other != user);
+                let mut similarities: Vec<f32> =
+                    others.map(|other| means[other * users + user]).collect();
+                calibration.reference(&mut similarities)
+            })
+            .collect();
+        let mut strengths = Vec::new();
+        for ((row, &owner), &windows) in rows().zip(&self.windows) {
+            for user in (0..*users).filter(|&user| user != owner) {
+                let others = (0..*users).filter(|&other| other != user && other != owner);
+                let mut similarities: Vec<f32> = others.map(|other| row[other]).collect();
+                let probe = calibration.reference(&mut similarities);
+                strengths.push(calibration.strength(row[user], references[user], probe, windows));
+            }
+        }
+        strengths
+    }
+
+    /// Mean and standard deviation of the similarity of a template to the nearest strangers. `None` for
+    /// fewer than three users.
+    pub fn similarity_of_strangers(&self) -> Option<(f32, f32)> {
+        let rows = self.similarities.chunks_exact(self.users.max(1)).zip(&self.owners);
+        let spreads = rows.map(|(row, &owner)| {
+            let others = row.iter().enumerate().filter(|(user, _)| *user != owner);
+            nearest_spread(&mut others.map(|(_, similarity)| *similarity).collect::<Vec<_>>())
+        });
+        let spreads: Vec<(f32, f32)> = spreads.collect();
+        let mean =
+            |of: fn(&(f32, f32)) -> f32| spreads.iter().map(of).sum::<f32>() / spreads.len() as f32;
+        (self.users > 2).then(|| (mean(|it| it.0), mean(|it| it.1)))
+    }
+
+    /// Users of the cohort.
+    pub fn users(&self) -> usize {
+        self.users
+    }
+
+    /// Thresholds for the gallery that the cohort is of.
+    pub fn tails(&self) -> Tails {
+        self.calibration.refine(&self.impostor_strengths(), self.users)
+    }
+}
+
+fn hash(user: &UserId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    user.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// A template's direction in lines, filled up with zeros.
 fn rounded(template: &Template) -> Vec<Line> {
     let values: Vec<i16> = template.direction().map(|value| (value * ONE).round() as i16).collect();
@@ -229,21 +495,30 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_pcg::Pcg64Mcg;
 
+    use super::super::calibration::tests::calibration;
     use super::*;
 
-    fn template(feature: [f32; 3]) -> Template {
-        let mut template = Template::empty(3);
-        template.add_window(&feature);
+    fn walk(feature: &[f32], windows: usize) -> Template {
+        let mut template = Template::empty(feature.len());
+        (0..windows).for_each(|_| template.add_window(feature));
         template
+    }
+
+    fn template(feature: [f32; 3]) -> Template {
+        walk(&feature, 9)
     }
 
     fn user(name: &str) -> UserId {
         name.parse().unwrap()
     }
 
+    fn gallery() -> Gallery {
+        Gallery::new(3, calibration())
+    }
+
     #[test]
     fn the_nearest_come_first() {
-        let mut gallery = Gallery::new(3);
+        let mut gallery = gallery();
         let probe = template([1.0, 0.1, 0.0]);
         assert_eq!(gallery.rank(&probe, None, 5), []);
         gallery.add(&user("ann"), &template([2.0, 0.0, 0.0]));
@@ -259,8 +534,71 @@ mod tests {
         assert_eq!(names(Some(&["cem", "bob", "eve"]), 5), ["bob", "cem"]);
         let among = ["cem", "bob", "eve"].map(user).into();
         assert_eq!((gallery.count(None), gallery.count(Some(&among))), (3, 2));
-        assert!(gallery.score(&user("ann"), &probe).unwrap() > 0.99);
-        assert_eq!(gallery.score(&user("eve"), &probe), None);
+        let ann = gallery.compare(&user("ann"), &probe).unwrap();
+        assert!(ann.score > 0.99);
+        assert_eq!(gallery.rank(&probe, None, 1), [ann]);
+        assert_eq!(gallery.compare(&user("eve"), &probe), None);
+    }
+
+    #[test]
+    fn each_way_of_walking_is_known() {
+        let mut gallery = gallery();
+        let (slow, quick) = ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]);
+        for way in [slow, quick, slow] {
+            gallery.add(&user("ann"), &template(way));
+        }
+        gallery.add(&user("bob"), &template([0.0, 0.0, 1.0]));
+        assert_eq!(gallery.templates(&user("ann")).unwrap().as_slice().len(), 2);
+        for way in [slow, quick] {
+            let [ann, bob] = &gallery.rank(&template(way), None, 5)[..] else { panic!() };
+            assert!(ann.user == user("ann") && ann.score > 0.99 && bob.strength < ann.strength);
+        }
+    }
+
+    const FEATURES: usize = 200;
+
+    /// People with a direction of their own beside one that all share.
+    fn crowd(people: usize, shared: f32, seed: u64) -> Vec<Vec<f32>> {
+        let mut random = Pcg64Mcg::seed_from_u64(seed);
+        let mut value = || random.random_range(-1.0..1.0f32);
+        let common: Vec<f32> = (0..FEATURES).map(|_| value()).collect();
+        let person = |_| common.iter().map(|common| shared * common + value()).collect();
+        (0..people).map(person).collect()
+    }
+
+    #[test]
+    fn strangers_are_as_strong_whatever_they_have_in_common() {
+        for shared in [0.0, 1.0, 2.0] {
+            let people = crowd(60, shared, 5);
+            let (enrolled, strangers) = people.split_at(30);
+            let mut gallery = Gallery::new(FEATURES, calibration());
+            for (number, person) in enrolled.iter().enumerate() {
+                gallery.add(&user(&format!("user{number}")), &walk(person, 29));
+            }
+            let strengths = |walker: &Vec<f32>| {
+                let ranked = gallery.rank(&walk(walker, 9), None, 30);
+                ranked.into_iter().map(|candidate| candidate.strength).collect::<Vec<f32>>()
+            };
+            let impostors: Vec<f32> = strangers.iter().flat_map(strengths).collect();
+            let count = impostors.len() as f32;
+            let mean = impostors.iter().sum::<f32>() / count;
+            let high = impostors.iter().filter(|strength| **strength > 3.5).count() as f32 / count;
+            assert!(mean.abs() < 1.5 && high < 0.01, "{shared}: {mean} {high}");
+            let own = enrolled.iter().filter(|walker| strengths(walker)[0] > 3.5).count();
+            assert!(own > 27, "{shared}: {own}");
+
+            let cohort = gallery.cohort();
+            assert_eq!((cohort.users(), cohort.impostor_strengths().len()), (30, 30 * 29));
+            assert_eq!(cohort.tails().users, 30);
+        }
+    }
+
+    #[test]
+    fn a_gallery_of_one_has_the_thresholds_of_the_model() {
+        let mut gallery = gallery();
+        assert_eq!(gallery.cohort().tails(), calibration().prior);
+        gallery.add(&user("ann"), &template([1.0, 0.0, 0.0]));
+        assert_eq!(gallery.cohort().tails(), calibration().prior);
     }
 
     proptest! {
@@ -271,23 +609,26 @@ mod tests {
             probe in prop::array::uniform3(-9.0..9.0f32),
         ) {
             let name = |number: usize| user(&format!("user{number}"));
-            let (mut gallery, mut fresh) = (Gallery::new(3), Gallery::new(3));
+            let (mut one, mut fresh) = (gallery(), gallery());
             for (who, feature) in &walks {
-                gallery.add(&name(*who), &template(*feature));
+                one.add(&name(*who), &template(*feature));
                 if !gone.contains(who) {
                     fresh.add(&name(*who), &template(*feature));
                 }
             }
             for &who in &gone {
-                gallery.replace(&name(who), None);
+                one.replace(&name(who), UserTemplates::default());
             }
             let probe = template(probe);
-            let scores = |gallery: &Gallery| -> Vec<Option<f32>> {
-                (0..6).map(|who| gallery.score(&name(who), &probe)).collect()
+            let scores = |gallery: &Gallery| -> Vec<Option<Candidate>> {
+                (0..6).map(|who| gallery.compare(&name(who), &probe)).collect()
             };
-            prop_assert_eq!(gallery.len(), fresh.len());
-            prop_assert_eq!(gallery.ids_bytes, fresh.ids_bytes);
-            prop_assert_eq!(scores(&gallery), scores(&fresh));
+            prop_assert_eq!(one.len(), fresh.len());
+            prop_assert_eq!(one.ids_bytes, fresh.ids_bytes);
+            prop_assert_eq!(one.directions.len(), fresh.directions.len());
+            prop_assert_eq!(scores(&one), scores(&fresh));
+            prop_assert_eq!(one.rank(&probe, None, 9), fresh.rank(&probe, None, 9));
+            prop_assert_eq!(one.cohort().tails(), fresh.cohort().tails());
         }
 
         #[test]
@@ -300,38 +641,17 @@ mod tests {
         ) {
             let mut random = Pcg64Mcg::seed_from_u64(seed);
             let mut near = || {
-                let mut template = Template::empty(feature_len);
                 let values = (0..feature_len).map(|_| 1.0 + random.random_range(-spread..spread));
-                template.add_window(&values.collect::<Vec<f32>>());
-                template
+                walk(&values.collect::<Vec<f32>>(), 1)
             };
-            let mut gallery = Gallery::new(feature_len);
+            let mut gallery = Gallery::new(feature_len, calibration());
             for number in 0..users {
                 gallery.add(&user(&format!("user{number}")), &near());
             }
             let probe = near();
-            let everybody = gallery.users.iter().map(|(user, _)| user.clone()).collect();
+            let everybody = gallery.users.keys().cloned().collect();
             let ranked = gallery.rank(&probe, None, limit);
             prop_assert_eq!(ranked, gallery.rank(&probe, Some(&everybody), limit));
-        }
-
-        #[test]
-        fn the_order_of_enrollment_does_not_matter(
-            walks in prop::collection::vec((0..4usize, prop::array::uniform3(-9.0..9.0f32)), 1..20),
-            probe in prop::array::uniform3(-9.0..9.0f32),
-        ) {
-            let fill = |walks: &mut dyn Iterator<Item = &(usize, [f32; 3])>| {
-                let mut gallery = Gallery::new(3);
-                for (who, feature) in walks {
-                    gallery.add(&user(&format!("user{who}")), &template(*feature));
-                }
-                gallery
-            };
-            let (one, other) = (fill(&mut walks.iter()), fill(&mut walks.iter().rev()));
-            prop_assert_eq!(one.len(), other.len());
-            let probe = template(probe);
-            let (a, b) = (&one.rank(&probe, None, 1)[0], &other.rank(&probe, None, 1)[0]);
-            prop_assert!((a.score - b.score).abs() < 1e-3, "{a:?} {b:?}");
         }
     }
 }

@@ -1,13 +1,17 @@
-//! Who it is: user ids, templates, the gallery and the decision. Pure: no I/O.
+//! Who it is: user ids, templates, the gallery, calibration and the decision. Pure: no I/O.
 
+mod calibration;
 mod decision;
 mod gallery;
-mod likelihood;
 mod template;
 mod user;
+mod user_templates;
 
-pub use decision::{Decision, FPIR, LAST_WINDOWS, READY_WINDOWS, Verdict, fmr_among};
-pub use gallery::{Candidate, Gallery};
-pub use likelihood::{LikelihoodRatio, Line, WINDOW_COUNTS, unfold};
+pub use calibration::{Calibration, FALSE_MATCH_RATES, Tail, Tails};
+pub use decision::{
+    Decision, Doubt, FIRST_WINDOWS, FPIR, LAST_WINDOWS, READY_WINDOWS, Verdict, fmr_among,
+};
+pub use gallery::{COHORT_USERS, Candidate, Cohort, Gallery};
 pub use template::{Template, TemplateError};
 pub use user::{UserId, UserIdError};
+pub use user_templates::UserTemplates;

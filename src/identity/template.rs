@@ -8,6 +8,9 @@ pub struct Template {
     windows: u32,
 }
 
+/// By how much rounding may lengthen a sum.
+const ROUNDING: f32 = 1.02;
+
 /// Why values are not a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -46,10 +49,44 @@ impl Template {
             return Err(TemplateError::Length { length: sum.len(), needed: feature_len });
         }
         let length = norm(&sum);
-        if length.is_nan() || length > windows as f32 * 1.001 {
+        if length.is_nan() || length > windows as f32 * ROUNDING {
             return Err(TemplateError::Values { windows });
         }
         Ok(Self { sum, windows })
+    }
+
+    /// One signed byte a value, in units of a scale that is above zero.
+    pub fn pack(&self) -> (f32, Vec<u8>) {
+        let scale = self.scale();
+        let steps = self.sum.iter().map(|value| (value / scale).round() as i8);
+        (scale, steps.map(i8::cast_unsigned).collect())
+    }
+
+    /// The values of a packed template.
+    pub fn unpack(scale: f32, steps: &[u8]) -> Vec<f32> {
+        steps.iter().map(|step| f32::from(step.cast_signed()) * scale).collect()
+    }
+
+    /// The template that packing and unpacking gives: what is in memory is then what is in storage.
+    pub fn rounded(mut self) -> Self {
+        let scale = self.scale();
+        self.sum.iter_mut().for_each(|value| *value = (*value / scale).round() * scale);
+        self
+    }
+
+    /// The largest value is 127 steps.
+    fn scale(&self) -> f32 {
+        let largest = self.sum.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        (largest / 127.0).max(f32::MIN_POSITIVE)
+    }
+
+    /// How much a walk's windows agree: the cosine between a window and the direction of all, as
+    /// estimated from the length of their sum. From 0 to 1; `None` for fewer than two windows.
+    pub fn coherence(&self) -> Option<f32> {
+        let windows = self.windows as f32;
+        let square = norm(&self.sum).powi(2);
+        (self.windows > 1)
+            .then(|| ((square - windows) / (windows * (windows - 1.0))).clamp(0.0, 1.0).sqrt())
     }
 
     /// Whether a feature has a direction: it is finite, and not as good as zero.
@@ -101,6 +138,8 @@ fn norm(values: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -114,6 +153,34 @@ mod tests {
         more.add_window(&[-3.0, 0.0]);
         template.add(&more);
         assert_eq!((template.values(), template.windows()), (&[0.0, 1.0][..], 4));
+    }
+
+    proptest! {
+        #[test]
+        fn a_packed_template_is_rounded(
+            features in prop::collection::vec(prop::collection::vec(-9.0..9.0f32, 5), 1..20),
+        ) {
+            let mut template = Template::empty(5);
+            features.iter().for_each(|feature| template.add_window(feature));
+            let (scale, steps) = template.pack();
+            let unpacked = Template::unpack(scale, &steps);
+            let read = Template::from_values(unpacked, template.windows(), 5).unwrap();
+            prop_assert_eq!(&read, &template.clone().rounded());
+            prop_assert_eq!(&read.clone().rounded(), &read);
+            prop_assert!(norm(template.values()) < 1e-3 || template.cosine(&read) > 0.99);
+        }
+    }
+
+    #[test]
+    fn coherence_is_that_of_the_windows() {
+        let mut template = Template::empty(2);
+        template.add_window(&[1.0, 0.0]);
+        assert_eq!(template.coherence(), None);
+        template.add_window(&[1.0, 0.0]);
+        assert_eq!(template.coherence(), Some(1.0));
+        template.add_window(&[-1.0, 0.0]);
+        template.add_window(&[-1.0, 0.0]);
+        assert_eq!(template.coherence(), Some(0.0));
     }
 
     #[test]

@@ -1,311 +1,251 @@
-//! What scores tell: found on people that the network never saw.
+//! Fits a calibration to people whom the network has not seen.
 
-use serde::Serialize;
+use std::iter::zip;
+
+use rayon::prelude::*;
 
 use super::rates::{Scores, equal_error_rate};
+use super::trial::{LookAt, Looks, Protocol, Trial, Windows, protocols};
 use crate::bnn::{Network, Scratch};
 use crate::gait::{Recipe, Recording, cut_windows};
-use crate::identity::{
-    LAST_WINDOWS, LikelihoodRatio, Line, Template, Verdict, WINDOW_COUNTS, fmr_among, unfold,
-};
-use crate::training::Person;
+use crate::identity::{Calibration, FIRST_WINDOWS, LAST_WINDOWS, Tail, Tails};
+use crate::training::Walk;
 
-/// False match rates that a caller of a verification can ask for.
-pub const FALSE_MATCH_RATES: [f64; 3] = [0.1, 0.01, 0.001];
+/// Windows of the shortest session whose strongest look counts.
+const LONG_SESSION_WINDOWS: u32 = 18;
 
-/// Windows of a probe at most: as many as a decision takes.
-const LONGEST_PROBE: usize = LAST_WINDOWS as usize;
+/// Windows of a piece that counts as ten seconds.
+const PIECE_WINDOWS: u32 = 7;
 
-/// Windows from one probe's first to the next one's.
-const STRIDE_WINDOWS: usize = 4;
+/// Fewer strengths have no tail.
+const FEWEST_STRENGTHS: usize = 100;
 
-/// Windows of the probes that rates at one look are of: ten seconds.
-const PROBE_WINDOWS: u32 = 9;
+/// Share of genuine sessions that may be rejected before 30 s.
+const REJECTED_SHARE: f64 = 0.01;
 
-/// Scores that all are alike are not stretched without end.
-const LEAST_DEVIATION: f32 = 0.01;
+/// Share of probes of the training that may be outside of the familiar coherence, at each end.
+const UNFAMILIAR_SHARE: f64 = 0.001;
 
-/// Scores of people that a network was not trained on.
-#[derive(Clone, Debug, Default)]
-pub struct StrangerScores {
-    folds: Vec<Fold>,
+/// By how much the familiar coherence is wider than that of the training.
+const COHERENCE_MARGIN: f32 = 0.1;
+
+/// Strangers of one data set, as a network that was not trained on them reads their walks.
+pub struct Strangers {
+    trials: Vec<(Protocol, Trial)>,
 }
 
-/// People who were enrolled together, and probed with their other walks.
-#[derive(Clone, Debug)]
-struct Fold {
-    people: usize,
-    probes: Vec<Probe>,
-    /// What scores tell, where that is known; else it is what other folds' tell.
-    likelihood: Option<LikelihoodRatio>,
-}
-
-/// Consecutive windows of a walk.
-#[derive(Clone, Debug)]
-struct Probe {
-    /// Whose walk it is.
-    owner: usize,
-    /// After each window, of all windows so far against each person's template.
-    scores: Vec<Vec<f32>>,
-}
-
-/// Scores of single comparisons: probes against their own template, and against others'.
-struct Samples {
-    genuine: Vec<f32>,
-    impostors: Vec<f32>,
-}
-
-/// What strangers tell of a network (terms of ISO/IEC 19795-1).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Calibration {
-    /// What a score tells.
-    pub likelihood: LikelihoodRatio,
-    /// Equal error rate of single comparisons over ten seconds.
-    pub eer: f32,
-    /// False non-match rates of single comparisons over ten seconds, at thresholds with each of
-    /// [`FALSE_MATCH_RATES`]: how well scores tell people apart, whatever is made of them.
-    pub fnmr: [f32; FALSE_MATCH_RATES.len()],
-    /// People enrolled.
-    pub people: usize,
-    /// Probes of ten seconds, which overlap.
-    pub probes: usize,
-}
-
-/// What came of decisions that took window by window, about people whom neither the network nor the
-/// likelihood ratio was fitted to.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct SequentialRates {
-    /// Share of others who were accepted: FMR of a verification, FPIR of an identification.
-    pub false_positive: f32,
-    /// Share of those it was who were not: FNMR of a verification, FNIR of an identification.
-    pub false_negative: f32,
-    /// Windows to a decision, in the mean, where it was them.
-    pub genuine_windows: f32,
-    /// Windows to a decision, in the mean, where it was another.
-    pub impostor_windows: f32,
-}
-
-impl StrangerScores {
-    /// Enrolls people and compares their unseen walks with each other's templates. Scores of
-    /// earlier calls, with other people and another network of the same kind, are kept.
-    pub fn add(&mut self, network: &Network, recipe: Recipe, people: &[Person]) {
-        self.add_judged(network, recipe, people, None);
-    }
-
-    /// As [`StrangerScores::add`], of a network of which it is known what its scores tell.
-    pub(super) fn add_judged(
-        &mut self,
-        network: &Network,
-        recipe: Recipe,
-        people: &[Person],
-        likelihood: Option<LikelihoodRatio>,
-    ) {
-        let mut scratch = Scratch::default();
-        let mut features = |recordings: &[Recording]| -> Vec<Vec<f32>> {
-            let cuts = recordings.iter().map(|it| cut_windows(it, &recipe, recipe.samples / 2));
-            let windows = cuts.flatten().flat_map(|cut| cut.windows);
-            let mut run =
-                |values: &[i16]| Some(network.run(values, &mut scratch).ok()?.feature.to_vec());
-            windows.filter_map(|window| run(&window.values)).collect()
+impl Strangers {
+    /// Reads the walks of one data set. `None` if too few people have enough walking.
+    pub fn new(network: &Network, recipe: Recipe, walks: &[Walk]) -> Option<Self> {
+        let read = |recording: &Recording| read(network, recipe, recording);
+        let walks: Vec<&Walk> = walks.iter().collect();
+        let trial = |protocol: Protocol| {
+            let trial = Trial::new(&walks, &protocol, read, read)?;
+            Some((protocol, trial))
         };
-        let (mut templates, mut walks) = (Vec::new(), Vec::new());
-        for person in people {
-            let mut template = Template::empty(network.feature_len());
-            features(&person.enrollments).iter().for_each(|window| template.add_window(window));
-            if template.windows() > 0 {
-                templates.push(template);
-                walks.push(features(std::slice::from_ref(&person.unseen)));
-            }
-        }
-        if templates.len() < 2 {
-            return;
-        }
-        let mut probes = Vec::new();
-        for (owner, walk) in walks.iter().enumerate() {
-            for start in (0..walk.len()).step_by(STRIDE_WINDOWS) {
-                let mut probe = Template::empty(network.feature_len());
-                let scores = walk[start..].iter().take(LONGEST_PROBE).map(|window| {
-                    probe.add_window(window);
-                    templates.iter().map(|template| template.cosine(&probe)).collect()
-                });
-                probes.push(Probe { owner, scores: scores.collect() });
-            }
-        }
-        self.folds.push(Fold { people: templates.len(), probes, likelihood });
+        let trials: Vec<_> = protocols(&walks).into_iter().filter_map(trial).collect();
+        (!trials.is_empty()).then_some(Self { trials })
+    }
+}
+
+impl Strangers {
+    /// Mean coherence of probes.
+    fn coherence(&self) -> f32 {
+        let probes = self.trials.iter().flat_map(|(_, trial)| trial.probe_templates());
+        let coherences: Vec<f32> = probes.filter_map(|probe| probe.coherence()).collect();
+        coherences.iter().sum::<f32>() / coherences.len().max(1) as f32
     }
 
-    /// What all scores tell. `None` where there are none over ten seconds.
-    pub fn calibrate(&self) -> Option<Calibration> {
-        let Samples { genuine, impostors } = Samples::of(&self.folds, PROBE_WINDOWS);
-        if genuine.is_empty() {
-            return None;
+    /// Trials whose probes come from the session that was enrolled.
+    fn same_session(&self) -> impl Iterator<Item = &Trial> {
+        let same = self.trials.iter().filter(|(protocol, _)| protocol.is_same_session());
+        same.map(|(_, trial)| trial)
+    }
+
+    /// Mean and standard deviation of the similarity between strangers; the largest of all trials.
+    fn similarity(&self, calibration: &Calibration) -> Option<(f32, f32)> {
+        let spreads = self.same_session().filter_map(|trial| {
+            trial.gallery(calibration, None).cohort().similarity_of_strangers()
+        });
+        spreads.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))
+    }
+
+    /// Equal error rate of pieces of ten seconds of the session that was enrolled.
+    pub(super) fn eer(&self, calibration: &Calibration) -> f32 {
+        let (mut genuine, mut impostors) = (Vec::new(), Vec::new());
+        for trial in self.same_session() {
+            for looks in trial.look(calibration, LookAt::EachPiece) {
+                genuine.extend(looks.pieces.iter().map(|look| look.own));
+                impostors.extend(looks.pieces.iter().flat_map(|look| look.strangers.clone()));
+            }
         }
-        let probes = genuine.len();
-        let [genuine, impostors] = [genuine, impostors].map(Scores::new);
-        let fnmr = |fmr: f64| 1.0 - genuine.share_from(impostors.threshold_at(fmr));
-        Some(Calibration {
-            likelihood: fit(self.folds.iter())?,
-            eer: equal_error_rate(&genuine, &impostors),
-            fnmr: FALSE_MATCH_RATES.map(fnmr),
-            people: self.folds.iter().map(|fold| fold.people).sum(),
-            probes,
+        equal_error_rate(&Scores::new(genuine), &Scores::new(impostors))
+    }
+
+    /// The calibration of another network of the same kind, as far as what these strangers look like
+    /// to both tells: thresholds on strengths stay, similarities move.
+    pub(super) fn carry_over(&self, calibration: &Calibration, before: &Self) -> Calibration {
+        let mut carried = calibration.clone();
+        carried.coherence *= self.coherence() / before.coherence().max(f32::MIN_POSITIVE);
+        carried.coherence = carried.coherence.clamp(0.05, 1.0);
+        if let (Some(now), Some(then)) = (self.similarity(&carried), before.similarity(calibration))
+        {
+            carried.impostor_mean = (carried.impostor_mean + now.0 - then.0).clamp(-1.0, 1.0);
+            carried.impostor_deviation *= now.1 / then.1.max(f32::MIN_POSITIVE);
+            carried.impostor_deviation = carried.impostor_deviation.clamp(0.02, 1.0);
+        }
+        carried
+    }
+}
+
+/// The features of a recording's windows; `None` if it is no walk.
+pub(super) fn read(network: &Network, recipe: Recipe, recording: &Recording) -> Windows {
+    let mut scratch = Scratch::default();
+    let windows = cut_windows(recording, &recipe, recipe.samples / 2).ok()?.windows;
+    let feature = |values: &[i16]| Some(network.run(values, &mut scratch).ok()?.feature.to_vec());
+    windows.iter().map(|window| window.values.as_slice()).map(feature).collect()
+}
+
+/// A calibration, and how well strengths tell the people apart that it was fitted to.
+#[derive(Clone, Debug)]
+pub struct Fitted {
+    /// The calibration.
+    pub calibration: Calibration,
+    /// Equal error rate of pieces of ten seconds of the session that was enrolled.
+    pub eer: f32,
+    /// People measured.
+    pub people: usize,
+}
+
+/// Fits a calibration whose thresholds hold on each of several data sets. `None` if the strangers are
+/// too few for any threshold.
+pub fn calibrate(data_sets: &[Strangers]) -> Option<Fitted> {
+    let trials = || data_sets.iter().flat_map(|strangers| &strangers.trials);
+    let coherences = trials().flat_map(|(_, trial)| trial.probe_templates());
+    let coherences: Vec<f32> = coherences
+        .filter(|probe| probe.windows() >= FIRST_WINDOWS)
+        .filter_map(|probe| probe.coherence())
+        .collect();
+    let coherence = coherences.iter().sum::<f32>() / coherences.len().max(1) as f32;
+    let coherences = Scores::new(coherences);
+    let [low, high] = [UNFAMILIAR_SHARE, 1.0 - UNFAMILIAR_SHARE]
+        .map(|share| coherences.quantile(share).unwrap_or_default());
+    let rising = Tail::new([1.0, 2.0, 3.0]).expect("rises");
+    let mut calibration = Calibration {
+        coherence: coherence.clamp(0.05, 1.0),
+        impostor_mean: 0.0,
+        impostor_deviation: 0.1,
+        window_noise: 0.0,
+        prior: Tails { single: rising, session: rising, users: 0 },
+        pairs: rising,
+        reject_below: 0.0,
+        familiar_coherence: (low - COHERENCE_MARGIN).max(0.0)..=(high + COHERENCE_MARGIN).min(1.0),
+    };
+
+    // The worst data set counts: the first users of a new gallery may be as alike.
+    let similarities = data_sets.iter().filter_map(|strangers| strangers.similarity(&calibration));
+    let (mean, deviation) = similarities.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))?;
+    (calibration.impostor_mean, calibration.impostor_deviation) =
+        (mean.clamp(-1.0, 1.0), deviation.clamp(0.02, 1.0));
+
+    let looks: Vec<Vec<(&Protocol, Vec<Looks>)>> = data_sets
+        .par_iter()
+        .map(|strangers| {
+            let trials = strangers.trials.iter();
+            trials
+                .map(|(protocol, trial)| (protocol, trial.look(&calibration, LookAt::EachWindow)))
+                .collect()
         })
-    }
+        .collect();
+    calibration.window_noise = window_noise(looks.iter().flatten().flat_map(|(_, looks)| looks));
+    let noise = calibration.window_noise;
+    let denoised = |strength: f32, windows: u32| strength / (1.0 + noise / windows as f32).sqrt();
 
-    /// What verifications at a false match rate do that decide window by window: people of each call
-    /// of [`StrangerScores::add`] are judged by what the other calls' scores tell. `None` where there
-    /// was but one, or no walk as long as a decision may take.
-    pub fn verification_rates(&self, fmr: f64) -> Option<SequentialRates> {
-        let (mut genuine, mut impostors) = (Tally::default(), Tally::default());
-        for (fold, likelihood) in self.judged() {
-            for probe in fold.long_probes() {
-                for person in 0..fold.people {
-                    let outcome = probe.decide(&likelihood, fmr, |scores| scores[person]);
-                    let tally = if person == probe.owner { &mut genuine } else { &mut impostors };
-                    tally.add(outcome);
+    let mut worst: Option<[Tail; 3]> = None;
+    let (mut genuine, mut impostors, mut lowest) = (Vec::new(), Vec::new(), Vec::new());
+    for (strangers, looks) in zip(data_sets, &looks) {
+        let (mut single, mut session, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
+        for (protocol, looks) in looks {
+            for look in looks.iter().flat_map(|looks| &looks.pieces) {
+                let windows = look.probe.windows();
+                if windows < PIECE_WINDOWS {
+                    continue;
+                }
+                let strengths = || look.strangers.iter().map(|it| denoised(*it, windows));
+                single.extend(strengths());
+                if protocol.is_same_session() {
+                    genuine.push(denoised(look.own, windows));
+                    impostors.extend(strengths());
+                }
+            }
+            for session_looks in looks.iter().flat_map(|looks| &looks.sessions) {
+                let decided =
+                    || session_looks.iter().filter(|look| look.probe.windows() >= FIRST_WINDOWS);
+                let is_long = session_looks
+                    .last()
+                    .is_some_and(|look| look.probe.windows() >= LONG_SESSION_WINDOWS);
+                if !is_long {
+                    continue;
+                }
+                let mut strongest = Vec::new();
+                for look in decided() {
+                    strongest.resize(look.strangers.len(), f32::MIN);
+                    for (strongest, strength) in zip(&mut strongest, &look.strangers) {
+                        *strongest = strongest.max(denoised(*strength, look.probe.windows()));
+                    }
+                }
+                session.extend(strongest);
+                if protocol.is_same_session() {
+                    let own = decided().map(|look| denoised(look.own, look.probe.windows()));
+                    lowest.extend(own.reduce(f32::min));
                 }
             }
         }
-        rates(&genuine, &impostors)
-    }
-
-    /// As [`StrangerScores::verification_rates`], of identifications among the people of one call. A
-    /// stranger is one of them who is left out of the gallery.
-    pub fn identification_rates(&self) -> Option<SequentialRates> {
-        let (mut genuine, mut strangers) = (Tally::default(), Tally::default());
-        for (fold, likelihood) in self.judged() {
-            for probe in fold.long_probes() {
-                let owner = probe.owner;
-                let other = |scores: &[f32]| nearest_other(scores, owner);
-                strangers.add(probe.decide(&likelihood, fmr_among(fold.people - 1), other));
-                let nearest = |scores: &[f32]| scores[owner].max(other(scores));
-                let (named, windows) = probe.decide(&likelihood, fmr_among(fold.people), nearest);
-                let scores = &probe.scores[windows - 1];
-                genuine.add((named && scores[owner] > other(scores), windows));
-            }
+        for trial in strangers.same_session() {
+            pairs.extend(trial.gallery(&calibration, None).cohort().impostor_strengths());
         }
-        rates(&genuine, &strangers)
-    }
-
-    /// Each fold with what scores tell of it, by others' people.
-    fn judged(&self) -> impl Iterator<Item = (&Fold, LikelihoodRatio)> {
-        self.folds.iter().enumerate().filter_map(|(number, fold)| {
-            let others = self.folds.iter().enumerate().filter(|(other, _)| *other != number);
-            let by_others = || fit(others.map(|(_, fold)| fold));
-            Some((fold, fold.likelihood.or_else(by_others)?))
-        })
-    }
-
-    /// What tells as much with these scores as `likelihood` with `other`, which are of the same people
-    /// and another network: impostors' scores are brought to the mean and the spread that they had.
-    pub(super) fn carry_over(&self, likelihood: &LikelihoodRatio, other: &Self) -> LikelihoodRatio {
-        let mut lines = *likelihood.lines();
-        for (line, windows) in lines.iter_mut().zip(WINDOW_COUNTS) {
-            let [(mean, deviation), (old_mean, old_deviation)] = [self, other]
-                .map(|scores| mean_and_deviation(&Samples::of(&scores.folds, windows).impostors));
-            let scale = old_deviation / deviation.max(LEAST_DEVIATION);
-            line.offset += line.slope * (old_mean - mean * scale);
-            line.slope *= scale;
+        if [&single, &session, &pairs].iter().any(|them| them.len() < FEWEST_STRENGTHS) {
+            continue;
         }
-        LikelihoodRatio::new(lines)
+        let tails = [Tail::fit(&single)?, Tail::fit(&session)?, Tail::fit_few(&pairs)?];
+        worst = Some(match worst {
+            Some(worst) => std::array::from_fn(|at| worst[at].max(tails[at])),
+            None => tails,
+        });
     }
-}
-
-impl Fold {
-    /// Probes as long as a decision may take.
-    fn long_probes(&self) -> impl Iterator<Item = &Probe> {
-        self.probes.iter().filter(|probe| probe.scores.len() == LONGEST_PROBE)
-    }
-}
-
-impl Probe {
-    /// Whether it is accepted by the score that is picked after each window, and after how many.
-    fn decide(
-        &self,
-        likelihood: &LikelihoodRatio,
-        fmr: f64,
-        score: impl Fn(&[f32]) -> f32,
-    ) -> (bool, usize) {
-        for (position, scores) in self.scores.iter().enumerate() {
-            let windows = position + 1;
-            match Verdict::new(score(scores), likelihood, fmr, windows as u32) {
-                Verdict::Inconclusive => {}
-                verdict => return (verdict == Verdict::Accept, windows),
-            }
-        }
-        (false, self.scores.len())
-    }
-}
-
-/// The largest score against another's template.
-fn nearest_other(scores: &[f32], owner: usize) -> f32 {
-    let others = scores.iter().enumerate().filter(|(person, _)| *person != owner);
-    others.map(|(_, score)| *score).fold(f32::MIN, f32::max)
-}
-
-impl Samples {
-    /// Of probes of so many windows.
-    fn of<'a>(folds: impl IntoIterator<Item = &'a Fold>, windows: u32) -> Self {
-        let (mut genuine, mut impostors) = (Vec::new(), Vec::new());
-        for probe in folds.into_iter().flat_map(|fold| &fold.probes) {
-            let scores = probe.scores.get(windows as usize - 1).into_iter().flatten();
-            for (person, &score) in scores.enumerate() {
-                if person == probe.owner { &mut genuine } else { &mut impostors }.push(score);
-            }
-        }
-        Self { genuine, impostors }
-    }
-}
-
-/// What scores tell. Of walks too short for some number of windows, as much as of fewer.
-fn fit<'a>(folds: impl Iterator<Item = &'a Fold> + Clone) -> Option<LikelihoodRatio> {
-    let line = |windows| {
-        let Samples { genuine, impostors } = Samples::of(folds.clone(), windows);
-        Line::fit(&genuine, &impostors)
-    };
-    let mut lines = [line(WINDOW_COUNTS[0])?; WINDOW_COUNTS.len()];
-    for at in 1..lines.len() {
-        lines[at] = line(WINDOW_COUNTS[at]).unwrap_or(lines[at - 1]);
-    }
-    Some(LikelihoodRatio::new(lines))
-}
-
-/// Decisions so far.
-#[derive(Default)]
-struct Tally {
-    decisions: usize,
-    accepted: usize,
-    windows: usize,
-}
-
-impl Tally {
-    fn add(&mut self, (accepted, windows): (bool, usize)) {
-        self.decisions += 1;
-        self.accepted += usize::from(accepted);
-        self.windows += windows;
-    }
-
-    fn mean(&self, sum: usize) -> f32 {
-        sum as f32 / self.decisions as f32
-    }
-}
-
-fn rates(genuine: &Tally, others: &Tally) -> Option<SequentialRates> {
-    (genuine.decisions > 0).then(|| SequentialRates {
-        false_positive: others.mean(others.accepted),
-        false_negative: 1.0 - genuine.mean(genuine.accepted),
-        genuine_windows: genuine.mean(genuine.windows),
-        impostor_windows: others.mean(others.windows),
+    let [single, session, pairs] = worst?;
+    calibration.prior = Tails { single, session, users: 0 };
+    calibration.pairs = pairs;
+    calibration.reject_below = Scores::new(lowest).quantile(REJECTED_SHARE)?;
+    let people = data_sets.iter().map(|strangers| {
+        strangers.trials.iter().map(|(_, trial)| trial.people()).max().unwrap_or(0)
+    });
+    Some(Fitted {
+        eer: equal_error_rate(&Scores::new(genuine), &Scores::new(impostors)),
+        people: people.sum(),
+        calibration,
     })
 }
 
-/// Of scores, unfolded.
-fn mean_and_deviation(scores: &[f32]) -> (f32, f32) {
-    let count = scores.len().max(1) as f32;
-    let mean = scores.iter().map(|&score| unfold(score)).sum::<f32>() / count;
-    let squares = scores.iter().map(|&score| (unfold(score) - mean).powi(2)).sum::<f32>();
-    (mean, (squares / count).sqrt())
+/// The variance that one window adds to strengths, from short and long looks at strangers.
+fn window_noise<'a>(looks: impl Iterator<Item = &'a Looks>) -> f32 {
+    const MOST: f32 = 4.0;
+    let (mut short, mut long) = (Vec::new(), Vec::new());
+    for look in looks.flat_map(|looks| looks.sessions.iter().flatten()) {
+        match look.probe.windows() {
+            FIRST_WINDOWS => short.extend(look.strangers.iter().copied()),
+            LONG_SESSION_WINDOWS..=LAST_WINDOWS => long.extend(look.strangers.iter().copied()),
+            _ => {}
+        }
+    }
+    let variance = |strengths: &[f32]| {
+        let count = strengths.len().max(1) as f32;
+        let mean = strengths.iter().sum::<f32>() / count;
+        strengths.iter().map(|strength| (strength - mean).powi(2)).sum::<f32>() / count
+    };
+    let ratio = variance(&short) / variance(&long).max(f32::MIN_POSITIVE);
+    // Of `1 + noise / windows`, how much more it is for short looks.
+    let (first, last) = (FIRST_WINDOWS as f32, LAST_WINDOWS as f32);
+    let noise = (ratio - 1.0) / (1.0 / first - ratio / last);
+    if noise.is_finite() { noise.clamp(0.0, MOST) } else { 0.0 }
 }
-
-#[cfg(test)]
-mod tests;

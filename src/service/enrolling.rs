@@ -11,7 +11,7 @@ use super::writing::{Answer, Start};
 use super::{Service, ServiceError, Shared};
 use crate::bnn::Scratch;
 use crate::gait::{Fingerprint, RecordingDocument, SignalError};
-use crate::identity::{READY_WINDOWS, Template, UserId};
+use crate::identity::{READY_WINDOWS, UserId, UserTemplates};
 use crate::store::Writing;
 pub use crate::store::{Enrollment, ExportedTemplate, Reply, Request, User, WalkSource};
 
@@ -196,7 +196,8 @@ impl Service {
             turn.writing.erase_user(&user).await?;
             turn.commit(&BTreeSet::new(), &reply).await?;
             let serving = shared.serving();
-            serving.gallery_mut().replace(&user, None);
+            serving.gallery_mut().replace(&user, UserTemplates::default());
+            shared.gallery_changed();
             serving.sessions().forget(&user);
             shared.challenges().forget(&user);
             shared.scrub_log().await;
@@ -221,9 +222,10 @@ impl Service {
             let serving = shared.serving();
             let (model, feature_len) = (serving.model.id(), serving.feature_len());
             turn.writing.erase_enrollment(&user, id).await?;
-            let left = turn.writing.sum_of(&user, model, feature_len, None).await?;
+            let left = turn.writing.templates_of(&user, model, feature_len, None).await?;
             turn.commit(&BTreeSet::from([user.clone()]), &reply).await?;
-            serving.gallery_mut().replace(&user, (left.windows() > 0).then_some(&left));
+            serving.replace(&user, &left);
+            shared.gallery_changed();
             shared.scrub_log().await;
             Ok(reply)
         })
@@ -235,7 +237,7 @@ impl Service {
 #[derive(Default)]
 pub(super) struct Walks {
     /// Of each user who has one of them, all that is known after the change.
-    pub known: BTreeMap<UserId, Template>,
+    pub known: BTreeMap<UserId, UserTemplates>,
     pub enrolled: u64,
     pub updates: u64,
 }
@@ -260,18 +262,18 @@ impl Walks {
             writing.add_recording(enrollment.id, recording).await?;
         }
         self.enrolled += 1;
-        let known = self.known.entry(user.clone()).or_insert_with(|| {
-            // The gallery knows what the database does, but for this change.
-            let serving = shared.serving();
-            let earlier = serving.gallery().template(user).cloned();
-            earlier.unwrap_or_else(|| Template::empty(serving.feature_len()))
-        });
-        known.add(&walk.template);
+        let serving = shared.serving();
+        let gallery = serving.gallery();
+        // The gallery knows what the database does, but for this change.
+        let earlier = || gallery.templates(user).cloned().unwrap_or_default();
+        let known = self.known.entry(user.clone()).or_insert_with(earlier);
+        known.add(&walk.template, gallery.calibration());
         let user = User {
             id: user.clone(),
             created_at_unix_seconds: enrollment.user_created_at_unix_seconds,
             enrollments: enrollment.enrollments,
             windows: known.windows().into(),
+            occasions: enrollment.occasions,
         };
         Ok(Enrolled {
             enrollment: enrollment.id,
@@ -294,8 +296,9 @@ impl Walks {
         }
         let serving = shared.serving();
         let mut gallery = serving.gallery_mut();
-        for (user, template) in &self.known {
-            gallery.replace(user, Some(template));
+        for (user, templates) in self.known {
+            gallery.replace(&user, templates);
         }
+        shared.gallery_changed();
     }
 }

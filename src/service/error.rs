@@ -1,9 +1,10 @@
 //! Why the service did not do what was asked, or does not start.
 
 use super::serving::UnfitModel;
-use super::{FALSE_MATCH_RATES, PoolError, ShortUser};
+use super::{PoolError, ShortUser};
 use crate::bnn::ModelFileError;
 use crate::gait::SignalError;
+use crate::identity::FALSE_MATCH_RATES;
 use crate::identity::UserId;
 use crate::store::{Comparison, StoreError};
 use crate::training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};

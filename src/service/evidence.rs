@@ -166,7 +166,7 @@ impl Shared {
         }
         Ok(Walk {
             model,
-            template,
+            template: template.rounded(),
             seconds: 0.0,
             refused: Vec::new(),
             fingerprints: Vec::new(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::pool::Entry;
 use super::serving::Serving;
 use super::{Comparison, Outcomes, ServiceError, Shared};
-use crate::identity::{Decision, Gallery, LikelihoodRatio, Template, UserId};
+use crate::identity::{Decision, Gallery, Template, UserId};
 use crate::store::StoredTemplate;
 
 /// Fewer recordings would say nothing.
@@ -15,6 +15,9 @@ const FEWEST_PROBES: usize = 2;
 
 /// More would say no more: they are picked evenly over the users.
 const MOST_PROBES: usize = 2000;
+
+/// Candidates that a decision needs.
+const NEAREST: usize = 5;
 
 /// Decisions of one job on the pool: few enough that a request behind it hardly waits.
 const PROBES_AT_ONCE: usize = 16;
@@ -26,7 +29,6 @@ pub(super) fn is_worse(Comparison { old, new, .. }: &Comparison) -> bool {
 
 /// A model with all recordings enrolled but those that it is asked about.
 struct Trial {
-    likelihood: LikelihoodRatio,
     gallery: Gallery,
     probes: Vec<(UserId, Template)>,
 }
@@ -42,13 +44,14 @@ impl Shared {
             self.store.templates_of_recordings(old.model.id(), old.feature_len()).await?,
             self.store.templates_of_recordings(new.model.id(), new.feature_len()).await?,
         ];
-        let (old_gallery, new_gallery) =
-            (Gallery::new(old.feature_len()), Gallery::new(new.feature_len()));
-        let (old_likelihood, new_likelihood) = (old.likelihood, new.likelihood);
+        let empty = |serving: &Serving| {
+            Gallery::new(serving.feature_len(), serving.gallery().calibration().clone())
+        };
+        let (old_gallery, new_gallery) = (empty(old), empty(new));
         let prepare = move |_: &mut _| {
             let (of_old, of_new) = of_both(of_old, of_new);
-            let old = Trial::new(old_likelihood, old_gallery, of_old);
-            Arc::new((old, Trial::new(new_likelihood, new_gallery, of_new)))
+            let old = Trial::new(old_gallery, of_old);
+            Arc::new((old, Trial::new(new_gallery, of_new)))
         };
         let trials = self.pool.run(Entry::Always, prepare).await?;
         let probes = trials.0.probes.len();
@@ -93,7 +96,7 @@ fn of_both(
 
 impl Trial {
     /// Of walks in the order of enrollment.
-    fn new(likelihood: LikelihoodRatio, mut gallery: Gallery, walks: Vec<StoredTemplate>) -> Self {
+    fn new(mut gallery: Gallery, walks: Vec<StoredTemplate>) -> Self {
         let mut by_user: BTreeMap<UserId, Vec<Template>> = BTreeMap::new();
         for walk in walks {
             by_user.entry(walk.user).or_default().push(walk.template);
@@ -104,27 +107,27 @@ impl Trial {
             walks.iter().for_each(|walk| gallery.add(&user, walk));
             probes.extend(last.map(|last| (user, last)));
         }
-        Self { likelihood, gallery, probes }
+        let tails = gallery.cohort().tails();
+        gallery.set_tails(tails);
+        Self { gallery, probes }
     }
 
     /// What comes of a probe: one of right and wrong at most.
     fn ask(&self, position: usize) -> Outcomes {
         let (user, probe) = &self.probes[position];
-        let nearest = self.gallery.rank(probe, None, 2);
-        let decide = |candidate, users| match Decision::new(
-            candidate,
-            &self.likelihood,
-            users,
-            probe.windows(),
-        ) {
-            Decision::Identified(named) => Some(named),
-            Decision::Unknown | Decision::Inconclusive => None,
+        let mut nearest = self.gallery.rank(probe, None, NEAREST);
+        let decide = |candidates: &[_], users| {
+            let (calibration, tails) = (self.gallery.calibration(), self.gallery.tails());
+            match Decision::new(candidates, users, probe, calibration, &tails.single) {
+                Decision::Identified(named) => Some(named),
+                Decision::Unknown | Decision::Inconclusive(_) => None,
+            }
         };
         let users = self.gallery.len();
-        let named = decide(nearest.first(), users);
-        // Were the user not enrolled, the nearest would be the nearest of the others.
-        let other = nearest.iter().find(|candidate| candidate.user != *user);
-        let mistaken_for = decide(other, users - 1);
+        let named = decide(&nearest, users);
+        // If the user were not enrolled, the nearest would be the nearest of the others.
+        nearest.retain(|candidate| candidate.user != *user);
+        let mistaken_for = decide(&nearest, users - 1);
         Outcomes {
             right: u32::from(named.as_ref() == Some(user)),
             wrong: u32::from(named.is_some_and(|named| named != *user)),
@@ -142,7 +145,7 @@ fn add(sum: &mut Outcomes, outcomes: Outcomes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Line, unfold};
+    use crate::identity::{Calibration, Tail, Tails};
 
     fn walk(enrollment: i64, user: &str, direction: [f32; 2]) -> StoredTemplate {
         let mut template = Template::empty(2);
@@ -150,11 +153,22 @@ mod tests {
         StoredTemplate { enrollment, user: user.parse().unwrap(), template }
     }
 
-    /// With a model that takes a walk for a user's from about a score on.
-    fn outcomes(walks: Vec<StoredTemplate>, score: f32) -> Vec<Outcomes> {
-        let slope = 1e4;
-        let likelihood = LikelihoodRatio::new([Line { slope, offset: -slope * unfold(score) }; 5]);
-        let trial = Trial::new(likelihood, Gallery::new(2), walks);
+    /// With a model that takes a walk for a user's from about a strength on.
+    fn outcomes(walks: Vec<StoredTemplate>, strength: f32) -> Vec<Outcomes> {
+        let tail = Tail::new([strength, strength + 0.1, strength + 0.2]).unwrap();
+        let calibration = Calibration {
+            coherence: 1.0,
+            impostor_mean: 0.0,
+            impostor_deviation: 0.5,
+            window_noise: 0.0,
+            prior: Tails { single: tail, session: tail, users: 0 },
+            pairs: tail,
+            reject_below: -9.0,
+            familiar_coherence: 0.0..=1.0,
+        };
+        let mut trial = Trial::new(Gallery::new(2, calibration.clone()), walks);
+        // Three users tell too little of thresholds to test with.
+        trial.gallery.set_tails(calibration.prior);
         (0..trial.probes.len()).map(|position| trial.ask(position)).collect()
     }
 
@@ -173,11 +187,11 @@ mod tests {
             wrong,
             strangers,
         });
-        assert_eq!(outcomes(walks.clone(), 0.9), [right, wrong]);
+        assert_eq!(outcomes(walks.clone(), 1.3), [right, wrong]);
         // Too near for strangers, and too far for anyone.
         let stranger = Outcomes { strangers: 1, ..right };
-        assert_eq!(outcomes(walks.clone(), 0.1), [stranger, wrong]);
-        assert_eq!(outcomes(walks, 1.0), [Outcomes::default(); 2]);
+        assert_eq!(outcomes(walks.clone(), -0.5), [stranger, wrong]);
+        assert_eq!(outcomes(walks, 9.0), [Outcomes::default(); 2]);
     }
 
     #[test]

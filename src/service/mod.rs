@@ -19,10 +19,12 @@ mod observing;
 mod pool;
 mod rates;
 mod recognising;
+mod refinement;
 mod retraining;
 mod serving;
 mod sessions;
 mod trainer;
+mod trial;
 mod updating;
 mod writing;
 
@@ -36,7 +38,7 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 pub use activation::Activation;
 pub use batch::{Item, Outcome};
-pub use calibration::{Calibration, FALSE_MATCH_RATES, SequentialRates, StrangerScores};
+pub use calibration::{Fitted, Strangers, calibrate};
 pub use challenges::Challenge;
 use challenges::Challenges;
 pub use enrolling::{
@@ -88,6 +90,8 @@ struct Shared {
     /// Held while a model is made ready and takes over: one at a time.
     activating: tokio::sync::Mutex<()>,
     jobs: Jobs,
+    /// Whether the gallery changed since the thresholds were fitted to it.
+    refinement_due: AtomicBool,
     /// Whether the write-ahead log still holds erased data.
     scrub_due: AtomicBool,
     pool: Pool,
@@ -119,6 +123,7 @@ impl Service {
             waiting_walks: WaitingWalks::default(),
             activating: tokio::sync::Mutex::default(),
             jobs: Jobs::default(),
+            refinement_due: AtomicBool::new(true),
             // After a crash, too, erased data may be left in the log.
             scrub_due: AtomicBool::new(true),
             pool: Pool::new(Arc::clone(&metrics)),

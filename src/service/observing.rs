@@ -80,7 +80,7 @@ pub(super) fn count_identification(metrics: &DecisionMetrics, answer: &Identific
     match answer.decision {
         Decision::Identified(_) => &metrics.identified,
         Decision::Unknown => &metrics.unknown,
-        Decision::Inconclusive => &metrics.identify_inconclusive,
+        Decision::Inconclusive(_) => &metrics.identify_inconclusive,
     }
     .inc();
     if let Some(nearest) = answer.candidates.first() {
@@ -92,7 +92,7 @@ pub(super) fn count_verification(metrics: &DecisionMetrics, answer: &Verificatio
     match answer.verdict {
         Verdict::Accept => &metrics.accept,
         Verdict::Reject => &metrics.reject,
-        Verdict::Inconclusive => &metrics.verify_inconclusive,
+        Verdict::Inconclusive(_) => &metrics.verify_inconclusive,
         Verdict::SuspectedReplay => &metrics.suspected_replay,
     }
     .inc();

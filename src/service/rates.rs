@@ -27,6 +27,12 @@ impl Scores {
         &self.0
     }
 
+    /// The score that a share of all are below; `None` without scores.
+    pub fn quantile(&self, share: f64) -> Option<f32> {
+        let last = self.0.len().checked_sub(1)?;
+        Some(self.0[(share * last as f64).round() as usize])
+    }
+
     /// Share of the scores that are `threshold` or more.
     pub fn share_from(&self, threshold: f32) -> f32 {
         let below = self.0.partition_point(|&score| score < threshold);

@@ -12,10 +12,10 @@ use super::serving::Serving;
 use super::sessions::{SessionKey, Standing, replays};
 use super::updating::may_update;
 use super::writing::{Answer, Start, Turn};
-use super::{FALSE_MATCH_RATES, Reply, Request, Service, ServiceError, SessionId, Shared};
+use super::{Reply, Request, Service, ServiceError, SessionId, Shared};
 use crate::bnn::Scratch;
 use crate::gait::Fingerprint;
-use crate::identity::{Candidate, Decision, Template, UserId, Verdict};
+use crate::identity::{Decision, FALSE_MATCH_RATES, Tails, Template, UserId, Verdict};
 
 /// Candidates in an answer.
 const CANDIDATES: usize = 5;
@@ -42,6 +42,8 @@ pub struct Identification {
     pub windows: u32,
     /// Id of the model that decided.
     pub model: String,
+    /// The thresholds that decided.
+    pub tails: Tails,
 }
 
 /// A claim to be a user, to be verified.
@@ -78,6 +80,8 @@ pub struct Verification {
     pub windows: u32,
     /// Id of the model that decided.
     pub model: String,
+    /// The thresholds that decided.
+    pub tails: Tails,
     /// Number of the walk among the user's, where it was added to them.
     pub enrollment: Option<i64>,
     trace: Trace,
@@ -108,24 +112,26 @@ impl Shared {
         scratch: &mut Scratch,
     ) -> Result<Identification, ServiceError> {
         let probe = self.read(serving, evidence, Purpose::Identify, scratch)?.template;
-        let (likelihood, windows) = (&serving.likelihood, probe.windows());
         let begin = Instant::now();
         let gallery = serving.gallery();
         let candidates = gallery.rank(&probe, among, CANDIDATES);
         let compared = gallery.count(among);
+        let tails = gallery.tails();
+        let decision =
+            Decision::new(&candidates, compared, &probe, gallery.calibration(), &tails.single);
         drop(gallery);
         self.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
-        let decision = Decision::new(candidates.first(), likelihood, compared, windows);
-        let candidates = candidates.into_iter().map(|Candidate { user, score }| NearUser {
-            estimated_fmr: likelihood.fmr_bound(score, windows),
-            user,
-            score,
+        let candidates = candidates.into_iter().map(|candidate| NearUser {
+            estimated_fmr: tails.single.fmr(candidate.strength),
+            user: candidate.user,
+            score: candidate.score,
         });
         let identification = Identification {
             decision,
             candidates: candidates.collect(),
-            windows,
+            windows: probe.windows(),
             model: serving.model.id().to_owned(),
+            tails,
         };
         count_identification(&self.metrics.decisions, &identification);
         Ok(identification)
@@ -227,6 +233,7 @@ impl Service {
             let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
             let key = session.map(|session| SessionKey { principal, user: user.clone(), session });
             let retried = key.as_ref().is_some_and(|key| serving.sessions().holds(key, &template));
+            let in_session = key.is_some();
             // What is learned must be known should it be sent again: features never are.
             let is_new = !retried && !fingerprints.is_empty();
             let updates = shared.settings.get().update_templates && is_new;
@@ -241,16 +248,20 @@ impl Service {
                 Standing::Replay => (template, None),
             };
             let begin = Instant::now();
-            let score = serving.gallery().score(&user, &probe);
+            let gallery = serving.gallery();
+            let candidate = gallery.compare(&user, &probe);
+            let tails = gallery.tails();
+            // A session is looked at again and again.
+            let tail = if in_session { tails.session } else { tails.single };
             shared.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
-            let Some(score) = score else {
+            let Some(candidate) = candidate else {
                 // Erased since it was looked up.
                 serving.sessions().forget(&user);
                 return Err(ServiceError::NotEnrolled(user));
             };
-            let (likelihood, windows) = (&serving.likelihood, probe.windows());
+            let (calibration, strength) = (gallery.calibration(), candidate.strength);
             let verdict = match fingerprints {
-                Some(_) => Verdict::new(score, likelihood, fmr, windows),
+                Some(_) => Verdict::new(strength, &probe, fmr, calibration, &tail),
                 None => Verdict::SuspectedReplay,
             };
             let mut fingerprints =
@@ -259,11 +270,12 @@ impl Service {
             Ok(Verification {
                 user,
                 verdict,
-                score,
-                estimated_fmr: likelihood.fmr_bound(score, windows),
+                score: candidate.score,
+                estimated_fmr: tail.fmr(strength),
                 fmr,
-                windows,
+                windows: probe.windows(),
                 model: serving.model.id().to_owned(),
+                tails,
                 enrollment: None,
                 trace: Trace {
                     challenge,

@@ -1,23 +1,23 @@
 //! A retrained network's model file, with what its scores tell.
 //!
-//! Nobody is left whom a network trained on all users has not seen; training more networks, each
-//! without some, is what `train` does and takes too long here. So likelihood ratios are carried over
-//! from the parent: the new network's scores of simulated strangers, whom neither network was trained
-//! on, are stretched and moved to lie where the parent's lie.
+//! Nobody is left whom a network trained on all users has not seen. Training more networks, each
+//! without some users, is what `train` does, and takes too long here. So the calibration is carried over
+//! from the parent. Thresholds stay, since strengths are normalised by the gallery. The prior of
+//! similarities moves as the similarities of simulated strangers do, whom neither network has seen.
 
 use std::collections::BTreeMap;
 
-use super::calibration::StrangerScores;
+use super::calibration::Strangers;
 use crate::bnn::{self, Metadata, Model, ModelFileError, Network};
 use crate::gait::Recipe;
 use crate::gait::simulator::{Conditions, Walker};
-use crate::identity::LikelihoodRatio;
-use crate::training::{Person, Retrained};
+use crate::identity::Calibration;
+use crate::training::{Retrained, Walk};
 
 /// Simulated strangers: enough comparisons for a spread.
 const STRANGERS: u64 = 48;
 
-const STRANGER_SECONDS: f64 = 30.0;
+const STRANGER_SECONDS: f64 = 56.0;
 
 /// Simulated walkers from here on are nobody else's; no network is trained on them.
 const STRANGER_SEED: u64 = 0xca11_0000;
@@ -30,14 +30,10 @@ pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>,
     let metadata = &parent.metadata;
     let recipe = Recipe::for_input(&metadata.rows, metadata.rate_hz, metadata.architecture.input)
         .expect("a retrained model cuts windows");
-    let strangers = strangers();
-    let scores = |network: &Network| {
-        let mut scores = StrangerScores::default();
-        scores.add(network, recipe, &strangers);
-        scores
-    };
+    let walks = strangers();
     let network = Network::new(&retrained.architecture, &retrained.parameters)?;
-    let (before, after) = (scores(&parent.network), scores(&network));
+    let [before, after] =
+        [&parent.network, &network].map(|network| Strangers::new(network, recipe, &walks));
     let mut metrics = BTreeMap::from([
         ("users".to_owned(), retrained.users as f32),
         ("epochs".to_owned(), retrained.epochs as f32),
@@ -46,12 +42,15 @@ pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>,
     if let Some(accuracy) = retrained.validation_accuracy {
         metrics.insert("validation_top1".to_owned(), accuracy);
     }
-    if let (Some(before), Some(after)) = (before.calibrate(), after.calibrate()) {
-        metrics.insert("simulated_strangers_eer".to_owned(), after.eer);
-        metrics.insert("simulated_strangers_eer_of_parent".to_owned(), before.eer);
-    }
-    if let Ok(likelihood) = LikelihoodRatio::from_metrics(&metadata.metrics) {
-        metrics.extend(after.carry_over(&likelihood, &before).to_metrics());
+    if let Ok(calibration) = Calibration::from_metrics(&metadata.metrics) {
+        let mut carried = calibration.clone();
+        if let (Some(before), Some(after)) = (before, after) {
+            carried = after.carry_over(&calibration, &before);
+            metrics.insert("simulated_strangers_eer".to_owned(), after.eer(&carried));
+            let of_parent = before.eer(&calibration);
+            metrics.insert("simulated_strangers_eer_of_parent".to_owned(), of_parent);
+        }
+        metrics.extend(carried.to_metrics());
     }
     let background = retrained.classes.len() - retrained.users;
     let metadata = Metadata {
@@ -72,17 +71,14 @@ pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>,
     bnn::encode(&metadata, &retrained.parameters)
 }
 
-fn strangers() -> Vec<Person> {
+fn strangers() -> Vec<Walk> {
     let conditions = Conditions { seconds: STRANGER_SECONDS, ..Conditions::default() };
-    let people = (0..STRANGERS).map(|number| {
-        let walker = Walker::new(STRANGER_SEED + number);
-        Person {
-            subject: format!("stranger {}", number + 1),
-            enrollments: vec![walker.walk(1, &conditions)],
-            unseen: walker.walk(2, &conditions),
-        }
-    });
-    people.collect()
+    let walk = |number| Walk {
+        subject: format!("stranger {}", number + 1),
+        session: "1".to_owned(),
+        recording: Walker::new(STRANGER_SEED + number).walk(1, &conditions),
+    };
+    (0..STRANGERS).map(walk).collect()
 }
 
 #[cfg(test)]
@@ -90,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_keeps_likelihood_ratios_that_suit_it() {
+    fn a_network_keeps_the_calibration_of_its_parent() {
         let file = include_bytes!("../../models/bipedalnet-pooled.safetensors");
         let parent = Model::from_bytes(file).unwrap();
         let (metadata, parameters) = bnn::decode(file).unwrap();
@@ -110,11 +106,15 @@ mod tests {
         let model = Model::from_bytes(&file).unwrap();
         let about = &model.metadata;
         assert!(about.training_data.contains(parent.id()) && about.training_data.contains("0123"));
-        for (name, before) in metadata.metrics.iter().filter(|(name, _)| name.starts_with("llr_")) {
-            let after = about.metrics[name];
-            assert!((before - after).abs() < 1e-3 * before.abs(), "{name}: {before}, then {after}");
+        let [before, after] = [&metadata, about]
+            .map(|metadata| Calibration::from_metrics(&metadata.metrics).unwrap().to_metrics());
+        for (name, before) in before {
+            let after = after[&name];
+            assert!(
+                (before - after).abs() <= 1e-3 * before.abs(),
+                "{name}: {before}, then {after}"
+            );
         }
-        assert!(LikelihoodRatio::from_metrics(&about.metrics).is_ok());
         let eer = |name: &str| about.metrics[name];
         assert_eq!(eer("simulated_strangers_eer"), eer("simulated_strangers_eer_of_parent"));
         assert!(eer("simulated_strangers_eer") < 0.1);

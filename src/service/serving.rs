@@ -7,14 +7,13 @@ use super::Shared;
 use super::sessions::Sessions;
 use crate::bnn::{Model, Scratch};
 use crate::gait::{Cut, Recipe, Recording, Rows, SignalError, WINDOW_ROWS, cut_windows};
-use crate::identity::{Gallery, LikelihoodRatio, Template};
+use crate::identity::{Calibration, Gallery, Template, UserId, UserTemplates};
 use crate::telemetry::Metrics;
 
 /// A model that serves, and what was made with it. A request takes it once and uses it to its end.
 pub(super) struct Serving {
     pub model: Model,
     pub recipe: Recipe,
-    pub likelihood: LikelihoodRatio,
     gallery: RwLock<Gallery>,
     sessions: Mutex<Sessions>,
 }
@@ -61,12 +60,11 @@ impl Serving {
         if model.network.feature_len() == 0 {
             return Err(UnfitModel::Feature);
         }
-        let likelihood = LikelihoodRatio::from_metrics(&metadata.metrics)
+        let calibration = Calibration::from_metrics(&metadata.metrics)
             .map_err(|metric| UnfitModel::Calibration { metric })?;
         Ok(Self {
-            likelihood,
             recipe,
-            gallery: RwLock::new(Gallery::new(model.network.feature_len())),
+            gallery: RwLock::new(Gallery::new(model.network.feature_len(), calibration)),
             sessions: Mutex::default(),
             model,
         })
@@ -84,6 +82,13 @@ impl Serving {
 
     pub fn gallery_mut(&self) -> RwLockWriteGuard<'_, Gallery> {
         self.gallery.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a user be known by these walks alone.
+    pub fn replace(&self, user: &UserId, walks: &[Template]) {
+        let mut gallery = self.gallery_mut();
+        let templates = UserTemplates::new(walks, gallery.calibration());
+        gallery.replace(user, templates);
     }
 
     pub fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -113,7 +118,7 @@ impl Serving {
             metrics.walks.window_inference_seconds.observe((now - last).as_secs_f64());
             last = now;
         }
-        Ok(Reading { template, refused, inference: last - begin })
+        Ok(Reading { template: template.rounded(), refused, inference: last - begin })
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::enrolling::Walks;
 use super::{ServiceError, Shared};
-use crate::identity::{READY_WINDOWS, Template, UserId};
+use crate::identity::{READY_WINDOWS, Template, UserId, UserTemplates};
 use crate::store::{WalkSource, Writing, unix_seconds};
 
 /// The estimated false match rate above which there is doubt: a tenth of the strictest that a
@@ -46,14 +46,20 @@ impl Walks {
             return Ok(None);
         }
         let (feature_len, only) = (serving.feature_len(), Some(WalkSource::Enrollment));
-        let enrolled = writing.sum_of(user, model, feature_len, only).await?;
-        let fmr = serving.likelihood.fmr_bound(enrolled.cosine(walk), walk.windows());
+        let enrolled = writing.templates_of(user, model, feature_len, only).await?;
+        let (enrolled, fmr) = {
+            let gallery = serving.gallery();
+            let enrolled = UserTemplates::new(&enrolled, gallery.calibration());
+            let candidate = gallery.compare_with(user, &enrolled, walk);
+            (enrolled, gallery.tails().single.fmr(candidate.strength))
+        };
         if u64::from(enrolled.windows()) < READY_WINDOWS || fmr > MOST_FMR {
             return Ok(None);
         }
         let id = writing.add_update(user, MOST_UPDATES).await?;
         writing.add_template(model, id, walk).await?;
-        let known = writing.sum_of(user, model, feature_len, None).await?;
+        let known = writing.templates_of(user, model, feature_len, None).await?;
+        let known = UserTemplates::new(&known, serving.gallery().calibration());
         self.known.insert(user.clone(), known);
         self.updates += 1;
         Ok(Some(id))

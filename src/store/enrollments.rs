@@ -38,6 +38,8 @@ pub struct NewEnrollment {
     pub id: i64,
     /// Walks of its user, this one included.
     pub enrollments: u64,
+    /// Occasions on which its user was recorded, this one included.
+    pub occasions: u64,
     /// When its user was made.
     pub user_created_at_unix_seconds: i64,
 }
@@ -96,9 +98,15 @@ impl Writing {
         if enrolled as u64 >= most {
             return Err(StoreError::TooManyEnrollments { user: user.clone(), most });
         }
+        let id = self.insert_walk(user, WalkSource::Enrollment).await?;
+        let occasions = sqlx::query_scalar("SELECT occasions FROM user_summaries WHERE id = ?")
+            .bind(user.as_str())
+            .fetch_one(&mut *self.transaction)
+            .await?;
         Ok(NewEnrollment {
-            id: self.insert_walk(user, WalkSource::Enrollment).await?,
+            id,
             enrollments: walks as u64 + 1,
+            occasions,
             user_created_at_unix_seconds,
         })
     }

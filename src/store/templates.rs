@@ -36,7 +36,7 @@ pub struct ExportedTemplate {
 macro_rules! templates_where {
     ($condition:literal) => {
         concat!(
-            "SELECT enrollment_id, user_id, template, windows
+            "SELECT enrollment_id, user_id, template, scale, windows
              FROM templates JOIN enrollments ON enrollments.id = enrollment_id
              WHERE ",
             $condition,
@@ -71,7 +71,7 @@ impl Store {
         user: &UserId,
     ) -> Result<Vec<ExportedTemplate>, StoreError> {
         let rows = sqlx::query(
-            "SELECT enrollment_id, model, windows, template
+            "SELECT enrollment_id, model, windows, template, scale
              FROM templates JOIN enrollments ON enrollments.id = enrollment_id
              WHERE user_id = ? ORDER BY enrollment_id, model",
         )
@@ -83,7 +83,7 @@ impl Store {
                 enrollment: row.try_get("enrollment_id")?,
                 model: row.try_get("model")?,
                 windows: row.try_get("windows")?,
-                values: values(row.try_get("template")?),
+                values: values(row)?,
             })
         };
         rows.iter().map(exported).collect()
@@ -121,14 +121,15 @@ impl Writing {
         enrollment: i64,
         template: &Template,
     ) -> Result<(), StoreError> {
-        let bytes: Vec<u8> =
-            template.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+        let (scale, mut steps) = template.pack();
+        steps.resize(steps.len().next_multiple_of(4), 0);
         sqlx::query(
-            "INSERT OR IGNORE INTO templates (model, enrollment_id, template, windows)
-             SELECT models.id, enrollments.id, ?, ? FROM models, enrollments
+            "INSERT OR IGNORE INTO templates (model, enrollment_id, template, scale, windows)
+             SELECT models.id, enrollments.id, ?, ?, ? FROM models, enrollments
              WHERE models.id = ? AND enrollments.id = ?",
         )
-        .bind(bytes)
+        .bind(steps)
+        .bind(scale)
         .bind(template.windows())
         .bind(model)
         .bind(enrollment)
@@ -137,27 +138,24 @@ impl Writing {
         Ok(())
     }
 
-    /// The sum of what a model made of a user's walks, of one source alone where it is given; of no
-    /// windows for a user that does not exist.
+    /// What a model made of a user's walks, in the order of enrollment, of one source alone if given.
     ///
     /// # Errors
     /// When a row makes no sense, or the statement fails.
-    pub async fn sum_of(
+    pub async fn templates_of(
         &mut self,
         user: &UserId,
         model: &str,
         feature_len: usize,
         source: Option<WalkSource>,
-    ) -> Result<Template, StoreError> {
+    ) -> Result<Vec<Template>, StoreError> {
         let query = sqlx::query(templates_where!(
             "model = ?1 AND user_id = ?2 AND source = coalesce(?3, source)"
         ));
         let query = query.bind(model).bind(user.as_str()).bind(source);
-        let mut sum = Template::empty(feature_len);
-        for row in query.fetch_all(&mut *self.transaction).await? {
-            sum.add(&template_of(&self.path, &row, feature_len)?.template);
-        }
-        Ok(sum)
+        let rows = query.fetch_all(&mut *self.transaction).await?;
+        let template = |row| Ok(template_of(&self.path, row, feature_len)?.template);
+        rows.iter().map(template).collect()
     }
 
     /// All that a model made of walks, in the order of enrollment.
@@ -220,12 +218,20 @@ fn template_of(
     };
     let user: String = row.try_get("user_id")?;
     let user = user.parse().map_err(|error: UserIdError| wrong(error.to_string()))?;
-    let sum = values(row.try_get("template")?);
+    let mut sum = values(row)?;
+    // What makes its length a multiple of four.
+    if sum.len() == feature_len.next_multiple_of(4) {
+        sum.truncate(feature_len);
+    }
     let template = Template::from_values(sum, row.try_get("windows")?, feature_len)
         .map_err(|error: TemplateError| wrong(error.to_string()))?;
     Ok(StoredTemplate { enrollment, user, template })
 }
 
-fn values(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+/// The values of a template, packed or not.
+fn values(row: &SqliteRow) -> Result<Vec<f32>, sqlx::Error> {
+    let bytes: &[u8] = row.try_get("template")?;
+    let scale: Option<f64> = row.try_get("scale")?;
+    let floats = || bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    Ok(scale.map_or_else(floats, |scale| Template::unpack(scale as f32, bytes)))
 }

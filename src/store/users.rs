@@ -20,6 +20,8 @@ pub struct User {
     pub enrollments: u64,
     /// Windows of walking in them.
     pub windows: u64,
+    /// Occasions on which they were recorded: more than an hour apart.
+    pub occasions: u64,
 }
 
 impl Store {
@@ -57,6 +59,7 @@ fn user_of(path: &Path, row: &SqliteRow) -> Result<User, StoreError> {
         created_at_unix_seconds: row.try_get("created_at_unix_seconds")?,
         enrollments: row.try_get("enrollments")?,
         windows: row.try_get("windows")?,
+        occasions: row.try_get("occasions")?,
     })
 }
 

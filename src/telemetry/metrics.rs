@@ -6,8 +6,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// From a cheap answer to the longest that a request may take.
@@ -48,6 +48,8 @@ pub struct Metrics {
     pub walks: WalkMetrics,
     /// Who was recognised.
     pub decisions: DecisionMetrics,
+    /// The thresholds that decide.
+    pub calibration: CalibrationMetrics,
     /// The model that serves.
     pub model: ModelMetrics,
     /// The trainer.
@@ -131,6 +133,15 @@ pub struct WalkMetrics {
     pub recordings_refused: IntCounterVec,
     /// Time of the network for one window.
     pub window_inference_seconds: Histogram,
+}
+
+/// The thresholds that decide.
+#[derive(Debug)]
+pub struct CalibrationMetrics {
+    /// Users of the gallery that the thresholds were last fitted to.
+    pub users: IntGauge,
+    /// False match rate among the gallery's own users, by the rate `asked` for.
+    pub gallery_fmr: GaugeVec,
 }
 
 /// Who was recognised.
@@ -226,6 +237,7 @@ impl Metrics {
             shed: ShedMetrics::new(&registry),
             walks: WalkMetrics::new(&registry),
             decisions: DecisionMetrics::new(&registry),
+            calibration: CalibrationMetrics::new(&registry),
             model: ModelMetrics::new(&registry),
             training: TrainingMetrics::new(&registry),
             database: DatabaseMetrics::new(&registry),
@@ -350,6 +362,20 @@ impl WalkMetrics {
                 "Time of the network for one window",
                 WINDOW_SECONDS,
             ),
+        }
+    }
+}
+
+impl CalibrationMetrics {
+    fn new(registry: &Registry) -> Self {
+        let users = "Users of the gallery that the thresholds were last fitted to";
+        let name = name("calibration_gallery_fmr");
+        let help = "Share of enrolled users' comparisons with one another's templates that are accepted \
+                    at a false match rate";
+        let gallery_fmr = GaugeVec::new(Opts::new(name, help), &["asked"]).expect(VALID);
+        Self {
+            users: gauge(registry, "calibration_users", users),
+            gallery_fmr: keep(registry, gallery_fmr),
         }
     }
 }

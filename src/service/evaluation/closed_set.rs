@@ -14,8 +14,6 @@ use crate::training::{CONSECUTIVE, Nearest, Walk, named};
 /// without classes names the person whose other sessions are nearest.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClosedSet {
-    /// The model.
-    pub model: String,
     /// People measured.
     pub people: usize,
     /// Windows of walking, half a window apart.
@@ -31,7 +29,7 @@ type Counts = [[usize; 2]; 2];
 
 /// `None` where the model knows nobody with windows in these sessions.
 pub(super) fn closed_set(
-    (name, serving): &(String, Serving),
+    serving: &Serving,
     people: &[Person],
     sessions: &[String],
     seed: u64,
@@ -70,7 +68,7 @@ pub(super) fn closed_set(
         (!counts.is_empty()).then(|| [share(0), share(1)])
     })?;
     let windows = counts.iter().map(|[[_, all], _]| all).sum();
-    Some(ClosedSet { model: name.clone(), people: counts.len(), windows, top1, top1_of_5 })
+    Some(ClosedSet { people: counts.len(), windows, top1, top1_of_5 })
 }
 
 fn count(

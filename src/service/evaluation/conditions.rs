@@ -38,7 +38,7 @@ pub(super) struct Condition {
 pub(super) const UNCHANGED: Condition =
     Condition { name: "as recorded", change: |walk, _| Some(walk.clone()) };
 
-pub(super) const WITHOUT_GYROSCOPE: Condition = Condition {
+const WITHOUT_GYROSCOPE: Condition = Condition {
     name: "without gyroscope",
     change: |walk, _| Some(walk.clone().without_angular_rate()),
 };

@@ -1,4 +1,4 @@
-//! How well models do on real recordings: on people that they know, and on strangers (terms of
+//! How well a model does on real recordings: on people that it knows, and on strangers (terms of
 //! ISO/IEC 19795-1).
 
 use std::collections::BTreeSet;
@@ -8,32 +8,24 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::UnfitModel;
+use super::calibration::read;
 pub use super::rates::{Figure, Scores};
 use super::serving::Serving;
+use super::trial::{FEWEST_PEOPLE, Protocol, Trial, protocols};
 use crate::bnn::{Metadata, Model};
+use crate::gait::Recording;
 use crate::training::{SplitError, Walk, sessions_exist};
 pub use closed_set::ClosedSet;
 use closed_set::closed_set;
-pub use comparisons::{ALL_DATA_SETS, Comparisons, Operation, Robustness, StrangerRates};
-use comparisons::{robustness, stranger_rates};
-use identification::identification;
-pub use identification::{Identification, IdentificationErrors};
-pub use people::{Divided, Known, Person, divide, people, probes};
-pub use sequential::Sequential;
-use sequential::sequential;
-use strangers::Stranger;
-pub use strangers::USUAL_SECONDS;
+use conditions::{CONDITIONS, Condition, Seeds, UNCHANGED};
+use measured::measure;
+pub use measured::{IdentificationRates, Measured, Strengths, VerificationRates};
+use people::{Known, Person, people};
 
 mod closed_set;
-mod comparisons;
 mod conditions;
-mod identification;
+mod measured;
 mod people;
-mod sequential;
-mod strangers;
-
-/// False match rate of one comparison where galleries and conditions are measured.
-const USUAL_FMR: f64 = 0.01;
 
 /// A folder of recordings.
 #[derive(Debug)]
@@ -44,40 +36,48 @@ pub struct Folder {
     pub walks: Vec<Walk>,
 }
 
-/// All figures.
+/// All figures of one model.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
-    /// What was measured.
-    pub models: Vec<MeasuredModel>,
-    /// What must be known to read the figures.
-    pub warnings: Vec<String>,
-    /// Of each model that knows people of the test sessions.
-    pub closed_set: Vec<ClosedSet>,
-    /// Of strangers, by data set and length of probes.
-    pub strangers: Vec<StrangerRates>,
-    /// Of strangers, by size of gallery.
-    pub identification: Vec<Identification>,
-    /// Of strangers, by condition.
-    pub robustness: Vec<Robustness>,
-    /// Of verifications of strangers that decide window by window, by the rate asked for.
-    pub verification: Vec<Sequential>,
-    /// Of identifications that do, each among the strangers of one model and folder.
-    pub sequential_identification: Option<Sequential>,
-}
-
-/// A model that was measured.
-#[derive(Clone, Debug, Serialize)]
-pub struct MeasuredModel {
     /// As given.
-    pub name: String,
+    pub model: String,
     /// Id.
     pub id: String,
     /// What it was trained on.
     pub training_data: String,
     /// People of the data whom it was trained on.
     pub known: usize,
-    /// People of the data whom it was not trained on, and who were enrolled.
+    /// People of the data whom it was not trained on.
     pub strangers: usize,
+    /// What must be known to read the figures.
+    pub warnings: Vec<String>,
+    /// If it knows people of the test sessions.
+    pub closed_set: Option<ClosedSet>,
+    /// Of strangers, by data set, protocol and condition.
+    pub trials: Vec<TrialRates>,
+}
+
+/// Rates of strangers of one data set.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrialRates {
+    /// Name of the folder.
+    pub data_set: String,
+    /// Session that was enrolled.
+    pub enrolled: String,
+    /// Session that probed.
+    pub probed: String,
+    /// What was done to the probes.
+    pub condition: String,
+    /// What came of it.
+    #[serde(flatten)]
+    pub measured: Measured,
+}
+
+impl TrialRates {
+    /// Whether probes are as recorded.
+    pub fn is_as_recorded(&self) -> bool {
+        self.condition == UNCHANGED.name
+    }
 }
 
 /// Why nothing can be measured.
@@ -99,116 +99,133 @@ pub enum EvaluationError {
     /// No walk is of a session.
     #[error(transparent)]
     UnknownSession(#[from] SplitError),
-    /// No model was trained on anybody who walks in the test sessions.
+    /// The model was not trained on anybody who walks in the test sessions.
     #[error(
-        "no model was trained on anybody with walking in the test sessions: leave them out, or give \
+        "{name} was not trained on anybody with walking in the test sessions: leave them out, or give \
          the folders of the training under the names that they had"
     )]
-    NobodyKnown,
+    NobodyKnown {
+        /// The model.
+        name: String,
+    },
     /// Everybody was trained on.
     #[error(
-        "the models were trained on everybody in these folders: give a folder of other people, models \
-         from `train --leave-out`, or --test-sessions"
+        "{name} was trained on everybody in these folders: give a folder of other people, a model \
+         from `train --leave-out-data` or `train --leave-out`, or --test-sessions"
     )]
-    NoStrangers,
+    NoStrangers {
+        /// The model.
+        name: String,
+    },
     /// There is nobody to compare with.
     #[error(
-        "no two strangers can be compared, of whom there are {strangers}: give recordings of two people \
-         or more whom a model was not trained on, each with 30 s of walking to enroll, and one with \
-         more, of another session or 10 s later"
+        "{name}: of {strangers} strangers fewer than {FEWEST_PEOPLE} in any folder have 30 s of walking \
+         in one session and more to probe with"
     )]
     TooFewStrangers {
-        /// People of the data whom a model was not trained on.
+        /// The model.
+        name: String,
+        /// People of the data whom it was not trained on.
         strangers: usize,
     },
 }
 
-/// Measures models. Strangers of each model are compared among themselves, and the scores of all
-/// models pooled: models that each leave out another part of the people measure all of them.
+/// Measures a model. Strangers of each folder are enrolled together, in each of their sessions, and
+/// probed with each other's walks.
 ///
 /// `progress` is told how many steps are done, and of how many.
 ///
 /// # Errors
 /// When there is nothing to measure, or a session does not exist.
 pub fn evaluate(
-    models: Vec<(String, Model)>,
+    name: &str,
+    model: Model,
     folders: &[Folder],
     test_sessions: &[String],
     seed: u64,
     progress: impl Fn(usize, usize) + Sync,
 ) -> Result<Evaluation, EvaluationError> {
     check(folders, test_sessions)?;
-    let models = models
-        .into_iter()
-        .map(|(name, model)| match Serving::new(model) {
-            Ok(serving) => Ok((name, serving)),
-            Err(reason) => Err(EvaluationError::Unfit { name, reason }),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let name = name.to_owned();
+    let serving = Serving::new(model)
+        .map_err(|reason| EvaluationError::Unfit { name: name.clone(), reason })?;
+    let metadata = &serving.model.metadata;
     let people = people(folders);
-    let mut warnings = Vec::new();
-    for (name, serving) in &models {
-        let metadata = &serving.model.metadata;
-        let trained_on = trained_on(metadata, test_sessions);
-        let namesakes = Known::to(metadata).namesakes(&people);
-        let found = trained_on.into_iter().chain(namesakes);
-        warnings.extend(found.map(|warning| format!("{name}: {warning}")));
+    let known = Known::to(metadata);
+    let mut warnings: Vec<String> = trained_on(metadata, test_sessions).into_iter().collect();
+    warnings.extend(known.namesakes(&people));
+
+    let closed_set = closed_set(&serving, &people, test_sessions, seed);
+    if closed_set.is_none() && !test_sessions.is_empty() {
+        return Err(EvaluationError::NobodyKnown { name });
     }
-
-    let closed_set: Vec<ClosedSet> =
-        models.iter().filter_map(|model| closed_set(model, &people, test_sessions, seed)).collect();
-    if closed_set.is_empty() && !test_sessions.is_empty() {
-        return Err(EvaluationError::NobodyKnown);
-    }
-
-    let unknown: Vec<Vec<usize>> = models.iter().map(|model| unknown(&model.1, &people)).collect();
-    let steps = unknown.iter().map(Vec::len).sum();
-    let done = AtomicUsize::new(0);
-    let strangers: Vec<Vec<Stranger>> = models
-        .iter()
-        .zip(&unknown)
-        .map(|((_, serving), unknown)| {
-            let enroll = |&number: &usize| {
-                let stranger = Stranger::new(serving, number, &people[number], seed);
-                progress(done.fetch_add(1, Ordering::Relaxed) + 1, steps);
-                stranger
-            };
-            unknown.par_iter().filter_map(enroll).collect()
-        })
-        .collect();
-    warnings.extend(too_short(&people, folders, &unknown, &strangers));
-
-    let names: Vec<&str> = folders.iter().map(|folder| &folder.name[..]).collect();
-    let rates = stranger_rates(&strangers, &names, seed);
-    if rates.is_empty() && closed_set.is_empty() {
-        let unknown: BTreeSet<usize> = unknown.into_iter().flatten().collect();
-        return Err(match unknown.len() {
-            0 => EvaluationError::NoStrangers,
-            strangers => EvaluationError::TooFewStrangers { strangers },
+    let strangers: Vec<&Person> =
+        people.iter().filter(|person| known.class(person).is_none()).collect();
+    let trials = trials(&serving, folders, &strangers, seed, progress);
+    if trials.is_empty() && closed_set.is_none() {
+        return Err(match strangers.len() {
+            0 => EvaluationError::NoStrangers { name },
+            strangers => EvaluationError::TooFewStrangers { name, strangers },
         });
     }
-    let of_models = models.iter().zip(&unknown).map(|((_, serving), unknown)| {
-        (serving, unknown.iter().map(|&number| &people[number]).collect())
-    });
-    let (verification, sequential_identification) = sequential(of_models, folders.len());
-    let measured = models.iter().zip(&unknown).zip(&strangers);
-    let models = measured.map(|(((name, serving), unknown), strangers)| MeasuredModel {
-        name: name.clone(),
-        id: serving.model.id().to_owned(),
-        training_data: serving.model.metadata.training_data.clone(),
-        known: people.len() - unknown.len(),
-        strangers: strangers.len(),
-    });
     Ok(Evaluation {
-        models: models.collect(),
+        model: name,
+        id: serving.model.id().to_owned(),
+        training_data: metadata.training_data.clone(),
+        known: people.len() - strangers.len(),
+        strangers: strangers.len(),
         warnings,
         closed_set,
-        strangers: rates,
-        identification: identification(&strangers, USUAL_FMR, seed),
-        robustness: robustness(&strangers, USUAL_FMR),
-        verification,
-        sequential_identification,
+        trials,
     })
+}
+
+fn trials(
+    serving: &Serving,
+    folders: &[Folder],
+    strangers: &[&Person],
+    seed: u64,
+    progress: impl Fn(usize, usize) + Sync,
+) -> Vec<TrialRates> {
+    let mut planned: Vec<(usize, Protocol, Condition)> = Vec::new();
+    let walks_of = |folder: usize| -> Vec<&Walk> {
+        let of_folder = strangers.iter().filter(|person| person.folder == folder);
+        of_folder.flat_map(|person| person.walks.iter().copied()).collect()
+    };
+    for (position, _) in folders.iter().enumerate() {
+        let protocols = protocols(&walks_of(position));
+        let unchanged = protocols.iter().map(|protocol| (position, protocol.clone(), UNCHANGED));
+        planned.extend(unchanged);
+        // Conditions are measured once for each folder: on other sessions, if there are any.
+        let other = protocols.iter().find(|protocol| !protocol.is_same_session());
+        let chosen = other.or(protocols.first());
+        let changed = CONDITIONS.into_iter().flat_map(|condition| chosen.map(|it| (it, condition)));
+        planned.extend(changed.map(|(protocol, it)| (position, protocol.clone(), it)));
+    }
+    let done = AtomicUsize::new(0);
+    let calibration = serving.gallery().calibration().clone();
+    let measured = |(position, protocol, condition): &(usize, Protocol, Condition)| {
+        let walks = walks_of(*position);
+        let read = |recording: &Recording| read(&serving.model.network, serving.recipe, recording);
+        let changed = |recording: &Recording| {
+            // Enough to differ between recordings and probes.
+            let samples = recording.acceleration_m_s2();
+            let own = samples.first().map_or(0, |axes| u64::from(axes[0].to_bits()));
+            let seeds = Seeds { recording: seed ^ own, probe: seed ^ own.rotate_left(32) };
+            read(&(condition.change)(recording, seeds)?)
+        };
+        let trial = Trial::new(&walks, protocol, read, changed);
+        let measured = trial.and_then(|trial| measure(&trial, &calibration, seed));
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, planned.len());
+        Some(TrialRates {
+            data_set: folders[*position].name.clone(),
+            enrolled: protocol.enroll.clone(),
+            probed: protocol.probe.clone(),
+            condition: condition.name.to_owned(),
+            measured: measured?,
+        })
+    };
+    planned.par_iter().filter_map(measured).collect()
 }
 
 fn check(folders: &[Folder], test_sessions: &[String]) -> Result<(), EvaluationError> {
@@ -217,12 +234,6 @@ fn check(folders: &[Folder], test_sessions: &[String]) -> Result<(), EvaluationE
         return Err(EvaluationError::FolderTwice(folder.name.clone()));
     }
     Ok(sessions_exist(folders.iter().flat_map(|folder| &folder.walks), test_sessions)?)
-}
-
-/// Positions of the people whom the model was not trained on.
-fn unknown(serving: &Serving, people: &[Person]) -> Vec<usize> {
-    let known = Known::to(&serving.model.metadata);
-    (0..people.len()).filter(|&number| known.class(&people[number]).is_none()).collect()
 }
 
 /// A warning where the model has seen the sessions that it is tested on, as far as it tells.
@@ -235,30 +246,4 @@ fn trained_on(metadata: &Metadata, test_sessions: &[String]) -> Option<String> {
     };
     let session = test_sessions.iter().find(trained)?;
     Some(format!("session {session} was trained on, too: figures of it are too good"))
-}
-
-/// A warning for each folder with people who walk too little to be enrolled.
-fn too_short<'a>(
-    people: &'a [Person],
-    folders: &'a [Folder],
-    unknown: &[Vec<usize>],
-    strangers: &[Vec<Stranger>],
-) -> impl Iterator<Item = String> + use<'a> {
-    let enrolled: BTreeSet<usize> =
-        strangers.iter().flatten().map(|stranger| stranger.person).collect();
-    let unknown: BTreeSet<usize> = unknown.iter().flatten().copied().collect();
-    let left_out: Vec<usize> = unknown.difference(&enrolled).copied().collect();
-    folders.iter().enumerate().filter_map(move |(position, folder)| {
-        let names: Vec<&str> = left_out
-            .iter()
-            .map(|&number| &people[number])
-            .filter(|person| person.folder == position)
-            .map(|person| person.subject)
-            .collect();
-        let folder = &folder.name;
-        let left_out = names.join(", ");
-        (!names.is_empty()).then(|| {
-            format!("{folder}: less than 30 s of walking to enroll, so left out: {left_out}")
-        })
-    })
 }

@@ -1,0 +1,101 @@
+//! What is known of one user.
+
+use super::{Calibration, Template};
+
+/// Templates of a user at most.
+pub(super) const MOST_TEMPLATES: usize = 4;
+
+/// Similarity from which on a walk joins a template. Half of the walks of another day at the same pace
+/// and pocket reach it, few of another pace do.
+const LEAST_SIMILARITY: f32 = 0.5;
+
+/// Shorter walks do not begin a template: too little is known of them.
+const FEWEST_WINDOWS: u32 = 4;
+
+/// A user's walks as one to four templates: one for each way that they walk, such as slow and quick,
+/// or with the phone in another pocket.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UserTemplates(Vec<Template>);
+
+impl UserTemplates {
+    /// Templates of walks, in the order of enrollment.
+    pub fn new<'a>(
+        walks: impl IntoIterator<Item = &'a Template>,
+        calibration: &Calibration,
+    ) -> Self {
+        let mut templates = Self::default();
+        walks.into_iter().for_each(|walk| templates.add(walk, calibration));
+        templates
+    }
+
+    /// Adds a walk to the most similar template, or begins another one.
+    pub fn add(&mut self, walk: &Template, calibration: &Calibration) {
+        if walk.windows() == 0 {
+            return;
+        }
+        let is_full = self.0.len() == MOST_TEMPLATES;
+        let is_short = |template: &Template| template.windows() < FEWEST_WINDOWS;
+        let ranked = self.0.iter_mut().map(|it| (similarity(it, walk, calibration), it));
+        match ranked.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
+            Some((similarity, nearest))
+                if similarity >= LEAST_SIMILARITY
+                    || is_full
+                    || is_short(walk)
+                    || is_short(nearest) =>
+            {
+                nearest.add(walk);
+            }
+            _ => self.0.push(walk.clone()),
+        }
+    }
+
+    /// The templates.
+    pub fn as_slice(&self) -> &[Template] {
+        &self.0
+    }
+
+    /// Windows of all walks.
+    pub fn windows(&self) -> u32 {
+        self.0.iter().fold(0, |sum, template| sum.saturating_add(template.windows()))
+    }
+
+    /// Whether there is no walk.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Cosine of two walks, corrected for their numbers of windows.
+pub(super) fn similarity(a: &Template, b: &Template, calibration: &Calibration) -> f32 {
+    let attenuation = calibration.attenuation(a.windows()) * calibration.attenuation(b.windows());
+    a.cosine(b) / attenuation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::calibration::tests::calibration;
+    use super::*;
+
+    fn walk(feature: [f32; 2], windows: usize) -> Template {
+        let mut template = Template::empty(2);
+        (0..windows).for_each(|_| template.add_window(&feature));
+        template
+    }
+
+    fn windows(walks: &[Template]) -> Vec<u32> {
+        let templates = UserTemplates::new(walks, &calibration());
+        assert_eq!(templates.windows(), walks.iter().map(Template::windows).sum::<u32>());
+        templates.as_slice().iter().map(Template::windows).collect()
+    }
+
+    #[test]
+    fn each_way_of_walking_has_a_template() {
+        let (slow, quick) = ([1.0, 0.0], [0.0, 1.0]);
+        assert_eq!(windows(&[walk(slow, 9), walk(quick, 9), walk(slow, 5)]), [14, 9]);
+        assert_eq!(windows(&[walk(slow, 2), walk(quick, 9)]), [11]);
+        assert_eq!(windows(&[walk(slow, 9), walk(quick, 3)]), [12]);
+        assert_eq!(windows(&[Template::empty(2)]), [0; 0]);
+        let ways = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [0.6, -0.8]];
+        assert_eq!(windows(&ways.map(|way| walk(way, 9))), [9, 9, 9, 18]);
+    }
+}

@@ -1,0 +1,53 @@
+//! Thresholds that follow the gallery: enrolled users compared with one another's templates are
+//! impostors of this deployment's own phones.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::pool::Entry;
+use super::{PoolError, Shared};
+use crate::identity::{FALSE_MATCH_RATES, Tails};
+
+impl Shared {
+    /// Notes that the thresholds are due.
+    pub(super) fn gallery_changed(&self) {
+        self.refinement_due.store(true, Ordering::Relaxed);
+    }
+
+    /// Fits the thresholds to the users who are enrolled now, if that changed. They take the place of
+    /// the old ones at once.
+    pub(super) async fn refine_thresholds(&self) -> Result<(), PoolError> {
+        if !self.refinement_due.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let serving = self.serving();
+        let gallery = Arc::clone(&serving);
+        let refine = move |_: &mut _| {
+            let cohort = gallery.gallery().cohort();
+            let strengths = cohort.impostor_strengths();
+            let tails = cohort.tails();
+            gallery.gallery_mut().set_tails(tails);
+            (strengths, tails)
+        };
+        match self.pool.run(Entry::Always, refine).await {
+            Ok((strengths, tails)) => self.show_thresholds(&strengths, tails),
+            Err(error) => {
+                self.gallery_changed();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows which share of the gallery's own impostors each false match rate lets in.
+    fn show_thresholds(&self, strengths: &[f32], tails: Tails) {
+        let metrics = &self.metrics.calibration;
+        metrics.users.set(tails.users as i64);
+        for asked in FALSE_MATCH_RATES {
+            let accepted =
+                strengths.iter().filter(|strength| tails.single.fmr(**strength) <= asked).count();
+            let share = accepted as f64 / strengths.len().max(1) as f64;
+            metrics.gallery_fmr.with_label_values(&[asked.to_string().as_str()]).set(share);
+        }
+    }
+}
