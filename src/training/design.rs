@@ -21,7 +21,8 @@ pub enum Design {
     Openset,
 }
 
-/// Windows that the network that serves learns from.
+/// Windows that the network that serves learns from. With four times as many it tells the strangers of
+/// other data sets apart no better.
 const OPENSET_WINDOWS: usize = 400_000;
 
 /// Most passes of the network that serves over little data.
