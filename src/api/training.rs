@@ -3,25 +3,32 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a training changes of a network.
+/// What a training changes of a network with classes. A network without classes, such as the one that
+/// ships, has its last layer refitted in either case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TrainingScope {
     /// All layers.
     #[default]
     Whole,
-    /// The feature's layer and the last, on what the serving model's others give: sooner done.
+    /// The feature's layer and the last, on what the serving model's others give: done sooner.
     LastLayers,
 }
 
-/// What to train. `{}` trains the whole network, and lets it serve where it does no worse.
+/// What to train. `{}` makes a new network from the one that serves and all users' kept recordings. It
+/// takes over if it does no worse.
+///
+/// A network without classes, such as the one that ships, has its last layer refitted: what varies
+/// between the walks of one user then counts for less. This takes seconds. It learns most from users
+/// with recordings of several days. A network with classes learns to tell the users apart, epoch by
+/// epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainDocument {
     /// What changes.
     #[serde(default)]
     pub scope: TrainingScope,
-    /// Passes over the data, 1 to 200; 20 where neither this nor a time is given.
+    /// Passes over the data, 1 to 200; 20 if neither this nor a time is given. A refit takes one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 200)]
     pub epochs: Option<u16>,
@@ -69,7 +76,7 @@ pub struct TrainingJobAnswer {
     pub scope: TrainingScope,
     /// Epochs done.
     pub epoch: u32,
-    /// Of so many; with a time budget known after the first.
+    /// Epochs in all; with a time budget known after the first. A refit has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u32>,
     /// The time that was asked for instead.
@@ -79,16 +86,17 @@ pub struct TrainingJobAnswer {
     pub activate: bool,
     /// The seed.
     pub seed: u32,
-    /// Id of the model that it goes out from, once it runs.
+    /// Id of the model that served when it began, once it runs. The new model is made from it; if it
+    /// was itself refitted, from the one that it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// People that it learns to tell apart, once they are counted.
+    /// Users that it learns from, once they are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<u32>,
     /// Users with too little walking to learn from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users_left_out: Option<u32>,
-    /// Mean cross-entropy over the last epoch, or the one that runs.
+    /// Mean cross-entropy over the last epoch, or the one that runs. A refit has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f32>,
     /// Share of the windows of users' last walks that the network named right after the last epoch:

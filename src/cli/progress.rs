@@ -34,7 +34,9 @@ impl TrainingBar {
         };
         let message = format!(
             "epoch {}, loss {:.3}, validation {validation}, {:.0} windows/s",
-            progress.epoch, progress.loss, progress.samples_per_second
+            progress.epoch,
+            progress.loss.unwrap_or(f32::NAN),
+            progress.samples_per_second
         );
         let tenths = progress.step * 10 / progress.steps;
         if self.bar.is_hidden() && tenths > self.tenths {

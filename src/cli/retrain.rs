@@ -11,11 +11,14 @@ use crate::api::{JobState, TrainDocument, TrainingJobAnswer, TrainingScope};
 
 /// Train a new network on a running server, from the walks that it has kept
 ///
+/// A network without classes, such as the one that ships, has its last layer refitted in seconds: what
+/// varies between the walks of one user then counts for less. Scope, epochs and time do not matter.
+///
 /// With --watch, exits with 0 where there is a new model, which serves unless it was not to; with 3
 /// where it does not take over, for a reason that is told; and with 1 where there is none.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// What changes of the network
+    /// What changes of a network with classes
     #[arg(long, value_enum, default_value_t = Scope::Whole)]
     scope: Scope,
     /// Passes over the data; the server's default where neither this nor a time is given

@@ -26,9 +26,9 @@ const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Train a new network
 ///
-/// From users' kept recordings, in the background, beside requests. The last recording of each user
-/// with several is left out, and tells how well the network does. Strangers are simulated, so that one
-/// user is enough. The answer comes at once; `Location` names the job.
+/// It learns from users' kept recordings, in the background, beside requests. The last recording of
+/// each user with several is left out, and measures how well the network does. One user is enough. The
+/// answer comes at once; `Location` names the job.
 #[utoipa::path(post, path = "/v1/training-jobs", operation_id = "post_training_job", tag = "training",
     request_body = TrainDocument,
     responses((status = 202, description = "It waits for its turn", body = api::TrainingJobAnswer,
@@ -194,7 +194,7 @@ fn job_answer(JobStatus { job, progress }: JobStatus) -> api::TrainingJobAnswer 
         parent: job.parent,
         users: job.users,
         users_left_out: job.users_left_out,
-        loss: progress.map(|progress| progress.loss).or(job.event.loss),
+        loss: progress.and_then(|progress| progress.loss).or(job.event.loss),
         validation_accuracy: job.event.validation_accuracy,
         share_done: progress.map(|progress| progress.step as f32 / progress.steps as f32),
         samples_per_second: progress.map(|progress| progress.samples_per_second),

@@ -50,9 +50,9 @@ impl Service {
         training.epoch.set(progress.epoch as i64);
         training.samples_per_second.set(progress.samples_per_second.into());
         if progress.epoch > 0 {
-            training.loss.set(progress.loss.into());
-            let accuracy = progress.validation_accuracy.map_or(f64::NAN, f64::from);
-            training.validation_accuracy.set(accuracy);
+            let known = |figure: Option<f32>| figure.map_or(f64::NAN, f64::from);
+            training.loss.set(known(progress.loss));
+            training.validation_accuracy.set(known(progress.validation_accuracy));
         }
         Ok(())
     }

@@ -52,19 +52,27 @@ pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>,
         }
         metrics.extend(carried.to_metrics());
     }
-    let background = retrained.classes.len() - retrained.users;
+    let Retrained { users, data_sha256, .. } = retrained;
+    let training_data = match retrained.architecture.classes() {
+        // The network still knows the people whom it was trained on.
+        0 => format!(
+            "{}; refitted to {users} users, recordings of SHA-256 {data_sha256}; from model {}",
+            metadata.training_data,
+            parent.id()
+        ),
+        classes => format!(
+            "{users} users, recordings of SHA-256 {data_sha256}; {} simulated walkers; from model {}",
+            classes - users,
+            parent.id()
+        ),
+    };
     let metadata = Metadata {
         name: metadata.name.clone(),
         architecture: retrained.architecture.clone(),
         rate_hz: metadata.rate_hz,
         rows: metadata.rows.clone(),
         classes: retrained.classes.clone(),
-        training_data: format!(
-            "{} users, recordings of SHA-256 {}; {background} simulated walkers; from model {}",
-            retrained.users,
-            retrained.data_sha256,
-            parent.id(),
-        ),
+        training_data,
         seed: retrained.seed,
         metrics,
     };

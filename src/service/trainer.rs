@@ -208,19 +208,14 @@ impl Shared {
 
     /// Trains a job's model and registers it.
     async fn learn(self: &Arc<Self>, job: &TrainingJob) -> Result<String, Stop> {
-        let parent = job.parent.as_deref().unwrap_or_default();
+        let served = job.parent.as_deref().unwrap_or_default();
         let last = job.last_enrollment.unwrap_or_default();
-        let file = self.store.model_file(parent).await.map_err(|error| match error {
-            StoreError::NoSuchModel(model) => {
-                Stop::Failed(format!("model {model}, which it was to go out from, was deleted"))
-            }
-            error => error.into(),
-        })?;
+        let (parent, file) = self.origin(served).await?;
         let mut excluded = Vec::new();
         let mut reason = String::new();
         let mut attempts = 0;
         while attempts < MOST_ATTEMPTS {
-            let trainees = self.store.trainees(parent, last).await?;
+            let trainees = self.store.trainees(served, last).await?;
             let all = trainees.len();
             let is_in = |trainee: &Trainee| is_enough(trainee) && !excluded.contains(&trainee.user);
             let trainees: Vec<Trainee> = trainees.into_iter().filter(is_in).collect();
@@ -231,7 +226,7 @@ impl Shared {
             writing.commit().await?;
             let recordings: Arc<[Vec<i64>]> =
                 trainees.iter().map(|trainee| trainee.recordings.clone()).collect();
-            let made = match self.attempt(job, &file, &recordings).await {
+            let made = match self.attempt(job, (&parent, &file), &recordings).await {
                 Ok(made) => made,
                 Err(Attempt::Stop(stop)) => return Err(stop),
                 Err(Attempt::Without(places)) => {
@@ -260,7 +255,7 @@ impl Shared {
                 self.forget_erased(job.id).await?;
                 continue;
             }
-            writing.put_model(&model, &made, Some(parent), false).await?;
+            writing.put_model(&model, &made, Some(&parent), false).await?;
             writing.drop_old_models(self.settings.get().max_models, model.id()).await?;
             if !writing.set_job_model(job.id, model.id()).await? {
                 return Err(Stop::Over);
@@ -272,6 +267,28 @@ impl Shared {
         Err(Stop::Failed(format!(
             "it began anew {MOST_ATTEMPTS} times, the last time since {reason}"
         )))
+    }
+
+    /// The model from which a job starts, with its file: the one that served. If that was refitted to
+    /// users, the one that it was made from: else users would count twice, and who was erased would
+    /// still count.
+    async fn origin(&self, served: &str) -> Result<(String, Vec<u8>), Stop> {
+        let file = self.store.model_file(served).await.map_err(|error| match error {
+            StoreError::NoSuchModel(model) => {
+                Stop::Failed(format!("model {model}, which it was to go out from, was deleted"))
+            }
+            error => error.into(),
+        })?;
+        let model = usable(served, &file).map_err(Stop::Failed)?.model;
+        if model.metadata.architecture.classes() == 0 {
+            let models = self.store.models().await?;
+            let of = |id: &str| models.iter().find(|model| model.id == id);
+            let parent = of(served).and_then(|model| of(model.parent.as_deref()?));
+            if let Some(parent) = parent {
+                return Ok((parent.id.clone(), self.store.model_file(&parent.id).await?));
+            }
+        }
+        Ok((served.to_owned(), file))
     }
 
     /// Begins anew where somebody was erased: what was learned from them is in the checkpoint.
@@ -292,7 +309,7 @@ impl Shared {
     async fn attempt(
         self: &Arc<Self>,
         job: &TrainingJob,
-        parent: &[u8],
+        (parent_id, parent): (&str, &[u8]),
         recordings: &Arc<[Vec<i64>]>,
     ) -> Result<Vec<u8>, Attempt> {
         let stored = self.store.training_checkpoint(job.id).await.map_err(Stop::from)?;
@@ -300,7 +317,7 @@ impl Shared {
             shared: Arc::clone(self),
             runtime: Handle::current(),
             job: job.id,
-            parent_id: job.parent.clone().unwrap_or_default(),
+            parent_id: parent_id.to_owned(),
             parent: parent.to_vec(),
             options: options(job, self.settings.get().training_memory_bytes()),
             recordings: Arc::clone(recordings),
@@ -448,7 +465,7 @@ impl Run {
             state: JobState::Running,
             epoch: checkpoint.epoch(),
             epochs: Some(checkpoint.epochs()),
-            loss: Some(checkpoint.loss()),
+            loss: checkpoint.loss(),
             validation_accuracy: checkpoint.validation_accuracy(),
         };
         let bytes = checkpoint.to_bytes();

@@ -24,8 +24,8 @@ pub struct Checkpoint {
     pub(super) epochs: u32,
     /// Windows drawn, which number the random streams of the next ones.
     pub(super) drawn: u64,
-    /// Mean cross-entropy over the last epoch.
-    pub(super) loss: f32,
+    /// Mean cross-entropy over the last epoch; `None` where nothing is learned by gradients.
+    pub(super) loss: Option<f32>,
     pub(super) network: State,
     /// Share of validation windows that were named correctly after the last epoch.
     pub(super) validation_accuracy: Option<f32>,
@@ -71,8 +71,8 @@ impl Checkpoint {
         self.epochs
     }
 
-    /// Mean cross-entropy over the last epoch.
-    pub fn loss(&self) -> f32 {
+    /// Mean cross-entropy over the last epoch; `None` where nothing is learned by gradients.
+    pub fn loss(&self) -> Option<f32> {
         self.loss
     }
 
@@ -90,13 +90,13 @@ impl Checkpoint {
         bytes.extend(self.epoch.to_le_bytes());
         bytes.extend(self.epochs.to_le_bytes());
         bytes.extend(self.drawn.to_le_bytes());
-        bytes.extend(self.loss.to_le_bytes());
-        write_accuracy(&mut bytes, self.validation_accuracy);
+        write_figure(&mut bytes, self.loss);
+        write_figure(&mut bytes, self.validation_accuracy);
         bytes.extend(self.network.steps.to_le_bytes());
         write_count(&mut bytes, self.network.lists.len());
         self.network.lists.as_flattened().iter().for_each(|list| write_list(&mut bytes, list));
         bytes.extend(self.best.epoch.to_le_bytes());
-        write_accuracy(&mut bytes, self.best.validation_accuracy);
+        write_figure(&mut bytes, self.best.validation_accuracy);
         write_count(&mut bytes, self.best.parameters.layers.len());
         for layer in &self.best.parameters.layers {
             let (kind, lists): (u8, Vec<&Vec<f32>>) = match layer {
@@ -155,8 +155,8 @@ fn write_list(bytes: &mut Vec<u8>, list: &[f32]) {
 }
 
 /// NaN stands for none.
-fn write_accuracy(bytes: &mut Vec<u8>, accuracy: Option<f32>) {
-    bytes.extend(accuracy.unwrap_or(f32::NAN).to_le_bytes());
+fn write_figure(bytes: &mut Vec<u8>, figure: Option<f32>) {
+    bytes.extend(figure.unwrap_or(f32::NAN).to_le_bytes());
 }
 
 /// What is left to read; `None` wherever that is too little.
@@ -168,13 +168,13 @@ impl Reader<'_> {
         let epoch = u32::from_le_bytes(self.array()?);
         let epochs = u32::from_le_bytes(self.array()?);
         let drawn = u64::from_le_bytes(self.array()?);
-        let loss = f32::from_le_bytes(self.array()?);
-        let validation_accuracy = self.accuracy()?;
+        let loss = self.figure()?;
+        let validation_accuracy = self.figure()?;
         let steps = i32::from_le_bytes(self.array()?);
         let lists = self.many(|reader| Some([reader.list()?, reader.list()?, reader.list()?]))?;
         let best = Best {
             epoch: u32::from_le_bytes(self.array()?),
-            validation_accuracy: self.accuracy()?,
+            validation_accuracy: self.figure()?,
             parameters: Parameters { layers: self.many(Self::layer)? },
         };
         let network = State { lists, steps };
@@ -207,9 +207,9 @@ impl Reader<'_> {
         Some(*array)
     }
 
-    fn accuracy(&mut self) -> Option<Option<f32>> {
-        let accuracy = f32::from_le_bytes(self.array()?);
-        Some((!accuracy.is_nan()).then_some(accuracy))
+    fn figure(&mut self) -> Option<Option<f32>> {
+        let figure = f32::from_le_bytes(self.array()?);
+        Some((!figure.is_nan()).then_some(figure))
     }
 
     /// Each item takes a byte at least, so that no count can ask for more than there is.
@@ -259,8 +259,8 @@ mod tests {
                 epoch,
                 validation_accuracy,
             });
-        (any::<([u8; 32], u64)>(), 1u32..9, 9u32..99, 0f32..9.0, network, best).prop_map(
-            |((job, drawn), epoch, epochs, loss, network, best)| Checkpoint {
+        (any::<([u8; 32], u64)>(), 1u32..9, 9u32..99, prop::option::of(0f32..9.0), network, best)
+            .prop_map(|((job, drawn), epoch, epochs, loss, network, best)| Checkpoint {
                 job,
                 epoch,
                 epochs,
@@ -269,8 +269,7 @@ mod tests {
                 network,
                 validation_accuracy: best.validation_accuracy.map(|accuracy| accuracy / 2.0),
                 best,
-            },
-        )
+            })
     }
 
     /// Bytes after which the checksum holds, whatever they say.

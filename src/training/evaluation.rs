@@ -40,7 +40,8 @@ pub fn evaluate(
     match bnn::Network::new(architecture, parameters) {
         Ok(network) => {
             let nearest = (architecture.classes() == 0)
-                .then(|| Nearest::new(&division.features(&network, WINDOWS_A_PERSON)));
+                .then(|| division.features(&network, 0..division.people.len(), WINDOWS_A_PERSON));
+            let nearest = nearest.map(|people| Nearest::new(&people));
             let mut scratch = bnn::Scratch::default();
             begin = Instant::now();
             for walk in walks {
@@ -88,6 +89,7 @@ pub fn evaluate(
 }
 
 /// Names windows by features, for networks that have no classes of their own.
+#[derive(Default)]
 pub(crate) struct Nearest {
     /// Of each person, the direction of the sum of their windows' directions.
     directions: Vec<Vec<f32>>,
@@ -96,6 +98,13 @@ pub(crate) struct Nearest {
 impl Nearest {
     /// From the features of each person's windows. A person without any is never named.
     pub fn new(people: &[Vec<Vec<f32>>]) -> Self {
+        let mut nearest = Self::default();
+        nearest.add(people);
+        nearest
+    }
+
+    /// Adds people after those that there are.
+    pub fn add(&mut self, people: &[Vec<Vec<f32>>]) {
         let direction = |windows: &Vec<Vec<f32>>| {
             let mut sum = vec![0.0; windows.first().map_or(0, Vec::len)];
             for window in windows {
@@ -103,7 +112,7 @@ impl Nearest {
             }
             direction(&sum)
         };
-        Self { directions: people.iter().map(direction).collect() }
+        self.directions.extend(people.iter().map(direction));
     }
 
     /// Cosine of a window with each person, in place of logits.

@@ -16,6 +16,7 @@
 //! | `retraining` | a new network for enrolled users: the loop |
 //! | `enrolled` | their walks, and simulated strangers |
 //! | `student` | a network that learns from walks and from its parent |
+//! | `refit` | a network without classes for enrolled users: its last layer, in closed form |
 //! | `checkpoint` | a retraining between two epochs, as bytes |
 //! | `threads` | a pool that leaves the processor to others |
 
@@ -30,6 +31,7 @@ mod evaluation;
 mod layers;
 mod matrix;
 mod network;
+mod refit;
 mod retraining;
 mod samples;
 mod student;

@@ -43,7 +43,7 @@ pub(super) struct Network {
 
 /// What training goes on from. Statistics for inference are not part of it: they are averaged
 /// anew after each epoch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct State {
     /// Of each list of parameters the values, and Adam's first and second moments.
     pub lists: Vec<[Vec<f32>; 3]>,

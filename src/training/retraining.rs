@@ -1,4 +1,5 @@
-//! A new network for enrolled users, from the one that serves: the loop, and what stops it.
+//! A new network for enrolled users, from the one that serves: the loop, and what stops it. A network
+//! without classes has its last layer refitted instead.
 
 use std::error::Error;
 use std::f32::consts::PI;
@@ -16,11 +17,14 @@ use super::enrolled::{
     BACKGROUND_PEOPLE, FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, TooLittle, Users, divide, round,
     survey,
 };
+use super::network::State;
+use super::refit::{Refitted, refit, refit_bytes};
 use super::samples::Division;
 use super::student::{BATCH, CALIBRATION_BATCHES, Student, Teacher, correct};
 use super::train::Progress;
 use crate::bnn::{
-    self, Architecture, ArchitectureError, Model, ModelFileError, NetworkError, Parameters, decode,
+    self, Architecture, ArchitectureError, Metadata, Model, ModelFileError, NetworkError,
+    Parameters, decode,
 };
 use crate::gait::{Recipe, Rows, WINDOW_ROWS};
 
@@ -33,7 +37,8 @@ const MOST_EPOCHS: u32 = 200;
 /// Walks that validate before a stop is heeded.
 const WALKS_AT_A_TIME: usize = 16;
 
-/// What a retraining changes.
+/// What a retraining changes of a network with classes. Of one without, the last layer is refitted in
+/// either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All layers.
@@ -42,7 +47,7 @@ pub enum Scope {
     LastLayers,
 }
 
-/// When a retraining ends.
+/// When a retraining ends. A refit takes one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
     /// After as many passes over the data.
@@ -79,12 +84,13 @@ pub enum Event<'a> {
 /// A retrained network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retrained {
-    /// The parent's, but for the number of classes.
+    /// The parent's, but for the number of classes if it has any.
     pub architecture: Architecture,
     /// After the epoch with the best validation accuracy; without validation, after the last.
     pub parameters: Parameters,
     /// Names of the classes: `user 1`, in the order of the users, then `background 1` and so on.
-    /// A user's own name would outlive their erasure.
+    /// A user's own name would outlive their erasure. Of a network without classes, the people whom
+    /// the parent was trained on.
     pub classes: Vec<String>,
     /// SHA-256 over the recordings, in hexadecimal.
     pub data_sha256: String,
@@ -96,8 +102,8 @@ pub struct Retrained {
     pub epochs: u32,
     /// The pass that was kept.
     pub best_epoch: u32,
-    /// Share of the windows of users' last recordings that are named correctly, among all
-    /// classes; `None` where no user has two recordings.
+    /// Share of the windows of users' last recordings that are named correctly, among users and
+    /// simulated walkers; `None` if no user has two recordings.
     pub validation_accuracy: Option<f32>,
 }
 
@@ -138,9 +144,6 @@ pub enum RetrainingError {
         /// What its file says.
         found: String,
     },
-    /// The parent tells strangers apart, and has no layer that names people.
-    #[error("the parent has no classes: a network that ends with a deflation cannot be retrained")]
-    NoClasses,
     /// The layers do not fit so many classes.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -180,15 +183,12 @@ pub fn retrain(
 ) -> Result<Option<Retrained>, RetrainingError> {
     let begin = Instant::now();
     let parent = Model::from_bytes(parent_file)?;
-    let about = &parent.metadata;
+    let about = parent.metadata.clone();
     let input @ [rows, samples] = about.architecture.input;
     let recipe = Recipe::for_input(&about.rows, about.rate_hz, input).ok_or_else(|| {
         let found = format!("{rows} rows of {samples} samples, {:?}", about.rows);
         RetrainingError::Windows { found }
     })?;
-    if about.architecture.classes() == 0 {
-        return Err(RetrainingError::NoClasses);
-    }
     let progress = Progress::default();
     let mut stopped = || observe(Event::Progress(&progress)).is_break();
     let Some(survey) = survey(users, &mut stopped)? else { return Ok(None) };
@@ -197,22 +197,34 @@ pub fn retrain(
         return Err(CheckpointError::OtherJob.into());
     }
     let (_, parameters) = decode(parent_file)?;
-    let teacher = Teacher::new(parent, parameters, options.seed);
     let user_count = users.recordings.len();
-    let network_bytes = teacher.student_bytes(user_count + BACKGROUND_PEOPLE)?;
+    let has_classes = about.architecture.classes() > 0;
+    let people = user_count + BACKGROUND_PEOPLE;
+    let network_bytes = match has_classes {
+        true => Student::bytes(&about.architecture, people)?,
+        false => refit_bytes(&about.architecture, people)?,
+    };
     let limit_seconds = survey.seconds_a_user(options.memory_bytes, network_bytes, recipe)?;
     let Some(division) = divide(users, &survey, recipe, limit_seconds, stopped)? else {
         return Ok(None);
     };
-    let mut student = Student::new(&teacher, &division, options.scope)?;
     let run = Run { job, users: user_count, options, begin };
-    let Some(last) = run.train(&mut student, &division, progress, checkpoint, observe)? else {
-        return Ok(None);
-    };
+    let (architecture, classes, last);
+    if has_classes {
+        let teacher = Teacher::new(parent, parameters, options.seed);
+        let mut student = Student::new(&teacher, &division, options.scope)?;
+        last = run.train(&mut student, &division, progress, checkpoint, observe)?;
+        architecture = student.architecture().clone();
+        classes = division.subjects.clone();
+    } else {
+        last = run.refit(&about, parameters, &division, checkpoint, observe)?;
+        (architecture, classes) = (about.architecture, about.classes);
+    }
+    let Some(last) = last else { return Ok(None) };
     Ok(Some(Retrained {
-        architecture: student.architecture().clone(),
+        architecture,
         parameters: last.best.parameters,
-        classes: division.subjects.clone(),
+        classes,
         data_sha256: survey.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
         users: user_count,
         seed: options.seed,
@@ -222,7 +234,7 @@ pub fn retrain(
     }))
 }
 
-/// What a run through the epochs is told.
+/// What a run is told.
 struct Run<'a> {
     job: [u8; 32],
     users: usize,
@@ -231,6 +243,41 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Fits the last layer anew, whatever the scope and the length. There is one checkpoint, at the
+    /// end.
+    fn refit(
+        &self,
+        parent: &Metadata,
+        parameters: Parameters,
+        division: &Division,
+        checkpoint: Option<Checkpoint>,
+        mut observe: impl FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Option<Checkpoint>, RetrainingError> {
+        if let Some(checkpoint) = checkpoint {
+            let usable = checkpoint.best.parameters.check(&parent.architecture).is_ok();
+            return match usable {
+                true => Ok(Some(checkpoint)),
+                false => Err(CheckpointError::Content("network").into()),
+            };
+        }
+        let tell = |progress: &Progress| observe(Event::Progress(progress));
+        let Some(refitted) = refit(parent, parameters, division, self.users, tell)? else {
+            return Ok(None);
+        };
+        let Refitted { parameters, validation_accuracy } = refitted;
+        let done = Checkpoint {
+            job: self.job,
+            epoch: 1,
+            epochs: 1,
+            drawn: 0,
+            loss: None,
+            network: State::default(),
+            validation_accuracy,
+            best: Best { parameters, epoch: 1, validation_accuracy },
+        };
+        Ok(observe(Event::Checkpoint(&done)).is_continue().then_some(done))
+    }
+
     /// The checkpoint after the last epoch; `None` where it was stopped.
     fn train(
         &self,
@@ -270,7 +317,7 @@ impl Run<'_> {
             for (step, labels) in order.chunks_exact(BATCH).enumerate() {
                 loss += student.step(labels, rate);
                 progress.step += 1;
-                progress.loss = loss / (step + 1) as f32;
+                progress.loss = Some(loss / (step + 1) as f32);
                 let trained = (progress.step - first_step) * BATCH;
                 progress.samples_per_second =
                     trained as f32 / training_begin.elapsed().as_secs_f32();
@@ -295,7 +342,7 @@ impl Run<'_> {
             let network = bnn::Network::new(student.architecture(), &parameters)?;
             let (mut right, mut all) = (0, 0);
             for walks in division.validation.chunks(WALKS_AT_A_TIME) {
-                right += correct(&network, walks)?;
+                right += correct(&network, None, walks)?;
                 all += walks.iter().map(|walk| walk.windows.len()).sum::<usize>();
                 if observe(Event::Progress(&progress)).is_break() {
                     return Ok(None);

@@ -241,11 +241,17 @@ impl Division {
             .collect()
     }
 
-    /// A network's features of windows that train, by class: at most `most` of each, evenly spread.
+    /// A network's features of windows that train, of each of these classes: at most `most` of each, evenly
+    /// spread.
     ///
     /// # Panics
     /// When the network reads windows of another length.
-    pub(super) fn features(&self, network: &bnn::Network, most: usize) -> Vec<Vec<Vec<f32>>> {
+    pub(super) fn features(
+        &self,
+        network: &bnn::Network,
+        classes: Range<usize>,
+        most: usize,
+    ) -> Vec<Vec<Vec<f32>>> {
         let of_class = |class| {
             let mut scratch = bnn::Scratch::default();
             let mut feature = |window: Vec<i16>| {
@@ -254,7 +260,7 @@ impl Division {
             };
             self.plain_windows(class, most).into_iter().map(&mut feature).collect()
         };
-        (0..self.people.len()).into_par_iter().map(of_class).collect()
+        classes.into_par_iter().map(of_class).collect()
     }
 
     /// A random window of `class`, varied.

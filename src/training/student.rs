@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::Design;
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::evaluation::argmax;
+use super::evaluation::{Nearest, argmax};
 use super::layers::Pass;
 use super::network::{Network, State};
 use super::retraining::Scope;
@@ -66,12 +66,13 @@ impl Teacher {
         };
         Self { model, parameters, schedule }
     }
+}
 
-    /// About what a student takes of memory.
-    pub fn student_bytes(&self, people: usize) -> Result<usize, ArchitectureError> {
-        let architecture = &self.model.metadata.architecture;
-        let outputs = people.saturating_add(architecture.classes());
-        let mut architecture = architecture.clone();
+impl Student<'_> {
+    /// About what it takes of memory.
+    pub fn bytes(parent: &Architecture, people: usize) -> Result<usize, ArchitectureError> {
+        let outputs = people.saturating_add(parent.classes());
+        let mut architecture = parent.clone();
         set_classes(&mut architecture, outputs);
         let values: usize = architecture.shapes()?.iter().map(|shape| shape.len()).sum();
         let weights: usize = architecture.weight_counts()?.iter().sum();
@@ -229,16 +230,22 @@ impl<'a> Student<'a> {
     }
 }
 
-/// Windows that a packed network names correctly.
+/// Windows that a packed network names correctly, by its classes or by who is nearest.
 pub(super) fn correct(
     network: &bnn::Network,
+    nearest: Option<&Nearest>,
     walks: &[LabelledWalk],
 ) -> Result<usize, NetworkError> {
     walks
         .par_iter()
         .flat_map(|walk| walk.windows.par_iter().map(move |window| (walk.class, window)))
         .map_init(bnn::Scratch::default, |scratch, (class, window)| {
-            network.run(window, scratch).map(|output| usize::from(argmax(output.logits) == class))
+            let output = network.run(window, scratch)?;
+            let named = match nearest {
+                Some(nearest) => argmax(&nearest.cosines(output.feature)),
+                None => argmax(output.logits),
+            };
+            Ok(usize::from(named == class))
         })
         .sum()
 }

@@ -50,8 +50,8 @@ pub struct Progress {
     pub steps: usize,
     /// Epoch of the last step, from 1.
     pub epoch: usize,
-    /// Mean cross-entropy over the epoch so far.
-    pub loss: f32,
+    /// Mean cross-entropy over the epoch so far; `None` where nothing is learned by gradients.
+    pub loss: Option<f32>,
     /// Share of validation windows named correctly after the last finished epoch.
     pub validation_accuracy: Option<f32>,
     /// Training windows a second since the start, validation included.
@@ -145,7 +145,7 @@ pub fn train(
             network.average(&mut average, share);
 
             state.step += 1;
-            state.loss = loss / (step + 1) as f32;
+            state.loss = Some(loss / (step + 1) as f32);
             state.samples_per_second =
                 (state.step * schedule.batch) as f32 / begin.elapsed().as_secs_f32();
             state.seconds_left =

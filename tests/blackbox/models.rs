@@ -16,6 +16,8 @@ pub const KEEPING: [&str; 2] = ["--keep-recordings-days", "30"];
 
 const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-pooled.safetensors");
 
+const BIPEDALNET: &[u8] = include_bytes!("../../models/bipedalnet.safetensors");
+
 /// The shipped network with its features in another order: as good, but its templates and the shipped
 /// one's have nothing in common.
 pub fn twin(turn: usize) -> Vec<u8> {
@@ -60,7 +62,22 @@ pub fn given(server: Server, file: &[u8], arguments: &[&str]) -> Server {
 
 /// Two walks each of some people, whose recordings are kept.
 pub async fn with_walkers(people: u64) -> Server {
-    let server = Server::start_with(tempfile::tempdir().unwrap(), &KEEPING);
+    enrolled(Server::start_with(tempfile::tempdir().unwrap(), &KEEPING), people).await
+}
+
+/// The same with BiPedalNet, which has classes and learns epoch by epoch. What its scores tell is not
+/// true: it is the shipped network's.
+pub async fn with_walkers_and_classes(people: u64) -> Server {
+    let (of_shipped, _) = bnn::decode(SHIPPED).unwrap();
+    let (metadata, parameters) = bnn::decode(BIPEDALNET).unwrap();
+    let metadata = Metadata { metrics: of_shipped.metrics, ..metadata };
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(&folder, &bnn::encode(&metadata, &parameters).unwrap());
+    let arguments = [&KEEPING[..], &["--model", path.to_str().unwrap()]].concat();
+    enrolled(Server::start_with(folder, &arguments), people).await
+}
+
+async fn enrolled(server: Server, people: u64) -> Server {
     for person in 0..people {
         let user = format!("user-{person}");
         server.put_user(&user).await;

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use super::super::deflation::Deflation;
 use super::super::enrolled::given;
 use super::*;
 use crate::bnn::{self, LayerParameters, Metadata};
@@ -14,6 +15,24 @@ fn parent() -> Vec<u8> {
     let layers = "binary 8x100 conv8/3x3 pool2x8 bn sign dense16 bn sign dense3";
     let architecture: Architecture = layers.parse().unwrap();
     let network = Network::new(&architecture, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
+    file(architecture, &network.parameters())
+}
+
+/// A small network without classes, whose deflation changes nothing.
+fn parent_without_classes() -> Vec<u8> {
+    let classifier = "binary 8x100 conv8/3x3 pool2x8 bn sign acf1,2,3 norm dense3";
+    let classifier: Architecture = classifier.parse().unwrap();
+    let network = Network::new(&classifier, &mut Pcg64Mcg::seed_from_u64(1)).unwrap();
+    let architecture = "binary 8x100 conv8/3x3 pool2x8 bn sign acf1,2,3 deflate4";
+    let architecture: Architecture = architecture.parse().unwrap();
+    let last = architecture.layers.len() - 1;
+    let length = architecture.shapes().unwrap()[last].len();
+    let mut layers = network.parameters().layers[..last].to_vec();
+    layers.push(Some(Deflation::none(length, 4).parameters()));
+    file(architecture, &Parameters { layers })
+}
+
+fn file(architecture: Architecture, parameters: &Parameters) -> Vec<u8> {
     let metadata = Metadata {
         name: "small".to_owned(),
         architecture,
@@ -24,7 +43,7 @@ fn parent() -> Vec<u8> {
         seed: 1,
         metrics: BTreeMap::new(),
     };
-    bnn::encode(&metadata, &network.parameters()).unwrap()
+    bnn::encode(&metadata, parameters).unwrap()
 }
 
 fn user(person: u64, seconds: &[f64]) -> Vec<Recording> {
@@ -170,7 +189,7 @@ fn the_last_layers_alone_change_where_that_is_asked_for() {
 
 #[test]
 fn much_data_of_one_user_does_not_drown_another() {
-    let parent = include_bytes!("../../../models/bipedalnet-pooled.safetensors");
+    let parent = include_bytes!("../../../models/bipedalnet.safetensors");
     let users = vec![user(1, &[150.0]), user(2, &[15.0, 60.0])];
     let on = |_: Event<'_>| ControlFlow::Continue(());
     let retrained = retrain(parent, users, &options(Scope::LastLayers, 3), None, on);
@@ -197,6 +216,74 @@ fn a_time_budget_sets_the_number_of_epochs_once() {
 }
 
 #[test]
+fn a_network_without_classes_is_refitted_in_one_pass() {
+    let parent = parent_without_classes();
+    let (_, before) = decode(&parent).unwrap();
+    let refitted = |options: &RetrainingOptions, checkpoint| {
+        let mut events = (0, Vec::new());
+        let mut last_step = 0;
+        let retrained = retrain(&parent, two_users(), options, checkpoint, |event| {
+            match event {
+                Event::Progress(progress) if progress.steps > 0 => {
+                    assert_eq!((progress.step, progress.epoch), (last_step + 1, 1));
+                    last_step = progress.step;
+                    assert!(progress.step <= progress.steps && progress.loss.is_none());
+                }
+                Event::Progress(_) => {}
+                Event::Checkpoint(checkpoint) => events = (events.0 + 1, checkpoint.to_bytes()),
+            }
+            ControlFlow::Continue(())
+        });
+        (retrained.unwrap().unwrap(), events)
+    };
+    let options = options(Scope::Whole, 5);
+    let (retrained, (checkpoints, end)) = pool(1).install(|| refitted(&options, None));
+    assert_eq!(
+        (checkpoints, retrained.epochs, retrained.best_epoch, retrained.users),
+        (1, 1, 1, 2)
+    );
+    assert_eq!(retrained.classes, ["a", "b", "c"].map(str::to_owned));
+    let accuracy = retrained.validation_accuracy.unwrap();
+    assert!((0.0..=1.0).contains(&accuracy));
+    // The convolutions stay, and the same walks give the same network.
+    let last = before.layers.len() - 1;
+    assert!(retrained.parameters.layers[..last] == before.layers[..last]);
+    assert!(retrained.parameters.layers[last] != before.layers[last]);
+    assert!(pool(2).install(|| refitted(&options, None)).0 == retrained);
+    let last_layers = RetrainingOptions { scope: Scope::LastLayers, ..options.clone() };
+    assert!(refitted(&last_layers, None).0 == retrained);
+    // From its end nothing is left to do.
+    let checkpoint = Checkpoint::from_bytes(&end).unwrap();
+    assert_eq!((checkpoint.epoch(), checkpoint.epochs(), checkpoint.loss()), (1, 1, None));
+    let (resumed, (checkpoints, _)) = refitted(&options, Some(checkpoint.clone()));
+    assert!(resumed == retrained && checkpoints == 0);
+    let mut damaged = checkpoint;
+    drop(damaged.best.parameters.layers.pop());
+    let on = |_: Event<'_>| ControlFlow::Continue(());
+    let error = retrain(&parent, two_users(), &options, Some(damaged), on);
+    assert!(matches!(error, Err(RetrainingError::Checkpoint(CheckpointError::Content(_)))));
+}
+
+#[test]
+fn a_refit_stops_wherever_it_is_told_to() {
+    let (parent, options) = (parent_without_classes(), options(Scope::Whole, 1));
+    let mut events = 0;
+    let mut all = |_: Event<'_>| {
+        events += 1;
+        ControlFlow::Continue(())
+    };
+    retrain(&parent, two_users(), &options, None, &mut all).unwrap().unwrap();
+    for stop in 1..=events {
+        let mut seen = 0;
+        let stopped = retrain(&parent, two_users(), &options, None, |_| {
+            seen += 1;
+            if seen == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(stopped.unwrap().is_none() && seen == stop, "{stop} of {events}");
+    }
+}
+
+#[test]
 fn what_cannot_be_retrained_is_told_at_once() {
     let options = options(Scope::Whole, 1);
     let told = |parent: &[u8], users, options: &RetrainingOptions| {
@@ -210,4 +297,5 @@ fn what_cannot_be_retrained_is_told_at_once() {
     assert!(told(b"nothing", two_users(), &options).contains("safetensors"));
     let small = RetrainingOptions { memory_bytes: 1 << 20, ..options.clone() };
     assert!(told(&parent(), two_users(), &small).contains("1048576 are allowed"));
+    assert!(told(&parent_without_classes(), two_users(), &small).contains("1048576 are allowed"));
 }
