@@ -1,33 +1,41 @@
-//! What retraining on enrolled people takes and what it brings:
-//! `cargo run --release --example retraining_report -- --data DIR`, where DIR is a data set of
-//! which each person's last session probes, window by window, a gallery of the others.
+//! What retraining brings to users of whom the network has seen nobody:
+//! `cargo run --release --example retraining_report -- --parent FILE --data DIR --keep SESSION,...`.
+//!
+//! People of the data set are users who keep their walks of some sessions. A network is retrained on
+//! these. Then parent and new network are measured as by `bipedalnet evaluate`: users enroll thirty
+//! seconds of a session, and are probed with sessions that nobody has learned from.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::num::NonZeroU16;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bipedalnet::bnn::{Network, Scratch};
-use bipedalnet::gait::{Recipe, Recording, cut_windows};
-use bipedalnet::identity::Template;
+use bipedalnet::bnn::Model;
+use bipedalnet::gait::Recording;
+use bipedalnet::service::evaluation::{Figure, Folder, TrialRates, evaluate};
+use bipedalnet::service::retrained_model;
 use bipedalnet::training::{
-    Event, Length, Person, RetrainingOptions, Scope, Users, by_person, low_priority_pool,
-    read_data, retrain,
+    Length, RetrainingOptions, Scope, Users, Walk, low_priority_pool, read_data, retrain,
 };
 use clap::Parser;
 
-const RECIPE: Recipe = Recipe::BIPEDALNET;
-
 #[derive(Parser)]
 struct Arguments {
-    /// Folder with a manifest.csv.
+    /// Folder with a manifest.csv, whose people the parent was not trained on.
     #[arg(long)]
     data: PathBuf,
     /// Model file to start from.
-    #[arg(long, default_value = "models/bipedalnet-pooled.safetensors")]
+    #[arg(long)]
     parent: PathBuf,
-    /// Passes over the data.
+    /// Sessions whose recordings are kept, in the order of enrollment.
+    #[arg(long, value_delimiter = ',', required = true)]
+    keep: Vec<String>,
+    /// Length of the recordings in which users send their walks.
+    #[arg(long, default_value = "30")]
+    recording_seconds: f64,
+    /// Passes over the data, for a network with classes.
     #[arg(long, default_value = "20")]
     epochs: NonZeroU16,
     #[arg(long, default_value = "2")]
@@ -39,82 +47,82 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let file = std::fs::read(&arguments.parent)?;
-    let people = by_person(read_data(&[arguments.data])?.walks);
-    let (_, parameters) = bipedalnet::bnn::decode(&file)?;
-    let parent = bipedalnet::bnn::Model::from_bytes(&file)?;
-    let before = Network::new(&parent.metadata.architecture, &parameters)?;
-    println!("{} people; the parent names {}", people.len(), named(&before, &people)?);
-    let walks: Vec<Recording> =
-        people.iter().flat_map(|person| person.enrollments.clone()).collect();
+    let parent = Model::from_bytes(&file)?;
+    let walks = read_data(std::slice::from_ref(&arguments.data))?.walks;
+    let name = arguments.data.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let recordings = kept(&walks, &arguments.keep, arguments.recording_seconds);
+    let counts: Vec<usize> = recordings.iter().map(Vec::len).collect();
+    let all = recordings.concat();
     let mut names = 0..;
-    let recordings: Vec<Vec<i64>> = people
-        .iter()
-        .map(|person| names.by_ref().take(person.enrollments.len()).collect())
-        .collect();
-    let read = move |name: i64| Ok(walks[name as usize].clone());
+    let recordings: Vec<Vec<i64>> =
+        counts.iter().map(|&count| names.by_ref().take(count).collect()).collect();
+    let read = |name: i64| Ok(all[name as usize].clone());
     let users = Users { recordings: &recordings, read: &read };
-    for scope in [Scope::LastLayers, Scope::Whole] {
-        let options = RetrainingOptions {
-            scope,
-            length: Length::Epochs(arguments.epochs),
-            seed: arguments.seed,
-            memory_bytes: 512 << 20,
-        };
-        let pool = low_priority_pool(arguments.threads)?;
-        let begin = Instant::now();
-        let mut samples_per_second = 0.0;
-        let observe = |event: Event<'_>| {
-            if let Event::Progress(progress) = event {
-                samples_per_second = progress.samples_per_second;
-            }
-            ControlFlow::Continue(())
-        };
-        let retrained = pool.install(|| retrain(&file, &users, &options, None, observe))?;
-        let seconds = begin.elapsed().as_secs_f32();
-        let retrained = retrained.ok_or("stopped")?;
-        let network = Network::new(&retrained.architecture, &retrained.parameters)?;
-        println!(
-            "{scope:?}: {seconds:.1} s, {samples_per_second:.0} windows a second, validation {:.4}, epoch {} of {} kept; names {}",
-            retrained.validation_accuracy.unwrap_or(f32::NAN),
-            retrained.best_epoch,
-            retrained.epochs,
-            named(&network, &people)?,
-        );
+    let options = RetrainingOptions {
+        scope: Scope::LastLayers,
+        length: Length::Epochs(arguments.epochs),
+        seed: arguments.seed,
+        memory_bytes: 512 << 20,
+    };
+
+    let pool = low_priority_pool(arguments.threads)?;
+    let begin = Instant::now();
+    let go_on = |_: bipedalnet::training::Event<'_>| ControlFlow::Continue(());
+    let retrained = pool.install(|| retrain(&file, &users, &options, None, go_on))?;
+    let retrained = retrained.ok_or("stopped")?;
+    println!(
+        "{} users, {} recordings of {:?}, retrained in {:.1} s, validation {:.3}",
+        users.recordings.len(),
+        all.len(),
+        arguments.keep,
+        begin.elapsed().as_secs_f32(),
+        retrained.validation_accuracy.unwrap_or(f32::NAN),
+    );
+    let retrained = retrained_model(&parent, &retrained)?;
+
+    let folders = [Folder { name, walks }];
+    println!(
+        "\n| enrolled > probed | | EER, 10 s | FNMR at FMR 1 % | own / others, FMR 1 % | right | wrong | strangers |"
+    );
+    println!("|---|---|--:|--:|--:|--:|--:|--:|");
+    for (label, file) in [("before", file), ("after", retrained)] {
+        let model = Model::from_bytes(&file)?;
+        let trials = evaluate(label, model, &folders, &[], arguments.seed, |_, _| ())?.trials;
+        let is_new =
+            |trial: &&TrialRates| trial.is_as_recorded() && !arguments.keep.contains(&trial.probed);
+        for trial in trials.iter().filter(is_new) {
+            let TrialRates { enrolled, probed, measured, .. } = trial;
+            let verified = &measured.verification[1];
+            let named = &measured.identification;
+            println!(
+                "| {enrolled} > {probed} | {label} | {} | {} | {} / {} | {} | {} | {} |",
+                percent(&measured.eer),
+                percent(&measured.fnmr_at_fmr_1_percent),
+                percent(&verified.own_accepted),
+                percent(&verified.others_accepted),
+                percent(&named.right),
+                percent(&named.wrong),
+                percent(&named.strangers_named),
+            );
+        }
     }
     Ok(())
 }
 
-/// Windows of the people's unseen walks whose nearest template is their own.
-fn named(network: &Network, people: &[Person]) -> Result<String, Box<dyn Error>> {
-    let mut scratch = Scratch::default();
-    let mut template = |values: &[Vec<i16>]| -> Result<Template, Box<dyn Error>> {
-        let mut template = Template::empty(network.feature_len());
-        for values in values {
-            template.add_window(network.run(values, &mut scratch)?.feature);
-        }
-        Ok(template)
-    };
-    let windows = |recording: &Recording| -> Result<Vec<Vec<i16>>, Box<dyn Error>> {
-        let cut = cut_windows(recording, &RECIPE, RECIPE.samples / 2)?;
-        Ok(cut.windows.into_iter().map(|window| window.values).collect())
-    };
-    let mut gallery = Vec::new();
-    for person in people {
-        let mut enrolled = Vec::new();
-        for walk in &person.enrollments {
-            enrolled.extend(windows(walk)?);
-        }
-        gallery.push(template(&enrolled)?);
-    }
-    let (mut right, mut all) = (0, 0);
-    for (own, person) in people.iter().enumerate() {
-        for window in windows(&person.unseen)? {
-            let probe = template(&[window])?;
-            let score = |place: &usize| gallery[*place].cosine(&probe);
-            let nearest = (0..gallery.len()).max_by(|a, b| score(a).total_cmp(&score(b)));
-            right += usize::from(nearest == Some(own));
-            all += 1;
+/// Each person's kept recordings, in order. People without any are left out.
+fn kept(walks: &[Walk], sessions: &[String], seconds: f64) -> Vec<Vec<Recording>> {
+    let mut people: BTreeMap<&str, Vec<Recording>> = BTreeMap::new();
+    for session in sessions {
+        for walk in walks.iter().filter(|walk| walk.session == *session) {
+            let starts = (0..).map(|number| f64::from(number) * seconds);
+            let starts = starts.take_while(|start| *start < walk.recording.duration_seconds());
+            let parts = starts.filter_map(|start| walk.recording.part(start, seconds));
+            people.entry(&walk.subject).or_default().extend(parts);
         }
     }
-    Ok(format!("{right} of {all} windows of 2 s ({:.1} %)", 100.0 * right as f64 / all as f64))
+    people.into_values().collect()
+}
+
+fn percent(Figure { value, low, high }: &Figure) -> String {
+    format!("{:.1} ({:.1} to {:.1})", value * 100.0, low * 100.0, high * 100.0)
 }
