@@ -26,7 +26,7 @@ const SEARCHES: usize = 60;
 const BANDWIDTH_BYTES: usize = 256 << 20;
 
 fn main() {
-    let model = include_bytes!("../models/bipedalnet-pooled.safetensors");
+    let model = include_bytes!("../models/bipedalnet-openset.safetensors");
     let model = Model::from_bytes(model).expect("the model that ships");
     println!("on one core: {}\n", if pin(1) { "yes" } else { "no" });
     stages(&model);
@@ -65,7 +65,7 @@ fn stages(model: &Model) {
     let recording = recording.part(0.0, 10.0).expect("walks are longer");
     let document = RecordingDocument::from(&recording);
     let one_window = recording.part(0.0, 2.0).expect("walks are longer");
-    let cut = |recording: &Recording| cut_windows(recording, &Recipe::BIPEDALNET, STRIDE_SAMPLES);
+    let cut = |recording: &Recording| cut_windows(recording, &Recipe::OPENSET, STRIDE_SAMPLES);
     let windows = cut(&recording).expect("it is a walk").windows;
     // By chance, noise may repeat itself.
     let refused = |noise: &Recording| cut(noise).is_err_and(|error| error.code() == "no-steps");

@@ -129,7 +129,7 @@ async fn put_users(address: &str, users: u64, enrolled: bool) {
 async fn allocations() {
     let folder = tempfile::tempdir().expect("there is a disk");
     let config = Settings::try_parse_from(["bench"]).expect("defaults are good").config;
-    let file = include_bytes!("../models/bipedalnet-pooled.safetensors").to_vec();
+    let file = include_bytes!("../models/bipedalnet-openset.safetensors").to_vec();
     let store = Store::open(&folder.path().join("bench.db")).await.expect("a new database");
     let given = GivenModel { file, shipped: true };
     let service = Service::new(given, store, Live::new(config.service)).await;

@@ -31,7 +31,7 @@ struct Arguments {
     #[arg(long)]
     data: PathBuf,
     /// Model file that identifies.
-    #[arg(long, default_value = "models/bipedalnet-pooled.safetensors")]
+    #[arg(long, default_value = "models/bipedalnet-openset.safetensors")]
     model: PathBuf,
 }
 

@@ -5,6 +5,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | [`cli`] | one file per subcommand |
+//! | [`field_trial`] | people of a data set as clients of a server |
 //! | [`client`] | the API, typed, for backends |
 //! | [`http`] | routes, codecs, access, problem+json |
 //! | [`api`] | documents of requests and answers |
@@ -24,6 +25,7 @@ pub mod bnn;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod field_trial;
 pub mod gait;
 pub mod http;
 pub mod identity;

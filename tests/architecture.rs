@@ -8,6 +8,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "field_trial",
             "client",
             "http",
             "api",
@@ -22,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
+    ("field_trial", &["client", "api", "service", "training", "gait"]),
     ("client", &["api", "gait"]),
     ("http", &["api", "service", "identity", "gait", "telemetry", "access", "config"]),
     ("api", &["gait"]),

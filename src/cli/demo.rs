@@ -8,10 +8,9 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 
 use super::Failure;
-use super::serve::Server;
+use super::throwaway::with_server;
 use super::train::read;
 use crate::client::{Body, Client};
-use crate::config::Config;
 use crate::gait::Recording;
 use crate::gait::simulator::{Conditions, Walker};
 use crate::training::by_person;
@@ -48,28 +47,15 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(folder) => recorded(folder, arguments.seed)?,
         None => simulated(arguments.seed),
     };
-    // Removed with all it holds when it goes out of scope, after Ctrl-C too.
-    let folder = tempfile::tempdir()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let server = Server::start(&Config::throwaway(&folder.path().join("demo.db"))).await?;
-        let url = format!("http://{}", server.address);
-        println!("server on {url}, model {}, empty database\n", server.service.model_id());
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let running = tokio::spawn(server.run(async {
-            let _ = stopped.await;
-        }));
-        let result = tokio::select! {
-            result = walk_all(&url, &participants) => result,
-            interrupt = tokio::signal::ctrl_c() => {
-                interrupt?;
-                Err("interrupted".into())
-            }
-        };
-        let _ = stop.send(());
-        running.await?;
-        result
-    })
+    runtime.block_on(with_server(
+        |_| {},
+        async |server| {
+            let model = server.service.model_id();
+            println!("server on {}, model {model}, empty database\n", server.url);
+            walk_all(&server.url, &participants).await
+        },
+    ))
 }
 
 /// Enrolls and identifies over HTTP, printing as it goes.

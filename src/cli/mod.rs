@@ -18,7 +18,9 @@ mod serve;
 mod settings;
 mod simulate;
 mod systemd;
+mod throwaway;
 mod train;
+mod trial;
 mod verify;
 
 use std::process::ExitCode;
@@ -49,6 +51,7 @@ enum Command {
     Retrain(retrain::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
+    Trial(trial::Arguments),
     Healthcheck(healthcheck::Arguments),
 }
 
@@ -79,6 +82,7 @@ pub fn run() -> ExitCode {
         Command::Retrain(arguments) => retrain::run(arguments),
         Command::Train(arguments) => train::run(arguments).map(done),
         Command::Evaluate(arguments) => evaluate::run(arguments).map(done),
+        Command::Trial(arguments) => trial::run(arguments).map(done),
         Command::Healthcheck(arguments) => healthcheck::run(arguments).map(done),
     };
     match result {

@@ -25,7 +25,7 @@ pub struct Arguments {
     pub(super) config: Config,
 }
 
-const SHIPPED_MODEL: &[u8] = include_bytes!("../../models/bipedalnet-pooled.safetensors");
+const SHIPPED_MODEL: &[u8] = include_bytes!("../../models/bipedalnet-openset.safetensors");
 
 pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> {
     let Arguments { file, config } = arguments;

@@ -82,7 +82,7 @@ impl Part {
 const FOLDS: usize = 3;
 
 /// Fewer people of a folder are no measure of it.
-const FEWEST_PEOPLE: usize = 12;
+const FEWEST_PEOPLE: usize = 3 * FOLDS;
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
@@ -167,8 +167,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     if Calibration::from_metrics(&metadata.metrics).is_err() {
         println!(
-            "no calibration: that takes a run to the end, and a folder with {FEWEST_PEOPLE} people \
-             who each have 40 s of walking. `serve` will refuse this model"
+            "no calibration: that takes a run to the end, and {FEWEST_PEOPLE} people who each have a \
+             minute and a half of walking in one session. `serve` will refuse this model"
         );
     }
     Ok(())
@@ -188,7 +188,7 @@ fn without(folders: &[PathBuf], left_out: &[String]) -> Result<Vec<String>, Fail
     Ok(names)
 }
 
-/// Trains networks that each lack some people, in a share of the epochs, and lets each read the walks of
+/// Trains networks that each lack some people, in half the epochs, and lets each read the walks of
 /// those. If several folders have enough people, each network lacks one folder: then the calibration
 /// holds on phones and places that nobody trained on. If not, each lacks a third of the people. Empty
 /// if it was stopped, or if there are too few people.
@@ -198,10 +198,9 @@ fn read_strangers(
     schedule: &Schedule,
     stopped: &Arc<AtomicBool>,
 ) -> Result<Vec<Strangers>, Failure> {
-    let share = if network == Design::Openset { 6 } else { 2 };
-    let schedule = Schedule { epochs: schedule.epochs.div_ceil(share), ..schedule.clone() };
-    let folds = folds(walks);
-    let mut found = Vec::new();
+    let schedule = Schedule { epochs: schedule.epochs.div_ceil(2), ..schedule.clone() };
+    let (folds, of_one_folder) = folds(walks);
+    let mut found: Vec<Strangers> = Vec::new();
     for (number, left_out) in folds.iter().enumerate() {
         let (strangers, others): (Vec<Walk>, Vec<Walk>) =
             walks.iter().cloned().partition(|walk| left_out.contains(&walk.subject));
@@ -214,13 +213,17 @@ fn read_strangers(
             return Ok(Vec::new());
         };
         let network = bnn::Network::new(&architecture, &trained.parameters)?;
-        found.extend(Strangers::new(&network, division.recipe, &strangers));
+        let strangers = Strangers::new(&network, division.recipe, &strangers);
+        match (found.first_mut(), strangers) {
+            (Some(first), Some(strangers)) if of_one_folder => first.join(strangers),
+            (_, strangers) => found.extend(strangers),
+        }
     }
     Ok(found)
 }
 
-/// People to be left out, by network.
-fn folds(walks: &[Walk]) -> Vec<BTreeSet<String>> {
+/// People to be left out, by network, and whether they are parts of one folder.
+fn folds(walks: &[Walk]) -> (Vec<BTreeSet<String>>, bool) {
     let mut folders: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut people = BTreeSet::new();
     for walk in walks {
@@ -230,13 +233,13 @@ fn folds(walks: &[Walk]) -> Vec<BTreeSet<String>> {
     }
     let large = || folders.values().filter(|people| people.len() >= FEWEST_PEOPLE);
     if large().count() > 1 {
-        return large().cloned().collect();
+        return (large().cloned().collect(), false);
     }
     if people.len() < FEWEST_PEOPLE {
-        return Vec::new();
+        return (Vec::new(), true);
     }
     let part = |fold| people.iter().skip(fold).step_by(FOLDS).cloned().collect();
-    (0..FOLDS).map(part).collect()
+    ((0..FOLDS).map(part).collect(), true)
 }
 
 /// Reads data sets and tells which files are left out.

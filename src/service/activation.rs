@@ -149,6 +149,8 @@ impl Service {
             let fill = move |_: &mut _| {
                 let mut gallery = filled.gallery_mut();
                 templates.iter().for_each(|walk| gallery.add(&walk.user, &walk.template));
+                let tails = gallery.cohort().tails();
+                gallery.set_tails(tails);
             };
             shared.pool.run(Entry::Always, fill).await?;
             turn.writing.activate_model(new).await?;
@@ -166,6 +168,7 @@ impl Service {
             crash_point("switch committed");
             tracing::info!(model = new, previous = old, force, "another model serves");
             shared.exchange(next);
+            shared.gallery_changed();
             Ok(reply)
         })
         .await
@@ -251,7 +254,7 @@ mod tests {
     use crate::identity::UserId;
     use crate::store::Store;
 
-    const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-pooled.safetensors");
+    const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-openset.safetensors");
 
     /// Another network: its first feature is shifted.
     fn other(shift: f32, change: impl FnOnce(&mut Metadata)) -> Vec<u8> {

@@ -18,10 +18,7 @@ const LONG_SESSION_WINDOWS: u32 = 18;
 const PIECE_WINDOWS: u32 = 7;
 
 /// Fewer strengths have no tail.
-const FEWEST_STRENGTHS: usize = 100;
-
-/// Share of genuine sessions that may be rejected before 30 s.
-const REJECTED_SHARE: f64 = 0.01;
+const FEWEST_STRENGTHS: usize = 15;
 
 /// Share of probes of the training that may be outside of the familiar coherence, at each end.
 const UNFAMILIAR_SHARE: f64 = 0.001;
@@ -32,6 +29,7 @@ const COHERENCE_MARGIN: f32 = 0.1;
 /// Strangers of one data set, as a network that was not trained on them reads their walks.
 pub struct Strangers {
     trials: Vec<(Protocol, Trial)>,
+    people: usize,
 }
 
 impl Strangers {
@@ -44,11 +42,18 @@ impl Strangers {
             Some((protocol, trial))
         };
         let trials: Vec<_> = protocols(&walks).into_iter().filter_map(trial).collect();
-        (!trials.is_empty()).then_some(Self { trials })
+        let people = trials.iter().map(|(_, trial)| trial.people()).max()?;
+        Some(Self { trials, people })
     }
 }
 
 impl Strangers {
+    /// Counts others as people of the same data set, each group read by a network of its own.
+    pub fn join(&mut self, others: Self) {
+        self.trials.extend(others.trials);
+        self.people += others.people;
+    }
+
     /// Mean coherence of probes.
     fn coherence(&self) -> f32 {
         let probes = self.trials.iter().flat_map(|(_, trial)| trial.probe_templates());
@@ -138,7 +143,6 @@ pub fn calibrate(data_sets: &[Strangers]) -> Option<Fitted> {
         window_noise: 0.0,
         prior: Tails { single: rising, session: rising, users: 0 },
         pairs: rising,
-        reject_below: 0.0,
         familiar_coherence: (low - COHERENCE_MARGIN).max(0.0)..=(high + COHERENCE_MARGIN).min(1.0),
     };
 
@@ -161,8 +165,8 @@ pub fn calibrate(data_sets: &[Strangers]) -> Option<Fitted> {
     let noise = calibration.window_noise;
     let denoised = |strength: f32, windows: u32| strength / (1.0 + noise / windows as f32).sqrt();
 
-    let mut worst: Option<[Tail; 3]> = None;
-    let (mut genuine, mut impostors, mut lowest) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut worst, mut of_pairs): (Option<[Tail; 2]>, _) = (None, Vec::new());
+    let (mut genuine, mut impostors) = (Vec::new(), Vec::new());
     for (strangers, looks) in zip(data_sets, &looks) {
         let (mut single, mut session, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
         for (protocol, looks) in looks {
@@ -180,7 +184,7 @@ pub fn calibrate(data_sets: &[Strangers]) -> Option<Fitted> {
             }
             for session_looks in looks.iter().flat_map(|looks| &looks.sessions) {
                 let decided =
-                    || session_looks.iter().filter(|look| look.probe.windows() >= FIRST_WINDOWS);
+                    session_looks.iter().filter(|look| look.probe.windows() >= FIRST_WINDOWS);
                 let is_long = session_looks
                     .last()
                     .is_some_and(|look| look.probe.windows() >= LONG_SESSION_WINDOWS);
@@ -188,17 +192,13 @@ pub fn calibrate(data_sets: &[Strangers]) -> Option<Fitted> {
                     continue;
                 }
                 let mut strongest = Vec::new();
-                for look in decided() {
+                for look in decided {
                     strongest.resize(look.strangers.len(), f32::MIN);
                     for (strongest, strength) in zip(&mut strongest, &look.strangers) {
                         *strongest = strongest.max(denoised(*strength, look.probe.windows()));
                     }
                 }
                 session.extend(strongest);
-                if protocol.is_same_session() {
-                    let own = decided().map(|look| denoised(look.own, look.probe.windows()));
-                    lowest.extend(own.reduce(f32::min));
-                }
             }
         }
         for trial in strangers.same_session() {
@@ -207,22 +207,19 @@ pub fn calibrate(data_sets: &[Strangers]) -> Option<Fitted> {
         if [&single, &session, &pairs].iter().any(|them| them.len() < FEWEST_STRENGTHS) {
             continue;
         }
-        let tails = [Tail::fit(&single)?, Tail::fit(&session)?, Tail::fit_few(&pairs)?];
+        of_pairs.push(Tail::fit_few(&pairs)?);
+        let tails = [Tail::fit(&single)?, Tail::fit(&session)?];
         worst = Some(match worst {
             Some(worst) => std::array::from_fn(|at| worst[at].max(tails[at])),
             None => tails,
         });
     }
-    let [single, session, pairs] = worst?;
+    let [single, session] = worst?;
     calibration.prior = Tails { single, session, users: 0 };
-    calibration.pairs = pairs;
-    calibration.reject_below = Scores::new(lowest).quantile(REJECTED_SHARE)?;
-    let people = data_sets.iter().map(|strangers| {
-        strangers.trials.iter().map(|(_, trial)| trial.people()).max().unwrap_or(0)
-    });
+    calibration.pairs = Tail::mean(&of_pairs)?;
     Some(Fitted {
         eer: equal_error_rate(&Scores::new(genuine), &Scores::new(impostors)),
-        people: people.sum(),
+        people: data_sets.iter().map(|strangers| strangers.people).sum(),
         calibration,
     })
 }

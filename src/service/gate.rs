@@ -163,7 +163,6 @@ mod tests {
             window_noise: 0.0,
             prior: Tails { single: tail, session: tail, users: 0 },
             pairs: tail,
-            reject_below: -9.0,
             familiar_coherence: 0.0..=1.0,
         };
         let mut trial = Trial::new(Gallery::new(2, calibration.clone()), walks);

@@ -92,6 +92,8 @@ struct Shared {
     jobs: Jobs,
     /// Whether the gallery changed since the thresholds were fitted to it.
     refinement_due: AtomicBool,
+    /// Held while the thresholds are fitted.
+    refining: tokio::sync::Mutex<()>,
     /// Whether the write-ahead log still holds erased data.
     scrub_due: AtomicBool,
     pool: Pool,
@@ -124,6 +126,7 @@ impl Service {
             activating: tokio::sync::Mutex::default(),
             jobs: Jobs::default(),
             refinement_due: AtomicBool::new(true),
+            refining: tokio::sync::Mutex::default(),
             // After a crash, too, erased data may be left in the log.
             scrub_due: AtomicBool::new(true),
             pool: Pool::new(Arc::clone(&metrics)),

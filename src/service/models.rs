@@ -50,6 +50,8 @@ pub(super) async fn start(
     for walk in writing.templates(id, feature_len).await? {
         serving.gallery_mut().add(&walk.user, &walk.template);
     }
+    let tails = serving.gallery().cohort().tails();
+    serving.gallery_mut().set_tails(tails);
     if id != given_id {
         tracing::info!(
             given = given_id,

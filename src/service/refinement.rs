@@ -5,8 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::pool::Entry;
-use super::{PoolError, Shared};
+use super::{PoolError, Service, Shared};
 use crate::identity::{FALSE_MATCH_RATES, Tails};
+
+impl Service {
+    /// Fits the thresholds to the users who are enrolled now, if that changed, without waiting for
+    /// the turn that comes each second.
+    ///
+    /// # Errors
+    /// If there is no compute for it.
+    pub async fn settle_thresholds(&self) -> Result<(), PoolError> {
+        self.shared.refine_thresholds().await
+    }
+}
 
 impl Shared {
     /// Notes that the thresholds are due.
@@ -17,6 +28,8 @@ impl Shared {
     /// Fits the thresholds to the users who are enrolled now, if that changed. They take the place of
     /// the old ones at once.
     pub(super) async fn refine_thresholds(&self) -> Result<(), PoolError> {
+        // So that nobody returns while another fit is under way.
+        let _turn = self.refining.lock().await;
         if !self.refinement_due.swap(false, Ordering::Relaxed) {
             return Ok(());
         }

@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_network_keeps_the_calibration_of_its_parent() {
-        let file = include_bytes!("../../models/bipedalnet-pooled.safetensors");
+        let file = include_bytes!("../../models/bipedalnet-openset.safetensors");
         let parent = Model::from_bytes(file).unwrap();
         let (metadata, parameters) = bnn::decode(file).unwrap();
         // As if nothing had been learned: the same scores tell the same.

@@ -18,13 +18,13 @@ const LEAST_PIECE_SECONDS: f64 = 4.0;
 const PAUSE_SECONDS: f64 = 5.0;
 
 /// Pieces of one session: thirty seconds.
-const SESSION_PIECES: usize = 3;
+pub const SESSION_PIECES: usize = 3;
 
 /// Sessions of one person at most.
 const MOST_SESSIONS: usize = 12;
 
 /// Fewer people say nothing.
-pub(super) const FEWEST_PEOPLE: usize = 3;
+pub const FEWEST_PEOPLE: usize = 3;
 
 /// Which session enrolls and which probes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +40,58 @@ impl Protocol {
     pub fn is_same_session(&self) -> bool {
         self.enroll == self.probe
     }
+
+    /// Pieces of one person to enroll, in order, until there are enough.
+    pub fn to_enroll(&self, walks: &[&Walk]) -> impl Iterator<Item = Piece> {
+        pieces_of(walks, &self.enroll)
+    }
+
+    /// Recordings of one person to probe with, given the last piece that was enrolled.
+    pub fn probes(&self, walks: &[&Walk], last_enrolled: &Piece) -> Vec<Recording> {
+        pieces_of(walks, &self.probe)
+            .filter(|piece| !self.is_same_session() || piece.is_later_than(last_enrolled))
+            .map(|piece| piece.recording)
+            .collect()
+    }
+}
+
+/// At most ten seconds of a walk, as clients send them.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// The samples.
+    pub recording: Recording,
+    /// Number of the walk in its session.
+    walk: usize,
+    start_seconds: f64,
+}
+
+impl Piece {
+    /// Whether it was walked after another piece of its session, with a pause between.
+    fn is_later_than(&self, other: &Self) -> bool {
+        let end_seconds = other.start_seconds + other.recording.duration_seconds();
+        self.walk > other.walk
+            || (self.walk == other.walk && self.start_seconds >= end_seconds + PAUSE_SECONDS)
+    }
+}
+
+/// Pieces of a session, in order.
+fn pieces_of(walks: &[&Walk], session: &str) -> impl Iterator<Item = Piece> {
+    let walks = walks.iter().filter(move |walk| walk.session == session);
+    walks.enumerate().flat_map(|(number, walk)| pieces(number, &walk.recording))
+}
+
+/// Pieces of walk `walk` of its session.
+fn pieces(walk: usize, recording: &Recording) -> impl Iterator<Item = Piece> {
+    let starts = (0..).map(|index| f64::from(index) * PIECE_SECONDS);
+    let starts =
+        starts.take_while(|start| start + LEAST_PIECE_SECONDS <= recording.duration_seconds());
+    let piece = move |start_seconds| {
+        let recording = recording.part(start_seconds, PIECE_SECONDS)?;
+        Some(Piece { recording, walk, start_seconds })
+    };
+    starts
+        .filter_map(piece)
+        .filter(|piece| piece.recording.duration_seconds() >= LEAST_PIECE_SECONDS)
 }
 
 /// Every pair of sessions that several people have, those of one session first.
@@ -207,11 +259,11 @@ fn divide(
     enroll: impl Fn(&Recording) -> Windows,
 ) -> Option<(Vec<Template>, Vec<Recording>)> {
     let (mut enrolled, mut windows, mut last) = (Vec::new(), 0, None);
-    for (number, start_seconds, piece) in pieces_of(walks, &protocol.enroll) {
-        let Some(read) = enroll(&piece) else { continue };
+    for piece in protocol.to_enroll(walks) {
+        let Some(read) = enroll(&piece.recording) else { continue };
         windows += read.len() as u64;
         enrolled.push(sum_of(&read).rounded());
-        last = Some((number, start_seconds + piece.duration_seconds()));
+        last = Some(piece);
         if windows >= READY_WINDOWS {
             break;
         }
@@ -219,34 +271,7 @@ fn divide(
     if windows < READY_WINDOWS {
         return None;
     }
-    let (last, end_seconds) = last?;
-    let is_later = |number: usize, start_seconds: f64| {
-        number > last || (number == last && start_seconds >= end_seconds + PAUSE_SECONDS)
-    };
-    let probes = pieces_of(walks, &protocol.probe).filter(|(number, start_seconds, _)| {
-        !protocol.is_same_session() || is_later(*number, *start_seconds)
-    });
-    Some((enrolled, probes.map(|(_, _, piece)| piece).collect()))
-}
-
-/// Pieces of a session: the number of the walk, the start in it, and the piece.
-fn pieces_of<'a>(
-    walks: &'a [&Walk],
-    session: &'a str,
-) -> impl Iterator<Item = (usize, f64, Recording)> + 'a {
-    let walks = walks.iter().filter(move |walk| walk.session == session);
-    walks.enumerate().flat_map(|(number, walk)| {
-        pieces(&walk.recording).map(move |(start_seconds, piece)| (number, start_seconds, piece))
-    })
-}
-
-/// Pieces of a recording, with their starts.
-fn pieces(recording: &Recording) -> impl Iterator<Item = (f64, Recording)> + '_ {
-    let starts = (0..).map(|index| f64::from(index) * PIECE_SECONDS);
-    let starts =
-        starts.take_while(|start| start + LEAST_PIECE_SECONDS <= recording.duration_seconds());
-    let piece = |start| Some((start, recording.part(start, PIECE_SECONDS)?));
-    starts.filter_map(piece).filter(|(_, piece)| piece.duration_seconds() >= LEAST_PIECE_SECONDS)
+    Some((enrolled, protocol.probes(walks, &last?)))
 }
 
 #[cfg(test)]

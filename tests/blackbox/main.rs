@@ -9,6 +9,7 @@ mod connections;
 mod description;
 mod durability;
 mod evaluation;
+mod field_trial;
 mod groups;
 mod models;
 mod operation;

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::support::{Answer, FEATURE_LEN, Server, program, simulated};
+use crate::support::{Answer, Server, program, simulated};
 
 pub const KEEPING: [&str; 2] = ["--keep-recordings-days", "30"];
 
-const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-pooled.safetensors");
+const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-openset.safetensors");
 
 const BIPEDALNET: &[u8] = include_bytes!("../../models/bipedalnet.safetensors");
 
@@ -24,21 +24,33 @@ pub fn twin(turn: usize) -> Vec<u8> {
     other(turn, |metadata| metadata.seed += turn as u64)
 }
 
-/// The shipped network, its features turned by some places, with other metadata.
+/// Position of the last convolution in the shipped network, and its channels.
+const LAST_CONVOLUTION: usize = 4;
+const CHANNELS: usize = 64;
+
+/// The shipped network, its channels turned by some places, with other metadata.
 fn other(turn: usize, change: impl FnOnce(&mut Metadata)) -> Vec<u8> {
     let (mut metadata, mut parameters) = bnn::decode(SHIPPED).unwrap();
     change(&mut metadata);
-    let layers = &mut parameters.layers;
-    let last = layers.len() - 1;
-    let Some(LayerParameters::Weights { weights, .. }) = &mut layers[last] else { panic!() };
-    weights.chunks_mut(FEATURE_LEN).for_each(|unit| unit.rotate_left(turn));
-    // Before it only the direction is taken, and before that is the projection.
-    let Some(LayerParameters::Weights { weights, bias: Some(bias) }) = &mut layers[last - 2] else {
-        panic!()
+    // The channels of the last convolution in another order, all the way to the feature.
+    let turned = |values: &mut [f32]| {
+        values.chunks_mut(CHANNELS).for_each(|channels| channels.rotate_left(turn));
     };
-    bias.rotate_left(turn);
-    let inputs = weights.len() / FEATURE_LEN;
-    weights.rotate_left(turn * inputs);
+    for layer in parameters.layers[LAST_CONVOLUTION..].iter_mut().flatten() {
+        match layer {
+            LayerParameters::Weights { weights, .. } => {
+                let taps = weights.len() / CHANNELS;
+                weights.rotate_left(turn * taps);
+            }
+            LayerParameters::BatchNorm { beta, mean, variance } => {
+                [beta, mean, variance].into_iter().for_each(|values| turned(values));
+            }
+            LayerParameters::Deflation { centre, directions } => {
+                turned(centre);
+                turned(directions);
+            }
+        }
+    }
     bnn::encode(&metadata, &parameters).unwrap()
 }
 
@@ -129,7 +141,7 @@ async fn models_are_described_and_their_files_fetched_in_whole_and_in_part() {
     assert_eq!((&read["model"], &read["sha256"]), (&json!(id(SHIPPED)), &json!(digest)));
     assert_eq!((&read["active"], &read["shipped"]), (&json!(true), &json!(true)));
     assert_eq!(read["size_bytes"], SHIPPED.len());
-    assert!(read["metrics"]["llr_slope_16"].is_number(), "{read}");
+    assert!(read["metrics"]["single_strength_at_fmr_0.01"].is_number(), "{read}");
 
     let url = server.url(&format!("/v1/models/{}/file", id(SHIPPED)));
     let curl = |arguments: &[&str]| {
@@ -156,14 +168,14 @@ async fn models_are_described_and_their_files_fetched_in_whole_and_in_part() {
     }
     let length = SHIPPED.len();
     let (good, bad) = (format!("If-Range: \"{digest}\""), format!("If-Range: W/\"{digest}\""));
-    let rest = format!("content-range: bytes 40000-{}/{length}", length - 1);
-    for arguments in [&["-r", "40000-"][..], &["-r", "40000-", "-H", &good]] {
+    let rest = format!("content-range: bytes 30000-{}/{length}", length - 1);
+    for arguments in [&["-r", "30000-"][..], &["-r", "30000-", "-H", &good]] {
         let (head, body) = curl(arguments);
-        assert!(head.starts_with("http/1.1 206") && body == SHIPPED[40000..], "{head}");
+        assert!(head.starts_with("http/1.1 206") && body == SHIPPED[30000..], "{head}");
         assert!(head.contains(&tag) && head.contains(&rest), "{head}");
     }
     // Of another file, several parts, and HEAD.
-    for arguments in [&["-r", "40000-", "-H", &bad][..], &["-r", "0-1,4-5"]] {
+    for arguments in [&["-r", "30000-", "-H", &bad][..], &["-r", "0-1,4-5"]] {
         let (head, body) = curl(arguments);
         assert!(head.starts_with("http/1.1 200") && body == SHIPPED, "{head}");
     }
@@ -304,14 +316,16 @@ async fn a_model_that_was_altered_is_refused_and_mended_by_its_file() {
 
 #[tokio::test]
 async fn a_worse_model_serves_only_if_it_is_forced() {
-    // One that names nobody, and one that names everybody.
-    let sure = |llr: f32| {
+    // To one nobody matches. To the other everybody does, so that it names nobody either.
+    let sure = |shift: f32| {
         other(0, |metadata| {
-            let offsets = metadata.metrics.iter_mut().filter(|(name, _)| name.contains("offset"));
-            offsets.for_each(|(_, offset)| *offset = llr);
+            let names = ["single_strength", "session_strength"];
+            let decides = |name: &str| names.iter().any(|start| name.starts_with(start));
+            let thresholds = metadata.metrics.iter_mut().filter(|(name, _)| decides(name));
+            thresholds.for_each(|(_, threshold)| *threshold += shift);
         })
     };
-    let (silent, eager) = (sure(-1000.0), sure(1000.0));
+    let (silent, eager) = (sure(90.0), sure(-90.0));
     let server = given(with_walkers(4).await, &silent, &KEEPING);
     let server = given(server, &eager, &KEEPING);
     for file in [&silent, &eager] {
@@ -325,9 +339,8 @@ async fn a_worse_model_serves_only_if_it_is_forced() {
         let comparison = server.send(Method::GET, &path, "").await.body["comparison"].take();
         assert_eq!(comparison["old_model"], id(SHIPPED));
         assert_eq!(comparison["old"]["identified_right"], 1.0, "{comparison}");
-        let (right, strangers) = if *file == silent { (0.0, 0.0) } else { (1.0, 1.0) };
-        assert_eq!(comparison["new"]["identified_right"], right, "{comparison}");
-        assert_eq!(comparison["new"]["strangers_identified"], strangers, "{comparison}");
+        assert_eq!(comparison["new"]["identified_right"], 0.0, "{comparison}");
+        assert_eq!(comparison["new"]["strangers_identified"], 0.0, "{comparison}");
     }
     let answer = activate(&server, &id(&silent), true).await;
     assert_eq!((answer.status, &answer.body["comparison"]["recordings"]), (200, &json!(4)));

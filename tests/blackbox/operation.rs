@@ -65,7 +65,8 @@ async fn metrics_move_as_requests_do() {
     for (name, expected) in [
         ("decisions_total{decision=\"identified\",operation=\"identify\"}", 1.0),
         ("decisions_total{decision=\"unknown\",operation=\"identify\"}", 1.0),
-        ("decisions_total{decision=\"accept\",operation=\"verify\"}", 2.0),
+        ("decisions_total{decision=\"accept\",operation=\"verify\"}", 1.0),
+        ("decisions_total{decision=\"inconclusive\",operation=\"verify\"}", 1.0),
         ("decisions_total{decision=\"suspected_replay\",operation=\"verify\"}", 1.0),
         ("decisions_total{decision=\"reject\",operation=\"verify\"}", 0.0),
         ("decision_score_count{operation=\"identify\"}", 2.0),

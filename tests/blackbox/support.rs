@@ -189,13 +189,13 @@ pub fn json(recording: &Recording) -> String {
 }
 
 /// Values of a window's feature, as the shipped network makes it.
-pub const FEATURE_LEN: usize = 192;
+pub const FEATURE_LEN: usize = 768;
 
 /// A walk as a phone sends it that runs the shipped network itself.
 pub fn features(recording: &Recording) -> Value {
-    let bytes = include_bytes!("../../models/bipedalnet-pooled.safetensors");
+    let bytes = include_bytes!("../../models/bipedalnet-openset.safetensors");
     let model = Model::from_bytes(bytes).unwrap();
-    let recipe = Recipe::BIPEDALNET;
+    let recipe = Recipe::OPENSET;
     let cut = cut_windows(recording, &recipe, recipe.samples / 2).unwrap();
     let mut scratch = Scratch::default();
     let windows = cut

@@ -9,9 +9,10 @@ use serde::Serialize;
 
 use super::UnfitModel;
 use super::calibration::read;
-pub use super::rates::{Figure, Scores};
+pub use super::rates::{Figure, Scores, bootstrap};
 use super::serving::Serving;
-use super::trial::{FEWEST_PEOPLE, Protocol, Trial, protocols};
+pub use super::trial::{FEWEST_PEOPLE, Piece, Protocol, SESSION_PIECES};
+use super::trial::{Trial, protocols};
 use crate::bnn::{Metadata, Model};
 use crate::gait::Recording;
 use crate::training::{SplitError, Walk, sessions_exist};

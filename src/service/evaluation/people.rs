@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn metadata(classes: &[&str], training_data: &str) -> Metadata {
-        let bytes = include_bytes!("../../../models/bipedalnet-pooled.safetensors");
+        let bytes = include_bytes!("../../../models/bipedalnet-openset.safetensors");
         let metadata = crate::bnn::Model::from_bytes(bytes).unwrap().metadata;
         let classes = classes.iter().map(|&class| class.to_owned()).collect();
         Metadata { classes, training_data: training_data.to_owned(), ..metadata }

@@ -1,0 +1,207 @@
+//! People of a data set as clients of a server: what it decides, counted by person.
+//!
+//! Walks are sent as a phone sends them, in pieces of ten seconds. A verification leaves fingerprints
+//! of the walks that it accepted, so each false match rate needs a server of its own.
+
+mod questions;
+mod rates;
+mod requests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::api::UserState;
+use crate::client::{Client, ClientError};
+use crate::gait::Recording;
+use crate::service::evaluation::{FEWEST_PEOPLE, Piece, Protocol};
+use crate::training::{SplitError, Walk, sessions_exist};
+pub use questions::{Identifications, Verifications};
+pub use rates::{Outcome, Rates};
+use requests::{Counter, accepted, count, each};
+
+/// How walks are sent.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Which session enrolls and which probes.
+    pub protocol: Protocol,
+    /// Leave out the gyroscope of enrolled walks.
+    pub enroll_without_gyroscope: bool,
+    /// Leave out the gyroscope of probes.
+    pub probe_without_gyroscope: bool,
+    /// Decides which users are claimed.
+    pub seed: u64,
+}
+
+/// Why nothing can be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum FieldTrialError {
+    /// No walk is of a session.
+    #[error(transparent)]
+    UnknownSession(#[from] SplitError),
+    /// Too few people have the sessions.
+    #[error("people with recordings of {sessions}: {found}; at least {FEWEST_PEOPLE} are needed")]
+    TooFewPeople {
+        /// People who have them.
+        found: usize,
+        /// The sessions.
+        sessions: String,
+    },
+    /// Too few people have enough walking in them.
+    #[error(
+        "{found} of {people} people became ready and have walks left to probe with; at least \
+         {FEWEST_PEOPLE} are needed. It takes 30 s of walking in pieces of 10 s to become ready"
+    )]
+    TooFewReady {
+        /// People who do.
+        found: usize,
+        /// People who have the sessions.
+        people: usize,
+    },
+    /// The server did not answer, or not as it should.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// How many recordings were refused, by the kind of problem.
+pub type Refusals = BTreeMap<String, usize>;
+
+/// People of a data set who have both sessions.
+#[derive(Debug)]
+pub struct FieldTrial {
+    setup: Setup,
+    people: Vec<Person>,
+}
+
+#[derive(Debug)]
+struct Person {
+    name: String,
+    /// Id on the server: a name may have characters that no id has.
+    user: String,
+    walks: Vec<Walk>,
+}
+
+/// People enrolled on a server.
+#[derive(Debug)]
+pub struct Enrolled<'a> {
+    client: &'a Client,
+    seed: u64,
+    participants: Vec<Participant>,
+    /// People without enough walking to become ready. What they have stays enrolled.
+    pub never_ready: Vec<String>,
+    /// People who are ready, with no walk left to probe with.
+    pub without_probes: Vec<String>,
+    /// Recordings that were not enrolled.
+    pub refused: Refusals,
+}
+
+#[derive(Debug)]
+struct Participant {
+    user: String,
+    probes: Vec<Recording>,
+}
+
+impl FieldTrial {
+    /// People who have both sessions.
+    ///
+    /// # Errors
+    /// If a session does not exist, or too few people have both.
+    pub fn new(walks: Vec<Walk>, setup: Setup) -> Result<Self, FieldTrialError> {
+        let Protocol { enroll, probe } = &setup.protocol;
+        sessions_exist(&walks, [enroll, probe])?;
+        let mut people: BTreeMap<String, Vec<Walk>> = BTreeMap::new();
+        for walk in walks {
+            people.entry(walk.subject.clone()).or_default().push(walk);
+        }
+        let has = |walks: &[Walk], session: &str| walks.iter().any(|walk| walk.session == session);
+        people.retain(|_, walks| has(walks, enroll) && has(walks, probe));
+        if people.len() < FEWEST_PEOPLE {
+            let sessions = BTreeSet::from([&enroll[..], &probe[..]]);
+            let sessions = sessions.into_iter().collect::<Vec<_>>().join(" and ");
+            return Err(FieldTrialError::TooFewPeople { found: people.len(), sessions });
+        }
+        let person = |(number, (name, walks))| {
+            let user = format!("u{number}");
+            Person { name, user, walks }
+        };
+        Ok(Self { people: people.into_iter().enumerate().map(person).collect(), setup })
+    }
+
+    /// People who have both sessions.
+    pub fn people(&self) -> usize {
+        self.people.len()
+    }
+
+    /// Enrolls everybody until they are ready. `progress` is told how many people are done, and of
+    /// how many.
+    ///
+    /// # Errors
+    /// If the server fails, or too few people become ready.
+    pub async fn enroll<'a>(
+        &self,
+        client: &'a Client,
+        progress: impl Fn(usize, usize),
+    ) -> Result<Enrolled<'a>, FieldTrialError> {
+        let done = Counter::new(self.people.len(), progress);
+        let enroll = async |person: &Person| {
+            let enrollment = self.enroll_person(client, person).await?;
+            done.step();
+            Ok(enrollment)
+        };
+        let mut enrolled = Enrolled {
+            client,
+            seed: self.setup.seed,
+            participants: Vec::new(),
+            never_ready: Vec::new(),
+            without_probes: Vec::new(),
+            refused: Refusals::new(),
+        };
+        for (person, (last, refused)) in self.people.iter().zip(each(&self.people, enroll).await?) {
+            count(&mut enrolled.refused, refused);
+            let Some(last) = last else {
+                enrolled.never_ready.push(person.name.clone());
+                continue;
+            };
+            let walks: Vec<&Walk> = person.walks.iter().collect();
+            let probes = self.setup.protocol.probes(&walks, &last).into_iter();
+            let without_gyroscope = self.setup.probe_without_gyroscope;
+            let probes: Vec<Recording> =
+                probes.map(|probe| as_sent(probe, without_gyroscope)).collect();
+            if probes.is_empty() {
+                enrolled.without_probes.push(person.name.clone());
+            } else {
+                enrolled.participants.push(Participant { user: person.user.clone(), probes });
+            }
+        }
+        match enrolled.participants.len() {
+            found if found < FEWEST_PEOPLE => {
+                Err(FieldTrialError::TooFewReady { found, people: self.people.len() })
+            }
+            _ => Ok(enrolled),
+        }
+    }
+
+    /// The piece that made a person ready, if one did, and why others were refused.
+    async fn enroll_person(
+        &self,
+        client: &Client,
+        person: &Person,
+    ) -> Result<(Option<Piece>, Vec<String>), ClientError> {
+        client.put_user(&person.user).await?;
+        let walks: Vec<&Walk> = person.walks.iter().collect();
+        let mut refused = Vec::new();
+        for piece in self.setup.protocol.to_enroll(&walks) {
+            let recording = as_sent(piece.recording.clone(), self.setup.enroll_without_gyroscope);
+            match accepted(client.enroll(&person.user, &recording).await)? {
+                Ok(answer) if answer.user.status == UserState::Ready => {
+                    return Ok((Some(piece), refused));
+                }
+                Ok(_) => {}
+                Err(problem) => refused.push(problem),
+            }
+        }
+        Ok((None, refused))
+    }
+}
+
+fn as_sent(recording: Recording, without_gyroscope: bool) -> Recording {
+    if without_gyroscope { recording.without_angular_rate() } else { recording }
+}

@@ -1,0 +1,91 @@
+//! Outcomes counted by person.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::service::evaluation::{Figure, bootstrap};
+
+/// What came of a question to the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// An enrolled walker was named.
+    Right,
+    /// An enrolled walker was taken for another user.
+    Wrong,
+    /// A stranger was taken for a user.
+    Named,
+    /// Nobody was named.
+    Unknown,
+    /// A claim was accepted.
+    Accepted,
+    /// A claim was rejected.
+    Rejected,
+    /// The service wanted more walking, and there was none.
+    Inconclusive,
+    /// A walk was taken for a copy of an earlier one.
+    SuspectedReplay,
+    /// No recording was usable.
+    Refused,
+}
+
+/// How often each outcome came.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rates {
+    /// Questions.
+    pub asked: usize,
+    /// Share of each outcome that is possible.
+    #[serde(flatten)]
+    pub shares: BTreeMap<Outcome, Figure>,
+}
+
+impl Rates {
+    /// Rates of all people's outcomes. `None` without any.
+    pub(super) fn new(people: &[Vec<Outcome>], possible: &[Outcome], seed: u64) -> Option<Self> {
+        let count = |of: &dyn Fn(&Outcome) -> bool| -> Vec<usize> {
+            people.iter().map(|outcomes| outcomes.iter().filter(|it| of(it)).count()).collect()
+        };
+        let asked = count(&|_| true);
+        let share = |outcome: Outcome| {
+            let found = count(&|it| *it == outcome);
+            let drawn = |counts: &[usize], times: &[usize]| -> usize {
+                counts.iter().zip(times).map(|(count, times)| count * times).sum()
+            };
+            let [figure] = bootstrap(people.len(), seed, |times| {
+                let asked = drawn(&asked, times);
+                (asked > 0).then(|| [drawn(&found, times) as f32 / asked as f32])
+            })?;
+            Some((outcome, figure))
+        };
+        let shares = possible.iter().map(|outcome| share(*outcome)).collect::<Option<_>>()?;
+        Some(Self { asked: asked.iter().sum(), shares })
+    }
+
+    /// Share of an outcome, if it is possible.
+    pub fn share(&self, outcome: Outcome) -> Option<&Figure> {
+        self.shares.get(&outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Outcome::{Accepted, Refused, Rejected};
+    use super::*;
+
+    #[test]
+    fn outcomes_are_shares_of_all_that_was_asked() {
+        let mut people = vec![vec![Accepted, Accepted, Rejected], vec![Accepted]];
+        people.extend([vec![Accepted], vec![Accepted], vec![Accepted, Accepted]]);
+        let rates = Rates::new(&people, &[Accepted, Rejected, Refused], 1).unwrap();
+        assert_eq!(rates.asked, 8);
+        assert_eq!(rates.share(Accepted).unwrap().value, 0.875);
+        let rejected = rates.share(Rejected).unwrap();
+        assert!(rejected.value == 0.125 && rejected.low == 0.0 && rejected.high > 0.125);
+        assert_eq!(rates.share(Refused).unwrap().high, 0.0);
+        assert_eq!(rates.share(Outcome::Named), None);
+        let json = serde_json::to_value(&rates).unwrap();
+        assert_eq!((&json["asked"], &json["rejected"]["value"]), (&8.into(), &0.125.into()));
+        assert_eq!(Rates::new(&[vec![], vec![]], &[Accepted], 1), None);
+    }
+}
