@@ -34,7 +34,7 @@ pub(super) struct IdentifyParameters {
 /// Tell who is walking
 ///
 /// `unknown` is an answer like any other: a stranger is not the nearest user. A walk of less than
-/// 30 s may be `inconclusive` instead: send a longer one. The more users there are to choose from, the
+/// 30 s may be `inconclusive` instead, because it is `too_short`: send a longer one. The more users there are to choose from, the
 /// more alike the nearest must be: about 3 % of strangers are to be taken for someone, at most.
 #[utoipa::path(post, path = "/v1/identify", operation_id = "identify", tag = "recognition", params(IdentifyParameters),
     request_body = WalkDocument,
@@ -77,9 +77,9 @@ pub(super) struct VerifyParameters {
 
 /// Tell whether it is the user who walks
 ///
-/// Decides by Wald's sequential test over windows of walking: as soon as they tell enough, at the false
-/// match rate that is asked for, and after 29 windows (30 s) at the latest. Where a walk is
-/// `inconclusive`, send more under the same `session`. A walk that was sent before, other
+/// Decides as soon as the walk tells enough for the false match rate that is asked for, and after 29
+/// windows (30 s) at the latest. If the `reason` of an `inconclusive` answer is `too_short`, send more
+/// under the same `session`. A walk that was sent before, other
 /// than as a retry under its `Idempotency-Key` or session, is answered as `suspected_replay`.
 #[utoipa::path(post, path = "/v1/users/{user}/verify", operation_id = "verify", tag = "recognition",
     params(("user" = String, Path, description = "The user"), VerifyParameters),

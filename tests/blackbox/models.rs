@@ -349,3 +349,26 @@ async fn a_worse_model_serves_only_if_it_is_forced() {
     assert_eq!(activate(&server, &id(SHIPPED), false).await.status, 200);
     assert_eq!(server.named(&simulated(11, 3)).await.as_deref(), Some("user-0"));
 }
+
+#[tokio::test]
+async fn a_database_of_an_older_model_goes_on_serving() {
+    let older = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/bipedalnet-pooled.safetensors");
+    let of_older = id(&std::fs::read(older).unwrap());
+    let server = Server::start_with(tempfile::tempdir().unwrap(), &["--model", older]);
+    for person in 11..19 {
+        let user = format!("user-{person}");
+        server.put_user(&user).await;
+        for walk in [1, 2] {
+            assert_eq!(server.enroll(&user, &simulated(person, walk)).await.status, 201);
+        }
+    }
+    let server = Server::start_in(server.kill());
+    let answer = server.identify(&simulated(12, 3)).await.body;
+    assert_eq!((&answer["model"], &answer["user"]), (&json!(of_older), &json!("user-12")));
+    assert_eq!(server.named(&simulated(40, 1)).await, None);
+    // The model that ships is there, and says what it would lose.
+    let answer = activate(&server, &id(SHIPPED), false).await;
+    assert_eq!(problem(&answer), (409, "walks-lost"), "{answer:?}");
+    let detail = answer.body["detail"].as_str().unwrap();
+    assert!(detail.contains("16 walks of 8 users"), "{detail}");
+}
