@@ -13,14 +13,14 @@ use crate::field_trial::{
     Enrolled, FieldTrial, Identifications, Outcome, Rates, Refusals, Setup, Verifications,
 };
 use crate::service::Service;
-use crate::service::evaluation::{Figure, Protocol};
+use crate::service::evaluation::Figure;
 
 /// Measure the service's decisions on recordings, over HTTP
 ///
-/// Starts a throwaway server, enrolls everybody who has both sessions in pieces of 10 s until they are
-/// ready, and probes with other pieces. Identifies each piece among everybody and, as a stranger's,
-/// among everybody else. Verifies up to three pieces in a row at false match rates of 1 % and 0.1 %:
-/// as the walker, and as eight others.
+/// Starts a throwaway server, enrolls everybody who has all sessions with 30 s of walking of each
+/// session to enroll, in pieces of 10 s, and probes with other pieces. Identifies each piece among
+/// everybody and, as a stranger's, among everybody else. Verifies up to three pieces in a row at
+/// false match rates of 1 % and 0.1 %: as the walker, and as eight others.
 ///
 /// People whom the model was trained on are not left out.
 #[derive(clap::Args)]
@@ -28,10 +28,10 @@ pub struct Arguments {
     /// Folder with recordings, as for `train`
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Session to enroll
-    #[arg(long, value_name = "SESSION")]
-    enroll: String,
-    /// Session to probe with. If it is the enrolled one: what follows, from 5 s later on
+    /// Session to enroll; several with commas between, in this order
+    #[arg(long, value_name = "SESSION", value_delimiter = ',', required = true)]
+    enroll: Vec<String>,
+    /// Session to probe with. If it is enrolled, too: what follows there, from 5 s later on
     #[arg(long, value_name = "SESSION")]
     probe: String,
     /// Model file; the shipped model if not given
@@ -69,7 +69,7 @@ struct Report {
     probed: String,
     without_gyroscope: Option<WithoutGyroscope>,
     seed: u64,
-    /// Who have both sessions.
+    /// Who have all sessions.
     people: usize,
     /// Who probed.
     participants: usize,
@@ -95,7 +95,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let walks = read(std::slice::from_ref(&arguments.data))?;
     let without = arguments.without_gyroscope;
     let setup = Setup {
-        protocol: Protocol { enroll: arguments.enroll.clone(), probe: arguments.probe.clone() },
+        enroll: arguments.enroll.clone(),
+        probe: arguments.probe.clone(),
         enroll_without_gyroscope: matches!(
             without,
             Some(WithoutGyroscope::Enroll | WithoutGyroscope::Both)
@@ -126,7 +127,7 @@ async fn measure(trial: &FieldTrial, arguments: &Arguments) -> Result<Report, Fa
         Ok(Report {
             data: arguments.data.display().to_string(),
             model: service.model_id(),
-            enrolled: arguments.enroll.clone(),
+            enrolled: arguments.enroll.join("+"),
             probed: arguments.probe.clone(),
             without_gyroscope: arguments.without_gyroscope,
             seed: arguments.seed,

@@ -9,10 +9,9 @@ mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::UserState;
 use crate::client::{Client, ClientError};
 use crate::gait::Recording;
-use crate::service::evaluation::{FEWEST_PEOPLE, Piece, Protocol};
+use crate::service::evaluation::{FEWEST_PEOPLE, Protocol};
 use crate::training::{SplitError, Walk, sessions_exist};
 pub use questions::{Identifications, Verifications};
 pub use rates::{Outcome, Rates};
@@ -21,8 +20,10 @@ use requests::{Counter, accepted, count, each};
 /// How walks are sent.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Which session enrolls and which probes.
-    pub protocol: Protocol,
+    /// Sessions to enroll, in order: the first thirty seconds of walking in each.
+    pub enroll: Vec<String>,
+    /// Session whose walks probe; if it is enrolled, too, those that come later.
+    pub probe: String,
     /// Leave out the gyroscope of enrolled walks.
     pub enroll_without_gyroscope: bool,
     /// Leave out the gyroscope of probes.
@@ -37,6 +38,9 @@ pub enum FieldTrialError {
     /// No walk is of a session.
     #[error(transparent)]
     UnknownSession(#[from] SplitError),
+    /// A session would be enrolled twice.
+    #[error("session {0} is to be enrolled twice")]
+    SessionTwice(String),
     /// Too few people have the sessions.
     #[error("people with recordings of {sessions}: {found}; at least {FEWEST_PEOPLE} are needed")]
     TooFewPeople {
@@ -48,7 +52,8 @@ pub enum FieldTrialError {
     /// Too few people have enough walking in them.
     #[error(
         "{found} of {people} people became ready and have walks left to probe with; at least \
-         {FEWEST_PEOPLE} are needed. It takes 30 s of walking in pieces of 10 s to become ready"
+         {FEWEST_PEOPLE} are needed. It takes 30 s of walking in pieces of 10 s, of each session to \
+         enroll"
     )]
     TooFewReady {
         /// People who do.
@@ -64,7 +69,7 @@ pub enum FieldTrialError {
 /// How many recordings were refused, by the kind of problem.
 pub type Refusals = BTreeMap<String, usize>;
 
-/// People of a data set who have both sessions.
+/// People of a data set who have all sessions.
 #[derive(Debug)]
 pub struct FieldTrial {
     setup: Setup,
@@ -85,7 +90,7 @@ pub struct Enrolled<'a> {
     client: &'a Client,
     seed: u64,
     participants: Vec<Participant>,
-    /// People without enough walking to become ready. What they have stays enrolled.
+    /// People without enough walking in each enrolled session. What they have stays enrolled.
     pub never_ready: Vec<String>,
     /// People who are ready, with no walk left to probe with.
     pub without_probes: Vec<String>,
@@ -100,21 +105,25 @@ struct Participant {
 }
 
 impl FieldTrial {
-    /// People who have both sessions.
+    /// People who have all sessions.
     ///
     /// # Errors
-    /// If a session does not exist, or too few people have both.
+    /// If a session does not exist or is enrolled twice, or too few people have all.
     pub fn new(walks: Vec<Walk>, setup: Setup) -> Result<Self, FieldTrialError> {
-        let Protocol { enroll, probe } = &setup.protocol;
-        sessions_exist(&walks, [enroll, probe])?;
+        let Setup { enroll, probe, .. } = &setup;
+        sessions_exist(&walks, enroll.iter().chain([probe]))?;
+        let mut sessions = BTreeSet::new();
+        if let Some(twice) = enroll.iter().find(|session| !sessions.insert(&session[..])) {
+            return Err(FieldTrialError::SessionTwice(twice.clone()));
+        }
+        sessions.insert(probe);
         let mut people: BTreeMap<String, Vec<Walk>> = BTreeMap::new();
         for walk in walks {
             people.entry(walk.subject.clone()).or_default().push(walk);
         }
         let has = |walks: &[Walk], session: &str| walks.iter().any(|walk| walk.session == session);
-        people.retain(|_, walks| has(walks, enroll) && has(walks, probe));
+        people.retain(|_, walks| sessions.iter().all(|session| has(walks, session)));
         if people.len() < FEWEST_PEOPLE {
-            let sessions = BTreeSet::from([&enroll[..], &probe[..]]);
             let sessions = sessions.into_iter().collect::<Vec<_>>().join(" and ");
             return Err(FieldTrialError::TooFewPeople { found: people.len(), sessions });
         }
@@ -125,13 +134,13 @@ impl FieldTrial {
         Ok(Self { people: people.into_iter().enumerate().map(person).collect(), setup })
     }
 
-    /// People who have both sessions.
+    /// People who have all sessions.
     pub fn people(&self) -> usize {
         self.people.len()
     }
 
-    /// Enrolls everybody until they are ready. `progress` is told how many people are done, and of
-    /// how many.
+    /// Enrolls everybody until there is enough of each session. `progress` is told how many people are
+    /// done, and of how many.
     ///
     /// # Errors
     /// If the server fails, or too few people become ready.
@@ -154,17 +163,16 @@ impl FieldTrial {
             without_probes: Vec::new(),
             refused: Refusals::new(),
         };
-        for (person, (last, refused)) in self.people.iter().zip(each(&self.people, enroll).await?) {
+        for (person, (probes, refused)) in self.people.iter().zip(each(&self.people, enroll).await?)
+        {
             count(&mut enrolled.refused, refused);
-            let Some(last) = last else {
+            let Some(probes) = probes else {
                 enrolled.never_ready.push(person.name.clone());
                 continue;
             };
-            let walks: Vec<&Walk> = person.walks.iter().collect();
-            let probes = self.setup.protocol.probes(&walks, &last).into_iter();
             let without_gyroscope = self.setup.probe_without_gyroscope;
             let probes: Vec<Recording> =
-                probes.map(|probe| as_sent(probe, without_gyroscope)).collect();
+                probes.into_iter().map(|probe| as_sent(probe, without_gyroscope)).collect();
             if probes.is_empty() {
                 enrolled.without_probes.push(person.name.clone());
             } else {
@@ -179,26 +187,38 @@ impl FieldTrial {
         }
     }
 
-    /// The piece that made a person ready, if one did, and why others were refused.
+    /// The walks that a person probes with, if enough of each session was enrolled, and why pieces
+    /// were refused.
     async fn enroll_person(
         &self,
         client: &Client,
         person: &Person,
-    ) -> Result<(Option<Piece>, Vec<String>), ClientError> {
+    ) -> Result<(Option<Vec<Recording>>, Vec<String>), ClientError> {
         client.put_user(&person.user).await?;
         let walks: Vec<&Walk> = person.walks.iter().collect();
-        let mut refused = Vec::new();
-        for piece in self.setup.protocol.to_enroll(&walks) {
-            let recording = as_sent(piece.recording.clone(), self.setup.enroll_without_gyroscope);
-            match accepted(client.enroll(&person.user, &recording).await)? {
-                Ok(answer) if answer.user.status == UserState::Ready => {
-                    return Ok((Some(piece), refused));
+        let (mut probes, mut refused) = (None, Vec::new());
+        for session in &self.setup.enroll {
+            let protocol = Protocol { enroll: session.clone(), probe: self.setup.probe.clone() };
+            let (mut windows, mut last) = (0, None);
+            for piece in protocol.to_enroll(&walks) {
+                let recording =
+                    as_sent(piece.recording.clone(), self.setup.enroll_without_gyroscope);
+                match accepted(client.enroll(&person.user, &recording).await)? {
+                    Ok(answer) => windows += u64::from(answer.windows_accepted),
+                    Err(problem) => refused.push(problem),
                 }
-                Ok(_) => {}
-                Err(problem) => refused.push(problem),
+                if windows >= Protocol::ENROLLED_WINDOWS {
+                    last = Some(piece);
+                    break;
+                }
+            }
+            let Some(last) = last else { return Ok((None, refused)) };
+            // Of the session that is also enrolled, only later walks probe.
+            if probes.is_none() || protocol.is_same_session() {
+                probes = Some(protocol.probes(&walks, &last));
             }
         }
-        Ok((None, refused))
+        Ok((probes, refused))
     }
 }
 

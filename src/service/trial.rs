@@ -36,6 +36,9 @@ pub struct Protocol {
 }
 
 impl Protocol {
+    /// Windows of walking that are enrolled at least.
+    pub const ENROLLED_WINDOWS: u64 = READY_WINDOWS;
+
     /// Whether probes come from the session that was enrolled, which is easier.
     pub fn is_same_session(&self) -> bool {
         self.enroll == self.probe
@@ -264,11 +267,11 @@ fn divide(
         windows += read.len() as u64;
         enrolled.push(sum_of(&read).rounded());
         last = Some(piece);
-        if windows >= READY_WINDOWS {
+        if windows >= Protocol::ENROLLED_WINDOWS {
             break;
         }
     }
-    if windows < READY_WINDOWS {
+    if windows < Protocol::ENROLLED_WINDOWS {
         return None;
     }
     Some((enrolled, protocol.probes(walks, &last?)))

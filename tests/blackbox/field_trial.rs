@@ -80,6 +80,32 @@ fn own_walks_are_accepted_and_others_are_not() {
 }
 
 #[test]
+fn several_sessions_are_enrolled_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    data_set(path, 0..5, 75.0);
+    // One of them has too little of the second session, and another none.
+    let short = tempfile::tempdir().unwrap();
+    data_set(short.path(), 3..4, 24.0);
+    fs::copy(short.path().join("p3-day_2.json"), path.join("p3-day_2.json")).unwrap();
+    let manifest = fs::read_to_string(path.join("manifest.csv")).unwrap();
+    fs::write(path.join("manifest.csv"), manifest.replace("p4,day_2,p4-day_2.json\n", "")).unwrap();
+    for probe in ["day_1", "day_2"] {
+        let (shown, figures) = measured(path, &["--enroll", "day_1,day_2", "--probe", probe]);
+        assert_eq!(figures["enrolled"], "day_1+day_2");
+        assert!(
+            shown.starts_with(&format!("day_1+day_2 > {probe}: 4 people, 3 took part")),
+            "{shown}"
+        );
+        assert_eq!(figures["never_ready"], Value::from(vec!["p3"]));
+        // Of both sessions 40 s are enrolled; 50, 60 and 70 s are left.
+        assert_eq!(figures["identification"]["asked"], 3 * 3);
+    }
+    let twice = trial(path, &["--enroll", "day_1,day_1", "--probe", "day_2"]).unwrap_err();
+    assert!(twice.contains("session day_1 is to be enrolled twice"), "{twice}");
+}
+
+#[test]
 fn what_is_too_little_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
