@@ -367,9 +367,9 @@ pub(super) mod tests {
             [3, 30, 1000].map(|users| fmr(calibration.refine(&stronger, users)));
         assert!(few < more && more < many, "{few} {more} {many}");
         assert!((many / 0.023).ln().abs() < 0.5, "{many}");
-        // As long as nothing is known, less is accepted.
+        // As long as nothing is known, a strength says less.
         let none = calibration.refine(&[], 0);
-        assert!(none.users == 0 && fmr(none) < fmr(calibration.prior));
+        assert!(none.users == 0 && fmr(none) > fmr(calibration.prior));
     }
 
     #[test]
