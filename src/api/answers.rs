@@ -198,7 +198,8 @@ pub struct IdentifyAnswer {
     /// Why the decision is `inconclusive`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Doubt>,
-    /// The nearest users, nearest first, for keys that may see scores.
+    /// The nearest users, the strongest match first, for keys that may see scores. `score` is a plain
+    /// cosine and need not fall.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<Vec<CandidateAnswer>>,
     /// Windows of walking that the decision rests on.
@@ -216,9 +217,8 @@ pub struct CandidateAnswer {
     pub user: String,
     /// Likeness, from -1 to 1, in two digits.
     pub score: f64,
-    /// An upper estimate of the share of other people's walks, as long as this one, that are as
-    /// much like the user: in two digits, 0.000001 or more. Fitted to people whom the network was not
-    /// trained on.
+    /// Estimated share of other people's walks that are as much like the user: in two digits, 0.000001
+    /// or more. `calibration` says what it was fitted to.
     pub estimated_fmr: f64,
 }
 
@@ -249,9 +249,9 @@ pub struct VerifyAnswer {
     /// Likeness, from -1 to 1, in two digits, for keys that may see scores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// An upper estimate of the share of other people's walks, as long as this one, that are as
-    /// much like the user: in two digits, 0.000001 or more, for keys that may see scores. Fitted to
-    /// people whom the network was not trained on.
+    /// Estimated share of other people's walks that are as much like the user: in two digits, 0.000001
+    /// or more, for keys that may see scores. With a session, the share that ever are, in any look at
+    /// it. `calibration` says what it was fitted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_fmr: Option<f64>,
     /// The false match rate that decided.

@@ -104,7 +104,7 @@ fn print(evaluation: &Evaluation) {
         evaluation.trials.iter().partition(|trial| trial.is_as_recorded());
     if !recorded.is_empty() {
         println!(
-            "\nStrangers, enrolled with 30 s, in % (95 % interval by person). Probes of the session \
+            "\nStrangers, enrolled until ready, in % (95 % interval by person). Probes of the session \
              that was enrolled come 5 s later: optimistic.\n"
         );
         print_trials(&recorded);

@@ -78,7 +78,7 @@ pub(super) struct VerifyParameters {
 /// Tell whether it is the user who walks
 ///
 /// Decides as soon as the walk tells enough for the false match rate that is asked for, and after 29
-/// windows (30 s) at the latest. If the `reason` of an `inconclusive` answer is `too_short`, send more
+/// windows (30 s) at the latest, unless the movement is `unfamiliar`. If the `reason` of an `inconclusive` answer is `too_short`, send more
 /// under the same `session`. A walk that was sent before, other
 /// than as a retry under its `Idempotency-Key` or session, is answered as `suspected_replay`.
 #[utoipa::path(post, path = "/v1/users/{user}/verify", operation_id = "verify", tag = "recognition",

@@ -23,6 +23,13 @@ const PRIOR_USERS: (f32, f32) = (2.0, 8.0);
 /// The prior counts as many users when the gallery refines the thresholds.
 const PRIOR_GALLERY_USERS: f32 = 20.0;
 
+/// Fewer comparisons among users say nothing of a tail.
+const FEWEST_PAIRS: usize = 15;
+
+/// A gallery moves a threshold by this at most: one person under two ids is no reason to refuse all
+/// others.
+const MOST_CHANGE: f32 = 1.0;
+
 /// By how much thresholds are higher without a gallery than with one of the size of a data set: a
 /// reference of few users is uncertain. Among 5 and 10 users of left-out data sets, strengths of
 /// strangers reached 0.3 to 0.4 more than among all.
@@ -81,7 +88,8 @@ impl Tail {
 
     /// This tail moved by a share of the difference between two others.
     fn moved(self, share: f32, from: Self, to: Self) -> Self {
-        let moved = std::array::from_fn(|at| self.0[at] + share * (to.0[at] - from.0[at]));
+        let change = |at: usize| (to.0[at] - from.0[at]).clamp(-MOST_CHANGE, MOST_CHANGE);
+        let moved = std::array::from_fn(|at| self.0[at] + share * change(at));
         Self::new(moved).unwrap_or(self)
     }
 }
@@ -191,7 +199,7 @@ impl Calibration {
 
     /// The thresholds for a gallery whose users have these strengths among one another.
     pub fn refine(&self, pairs: &[f32], users: usize) -> Tails {
-        let found = Tail::fit_few(pairs);
+        let found = Tail::fit_few(pairs).filter(|_| pairs.len() >= FEWEST_PAIRS);
         let users = if found.is_some() { users } else { 0 };
         let share = users as f32 / (users as f32 + PRIOR_GALLERY_USERS);
         let margin = FEW_USERS_MARGIN * (1.0 - share).powi(2);
@@ -250,6 +258,7 @@ impl Calibration {
             }
             Tail::new(strengths).ok_or_else(|| tail_metric(name, FALSE_MATCH_RATES[0]))
         };
+        let least_coherence = read(LEAST_COHERENCE, 0.0..=1.0)?;
         Ok(Self {
             coherence: read(COHERENCE, 0.05..=1.0)?,
             impostor_mean: read(IMPOSTOR_MEAN, -1.0..=1.0)?,
@@ -257,8 +266,7 @@ impl Calibration {
             window_noise: read(WINDOW_NOISE, 0.0..=100.0)?,
             prior: Tails { single: tail(SINGLE)?, session: tail(SESSION)?, users: 0 },
             pairs: tail(PAIRS)?,
-            familiar_coherence: read(LEAST_COHERENCE, 0.0..=1.0)?
-                ..=read(LARGEST_COHERENCE, 0.0..=1.0)?,
+            familiar_coherence: least_coherence..=read(LARGEST_COHERENCE, least_coherence..=1.0)?,
         })
     }
 
@@ -370,6 +378,17 @@ pub(super) mod tests {
         // As long as nothing is known, a strength says less.
         let none = calibration.refine(&[], 0);
         assert!(none.users == 0 && fmr(none) > fmr(calibration.prior));
+    }
+
+    #[test]
+    fn one_person_under_two_ids_does_not_shut_others_out() {
+        let calibration = calibration();
+        // Six users, two of whom match one another beyond doubt.
+        let mut pairs = normal(4, 28);
+        pairs.extend([9.0, 9.0]);
+        let tails = calibration.refine(&pairs, 6);
+        assert!(tails.users == 6 && tails.single.fmr(3.2 + 1.0) < 0.001, "{tails:?}");
+        assert_eq!(calibration.refine(&pairs[..12], 4).users, 0);
     }
 
     #[test]

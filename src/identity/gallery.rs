@@ -2,9 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::iter::zip;
 use std::mem::size_of;
+
+use sha2::{Digest, Sha256};
 
 use super::calibration::{Calibration, Tails, nearest_spread};
 use super::user_templates::{MOST_TEMPLATES, UserTemplates};
@@ -14,7 +15,7 @@ use super::{Template, UserId};
 ///
 /// Enrolling costs a hash look-up; an identification one pass over all templates' directions, which lie
 /// in one block of memory as 16-bit fixed point, and an exact score for those who may be the nearest.
-/// Each comparison is then normalised by a cohort of at most [`COHORT_USERS`].
+/// Each comparison is then normalised by a cohort of at most `COHORT_USERS`.
 #[derive(Debug)]
 pub struct Gallery {
     feature_len: usize,
@@ -35,8 +36,11 @@ pub struct Gallery {
     ids_bytes: usize,
 }
 
+/// Nearest users who are normalised, at least: one who is a little less similar may be stronger.
+const NORMALISED: usize = 8;
+
 /// Users whom a comparison is normalised by.
-pub const COHORT_USERS: usize = 128;
+const COHORT_USERS: usize = 128;
 
 const LINE_VALUES: usize = 32;
 
@@ -233,7 +237,19 @@ impl Gallery {
         among: Option<&BTreeSet<UserId>>,
         limit: usize,
     ) -> Vec<Candidate> {
+        self.rank_without(None, probe, among, limit)
+    }
+
+    /// As [`Gallery::rank`], as if a user were not enrolled.
+    pub fn rank_without(
+        &self,
+        absent: Option<&UserId>,
+        probe: &Template,
+        among: Option<&BTreeSet<UserId>>,
+        limit: usize,
+    ) -> Vec<Candidate> {
         assert_eq!(probe.values().len(), self.feature_len);
+        let normalised = limit.max(NORMALISED);
         let near: BTreeSet<&UserId> = match among {
             Some(users) => users.iter().filter(|user| self.contains(user)).collect(),
             None => self
@@ -242,18 +258,23 @@ impl Gallery {
                 .map(|at| &self.owners[at])
                 .collect(),
         };
-        let score = |user: &UserId| {
+        let similarity = |user: &UserId| {
             let templates = self.users[user].as_slice().iter();
-            templates.map(|template| template.cosine(probe)).fold(f32::MIN, f32::max)
+            let similarities = templates.map(|template| {
+                template.cosine(probe) / self.calibration.attenuation(template.windows())
+            });
+            similarities.fold(f32::MIN, f32::max)
         };
+        let present = near.into_iter().filter(|user| Some(*user) != absent);
         let mut nearest: Vec<(f32, &UserId)> =
-            near.into_iter().map(|user| (score(user), user)).collect();
+            present.map(|user| (similarity(user), user)).collect();
         nearest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-        nearest.truncate(limit);
+        nearest.truncate(normalised);
         if nearest.is_empty() {
             return Vec::new();
         }
-        let cohort = self.cohort_positions();
+        let mut cohort = self.cohort_positions();
+        cohort.retain(|(user, _)| Some(*user) != absent);
         let similarities = self.similarities(&cohort, probe);
         let candidate = |(_, user): (f32, &UserId)| {
             self.normalised(user, &self.users[user], probe, &cohort, &similarities)
@@ -261,6 +282,7 @@ impl Gallery {
         let mut candidates: Vec<Candidate> = nearest.into_iter().map(candidate).collect();
         candidates
             .sort_by(|a, b| b.strength.total_cmp(&a.strength).then(b.score.total_cmp(&a.score)));
+        candidates.truncate(limit);
         candidates
     }
 
@@ -463,14 +485,20 @@ impl Cohort {
 
     /// Thresholds for the gallery that the cohort is of.
     pub fn tails(&self) -> Tails {
-        self.calibration.refine(&self.impostor_strengths(), self.users)
+        self.tails_of(&self.impostor_strengths())
+    }
+
+    /// The same, from [`Cohort::impostor_strengths`].
+    pub fn tails_of(&self, strengths: &[f32]) -> Tails {
+        self.calibration.refine(strengths, self.users)
     }
 }
 
+/// The same in every version and on every machine, so that a restart changes no threshold.
 fn hash(user: &UserId) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    user.hash(&mut hasher);
-    hasher.finish()
+    let digest = Sha256::digest(user.as_str());
+    let (first, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
+    u64::from_be_bytes(*first)
 }
 
 /// A template's direction in lines, filled up with zeros.

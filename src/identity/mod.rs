@@ -11,7 +11,7 @@ pub use calibration::{Calibration, FALSE_MATCH_RATES, Tail, Tails};
 pub use decision::{
     Decision, Doubt, FIRST_WINDOWS, FPIR, LAST_WINDOWS, READY_WINDOWS, Verdict, fmr_among,
 };
-pub use gallery::{COHORT_USERS, Candidate, Cohort, Gallery};
+pub use gallery::{Candidate, Cohort, Gallery};
 pub use template::{Template, TemplateError};
 pub use user::{UserId, UserIdError};
 pub use user_templates::UserTemplates;

@@ -8,9 +8,6 @@ pub struct Template {
     windows: u32,
 }
 
-/// By how much rounding may lengthen a sum.
-const ROUNDING: f32 = 1.02;
-
 /// Why values are not a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
@@ -49,7 +46,9 @@ impl Template {
             return Err(TemplateError::Length { length: sum.len(), needed: feature_len });
         }
         let length = norm(&sum);
-        if length.is_nan() || length > windows as f32 * ROUNDING {
+        // Packing moves each value by half a step at most, which is a 254th of the largest.
+        let rounding = 1.001 + (feature_len as f32).sqrt() / 254.0;
+        if length.is_nan() || length > windows as f32 * rounding {
             return Err(TemplateError::Values { windows });
         }
         Ok(Self { sum, windows })

@@ -91,8 +91,10 @@ impl Strangers {
     /// to both tells: thresholds on strengths stay, similarities move.
     pub(super) fn carry_over(&self, calibration: &Calibration, before: &Self) -> Calibration {
         let mut carried = calibration.clone();
-        carried.coherence *= self.coherence() / before.coherence().max(f32::MIN_POSITIVE);
-        carried.coherence = carried.coherence.clamp(0.05, 1.0);
+        let ratio = self.coherence() / before.coherence().max(f32::MIN_POSITIVE);
+        carried.coherence = (carried.coherence * ratio).clamp(0.05, 1.0);
+        let (low, high) = carried.familiar_coherence.into_inner();
+        carried.familiar_coherence = (low * ratio).min(1.0)..=(high * ratio).min(1.0);
         if let (Some(now), Some(then)) = (self.similarity(&carried), before.similarity(calibration))
         {
             carried.impostor_mean = (carried.impostor_mean + now.0 - then.0).clamp(-1.0, 1.0);

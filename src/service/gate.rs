@@ -115,7 +115,7 @@ impl Trial {
     /// What comes of a probe: one of right and wrong at most.
     fn ask(&self, position: usize) -> Outcomes {
         let (user, probe) = &self.probes[position];
-        let mut nearest = self.gallery.rank(probe, None, NEAREST);
+        let nearest = self.gallery.rank(probe, None, NEAREST);
         let decide = |candidates: &[_], users| {
             let (calibration, tails) = (self.gallery.calibration(), self.gallery.tails());
             match Decision::new(candidates, users, probe, calibration, &tails.single) {
@@ -125,9 +125,8 @@ impl Trial {
         };
         let users = self.gallery.len();
         let named = decide(&nearest, users);
-        // If the user were not enrolled, the nearest would be the nearest of the others.
-        nearest.retain(|candidate| candidate.user != *user);
-        let mistaken_for = decide(&nearest, users - 1);
+        let others = self.gallery.rank_without(Some(user), probe, None, NEAREST);
+        let mistaken_for = decide(&others, users - 1);
         Outcomes {
             right: u32::from(named.as_ref() == Some(user)),
             wrong: u32::from(named.is_some_and(|named| named != *user)),

@@ -38,7 +38,7 @@ impl Shared {
         let refine = move |_: &mut _| {
             let cohort = gallery.gallery().cohort();
             let strengths = cohort.impostor_strengths();
-            let tails = cohort.tails();
+            let tails = cohort.tails_of(&strengths);
             gallery.gallery_mut().set_tails(tails);
             (strengths, tails)
         };

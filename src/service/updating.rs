@@ -8,7 +8,7 @@
 
 use super::enrolling::Walks;
 use super::{ServiceError, Shared};
-use crate::identity::{READY_WINDOWS, Template, UserId, UserTemplates};
+use crate::identity::{READY_WINDOWS, Template, UserId, UserTemplates, Verdict};
 use crate::store::{WalkSource, Writing, unix_seconds};
 
 /// The estimated false match rate above which there is doubt: a tenth of the strictest that a
@@ -47,13 +47,16 @@ impl Walks {
         }
         let (feature_len, only) = (serving.feature_len(), Some(WalkSource::Enrollment));
         let enrolled = writing.templates_of(user, model, feature_len, only).await?;
-        let (enrolled, fmr) = {
+        let (enrolled, verdict) = {
             let gallery = serving.gallery();
             let enrolled = UserTemplates::new(&enrolled, gallery.calibration());
             let candidate = gallery.compare_with(user, &enrolled, walk);
-            (enrolled, gallery.tails().single.fmr(candidate.strength))
+            let (calibration, tails) = (gallery.calibration(), gallery.tails());
+            let verdict =
+                Verdict::new(candidate.strength, walk, MOST_FMR, calibration, &tails.single);
+            (enrolled, verdict)
         };
-        if u64::from(enrolled.windows()) < READY_WINDOWS || fmr > MOST_FMR {
+        if u64::from(enrolled.windows()) < READY_WINDOWS || verdict != Verdict::Accept {
             return Ok(None);
         }
         let id = writing.add_update(user, MOST_UPDATES).await?;

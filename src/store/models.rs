@@ -166,7 +166,8 @@ impl Writing {
     }
 
     /// Drops the oldest models that neither serve, nor ship with the program, nor are `newest`, until
-    /// there are no more than `most`; gives their ids.
+    /// there are no more than `most`; gives their ids. The one that the serving model was made from
+    /// stays, since retraining starts from it.
     ///
     /// # Errors
     /// When a statement fails.
@@ -177,6 +178,7 @@ impl Writing {
     ) -> Result<Vec<String>, StoreError> {
         let dropped: Vec<String> = sqlx::query_scalar(
             "SELECT id FROM models WHERE active = 0 AND shipped = 0 AND id <> ?
+             AND id NOT IN (SELECT parent FROM models WHERE active = 1 AND parent IS NOT NULL)
              ORDER BY created_at_unix_seconds, rowid
              LIMIT max(0, (SELECT count(*) FROM models) - ?)",
         )
