@@ -144,6 +144,7 @@ impl Server {
             () = http::serve(self.listener, router, self.connections.clone(), self.tls, stop) => {}
             () = metrics => {}
             () = self.service.maintain() => {}
+            () = self.service.follow_gallery() => {}
             () = self.service.train() => {}
         }
         self.service.close().await;

@@ -15,7 +15,7 @@ const KEYS: Duration = Duration::from_secs(1);
 const RETENTION_TICKS: u64 = 600;
 
 impl Service {
-    /// Keeps keys and thresholds fresh, forgets sessions and challenges that are over, erases what was kept long
+    /// Keeps keys fresh, forgets sessions and challenges that are over, erases what was kept long
     /// enough, and retries what an erasure left to do.
     /// Never returns: to be dropped with the server.
     pub async fn maintain(&self) {
@@ -30,9 +30,6 @@ impl Service {
                 && let Err(error) = self.erase_old_recordings().await
             {
                 tracing::error!(%error, "recordings past their time were not erased");
-            }
-            if let Err(error) = self.shared.refine_thresholds().await {
-                tracing::warn!(%error, "thresholds were not fitted to the gallery; trying again");
             }
             self.shared.serving().sessions().sweep();
             self.shared.challenges().sweep(Instant::now());

@@ -31,7 +31,7 @@ mod writing;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, RwLock};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config::{Live, ServiceSettings};
 use crate::store::Store;
@@ -92,6 +92,8 @@ struct Shared {
     jobs: Jobs,
     /// Whether the gallery changed since the thresholds were fitted to it.
     refinement_due: AtomicBool,
+    /// Wakes whoever fits them.
+    gallery_change: Notify,
     /// Held while the thresholds are fitted.
     refining: tokio::sync::Mutex<()>,
     /// Whether the write-ahead log still holds erased data.
@@ -126,6 +128,7 @@ impl Service {
             activating: tokio::sync::Mutex::default(),
             jobs: Jobs::default(),
             refinement_due: AtomicBool::new(true),
+            gallery_change: Notify::new(),
             refining: tokio::sync::Mutex::default(),
             // After a crash, too, erased data may be left in the log.
             scrub_due: AtomicBool::new(true),

@@ -3,14 +3,37 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::pool::Entry;
 use super::{PoolError, Service, Shared};
 use crate::identity::{FALSE_MATCH_RATES, Tails};
 
+/// Time without a fit, in times of the fit before.
+const RESTS: u32 = 5;
+
+/// Time until a fit that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
 impl Service {
-    /// Fits the thresholds to the users who are enrolled now, if that changed, without waiting for
-    /// the turn that comes each second.
+    /// Fits the thresholds at once when the gallery changes, and then rests, so that many changes take a
+    /// small share of the compute. Never returns: to be dropped with the server.
+    pub async fn follow_gallery(&self) {
+        loop {
+            let begin = Instant::now();
+            let rest = match self.shared.refine_thresholds().await {
+                Ok(()) => begin.elapsed() * RESTS,
+                Err(error) => {
+                    tracing::warn!(%error, "thresholds were not fitted to the gallery; trying again");
+                    RETRY
+                }
+            };
+            tokio::time::sleep(rest).await;
+            self.shared.gallery_change.notified().await;
+        }
+    }
+
+    /// Fits the thresholds to the users who are enrolled now, if that changed, and waits for it.
     ///
     /// # Errors
     /// If there is no compute for it.
@@ -23,6 +46,7 @@ impl Shared {
     /// Notes that the thresholds are due.
     pub(super) fn gallery_changed(&self) {
         self.refinement_due.store(true, Ordering::Relaxed);
+        self.gallery_change.notify_one();
     }
 
     /// Fits the thresholds to the users who are enrolled now, if that changed. They take the place of

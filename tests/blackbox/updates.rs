@@ -119,8 +119,9 @@ async fn what_is_less_than_beyond_doubt_is_not_learned() {
     // Strangers.
     for person in 40..50 {
         let walk = support::json(&walk_of(person, 1, 40.0));
+        // One in ten may be accepted at this rate.
         let answer = verify(&server, "?fmr=0.1", walk).await;
-        assert_eq!((&answer["decision"], answer.get("enrollment")), (&json!("reject"), None));
+        assert_eq!(answer.get("enrollment"), None, "{answer}");
     }
     // A walk that is long with others of its session alone, and features without a recording.
     for number in [2, 3] {
