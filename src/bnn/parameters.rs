@@ -25,7 +25,7 @@ pub enum LayerParameters {
         /// Its root divides; not negative.
         variance: Vec<f32>,
     },
-    /// Of a deflation.
+    /// The parameters of a deflation.
     Deflation {
         /// Subtracted from the input.
         centre: Vec<f32>,

@@ -126,9 +126,9 @@ fn mean_excess(strengths: &[f32], threshold: f32) -> f32 {
 /// The thresholds that decide.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tails {
-    /// Of one look at one probe.
+    /// The tail for one look at one probe.
     pub single: Tail,
-    /// Of the strongest of all looks at a session that grows to 30 s.
+    /// The tail for the strongest of all looks at a session that grows to 30 s.
     pub session: Tail,
     /// Users of the gallery that refined them; 0 for the model file's prior.
     pub users: usize,

@@ -71,7 +71,7 @@ pub struct Candidate {
 pub struct Cohort {
     calibration: Calibration,
     users: usize,
-    /// Of the template of each row's user, as a probe, to each user: row by row.
+    /// Row by row: how similar one template, taken as a probe, is to each user.
     similarities: Vec<f32>,
     /// Windows of the probe of each row.
     windows: Vec<u32>,

@@ -92,7 +92,7 @@ struct Shared {
     jobs: Jobs,
     /// Whether the gallery changed since the thresholds were fitted to it.
     refinement_due: AtomicBool,
-    /// Wakes whoever fits them.
+    /// Wakes the task that fits them.
     gallery_change: Notify,
     /// Held while the thresholds are fitted.
     refining: tokio::sync::Mutex<()>,

@@ -20,8 +20,8 @@ pub(super) const WINDOWS_A_PERSON: usize = 200;
 /// People whose windows are laid out at a time.
 pub(super) const PEOPLE_AT_A_TIME: usize = 8;
 
-/// Of a direction's variance, the least share that a deflation is read to leave: what it leaves is
-/// rounded.
+/// The smallest share of a direction's variance that a deflation is taken to leave, since its weights
+/// are rounded.
 const LEAST_REST: f64 = 0.002;
 
 /// Rows of the covariance that one task computes.
@@ -72,9 +72,9 @@ impl Deflation {
 
     /// Fits it anew to the people of the first fit and to others, all of whom count alike.
     ///
-    /// Of the first people it tells their covariance, but for a factor and what lies in no direction,
-    /// which is taken to be alike everywhere. The factor is such that a person varies as much as one of
-    /// the others, in all directions together.
+    /// The deflation gives the covariance of the first people up to a factor, and only along its
+    /// directions; the rest is taken to be the same in every direction. The factor is chosen so that one
+    /// of the first people varies as much as one of the others, in all directions together.
     pub(super) fn refit(&self, people: usize, others: &Spread) -> Self {
         let length = self.centre.len();
         let mut spread = Spread::of_nobody(length);
@@ -178,7 +178,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// Of values of this length.
+    /// A spread without people, for values of this length.
     pub fn of_nobody(length: usize) -> Self {
         Self { people: 0.0, centre: vec![0.0; length], covariance: vec![0.0; length * length] }
     }

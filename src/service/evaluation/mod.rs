@@ -54,7 +54,7 @@ pub struct Evaluation {
     pub warnings: Vec<String>,
     /// If it knows people of the test sessions.
     pub closed_set: Option<ClosedSet>,
-    /// Of strangers, by data set, protocol and condition.
+    /// What strangers show, by data set, protocol and condition.
     pub trials: Vec<TrialRates>,
 }
 
