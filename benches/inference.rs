@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use bipedalnet::bnn::{
+use bipedalnet_core::bnn::{
     Architecture, Kernels, Layer, LayerParameters, Network, Parameters, Scratch, reference,
 };
 use criterion::{Criterion, criterion_group};

@@ -8,10 +8,12 @@ mod server;
 use std::hint::black_box;
 use std::time::Instant;
 
-use bipedalnet::bnn::{Model, Scratch};
-use bipedalnet::gait::simulator::{Conditions, Walker};
-use bipedalnet::gait::{Fingerprint, Recipe, Recording, RecordingDocument, Window, cut_windows};
-use bipedalnet::identity::{Calibration, Decision, Gallery, Template};
+use bipedalnet_core::bnn::{Model, Scratch};
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::{
+    Fingerprint, Recipe, Recording, RecordingDocument, Window, cut_windows,
+};
+use bipedalnet_core::identity::{Calibration, Decision, Gallery, Template};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use server::{pin, quantile};

@@ -12,10 +12,10 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use bipedalnet::api::{TrainDocument, TrainingScope};
-use bipedalnet::client::Client;
-use bipedalnet::gait::Recording;
-use bipedalnet::training::{Person, by_person, read_data};
+use bipedalnet_client::Client;
+use bipedalnet_client::api::{TrainDocument, TrainingScope};
+use bipedalnet_core::gait::Recording;
+use bipedalnet_training::{Person, by_person, read_data};
 use clap::Parser;
 use server::{Server, quantile};
 

@@ -7,8 +7,8 @@ mod server;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bipedalnet::identity::Template;
 use bipedalnet::store::Store;
+use bipedalnet_core::identity::Template;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use server::{Connection, Line, Server, plot, request, walk};

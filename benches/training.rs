@@ -3,8 +3,8 @@
 
 use std::ops::ControlFlow;
 
-use bipedalnet::gait::simulator::{Conditions, Walker};
-use bipedalnet::training::{Design, Division, Schedule, Split, Walk, train};
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_training::{Design, Division, Schedule, Split, Walk, train};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const PEOPLE: u64 = 38;

@@ -13,10 +13,10 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use bipedalnet::bnn::{Architecture, Weights};
-use bipedalnet::gait::Recipe;
-use bipedalnet::training::{
-    Augmentation, Compression, Design, Division, Schedule, Split, evaluate, read_data, train,
+use bipedalnet_core::bnn::{Architecture, Weights};
+use bipedalnet_core::gait::Recipe;
+use bipedalnet_training::{
+    Augmentation, Compression, Design, Division, Schedule, Split, accuracy, read_data, train,
 };
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -277,7 +277,7 @@ fn measure(
         // No packed network has such weights.
         architecture.weights = Weights::Float;
     }
-    let evaluation = evaluate(&architecture, &trained.parameters, division, &division.test)?;
+    let evaluation = accuracy(&architecture, &trained.parameters, division, &division.test)?;
     Ok(Outcome { variant: number, bytes, top1: evaluation.top1, top1_of_5: evaluation.top1_of_5 })
 }
 

@@ -7,9 +7,9 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bipedalnet::gait::simulator::Replay;
-use bipedalnet::gait::{Fingerprint, Recording};
-use bipedalnet::training::{Walk, read_data};
+use bipedalnet_core::gait::simulator::Replay;
+use bipedalnet_core::gait::{Fingerprint, Recording};
+use bipedalnet_training::{Walk, read_data};
 use clap::Parser;
 
 const LENGTHS_SECONDS: [f64; 4] = [4.0, 6.0, 10.0, 20.0];

@@ -12,11 +12,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bipedalnet::bnn::Model;
-use bipedalnet::gait::Recording;
-use bipedalnet::service::evaluation::{Figure, Folder, TrialRates, evaluate};
-use bipedalnet::service::retrained_model;
-use bipedalnet::training::{
+use bipedalnet_core::bnn::Model;
+use bipedalnet_core::gait::Recording;
+use bipedalnet_training::evaluation::{Figure, Folder, TrialRates, evaluate};
+use bipedalnet_training::retrained_model;
+use bipedalnet_training::{
     Length, RetrainingOptions, Scope, Users, Walk, low_priority_pool, read_data, retrain,
 };
 use clap::Parser;
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let pool = low_priority_pool(arguments.threads)?;
     let begin = Instant::now();
-    let go_on = |_: bipedalnet::training::Event<'_>| ControlFlow::Continue(());
+    let go_on = |_: bipedalnet_training::Event<'_>| ControlFlow::Continue(());
     let retrained = pool.install(|| retrain(&file, &users, &options, None, go_on))?;
     let retrained = retrained.ok_or("stopped")?;
     println!(

@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::f64::consts::TAU;
-use std::fs::File;
 use std::path::Path;
 
-use bipedalnet::gait::simulator::{Conditions, Walker};
-use bipedalnet::gait::{Recipe, Recording, WINDOW_FRACTION_BITS, Window, cut_windows};
-use flate2::read::GzDecoder;
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::{Recipe, Recording, WINDOW_FRACTION_BITS, Window, cut_windows};
+use bipedalnet_training::read_data;
 
 const RECIPE: Recipe = Recipe { samples: 200, ..Recipe::BIPEDALNET };
 const ROWS: [&str; 8] = [
@@ -51,19 +50,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn real_people(directory: &Path) -> Result<Vec<Vec<Measures>>, Box<dyn Error>> {
+    let data = read_data(&[directory.to_owned()])?;
     let mut people: BTreeMap<String, Vec<Measures>> = BTreeMap::new();
-    for row in csv::Reader::from_path(directory.join("manifest.csv"))?.deserialize() {
-        let row: BTreeMap<String, String> = row?;
-        let file = File::open(directory.join(&row["file"]))?;
-        let (mut times, mut accelerations, mut rates) = (Vec::new(), Vec::new(), Vec::new());
-        for sample in csv::Reader::from_reader(GzDecoder::new(file)).deserialize() {
-            let (time, ax, ay, az, gx, gy, gz): (f64, f32, f32, f32, f32, f32, f32) = sample?;
-            times.push(time);
-            accelerations.push([ax, ay, az]);
-            rates.push([gx, gy, gz]);
-        }
-        let recording = Recording::new(times, accelerations, Some(rates))?;
-        people.entry(row["subject"].clone()).or_default().extend(measure(&recording));
+    for walk in data.walks {
+        people.entry(walk.subject).or_default().extend(measure(&walk.recording));
     }
     Ok(people.into_values().collect())
 }

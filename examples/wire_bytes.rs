@@ -7,12 +7,13 @@ use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
 
-use bipedalnet::bnn::{Model, Scratch};
-use bipedalnet::gait::{
-    Precision, Recipe, Recording, RecordingDocument, cbor, compact, cut_windows, exact,
+use bipedalnet_core::bnn::{Model, Scratch};
+use bipedalnet_core::cbor;
+use bipedalnet_core::gait::{
+    Precision, Recipe, Recording, RecordingDocument, compact, cut_windows, exact,
 };
-use bipedalnet::identity::{Calibration, Decision, Gallery, Template, UserId};
-use bipedalnet::training::{by_person, read_data};
+use bipedalnet_core::identity::{Calibration, Decision, Gallery, Template, UserId};
+use bipedalnet_training::{by_person, read_data};
 use clap::Parser;
 use flate2::Compression;
 use flate2::write::GzEncoder;

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use bipedalnet::client::Body;
-use bipedalnet::gait::simulator::{Conditions, Walker};
+use bipedalnet_client::Body;
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

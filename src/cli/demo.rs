@@ -10,10 +10,10 @@ use rand_pcg::Pcg64Mcg;
 use super::Failure;
 use super::throwaway::with_server;
 use super::train::read;
-use crate::client::{Body, Client};
-use crate::gait::Recording;
-use crate::gait::simulator::{Conditions, Walker};
-use crate::training::by_person;
+use bipedalnet_client::{Body, Client};
+use bipedalnet_core::gait::Recording;
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_training::by_person;
 
 /// Enroll eight walkers on a throwaway server, then name their unseen walks and two strangers'
 #[derive(clap::Args)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Failure;
 use super::remote::{Remote, about, read};
-use crate::api::{EnrolledAnswer, NextStep, UserState};
+use bipedalnet_client::api::{EnrolledAnswer, NextStep, UserState};
 
 /// Enroll walks of a user, who is made where they do not exist
 ///

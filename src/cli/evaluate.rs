@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::Failure;
 use super::train::{OutputFile, read};
-use super::{Failure, plots};
-use crate::bnn::Model;
-use crate::identity::FALSE_MATCH_RATES;
-use crate::service::evaluation::{ClosedSet, Evaluation, Figure, Folder, TrialRates, evaluate};
+use bipedalnet_core::bnn::Model;
+use bipedalnet_core::identity::FALSE_MATCH_RATES;
+use bipedalnet_training::evaluation::{
+    ClosedSet, Evaluation, Figure, Folder, TrialRates, evaluate,
+};
+use bipedalnet_training::plots;
 
 /// Measure models on folders of recordings: on people that they know, and on strangers
 ///

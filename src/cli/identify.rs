@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::Failure;
 use super::remote::{Remote, about, read, status};
-use crate::api::{Identified, IdentifyAnswer};
+use bipedalnet_client::api::{Identified, IdentifyAnswer};
 
 /// Tell who is walking
 ///

@@ -8,7 +8,6 @@ mod evaluate;
 mod healthcheck;
 mod identify;
 mod keys;
-mod plots;
 mod progress;
 mod reload;
 mod remote;
@@ -25,6 +24,7 @@ mod verify;
 
 use std::process::ExitCode;
 
+use bipedalnet_core::bnn::Kernels;
 use clap::{Parser, Subcommand};
 use settings::CommandLine;
 
@@ -58,6 +58,9 @@ enum Command {
 /// Why a command failed, for people.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// The variable that forces one kind of kernels, for tests and measurements.
+const KERNELS_VARIABLE: &str = "BIPEDALNET_KERNELS";
+
 /// Parses the command line and runs what it asks for.
 pub fn run() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
@@ -68,6 +71,9 @@ pub fn run() -> ExitCode {
             Err(failure) => return failed(&failure),
         },
     };
+    if let Err(failure) = choose_kernels() {
+        return failed(&failure);
+    }
     let result = match command {
         Command::Serve(arguments) => serve::run(arguments, settings).map(done),
         Command::Config(arguments) => config::run(arguments, &settings).map(done),
@@ -89,6 +95,14 @@ pub fn run() -> ExitCode {
         Ok(status) => status,
         Err(failure) => failed(&failure),
     }
+}
+
+fn choose_kernels() -> Result<(), Failure> {
+    let Some(name) = std::env::var_os(KERNELS_VARIABLE) else { return Ok(()) };
+    Kernels::named(&name.to_string_lossy())
+        .map_err(|error| format!("{KERNELS_VARIABLE}: {error}"))?
+        .prefer();
+    Ok(())
 }
 
 fn failed(failure: &Failure) -> ExitCode {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
-use crate::training::Progress;
+use bipedalnet_training::Progress;
 
 /// A bar in a terminal, ten lines elsewhere.
 pub struct TrainingBar {

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::Failure;
-use crate::client::Client;
-use crate::gait::{Recording, read_recording};
+use bipedalnet_client::Client;
+use bipedalnet_core::gait::Recording;
+use bipedalnet_training::read_recording;
 
 /// Which server.
 #[derive(clap::Args)]

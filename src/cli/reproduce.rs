@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
 use super::train::{OutputFile, read, report_left_out};
-use crate::bnn::{self, Metadata};
-use crate::training::{Design, Division, Schedule, Split, Walk, evaluate, train};
+use bipedalnet_core::bnn::{self, Metadata};
+use bipedalnet_training::{Design, Division, Schedule, Split, Walk, accuracy, train};
 
 /// Train and measure the three networks of the published table
 #[derive(clap::Args)]
@@ -119,7 +119,7 @@ fn row(
     let trained = train(&architecture, &division, schedule, |progress| bar.update(progress))?
         .filter(|trained| trained.epochs == schedule.epochs)
         .ok_or("stopped before the table was whole")?;
-    let evaluation = evaluate(&architecture, &trained.parameters, &division, &division.test)?;
+    let evaluation = accuracy(&architecture, &trained.parameters, &division, &division.test)?;
     let metadata = Metadata {
         name: network.name().to_owned(),
         rate_hz: division.recipe.rate_hz,

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
 use super::remote::Remote;
-use crate::api::{JobState, TrainDocument, TrainingJobAnswer, TrainingScope};
+use bipedalnet_client::api::{JobState, TrainDocument, TrainingJobAnswer, TrainingScope};
 
 /// Train a new network on a running server, from the walks that it has kept
 ///

@@ -9,12 +9,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reload::Reloading;
 use super::{Failure, settings, systemd};
-use crate::bnn::MAX_FILE_BYTES;
 use crate::config::{Config, ConfigFile, HttpSettings, Live, LogFormat, ServiceSettings, Setting};
 use crate::http::{self, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
 use crate::telemetry::{self, LogSettings};
+use bipedalnet_core::bnn::MAX_FILE_BYTES;
 
 /// Serve the REST API
 #[derive(clap::Args)]

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
+use super::KERNELS_VARIABLE;
 use super::{Arguments, Command, Failure};
-use crate::bnn::KERNELS_VARIABLE;
 use crate::config::{File, Setting, effective, nearest};
 
 /// What all variables of this program begin with.

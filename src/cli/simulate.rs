@@ -3,8 +3,8 @@
 use std::io::{IsTerminal, Write};
 
 use super::Failure;
-use crate::gait::simulator::{Conditions, Walker};
-use crate::gait::{Precision, RecordingDocument, compact};
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::{Precision, RecordingDocument, compact};
 
 /// Print a simulated walk, to try the service without a phone
 #[derive(clap::Args)]

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Failure;
 use super::progress::{TrainingBar, stop_flag};
-use crate::bnn::{self, Metadata};
-use crate::identity::Calibration;
-use crate::service::{Strangers, calibrate};
-use crate::training::{Augmentation, Design, Division, Schedule, Split, Walk, evaluate, read_data};
+use bipedalnet_core::bnn::{self, Metadata};
+use bipedalnet_core::identity::Calibration;
+use bipedalnet_training::{
+    Augmentation, Design, Division, Schedule, Split, Walk, accuracy, read_data,
+};
+use bipedalnet_training::{Strangers, calibrate};
 
 /// Train a network for `serve` on folders of recordings
 #[derive(clap::Args)]
@@ -117,13 +119,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
     let mut metrics = BTreeMap::from([("validation_top1".to_owned(), trained.validation_accuracy)]);
     if !division.test.is_empty() {
-        let evaluation = evaluate(&architecture, &trained.parameters, &division, &division.test)?;
+        let evaluation = accuracy(&architecture, &trained.parameters, &division, &division.test)?;
         metrics.insert("test_top1".to_owned(), evaluation.top1);
         metrics.insert("test_top1_of_5".to_owned(), evaluation.top1_of_5);
         if network.recipe().rows.read_gyroscope() {
             let division = Division::new(&without_gyroscope(&walks), network.recipe(), &split)?;
             let evaluation =
-                evaluate(&architecture, &trained.parameters, &division, &division.test)?;
+                accuracy(&architecture, &trained.parameters, &division, &division.test)?;
             metrics.insert("test_top1_without_gyroscope".to_owned(), evaluation.top1);
         }
     }

@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::Failure;
 use super::throwaway::with_server;
 use super::train::{OutputFile, read};
-use crate::client::Client;
 use crate::field_trial::{
     Enrolled, FieldTrial, Identifications, Outcome, Rates, Refusals, Setup, Verifications,
 };
 use crate::service::Service;
-use crate::service::evaluation::Figure;
+use bipedalnet_client::Client;
+use bipedalnet_training::evaluation::Figure;
 
 /// Measure the service's decisions on recordings, over HTTP
 ///

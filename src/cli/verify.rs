@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use super::Failure;
 use super::remote::{Remote, about, read, status};
-use crate::api::{Verified, VerifyAnswer};
-use crate::client::VerifyOptions;
+use bipedalnet_client::VerifyOptions;
+use bipedalnet_client::api::{Verified, VerifyAnswer};
 
 /// Tell whether it is the user who walks
 ///

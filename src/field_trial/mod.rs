@@ -9,10 +9,10 @@ mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::client::{Client, ClientError};
-use crate::gait::Recording;
-use crate::service::evaluation::{FEWEST_PEOPLE, Protocol};
-use crate::training::{SplitError, Walk, sessions_exist};
+use bipedalnet_client::{Client, ClientError};
+use bipedalnet_core::gait::Recording;
+use bipedalnet_training::evaluation::{FEWEST_PEOPLE, Protocol};
+use bipedalnet_training::{SplitError, Walk, sessions_exist};
 pub use questions::{Identifications, Verifications};
 pub use rates::{Outcome, Rates};
 use requests::{Counter, accepted, count, each};

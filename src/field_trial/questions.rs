@@ -6,10 +6,10 @@ use rand_pcg::Pcg64Mcg;
 
 use super::requests::{Counter, accepted, count, each};
 use super::{Enrolled, Outcome, Rates, Refusals};
-use crate::api::{Identified, Verified};
-use crate::client::{ClientError, VerifyOptions};
-use crate::gait::Recording;
-use crate::service::evaluation::SESSION_PIECES;
+use bipedalnet_client::api::{Identified, Verified};
+use bipedalnet_client::{ClientError, VerifyOptions};
+use bipedalnet_core::gait::Recording;
+use bipedalnet_training::evaluation::SESSION_PIECES;
 
 /// Users other than the walker whom each session of a walker claims to be, at most.
 const OTHER_CLAIMS: usize = 8;

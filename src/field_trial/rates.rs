@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::service::evaluation::{Figure, bootstrap};
+use bipedalnet_training::evaluation::{Figure, bootstrap};
 
 /// What came of a question to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

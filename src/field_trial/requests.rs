@@ -5,7 +5,7 @@ use std::cell::Cell;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Refusals;
-use crate::client::ClientError;
+use bipedalnet_client::ClientError;
 
 /// Requests under way at a time.
 const CONCURRENT: usize = 8;

@@ -12,9 +12,9 @@ use super::problem::Problem;
 use super::recognition::{among, claim_of};
 use super::walk::{enrolled_answer, evidence, identify_answer, verify_answer};
 use crate::access::{Principal, Scope};
-use crate::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAnswer};
 use crate::config::HttpSettings;
 use crate::service::{Item, Outcome, Request, Service};
+use bipedalnet_client::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAnswer};
 
 /// Send a batch
 ///

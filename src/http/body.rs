@@ -18,8 +18,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::App;
 use super::encoding::Encoding;
 use super::problem::Problem;
-use crate::gait::cbor;
 use crate::service::Reply;
+use bipedalnet_core::cbor;
 
 const JSON: &str = "application/json";
 const CBOR: &str = "application/cbor";

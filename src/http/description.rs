@@ -7,8 +7,8 @@ use utoipa::OpenApi;
 use super::problem::Problem;
 use super::problem_types::PROBLEM_TYPES;
 use crate::access::Scope;
-use crate::api;
-use crate::identity::FALSE_MATCH_RATES;
+use bipedalnet_client::api;
+use bipedalnet_core::identity::FALSE_MATCH_RATES;
 
 /// A walk that is long enough, of the simulator.
 const EXAMPLE_WALK: &str = include_str!("example_walk.json");

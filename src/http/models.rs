@@ -11,8 +11,8 @@ use super::path::ModelPath;
 use super::problem::Problem;
 use super::range::Wanted;
 use crate::access::hexadecimal;
-use crate::api::{self, ActivateDocument};
 use crate::service::{Activation, Comparison, Outcomes, Service, StoredModel};
+use bipedalnet_client::api::{self, ActivateDocument};
 
 /// A model's bytes never change, so that whoever has them need not ask again. Not for shared caches:
 /// the answer needs a key.

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
-use crate::identity::UserId;
+use bipedalnet_core::identity::UserId;
 
 /// The user named in the path.
 pub(super) struct UserPath(pub UserId);

@@ -8,9 +8,9 @@ use axum::response::{IntoResponse, Response};
 
 use super::observe::request_id;
 use crate::access::Scope;
-use crate::api;
-use crate::identity::UserIdError;
 use crate::service::{AccessError, PoolError, ServiceError};
+use bipedalnet_client::api;
+use bipedalnet_core::identity::UserIdError;
 
 /// An error response. `code` is the stable end of the `type` URI.
 #[derive(Clone, Debug, PartialEq)]

@@ -125,7 +125,7 @@ mod tests {
         in_http
             .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
             .filter(|path| !path.ends_with(Path::new(file!()).file_name().unwrap()))
-            .chain([root.join("gait/error.rs")])
+            .chain([root.join("../crates/core/src/gait/error.rs")])
             .map(|path| read(path).split("#[cfg(test)]").next().unwrap().to_owned())
             .collect()
     }

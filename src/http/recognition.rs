@@ -15,9 +15,9 @@ use super::path::{Parameters, UserPath};
 use super::problem::Problem;
 use super::walk::{evidence, identify_answer, verify_answer};
 use crate::access::Principal;
-use crate::api::{self, WalkDocument};
-use crate::identity::UserId;
 use crate::service::{Claim, Evidence, Service, SessionId};
+use bipedalnet_client::api::{self, WalkDocument};
+use bipedalnet_core::identity::UserId;
 
 /// The false match rate of a verification that asks for none.
 const USUAL_FMR: f64 = 0.01;

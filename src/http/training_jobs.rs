@@ -12,10 +12,10 @@ use super::body::{Document, Format, invalid_field};
 use super::once::{Once, nothing, sent};
 use super::path::JobPath;
 use super::problem::Problem;
-use crate::api::{self, TrainDocument, TrainingScope};
 use crate::service::{
     Follower, JobLength, JobRequest, JobScope, JobState, JobStatus, Reply, Service,
 };
+use bipedalnet_client::api::{self, TrainDocument, TrainingScope};
 
 const DEFAULT_EPOCHS: u16 = 20;
 const MOST_EPOCHS: u16 = 200;

@@ -15,9 +15,9 @@ use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::Problem;
 use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::{Principal, hexadecimal};
-use crate::api::{self, BatchItem, EnrollItem, Walks};
-use crate::identity::UserId;
 use crate::service::{Enrollment, ExportedTemplate, Service, WalkSource};
+use bipedalnet_client::api::{self, BatchItem, EnrollItem, Walks};
+use bipedalnet_core::identity::UserId;
 
 /// Users on one page.
 const PAGE: u32 = 100;

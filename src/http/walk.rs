@@ -4,10 +4,10 @@ use axum::http::StatusCode;
 
 use super::problem::Problem;
 use crate::access::{Principal, Scope};
-use crate::api;
-use crate::gait::RecordingDocument;
-use crate::identity::{Decision, Doubt, Tails, Verdict};
 use crate::service::{Enrolled, Evidence, Identification, UserStatus, Verification};
+use bipedalnet_client::api;
+use bipedalnet_core::gait::RecordingDocument;
+use bipedalnet_core::identity::{Decision, Doubt, Tails, Verdict};
 
 /// The walk of a document.
 pub(super) fn evidence(document: api::WalkDocument) -> Result<Evidence, Problem> {

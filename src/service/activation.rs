@@ -15,11 +15,11 @@ use super::pool::Entry;
 use super::serving::Serving;
 use super::writing::{Answer, Start, Ticket, Turn};
 use super::{Comparison, JobState, PoolError, Reply, Request, Service, ServiceError, Shared};
-use crate::bnn::Scratch;
-use crate::gait::Recording;
-use crate::identity::Template;
 use crate::store::JobEnd;
 use crate::telemetry::Metrics;
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::gait::Recording;
+use bipedalnet_core::identity::Template;
 
 /// Recordings that are in memory at a time, and templates of one transaction.
 const PAGE: u32 = 16;
@@ -238,21 +238,23 @@ fn template(
     metrics: &Metrics,
 ) -> Option<Template> {
     let recording = Recording::try_from(unpack(kept)?).ok()?;
-    next.read(&recording, scratch, metrics).ok().map(|reading| reading.template)
+    next.read(&recording, scratch, metrics).ok().map(|(reading, _)| reading.template)
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::super::{Evidence, GivenModel, StoredModel, UnfitModel};
+    use bipedalnet_core::UnfitModel;
+
+    use super::super::{Evidence, GivenModel, StoredModel};
     use super::*;
-    use crate::bnn::{self, LayerParameters, Metadata, Model};
     use crate::config::{Config, Live};
-    use crate::gait::RecordingDocument;
-    use crate::gait::simulator::{Conditions, Walker};
-    use crate::identity::UserId;
     use crate::store::Store;
+    use bipedalnet_core::bnn::{self, LayerParameters, Metadata, Model};
+    use bipedalnet_core::gait::RecordingDocument;
+    use bipedalnet_core::gait::simulator::{Conditions, Walker};
+    use bipedalnet_core::identity::UserId;
 
     const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-openset.safetensors");
 
@@ -324,7 +326,7 @@ mod tests {
         let expected = serving.read(&recording, &mut Scratch::default(), metrics).unwrap();
         let stored = service.shared.store.all_templates_of(&ann).await.unwrap();
         let [only] = &stored[..] else { panic!("{stored:?}") };
-        assert_eq!((&only.model, &only.values[..]), (&next, expected.template.values()));
+        assert_eq!((&only.model, &only.values[..]), (&next, expected.0.template.values()));
     }
 
     #[tokio::test]

@@ -12,8 +12,8 @@ use super::{
     Claim, Enrolled, Evidence, Identification, Reply, Request, Service, ServiceError, Shared,
     Verification,
 };
-use crate::bnn::Scratch;
-use crate::identity::{Decision, UserId};
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::identity::{Decision, UserId};
 
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]

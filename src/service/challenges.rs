@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Service, ServiceError, Shared};
 use crate::access::random_hex;
-use crate::identity::UserId;
+use bipedalnet_core::identity::UserId;
 
 /// How long a challenge is good: time to walk, and to send it over a bad network.
 const GOOD_FOR: Duration = Duration::from_secs(120);

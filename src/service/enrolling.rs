@@ -9,11 +9,11 @@ use super::pool::Entry;
 use super::serving::Serving;
 use super::writing::{Answer, Start};
 use super::{Service, ServiceError, Shared};
-use crate::bnn::Scratch;
-use crate::gait::{Fingerprint, RecordingDocument, SignalError};
-use crate::identity::{READY_WINDOWS, UserId, UserTemplates};
 use crate::store::Writing;
 pub use crate::store::{Enrollment, ExportedTemplate, Reply, Request, User, WalkSource};
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::gait::{Fingerprint, RecordingDocument, SignalError};
+use bipedalnet_core::identity::{READY_WINDOWS, UserId, UserTemplates};
 
 /// A user, and whether they are known well enough.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! Why the service did not do what was asked, or does not start.
 
-use super::serving::UnfitModel;
 use super::{PoolError, ShortUser};
-use crate::bnn::ModelFileError;
-use crate::gait::SignalError;
-use crate::identity::FALSE_MATCH_RATES;
-use crate::identity::UserId;
 use crate::store::{Comparison, StoreError};
-use crate::training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};
+use bipedalnet_core::UnfitModel;
+use bipedalnet_core::bnn::ModelFileError;
+use bipedalnet_core::gait::SignalError;
+use bipedalnet_core::identity::FALSE_MATCH_RATES;
+use bipedalnet_core::identity::UserId;
+use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};
 
 /// Why a use case was not carried out. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]

@@ -5,11 +5,14 @@ use std::time::Instant;
 
 use super::observing::count_refused;
 use super::pool::Entry;
-use super::serving::{Reading, Serving};
+use super::serving::Serving;
 use super::{ServiceError, Shared};
-use crate::bnn::Scratch;
-use crate::gait::{Fingerprint, Recording, RecordingDocument, SignalError, cbor, exact};
-use crate::identity::Template;
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::identity::Template;
+use bipedalnet_core::{
+    Reading, cbor,
+    gait::{Fingerprint, Recording, RecordingDocument, SignalError, exact},
+};
 
 /// A walk as a client gives it.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +103,7 @@ impl Shared {
         if seconds > allowed_seconds {
             return Err(ServiceError::TooLong { seconds, allowed_seconds });
         }
-        let Reading { template, refused, inference } =
+        let (Reading { template, refused }, inference) =
             serving.read(&recording, scratch, &self.metrics)?;
         let fingerprints = match purpose {
             Purpose::Identify => Vec::new(),
@@ -135,8 +138,8 @@ impl Shared {
         };
         let metrics = Arc::clone(&self.metrics);
         let read = move |scratch: &mut Scratch| serving.read(&recording, scratch, &metrics);
-        Reading { template: walk.template, refused: walk.refused, .. } =
-            self.pool.run(Entry::Always, read).await??;
+        let (reading, _) = self.pool.run(Entry::Always, read).await??;
+        Reading { template: walk.template, refused: walk.refused } = reading;
         Ok(())
     }
 
@@ -150,7 +153,7 @@ impl Shared {
             let wanted = serving.model.id().to_owned();
             return Err(ServiceError::OtherModel { found: model, wanted });
         }
-        let stride_seconds = serving.recipe.window_seconds() / 2.0;
+        let stride_seconds = serving.model.recipe.window_seconds() / 2.0;
         // Of the longest recording that is taken.
         let most = (f64::from(self.settings.get().max_recording_seconds) / stride_seconds) as usize;
         if windows.is_empty() || windows.len() > most {

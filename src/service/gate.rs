@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::pool::Entry;
 use super::serving::Serving;
 use super::{Comparison, Outcomes, ServiceError, Shared};
-use crate::identity::{Decision, Gallery, Template, UserId};
 use crate::store::StoredTemplate;
+use bipedalnet_core::identity::{Decision, Gallery, Template, UserId};
 
 /// Fewer recordings would say nothing.
 const FEWEST_PROBES: usize = 2;
@@ -144,7 +144,7 @@ fn add(sum: &mut Outcomes, outcomes: Outcomes) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Calibration, Tail, Tails};
+    use bipedalnet_core::identity::{Calibration, Tail, Tails};
 
     fn walk(enrollment: i64, user: &str, direction: [f32; 2]) -> StoredTemplate {
         let mut template = Template::empty(2);

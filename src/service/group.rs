@@ -12,7 +12,7 @@ use super::enrolling::{Enrolled, Walks};
 use super::evidence::Walk;
 use super::writing::{Answer, Ticket};
 use super::{PoolError, Reply, Service, ServiceError, Shared};
-use crate::identity::UserId;
+use bipedalnet_core::identity::UserId;
 
 /// Enrollments of one transaction, at most: what comes after them waits that long.
 const MOST: usize = 64;

@@ -9,7 +9,7 @@ use super::writing::{Answer, Start};
 use super::{Reply, Request, Service, ServiceError, Shared};
 use crate::store::{JobEnd, JobEvent, StoreError, Trainee};
 pub use crate::store::{JobLength, JobRequest, JobScope, JobState, TrainingJob};
-use crate::training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, Progress};
+use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, Progress};
 
 /// Jobs that may wait for the one that runs.
 const MOST_QUEUED: u32 = 8;

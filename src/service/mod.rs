@@ -2,12 +2,10 @@
 
 mod activation;
 mod batch;
-mod calibration;
 mod challenges;
 mod crash;
 mod enrolling;
 mod error;
-pub mod evaluation;
 mod evidence;
 mod gate;
 mod group;
@@ -17,14 +15,11 @@ mod maintenance;
 mod models;
 mod observing;
 mod pool;
-mod rates;
 mod recognising;
 mod refinement;
-mod retraining;
 mod serving;
 mod sessions;
 mod trainer;
-mod trial;
 mod updating;
 mod writing;
 
@@ -38,7 +33,6 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 pub use activation::Activation;
 pub use batch::{Item, Outcome};
-pub use calibration::{Fitted, Strangers, calibrate};
 pub use challenges::Challenge;
 use challenges::Challenges;
 pub use enrolling::{
@@ -58,9 +52,7 @@ pub use models::{Comparison, GivenModel, Outcomes, StoredModel};
 use pool::{Entry, Pool};
 pub use pool::{PoolError, until};
 pub use recognising::{Claim, Identification, NearUser, Verification};
-pub use retraining::retrained_model;
 use serving::Serving;
-pub use serving::UnfitModel;
 pub use sessions::SessionId;
 pub use writing::Answer;
 use writing::InFlight;

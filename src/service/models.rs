@@ -7,9 +7,9 @@ use super::pool::Entry;
 use super::serving::Serving;
 use super::writing::Answer;
 use super::{Reply, Request, Service, ServiceError, Shared, StartError};
-use crate::bnn::Model;
 use crate::store::Store;
 pub use crate::store::{Comparison, Outcomes, StoredModel};
+use bipedalnet_core::bnn::Model;
 
 /// A model that the service is started with.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub(super) async fn start(
     let given = Serving::new(Model::from_bytes(&file)?)?;
     let given_id = given.model.id().to_owned();
     let mut writing = store.write().await?;
-    writing.put_model(&given.model, &file, None, shipped).await?;
+    writing.put_model(&given.model.file, &file, None, shipped).await?;
     let serving = match writing.active_model().await? {
         Some(active) if active == given_id => given,
         Some(active) => {
@@ -136,6 +136,6 @@ impl Shared {
         };
         let read: Result<_, String> = self.pool.run(Entry::Always, read).await?;
         let (Serving { model, .. }, file) = read.map_err(ServiceError::UnusableModel)?;
-        Ok((model, file))
+        Ok((model.file, file))
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Identification, PoolError, Service, Verification};
-use crate::gait::SignalError;
-use crate::identity::{Decision, Verdict};
 use crate::store::StoreError;
 use crate::telemetry::{DecisionMetrics, Metrics};
+use bipedalnet_core::gait::SignalError;
+use bipedalnet_core::identity::{Decision, Verdict};
 
 /// The metric of a model file that tells how well it did on windows held back from training.
 const VALIDATION_ACCURACY: &str = "validation_top1";
@@ -27,7 +27,7 @@ impl Service {
         shared.pool.observe();
         let serving = shared.serving();
         model.serves(serving.model.id());
-        let accuracy = serving.model.metadata.metrics.get(VALIDATION_ACCURACY);
+        let accuracy = serving.model.file.metadata.metrics.get(VALIDATION_ACCURACY);
         model.validation_accuracy.set(accuracy.copied().map_or(f64::NAN, f64::from));
         let (users, bytes) = {
             let gallery = serving.gallery();

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::bnn::Scratch;
 use crate::telemetry::Metrics;
+use bipedalnet_core::bnn::Scratch;
 
 /// Jobs that may wait for each thread before requests are refused. At well under a millisecond each,
 /// a full queue is a few tens of milliseconds of work.

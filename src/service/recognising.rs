@@ -13,9 +13,9 @@ use super::sessions::{SessionKey, Standing, replays};
 use super::updating::may_update;
 use super::writing::{Answer, Start, Turn};
 use super::{Reply, Request, Service, ServiceError, SessionId, Shared};
-use crate::bnn::Scratch;
-use crate::gait::Fingerprint;
-use crate::identity::{Decision, FALSE_MATCH_RATES, Tails, Template, UserId, Verdict};
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::gait::Fingerprint;
+use bipedalnet_core::identity::{Decision, FALSE_MATCH_RATES, Tails, Template, UserId, Verdict};
 
 /// Candidates in an answer.
 const CANDIDATES: usize = 5;

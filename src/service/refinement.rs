@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::pool::Entry;
 use super::{PoolError, Service, Shared};
-use crate::identity::{FALSE_MATCH_RATES, Tails};
+use bipedalnet_core::identity::{FALSE_MATCH_RATES, Tails};
 
 /// Time without a fit, in times of the fit before.
 const RESTS: u32 = 5;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use crate::gait::Fingerprint;
-use crate::identity::{Template, UserId};
+use bipedalnet_core::gait::Fingerprint;
+use bipedalnet_core::identity::{Template, UserId};
 
 /// Sessions kept at a time; the one that was quiet longest makes room.
 const MAX_SESSIONS: usize = 4096;
@@ -135,7 +135,7 @@ pub(super) fn replays<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gait::simulator::{Conditions, Walker};
+    use bipedalnet_core::gait::simulator::{Conditions, Walker};
 
     fn walk(value: f32) -> Template {
         let mut walk = Template::empty(2);

@@ -15,15 +15,12 @@ use super::evidence::unpack;
 use super::jobs::is_enough;
 use super::models::usable;
 use super::writing::Start;
-use super::{
-    JobLength, JobScope, JobState, Reply, Service, ServiceError, Shared, TrainingJob,
-    retrained_model,
-};
-use crate::gait::Recording;
+use super::{JobLength, JobScope, JobState, Reply, Service, ServiceError, Shared, TrainingJob};
 use crate::store::{JobEnd, JobEvent, StoreError, Trainee};
-use crate::training::{
+use bipedalnet_core::gait::Recording;
+use bipedalnet_training::{
     Checkpoint, Event, Length, Progress, RetrainingError, RetrainingOptions, Scope, Users,
-    low_priority_pool, retrain,
+    low_priority_pool, retrain, retrained_model,
 };
 
 /// Pause after the database failed.
@@ -280,7 +277,7 @@ impl Shared {
             error => error.into(),
         })?;
         let model = usable(served, &file).map_err(Stop::Failed)?.model;
-        if model.metadata.architecture.classes() == 0 {
+        if model.file.metadata.architecture.classes() == 0 {
             let models = self.store.models().await?;
             let of = |id: &str| models.iter().find(|model| model.id == id);
             let parent = of(served).and_then(|model| of(model.parent.as_deref()?));
@@ -424,7 +421,7 @@ impl Run {
             (_, Some(reason)) => Err(Stop::Failed(reason).into()),
             (Ok(None), None) if erased => Err(Attempt::Erased),
             (Ok(None), None) => Err(Stop::Over.into()),
-            (Ok(Some(retrained)), None) => retrained_model(&parent, &retrained)
+            (Ok(Some(retrained)), None) => retrained_model(&parent.file, &retrained)
                 .map_err(|error| Stop::Failed(error.to_string()).into()),
             (Err(RetrainingError::TooLittle { users, .. }), None)
                 if !users.is_empty() && users.len() < self.recordings.len() =>

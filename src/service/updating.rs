@@ -8,8 +8,8 @@
 
 use super::enrolling::Walks;
 use super::{ServiceError, Shared};
-use crate::identity::{READY_WINDOWS, Template, UserId, UserTemplates, Verdict};
 use crate::store::{WalkSource, Writing, unix_seconds};
+use bipedalnet_core::identity::{READY_WINDOWS, Template, UserId, UserTemplates, Verdict};
 
 /// The estimated false match rate above which there is doubt: a tenth of the strictest that a
 /// verification can ask for, since what is learned lets in again.

@@ -7,8 +7,8 @@ use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{PoolError, Service, ServiceError, Shared};
-use crate::identity::UserId;
 use crate::store::{Reply, Request, StoreError, Writing};
+use bipedalnet_core::identity::UserId;
 
 /// An answer to a write.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, Writing, unix_seconds};
-use crate::identity::UserId;
+use bipedalnet_core::identity::UserId;
 
 /// What a walk that is kept came with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]

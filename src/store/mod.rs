@@ -20,8 +20,8 @@ use sqlx::sqlite::{
 };
 use sqlx::{Sqlite, Transaction};
 
-use crate::identity::UserId;
 pub use backup::backup;
+use bipedalnet_core::identity::UserId;
 pub use enrollments::{Enrollment, NewEnrollment, WalkSource};
 pub use models::{Comparison, Outcomes, StoredModel};
 pub use replies::{Reply, Request};

@@ -8,7 +8,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, Writing, unix_seconds};
-use crate::bnn::Model;
+use bipedalnet_core::bnn::Model;
 
 /// A model that is kept, without its file.
 #[derive(Clone, Debug, PartialEq)]

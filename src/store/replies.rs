@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use sqlx::Row;
 
 use super::{Store, StoreError, Writing, unix_seconds};
-use crate::identity::UserId;
+use bipedalnet_core::identity::UserId;
 
 /// How long an answer is kept for retries.
 const KEPT_SECONDS: i64 = 24 * 60 * 60;

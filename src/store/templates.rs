@@ -6,7 +6,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::{Store, StoreError, WalkSource, Writing};
-use crate::identity::{Template, TemplateError, UserId, UserIdError};
+use bipedalnet_core::identity::{Template, TemplateError, UserId, UserIdError};
 
 /// What a model made of a walk.
 #[derive(Clone, Debug, PartialEq)]

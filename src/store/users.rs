@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, Row, Sqlite};
 
 use super::{Store, StoreError, Writing, unix_seconds};
-use crate::identity::{UserId, UserIdError};
+use bipedalnet_core::identity::{UserId, UserIdError};
 
 /// A user, and how much is known of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, Row, Sqlite};
 
 use super::{Store, StoreError, Writing, unix_seconds};
-use crate::gait::Fingerprint;
-use crate::identity::UserId;
+use bipedalnet_core::gait::Fingerprint;
+use bipedalnet_core::identity::UserId;
 
 /// Fingerprints of verified walks that are kept of each user: the newest.
 const VERIFIED_KEPT: i64 = 100;

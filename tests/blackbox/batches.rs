@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use bipedalnet::gait::simulator::{Conditions, Walker};
-use bipedalnet::gait::{Precision, compact};
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::{Precision, compact};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -178,7 +178,7 @@ async fn cbor_is_taken_and_given_as_json_is() {
     assert_eq!(answer.headers()["content-type"], "application/cbor");
     let bytes = answer.bytes().await.unwrap();
     assert!(bytes.len() < 400, "more than a packet would do: {}", bytes.len());
-    let value: Value = bipedalnet::gait::cbor::from_slice(&bytes).unwrap();
+    let value: Value = bipedalnet_core::cbor::from_slice(&bytes).unwrap();
     assert_eq!((&value["decision"], &value["user"]), (&json!("identified"), &json!("ann")));
 
     let compressed = zstd::encode_all(&body[..], 19).unwrap();
@@ -187,7 +187,7 @@ async fn cbor_is_taken_and_given_as_json_is() {
 
     let stranger = compact(&Walker::new(40).walk(1, &conditions), &Precision::default()).unwrap();
     let bytes = send(&stranger, "identity").await.bytes().await.unwrap();
-    let value: Value = bipedalnet::gait::cbor::from_slice(&bytes).unwrap();
+    let value: Value = bipedalnet_core::cbor::from_slice(&bytes).unwrap();
     assert_eq!((&value["decision"], &value["user"]), (&json!("unknown"), &Value::Null));
 
     let mut answers = Vec::new();

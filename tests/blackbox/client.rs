@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use bipedalnet::api::{
+use bipedalnet_client::api::{
     BatchDocument, BatchItem, EnrollItem, Identified, IdentifyItem, UserState, Verified, VerifyItem,
 };
-use bipedalnet::bnn::Model;
-use bipedalnet::client::{Body, Client, ClientError, VerifyOptions, walk};
-use bipedalnet::gait::{Recording, RecordingDocument, cbor};
+use bipedalnet_client::{Body, Client, ClientError, VerifyOptions, walk};
+use bipedalnet_core::bnn::Model;
+use bipedalnet_core::{
+    cbor,
+    gait::{Recording, RecordingDocument},
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use bipedalnet::api::{EnrolledAnswer, Identified, IdentifyAnswer, Verified, VerifyAnswer};
-use bipedalnet::bnn;
-use bipedalnet::gait::exact;
-use bipedalnet::gait::simulator::{Conditions, Walker};
+use bipedalnet_client::api::{EnrolledAnswer, Identified, IdentifyAnswer, Verified, VerifyAnswer};
+use bipedalnet_core::bnn;
+use bipedalnet_core::gait::exact;
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use serde_json::Value;
 
 use crate::support::{Server, data_set, json, program, simulated};

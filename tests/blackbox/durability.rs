@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use bipedalnet::gait::{Recording, RecordingDocument};
+use bipedalnet_core::gait::{Recording, RecordingDocument};
 use reqwest::Method;
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bipedalnet::bnn;
+use bipedalnet_core::bnn;
 use serde_json::Value;
 use tempfile::TempDir;
 

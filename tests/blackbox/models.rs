@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use bipedalnet::bnn::{self, LayerParameters, Metadata};
+use bipedalnet_core::bnn::{self, LayerParameters, Metadata};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::sync::mpsc;
 
-use bipedalnet::gait::RecordingDocument;
+use bipedalnet_core::gait::RecordingDocument;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bipedalnet::gait::simulator::Replay;
-use bipedalnet::gait::{Fingerprint, Recipe, Recording, cut_windows};
-use bipedalnet::training::read_data;
+use bipedalnet_core::gait::simulator::Replay;
+use bipedalnet_core::gait::{Fingerprint, Recipe, Recording, cut_windows};
+use bipedalnet_training::read_data;
 
 use crate::support;
 

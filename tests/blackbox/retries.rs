@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bipedalnet::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use reqwest::{Method, RequestBuilder};

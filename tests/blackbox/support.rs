@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use bipedalnet::bnn::{Model, Scratch};
-use bipedalnet::gait::simulator::{Conditions, Walker};
-use bipedalnet::gait::{Recipe, Recording, RecordingDocument, cut_windows};
+use bipedalnet_core::bnn::{Model, Scratch};
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::{Recipe, Recording, RecordingDocument, cut_windows};
 use reqwest::{Client, ClientBuilder, Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;

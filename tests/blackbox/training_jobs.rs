@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bipedalnet::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

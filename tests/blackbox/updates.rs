@@ -1,7 +1,7 @@
 //! Template update: what is learned from verifications, and what is not.
 
-use bipedalnet::gait::Recording;
-use bipedalnet::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::Recording;
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use bipedalnet::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use reqwest::Method;
 
 use crate::server::stable;
@@ -27,14 +27,14 @@ async fn enrolled(walkers: &[(&str, u64)]) -> Server {
 }
 
 /// A walk with a stop in the middle.
-fn with_a_stop() -> bipedalnet::gait::Recording {
+fn with_a_stop() -> bipedalnet_core::gait::Recording {
     let conditions = Conditions { seconds: 10.0, ..Conditions::default() };
     let walk = Walker::new(11).walk(1, &conditions);
-    let still = bipedalnet::gait::simulator::standing(1, &conditions);
+    let still = bipedalnet_core::gait::simulator::standing(1, &conditions);
     let times = walk.time_seconds().iter().copied();
     let later = still.time_seconds().iter().map(|time| time + 10.03);
     let joined = |a: &[[f32; 3]], b: &[[f32; 3]]| [a, b].concat();
-    bipedalnet::gait::Recording::new(
+    bipedalnet_core::gait::Recording::new(
         times.chain(later).collect(),
         joined(walk.acceleration_m_s2(), still.acceleration_m_s2()),
         None,

@@ -1,7 +1,7 @@
 //! Claims: sessions, challenges, and walks that are sent again.
 
-use bipedalnet::gait::Recording;
-use bipedalnet::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::Recording;
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use reqwest::Method;
 use serde_json::Value;
 

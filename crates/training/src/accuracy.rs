@@ -1,0 +1,159 @@
+//! How well a trained network names people.
+
+use std::time::Instant;
+
+use super::deflation::WINDOWS_A_PERSON;
+use super::layers::Pass;
+use super::network::Network;
+use super::samples::{Division, LabelledWalk, dequantise};
+use bipedalnet_core::bnn::{self, Architecture, NetworkError, Parameters};
+
+/// Consecutive windows that are also decided together: six seconds of walking.
+pub(crate) const CONSECUTIVE: usize = 5;
+
+/// What a network reached on windows that it was not trained on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Accuracy {
+    /// Share of windows named correctly.
+    pub top1: f32,
+    /// Share of runs of five consecutive windows whose summed logits name the right person.
+    pub top1_of_5: f32,
+    /// Number of windows.
+    pub windows: usize,
+    /// Mean time of one window, one at a time, on one thread.
+    pub inference_microseconds: f32,
+}
+
+/// Measures a network: packed, as it is deployed, where that can be, else as it was trained. A network
+/// without classes names the person of the division whose training windows are nearest.
+///
+/// # Errors
+/// When the parameters do not make a network that can be run.
+pub fn accuracy(
+    architecture: &Architecture,
+    parameters: &Parameters,
+    division: &Division,
+    walks: &[LabelledWalk],
+) -> Result<Accuracy, NetworkError> {
+    let mut outputs = Vec::with_capacity(walks.len());
+    let begin;
+    match bnn::Network::new(architecture, parameters) {
+        Ok(network) => {
+            let nearest = (architecture.classes() == 0)
+                .then(|| division.features(&network, 0..division.people.len(), WINDOWS_A_PERSON));
+            let nearest = nearest.map(|people| Nearest::new(&people));
+            let mut scratch = bnn::Scratch::default();
+            begin = Instant::now();
+            for walk in walks {
+                let run = |window: &Vec<i16>| {
+                    let output = network.run(window, &mut scratch)?;
+                    Ok::<_, NetworkError>(match &nearest {
+                        Some(nearest) => nearest.cosines(output.feature),
+                        None => output.logits.to_vec(),
+                    })
+                };
+                outputs.push(walk.windows.iter().map(run).collect::<Result<Vec<_>, _>>()?);
+            }
+        }
+        Err(NetworkError::Unsupported { .. }) => {
+            let mut network = Network::from_parameters(architecture, parameters)?;
+            let mut input = vec![0.0; network.input_len()];
+            begin = Instant::now();
+            for walk in walks {
+                let run = |window: &Vec<i16>| {
+                    dequantise(window, &mut input);
+                    network.forward(&input, Pass::Inference).to_vec()
+                };
+                outputs.push(walk.windows.iter().map(run).collect());
+            }
+        }
+        Err(error) => return Err(error),
+    }
+    let seconds = begin.elapsed().as_secs_f32();
+    let windows = outputs.iter().map(Vec::len).sum::<usize>();
+    let share = |consecutive: usize| {
+        let (mut right, mut all) = (0, 0);
+        for (walk, logits) in walks.iter().zip(&outputs) {
+            let [of_walk, runs] = named(logits, walk.class, consecutive);
+            right += of_walk;
+            all += runs;
+        }
+        right as f32 / (all as f32).max(1.0)
+    };
+    Ok(Accuracy {
+        top1: share(1),
+        top1_of_5: share(CONSECUTIVE),
+        windows,
+        inference_microseconds: seconds * 1e6 / (windows as f32).max(1.0),
+    })
+}
+
+/// Names windows by features, for networks that have no classes of their own.
+#[derive(Default)]
+pub(crate) struct Nearest {
+    /// Of each person, the direction of the sum of their windows' directions.
+    directions: Vec<Vec<f32>>,
+}
+
+impl Nearest {
+    /// From the features of each person's windows. A person without any is never named.
+    pub fn new(people: &[Vec<Vec<f32>>]) -> Self {
+        let mut nearest = Self::default();
+        nearest.add(people);
+        nearest
+    }
+
+    /// Adds people after those that there are.
+    pub fn add(&mut self, people: &[Vec<Vec<f32>>]) {
+        let direction = |windows: &Vec<Vec<f32>>| {
+            let mut sum = vec![0.0; windows.first().map_or(0, Vec::len)];
+            for window in windows {
+                sum.iter_mut().zip(direction(window)).for_each(|(sum, value)| *sum += value);
+            }
+            direction(&sum)
+        };
+        self.directions.extend(people.iter().map(direction));
+    }
+
+    /// Cosine of a window with each person, in place of logits.
+    pub fn cosines(&self, feature: &[f32]) -> Vec<f32> {
+        let window = direction(feature);
+        let cosine = |person: &Vec<f32>| match person.len() {
+            0 => -1.0,
+            _ => person.iter().zip(&window).map(|(a, b)| a * b).sum(),
+        };
+        self.directions.iter().map(cosine).collect()
+    }
+}
+
+fn direction(values: &[f32]) -> Vec<f32> {
+    let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+    values.iter().map(|value| value / length.max(f32::MIN_POSITIVE)).collect()
+}
+
+/// Of runs of so many consecutive windows, how many summed logits name the class, and how many there
+/// are.
+pub(crate) fn named(logits: &[Vec<f32>], class: usize, consecutive: usize) -> [usize; 2] {
+    let (mut right, mut all) = (0, 0);
+    for run in logits.windows(consecutive) {
+        // Windows whose softmax outputs are multiplied rank as their summed logits do.
+        let mut sums = vec![0.0; run[0].len()];
+        for logits in run {
+            sums.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += logit);
+        }
+        right += usize::from(argmax(&sums) == class);
+        all += 1;
+    }
+    [right, all]
+}
+
+/// Position of the largest value.
+pub(super) fn argmax(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = index;
+        }
+    }
+    best
+}

@@ -1,0 +1,384 @@
+//! Whom a retraining learns to tell apart: enrolled users, and simulated walkers as strangers.
+
+use std::error::Error;
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::retraining::RetrainingError;
+use super::samples::{Division, LabelledWalk, Track};
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::{Recipe, Recording};
+
+/// Windows of walking that each user needs to train on, half a window apart: some nine seconds.
+pub const FEWEST_WINDOWS_A_USER: usize = 8;
+
+/// Windows of walking that all users need together.
+pub const FEWEST_WINDOWS: usize = 32;
+
+/// Simulated walkers beside the users.
+pub(super) const BACKGROUND_PEOPLE: usize = 32;
+
+const BACKGROUND_WALKS: u64 = 3;
+const BACKGROUND_SECONDS: f64 = 30.0;
+
+/// Simulated walkers from here on are nobody else's.
+const BACKGROUND_SEED: u64 = 0xbac0_0000;
+
+/// Recordings of which a pass over the data takes care at a time, between which a stop is heeded.
+const RECORDINGS_AT_A_TIME: usize = 64;
+
+/// A user with too little walking to train on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooLittle {
+    /// Place among the users, from 0.
+    pub user: usize,
+    /// Recordings given.
+    pub recordings: usize,
+    /// Windows of walking in them, half a window apart.
+    pub windows: usize,
+}
+
+/// Recordings by user, which are read as they are needed: more may be enrolled than fit into memory.
+pub struct Users<'a> {
+    /// The caller's names for recordings, by user, the latest last.
+    pub recordings: &'a [Vec<i64>],
+    /// Gives a recording. Called from several threads, twice for each.
+    pub read: &'a ReadRecording<'a>,
+}
+
+/// Gives a recording by its name, or says why there is none.
+pub type ReadRecording<'a> =
+    dyn Fn(i64) -> Result<Recording, Box<dyn Error + Send + Sync>> + Sync + 'a;
+
+impl Users<'_> {
+    fn read(&self, name: i64) -> Result<Recording, RetrainingError> {
+        (self.read)(name).map_err(RetrainingError::Recording)
+    }
+}
+
+/// What is known of recordings once each was read.
+pub(super) struct Survey {
+    /// Over all samples of all recordings in their order. Users' names do not enter it.
+    pub sha256: [u8; 32],
+    /// By user.
+    seconds: Vec<f64>,
+}
+
+/// Reads all recordings. `None` where `stopped` said so.
+pub(super) fn survey(
+    users: &Users<'_>,
+    stopped: &mut impl FnMut() -> bool,
+) -> Result<Option<Survey>, RetrainingError> {
+    if users.recordings.is_empty() {
+        return Err(RetrainingError::NoUsers);
+    }
+    let names: Vec<i64> = users.recordings.concat();
+    let mut of_each = Vec::with_capacity(names.len());
+    for names in names.chunks(RECORDINGS_AT_A_TIME) {
+        if stopped() {
+            return Ok(None);
+        }
+        let some = names.par_iter().map(|&name| {
+            let recording = users.read(name)?;
+            Ok((fingerprint(&recording), recording.duration_seconds()))
+        });
+        of_each.extend(some.collect::<Result<Vec<_>, RetrainingError>>()?);
+    }
+    let mut hash = Sha256::new();
+    let mut of_each = of_each.into_iter();
+    let mut seconds = Vec::with_capacity(users.recordings.len());
+    for recordings in users.recordings {
+        hash.update((recordings.len() as u64).to_le_bytes());
+        let of_user = of_each.by_ref().take(recordings.len());
+        seconds.push(
+            of_user
+                .map(|(digest, seconds)| {
+                    hash.update(digest);
+                    seconds
+                })
+                .sum(),
+        );
+    }
+    Ok(Some(Survey { sha256: hash.finalize().into(), seconds }))
+}
+
+fn fingerprint(recording: &Recording) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let count = |hash: &mut Sha256, count: usize| hash.update((count as u64).to_le_bytes());
+    count(&mut hash, recording.time_seconds().len());
+    recording.time_seconds().iter().for_each(|time| hash.update(time.to_le_bytes()));
+    let rates = recording.angular_rate_rad_s();
+    count(&mut hash, rates.map_or(0, <[_]>::len));
+    for axes in recording.acceleration_m_s2().iter().chain(rates.unwrap_or_default()) {
+        axes.iter().for_each(|value| hash.update(value.to_le_bytes()));
+    }
+    hash.finalize().into()
+}
+
+/// Cuts the walks: users are the first classes, in their order, and the background's the rest.
+/// A user's last walk validates where enough is left to train on. Users with more than
+/// `limit_seconds` have each walk shortened alike. `None` where `stopped` said so.
+pub(super) fn divide(
+    users: &Users<'_>,
+    survey: &Survey,
+    recipe: Recipe,
+    limit_seconds: f64,
+    mut stopped: impl FnMut() -> bool,
+) -> Result<Option<Division>, RetrainingError> {
+    let mut division = Division {
+        recipe,
+        subjects: Vec::new(),
+        validation: Vec::new(),
+        test: Vec::new(),
+        left_out: Vec::new(),
+        people: Vec::new(),
+    };
+    let mut too_little = Vec::new();
+    let mut windows = 0;
+    for (user, recordings) in users.recordings.iter().enumerate() {
+        let share = (limit_seconds / survey.seconds[user]).min(1.0);
+        let mut tracks = Vec::new();
+        for names in recordings.chunks(RECORDINGS_AT_A_TIME) {
+            if stopped() {
+                return Ok(None);
+            }
+            let some = names.par_iter().map(|&name| Ok(track(&users.read(name)?, share, recipe)));
+            tracks.extend(some.collect::<Result<Vec<_>, RetrainingError>>()?.into_iter().flatten());
+        }
+        let cut = Cut::new(tracks, recipe);
+        windows += cut.windows;
+        if cut.windows < FEWEST_WINDOWS_A_USER {
+            let (recordings, windows) = (recordings.len(), cut.windows);
+            too_little.push(TooLittle { user, recordings, windows });
+            continue;
+        }
+        let class = division.people.len();
+        let validation = cut.validation.into_iter();
+        division.validation.extend(validation.map(|windows| LabelledWalk { class, windows }));
+        division.subjects.push(format!("user {}", class + 1));
+        division.people.push(cut.tracks);
+    }
+    if !too_little.is_empty() || windows < FEWEST_WINDOWS {
+        return Err(RetrainingError::TooLittle { users: too_little, windows });
+    }
+    for (number, tracks) in background(recipe).into_iter().enumerate() {
+        division.subjects.push(format!("background {}", number + 1));
+        division.people.push(tracks);
+    }
+    Ok(Some(division))
+}
+
+/// Labels of which a run through is one round of draws: within users and within the background
+/// every person is as likely, however long their walks, and users make up half or more.
+pub(super) fn round(users: usize, classes: usize) -> Vec<usize> {
+    let turns = (classes - users).div_ceil(users).max(1);
+    (0..turns).flat_map(|_| 0..users).chain(users..classes).collect()
+}
+
+/// The first so much of a recording, cut; `None` without walking, which adds nothing and cannot
+/// validate.
+fn track(recording: &Recording, share: f64, recipe: Recipe) -> Option<Track> {
+    let part = recording.part(0.0, recording.duration_seconds() * share)?;
+    Track::new(&part, recipe).ok().filter(|track| track.window_count(recipe) > 0)
+}
+
+/// One user, cut.
+struct Cut {
+    windows: usize,
+    tracks: Vec<Track>,
+    validation: Option<Vec<Vec<i16>>>,
+}
+
+impl Cut {
+    fn new(mut tracks: Vec<Track>, recipe: Recipe) -> Self {
+        let counts: Vec<usize> = tracks.iter().map(|track| track.window_count(recipe)).collect();
+        let windows = counts.iter().sum();
+        let last = counts.last().copied().unwrap_or(0);
+        let validation = (windows - last >= FEWEST_WINDOWS_A_USER)
+            .then(|| tracks.pop())
+            .flatten()
+            .map(|track| track.windows(recipe));
+        Self { windows, tracks, validation }
+    }
+}
+
+fn background(recipe: Recipe) -> Vec<Vec<Track>> {
+    let conditions = Conditions { seconds: BACKGROUND_SECONDS, ..Conditions::default() };
+    let people: Vec<Vec<Track>> = (0..BACKGROUND_PEOPLE as u64)
+        .into_par_iter()
+        .map(|person| {
+            let walker = Walker::new(BACKGROUND_SEED + person);
+            (0..BACKGROUND_WALKS)
+                .filter_map(|walk| Track::new(&walker.walk(walk, &conditions), recipe).ok())
+                .filter(|track| track.window_count(recipe) > 0)
+                .collect()
+        })
+        .collect();
+    people.into_iter().filter(|tracks| !tracks.is_empty()).collect()
+}
+
+impl Survey {
+    /// How much of each user's walking fits, when those with less leave their share to the others.
+    pub fn seconds_a_user(
+        &self,
+        memory_bytes: usize,
+        network_bytes: usize,
+        recipe: Recipe,
+    ) -> Result<f64, RetrainingError> {
+        // A point of the grid takes 29 bytes and its share of the starts, or as part of two
+        // validation windows 32.
+        let bytes_per_second = 32.0 * recipe.rate_hz;
+        let background = BACKGROUND_PEOPLE as f64 * BACKGROUND_WALKS as f64 * BACKGROUND_SECONDS;
+        let needed = |seconds_a_user: f64| {
+            let users: f64 = self.seconds.iter().map(|seconds| seconds.min(seconds_a_user)).sum();
+            (users + background) * bytes_per_second
+        };
+        let least_seconds = (FEWEST_WINDOWS_A_USER + 1) as f64 * recipe.window_seconds() / 2.0;
+        let walk_bytes = memory_bytes.saturating_sub(network_bytes) as f64;
+        if needed(least_seconds) > walk_bytes {
+            let needed_bytes = (needed(least_seconds) as usize).saturating_add(network_bytes);
+            return Err(RetrainingError::Memory { needed_bytes, allowed_bytes: memory_bytes });
+        }
+        let mut sorted = self.seconds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let mut left = walk_bytes / bytes_per_second - background;
+        for (position, &seconds) in sorted.iter().enumerate() {
+            let share = left / (sorted.len() - position) as f64;
+            if seconds > share {
+                return Ok(share);
+            }
+            left -= seconds;
+        }
+        Ok(f64::INFINITY)
+    }
+}
+
+/// People's recordings as users.
+#[cfg(test)]
+pub(super) fn given<T>(people: &[Vec<Recording>], then: impl FnOnce(&Users<'_>) -> T) -> T {
+    let all: Vec<Recording> = people.concat();
+    let mut names = 0_i64..;
+    let recordings: Vec<Vec<i64>> =
+        people.iter().map(|walks| names.by_ref().take(walks.len()).collect()).collect();
+    let read = move |name: i64| Ok(all[name as usize].clone());
+    then(&Users { recordings: &recordings, read: &read })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECIPE: Recipe = Recipe::BIPEDALNET;
+    const ENOUGH_BYTES: usize = 64 << 20;
+
+    fn walks(person: u64, seconds: &[f64]) -> Vec<Recording> {
+        let walk = |(number, &seconds)| {
+            let conditions = Conditions { seconds, ..Conditions::default() };
+            Walker::new(person).walk(number as u64, &conditions)
+        };
+        seconds.iter().enumerate().map(walk).collect()
+    }
+
+    fn divided(
+        people: Vec<Vec<Recording>>,
+        memory_bytes: usize,
+    ) -> Result<Division, RetrainingError> {
+        given(&people, |users| {
+            let survey = survey(users, &mut || false)?.unwrap();
+            let limit_seconds = survey.seconds_a_user(memory_bytes + 7, 7, RECIPE)?;
+            divide(users, &survey, RECIPE, limit_seconds, || false)
+                .map(|division| division.unwrap())
+        })
+    }
+
+    #[test]
+    fn whose_data_is_missing_is_said() {
+        assert!(matches!(divided(Vec::new(), ENOUGH_BYTES), Err(RetrainingError::NoUsers)));
+        let users = vec![walks(1, &[60.0]), walks(2, &[2.1]), walks(3, &[]), walks(4, &[20.0])];
+        let short = |user, recordings, windows| TooLittle { user, recordings, windows };
+        match divided(users, ENOUGH_BYTES).err() {
+            Some(RetrainingError::TooLittle { users, .. }) => {
+                assert_eq!(users, [short(1, 1, 1), short(2, 0, 0)]);
+            }
+            other => panic!("{other:?}"),
+        }
+        match divided(vec![walks(1, &[12.0])], ENOUGH_BYTES).err() {
+            Some(RetrainingError::TooLittle { users, windows }) => {
+                assert!(users.is_empty() && (8..=12).contains(&windows), "{windows}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_last_recording_validates_and_never_trains() {
+        let users = vec![walks(1, &[20.0, 30.0]), walks(2, &[40.0]), walks(3, &[3.0, 30.0])];
+        let division = divided(users, ENOUGH_BYTES).unwrap();
+        let classes: Vec<usize> = division.validation.iter().map(|walk| walk.class).collect();
+        assert_eq!(classes, [0]);
+        assert!(division.validation[0].windows.len() > 20);
+        let counts = |class: usize| -> Vec<usize> {
+            division.people[class].iter().map(|track| track.window_count(RECIPE)).collect()
+        };
+        assert!(counts(0)[..].len() == 1 && counts(0)[0] <= 20, "{:?}", counts(0));
+        assert_eq!((counts(1).len(), counts(2).len()), (1, 2));
+        assert_eq!(division.people.len(), 3 + BACKGROUND_PEOPLE);
+    }
+
+    #[test]
+    fn memory_shortens_the_longest_users_first() {
+        let bytes = |seconds: f64| ((seconds + 32.0 * 90.0) * 1600.0) as usize;
+        let limit = |seconds: &[f64], memory| {
+            let survey = Survey { sha256: [0; 32], seconds: seconds.to_vec() };
+            survey.seconds_a_user(memory + 7, 7, RECIPE)
+        };
+        assert_eq!(limit(&[100.0, 20.0, 300.0], bytes(420.0)).unwrap(), f64::INFINITY);
+        assert_eq!(limit(&[100.0, 20.0, 300.0], bytes(180.0)).unwrap(), 80.0);
+        assert!(matches!(
+            limit(&[100.0, 20.0, 300.0], bytes(20.0)),
+            Err(RetrainingError::Memory { .. })
+        ));
+        let users = vec![walks(1, &[20.0]), walks(2, &[60.0])];
+        let division = divided(users, bytes(50.0)).unwrap();
+        let count = |class: usize| division.people[class][0].window_count(RECIPE);
+        assert!(count(0) > 15 && (25..=30).contains(&count(1)), "{} {}", count(0), count(1));
+    }
+
+    #[test]
+    fn everybody_is_drawn_alike_and_users_fill_half() {
+        for (users, classes) in [(1, 33), (2, 34), (24, 56), (100, 132)] {
+            let round = round(users, classes);
+            let times = |class| round.iter().filter(|&&label| label == class).count();
+            assert!((0..users).all(|class| times(class) == times(0)));
+            assert!((users..classes).all(|class| times(class) == 1));
+            assert!(users * times(0) * 2 >= round.len());
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_all_samples_in_their_places() {
+        let people = vec![walks(1, &[3.0, 3.0]), walks(2, &[3.0])];
+        let fingerprint = |people: &[Vec<Recording>]| {
+            given(people, |users| survey(users, &mut || false).unwrap().unwrap().sha256)
+        };
+        let original = fingerprint(&people);
+        assert_eq!(fingerprint(&people.clone()), original);
+        let mut moved = people.clone();
+        let recording = moved[0].pop().unwrap();
+        moved[1].insert(0, recording);
+        let mut shorter = people.clone();
+        shorter[1][0] = shorter[1][0].clone().without_angular_rate();
+        for other in [moved, shorter] {
+            assert_ne!(fingerprint(&other), original);
+        }
+    }
+
+    #[test]
+    fn a_recording_that_is_gone_is_an_error() {
+        let users =
+            Users { recordings: &[vec![7]], read: &|name| Err(format!("no {name}").into()) };
+        let error = survey(&users, &mut || false).err().unwrap().to_string();
+        assert!(error.contains("no 7"), "{error}");
+    }
+}

@@ -1,0 +1,112 @@
+//! How well a model names the people that it was trained on.
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::people::{Known, Person};
+use crate::rates::{Figure, bootstrap};
+use crate::{CONSECUTIVE, Nearest, Walk, named};
+use bipedalnet_core::GaitModel;
+use bipedalnet_core::bnn::{Output, Scratch};
+use bipedalnet_core::gait::{Recording, cut_windows};
+
+/// How well a model names people on sessions of theirs, each window by its largest output. A model
+/// without classes names the person whose other sessions are nearest.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClosedSet {
+    /// People measured.
+    pub people: usize,
+    /// Windows of walking, half a window apart.
+    pub windows: usize,
+    /// Share of windows named correctly.
+    pub top1: Figure,
+    /// Share of runs of five consecutive windows whose summed outputs name the right person.
+    pub top1_of_5: Figure,
+}
+
+/// Right ones and all, of single windows and of five.
+type Counts = [[usize; 2]; 2];
+
+/// `None` where the model knows nobody with windows in these sessions.
+pub(super) fn closed_set(
+    model: &GaitModel,
+    people: &[Person],
+    sessions: &[String],
+    seed: u64,
+) -> Option<ClosedSet> {
+    let known = Known::to(&model.file.metadata);
+    let metadata = &model.file.metadata;
+    let nearest = (metadata.architecture.classes() == 0).then(|| {
+        let mut features = vec![Vec::new(); metadata.classes.len()];
+        let of_people = people.par_iter().filter_map(|person| {
+            let others = |walk: &&&Walk| !sessions.contains(&walk.session);
+            let walks = person.walks.iter().filter(others);
+            let windows = walks
+                .flat_map(|walk| outputs(model, &walk.recording, |output| output.feature.to_vec()));
+            Some((known.class(person)?, windows.collect()))
+        });
+        for (class, windows) in of_people.collect::<Vec<(usize, Vec<Vec<f32>>)>>() {
+            features[class] = windows;
+        }
+        Nearest::new(&features)
+    });
+    let counts: Vec<Counts> = people
+        .par_iter()
+        .filter_map(|person| {
+            Some(count(model, nearest.as_ref(), person, known.class(person)?, sessions))
+        })
+        .filter(|[_, [_, all]]| *all > 0)
+        .collect();
+    let [top1, top1_of_5] = bootstrap(counts.len(), seed, |times| {
+        let share = |of: usize| {
+            let sum = |part: usize| -> usize {
+                counts.iter().zip(times).map(|(counts, times)| times * counts[of][part]).sum()
+            };
+            sum(0) as f32 / sum(1) as f32
+        };
+        (!counts.is_empty()).then(|| [share(0), share(1)])
+    })?;
+    let windows = counts.iter().map(|[[_, all], _]| all).sum();
+    Some(ClosedSet { people: counts.len(), windows, top1, top1_of_5 })
+}
+
+fn count(
+    model: &GaitModel,
+    nearest: Option<&Nearest>,
+    person: &Person,
+    class: usize,
+    sessions: &[String],
+) -> Counts {
+    let mut counts = [[0; 2]; 2];
+    for walk in person.walks.iter().filter(|walk| sessions.contains(&walk.session)) {
+        let outputs = outputs(model, &walk.recording, |output| match nearest {
+            Some(nearest) => nearest.cosines(output.feature),
+            None => output.logits.to_vec(),
+        });
+        for ([right, all], consecutive) in counts.iter_mut().zip([1, CONSECUTIVE]) {
+            let [of_walk, runs] = named(&outputs, class, consecutive);
+            *right += of_walk;
+            *all += runs;
+        }
+    }
+    counts
+}
+
+/// What the network gives for each window of walking, half a window apart.
+fn outputs<T>(
+    model: &GaitModel,
+    recording: &Recording,
+    mut take: impl FnMut(Output<'_>) -> T,
+) -> Vec<T> {
+    let GaitModel { file, recipe, .. } = model;
+    let mut scratch = Scratch::default();
+    let cut = cut_windows(recording, recipe, recipe.samples / 2);
+    let windows = cut.map_or_else(|_| Vec::new(), |cut| cut.windows);
+    windows
+        .iter()
+        .map(|window| {
+            let output = file.network.run(&window.values, &mut scratch);
+            take(output.expect("the recipe cuts windows of this length"))
+        })
+        .collect()
+}

@@ -1,0 +1,122 @@
+//! Whom a model knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Folder;
+use crate::{Walk, natural_order};
+use bipedalnet_core::bnn::Metadata;
+
+/// A person of the data.
+pub struct Person<'a> {
+    /// Position of the folder.
+    pub folder: usize,
+    /// The folder's name.
+    pub folder_name: &'a str,
+    /// Name within the folder.
+    pub subject: &'a str,
+    /// By session.
+    pub walks: Vec<&'a Walk>,
+}
+
+/// Everybody in the folders, by folder, then by name.
+pub fn people(folders: &[Folder]) -> Vec<Person<'_>> {
+    let mut people: BTreeMap<(usize, &str), Vec<&Walk>> = BTreeMap::new();
+    for (position, folder) in folders.iter().enumerate() {
+        for walk in &folder.walks {
+            people.entry((position, &walk.subject)).or_default().push(walk);
+        }
+    }
+    people
+        .into_iter()
+        .map(|((folder, subject), mut walks)| {
+            walks.sort_by_key(|walk| natural_order(&walk.session));
+            Person { folder, folder_name: &folders[folder].name, subject, walks }
+        })
+        .collect()
+}
+
+/// The people whom a model was trained on, each with its class.
+pub struct Known<'a>(BTreeMap<(&'a str, &'a str), usize>);
+
+impl<'a> Known<'a> {
+    /// Classes are called `folder/subject` where several folders trained; else `subject`, and the
+    /// folder is what the description of the training data begins with.
+    pub fn to(metadata: &'a Metadata) -> Self {
+        let description = metadata.training_data.split(';').next().unwrap_or_default();
+        let name = |class: &'a String| class.split_once('/').unwrap_or((description, class));
+        Self(metadata.classes.iter().map(name).zip(0..).collect())
+    }
+
+    /// The person's class; `None` for strangers.
+    pub fn class(&self, person: &Person) -> Option<usize> {
+        self.0.get(&(person.folder_name, person.subject)).copied()
+    }
+
+    /// Strangers who are called like somebody known from a folder that is not among the data: that
+    /// folder may have been renamed.
+    pub(super) fn namesakes(&self, people: &[Person]) -> Option<String> {
+        let folders: BTreeSet<&str> = people.iter().map(|person| person.folder_name).collect();
+        let elsewhere: BTreeMap<&str, &str> = self
+            .0
+            .keys()
+            .filter(|(folder, _)| !folders.contains(folder))
+            .map(|(folder, subject)| (*subject, *folder))
+            .collect();
+        let mut namesakes = people
+            .iter()
+            .filter(|person| self.class(person).is_none())
+            .filter_map(|person| Some((person, elsewhere.get(person.subject)?)));
+        let (person, folder) = namesakes.next()?;
+        let (subject, here) = (person.subject, person.folder_name);
+        Some(format!(
+            "{subject} of {here} and {} more are taken for strangers, though the model was trained on \
+             people of these names in {folder}: if they are the same, call the folder {folder}",
+            namesakes.count()
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bipedalnet_core::gait::simulator::{Conditions, Walker};
+
+    fn walk(subject: &str, session: &str, seconds: f64) -> Walk {
+        let conditions = Conditions { seconds, ..Conditions::default() };
+        let recording = Walker::new(1).walk(1, &conditions);
+        Walk { subject: subject.to_owned(), session: session.to_owned(), recording }
+    }
+
+    fn folder(name: &str, walks: Vec<Walk>) -> Folder {
+        Folder { name: name.to_owned(), walks }
+    }
+
+    fn metadata(classes: &[&str], training_data: &str) -> Metadata {
+        let bytes = include_bytes!("../../../../models/bipedalnet-openset.safetensors");
+        let metadata = bipedalnet_core::bnn::Model::from_bytes(bytes).unwrap().metadata;
+        let classes = classes.iter().map(|&class| class.to_owned()).collect();
+        Metadata { classes, training_data: training_data.to_owned(), ..metadata }
+    }
+
+    #[test]
+    fn people_are_known_by_folder_and_name() {
+        let folders = [
+            folder("home", vec![walk("ann", "1", 3.0), walk("bob", "1", 3.0)]),
+            folder("away", vec![walk("ann", "1", 3.0), walk("eve", "1", 3.0)]),
+        ];
+        let people = people(&folders);
+        let classes = |metadata: &Metadata| {
+            people.iter().map(|person| Known::to(metadata).class(person)).collect::<Vec<_>>()
+        };
+        let several = metadata(&["away/eve", "home/bob"], "away, home; sessions 1");
+        assert_eq!(classes(&several), [None, Some(1), None, Some(0)]);
+        let single = metadata(&["ann", "eve"], "away; sessions 1");
+        assert_eq!(classes(&single), [None, None, Some(0), Some(1)]);
+        assert_eq!(Known::to(&single).namesakes(&people), None);
+
+        let renamed = metadata(&["ann", "carl"], "gone");
+        assert_eq!(classes(&renamed), [None; 4]);
+        let warning = Known::to(&renamed).namesakes(&people).unwrap();
+        assert!(warning.starts_with("ann of home and 1 more are taken for strangers"), "{warning}");
+    }
+}

@@ -1,0 +1,331 @@
+//! The training loop.
+
+use std::f32::consts::PI;
+use std::ops::{ControlFlow, Range};
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64Mcg;
+use rayon::prelude::*;
+
+use super::accuracy::argmax;
+use super::compression::Compression;
+use super::layers::Pass;
+use super::network::Network;
+use super::samples::{Augmentation, Division, LabelledWalk, dequantise};
+use bipedalnet_core::bnn::{Architecture, ArchitectureError, Parameters, Weights};
+use bipedalnet_core::gait::WINDOW_ROWS;
+
+/// How to train.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Passes over the training data.
+    pub epochs: usize,
+    /// Share of these that a binary or compressed network goes through with real weights, from which
+    /// it then starts.
+    pub real_share: f32,
+    /// Windows a step.
+    pub batch: usize,
+    /// Adam's rate at the start, from which it falls to nothing along half a cosine. With real
+    /// weights it is half of that.
+    pub rate: f32,
+    /// Share of the past in the moving average of the weights that is kept at each step; it is the
+    /// average's signs that make a binary network. 0 keeps the weights as they are.
+    pub averaging: f32,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Variations of the data.
+    pub augmentation: Augmentation,
+    /// What weights are restricted to, beside what the architecture says.
+    pub compression: Option<Compression>,
+}
+
+/// State of a running training.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Steps done, of [`Progress::steps`].
+    pub step: usize,
+    /// Steps of the whole schedule.
+    pub steps: usize,
+    /// Epoch of the last step, from 1.
+    pub epoch: usize,
+    /// Mean cross-entropy over the epoch so far; `None` where nothing is learned by gradients.
+    pub loss: Option<f32>,
+    /// Share of validation windows named correctly after the last finished epoch.
+    pub validation_accuracy: Option<f32>,
+    /// Training windows a second since the start, validation included.
+    pub samples_per_second: f32,
+    /// Time that the rest of the schedule will take, at this speed.
+    pub seconds_left: f32,
+}
+
+/// A trained network.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// Parameters after the epoch with the best validation accuracy.
+    pub parameters: Parameters,
+    /// That accuracy.
+    pub validation_accuracy: f32,
+    /// Epochs finished.
+    pub epochs: usize,
+    /// Time taken.
+    pub elapsed: Duration,
+    /// Training windows a second, validation included.
+    pub samples_per_second: f32,
+}
+
+/// Windows that the statistics for inference are averaged over before each validation. A moving
+/// average would mix statistics of weights that have since changed sign.
+pub(super) const CALIBRATION_WINDOWS: usize = 1024;
+
+/// Real weights have no sign to overcome.
+const REAL_WEIGHTS_RATE: f32 = 0.5;
+
+/// Logits of a binary network are sums of signs, too hot for a softmax; this brings them near
+/// unit variance. Their order, all that counts after training, stays as it is.
+pub(super) const BINARY_LOGIT_SCALE: f32 = 0.4;
+
+/// Trains a network, reporting after every step; [`ControlFlow::Break`] ends it early with the
+/// best so far, or with `None` before the first epoch has been validated.
+///
+/// The same inputs and seed give the same network, whatever the number of threads.
+///
+/// # Errors
+/// When the layers do not fit one another.
+///
+/// # Panics
+/// When the architecture has not one class for each subject, or reads other windows.
+pub fn train(
+    architecture: &Architecture,
+    division: &Division,
+    schedule: &Schedule,
+    mut progress: impl FnMut(&Progress) -> ControlFlow<()>,
+) -> Result<Option<Trained>, ArchitectureError> {
+    assert_eq!(architecture.classes(), division.subjects.len());
+    assert_eq!(architecture.input, [WINDOW_ROWS, division.recipe.samples]);
+    let begin = Instant::now();
+    let mut random = Pcg64Mcg::seed_from_u64(schedule.seed);
+    let mut phase = Phase::first(architecture, schedule);
+    let mut network = Network::new(&phase.architecture, &mut random)?;
+    network.compress(phase.compression);
+    let mut average = network.state();
+    let classes = division.subjects.len();
+    let steps = (division.windows_per_epoch() / schedule.batch).max(1);
+    let mut draws = Draws::new(division, schedule);
+    let mut gradient = vec![0.0; schedule.batch * architecture.classes()];
+    let mut best: Option<(Parameters, f32)> = None;
+    let mut finished = 0;
+    let mut state = Progress { steps: steps * schedule.epochs, ..Progress::default() };
+    'training: for epoch in 1..=schedule.epochs {
+        state.epoch = epoch;
+        if epoch > phase.epochs.end {
+            let learned = best.take().expect("an epoch of the phase before was validated").0;
+            phase = Phase::last(architecture, schedule);
+            network = start_from(&learned, &phase, &mut random)?;
+            average = network.state();
+        }
+        // Every person is as likely, however long their walks.
+        let mut order: Vec<usize> =
+            (0..steps * schedule.batch).map(|index| index % classes).collect();
+        order.shuffle(&mut random);
+        let mut loss = 0.0;
+        for (step, labels) in order.chunks_exact(schedule.batch).enumerate() {
+            read(&mut network, draws.draw(labels));
+            let mut logits = network.run(Pass::Training).to_vec();
+            logits.iter_mut().for_each(|logit| *logit *= phase.logit_scale);
+            loss += cross_entropy(&logits, labels, architecture.classes(), &mut gradient);
+            gradient.iter_mut().for_each(|value| *value *= phase.logit_scale);
+            network.backward(&gradient);
+            let steps_before = state.step - phase.epochs.start * steps;
+            let done = steps_before as f32 / (phase.epochs.len() * steps) as f32;
+            network.step(phase.rate * (0.5 + 0.5 * (PI * done).cos()));
+            // The first steps count for themselves, not for what was drawn by chance.
+            let share = schedule.averaging.min(steps_before as f32 / (steps_before + 1) as f32);
+            network.average(&mut average, share);
+
+            state.step += 1;
+            state.loss = Some(loss / (step + 1) as f32);
+            state.samples_per_second =
+                (state.step * schedule.batch) as f32 / begin.elapsed().as_secs_f32();
+            state.seconds_left =
+                ((state.steps - state.step) * schedule.batch) as f32 / state.samples_per_second;
+            if progress(&state).is_break() {
+                break 'training;
+            }
+        }
+        let latest = network.state();
+        network.restore(&average).expect(SAME_NETWORK);
+        calibrate(&mut network, &mut draws, &order);
+        let accuracy = accuracy(&mut network, &division.validation);
+        state.validation_accuracy = (!division.validation.is_empty()).then_some(accuracy);
+        let before = best.as_ref().map_or(-1.0, |(_, accuracy)| *accuracy);
+        // Of equals the later one has learned more.
+        if accuracy >= before {
+            best = Some((network.parameters(), accuracy));
+        }
+        network.restore(&latest).expect(SAME_NETWORK);
+        finished = epoch;
+    }
+    if let Some((learned, kept)) = &mut best
+        && phase.epochs.end < schedule.epochs
+    {
+        // Stopped before it had the weights that it is to have.
+        let last = Phase::last(architecture, schedule);
+        let mut network = start_from(learned, &last, &mut random)?;
+        let order: Vec<usize> = (0..CALIBRATION_WINDOWS).map(|index| index % classes).collect();
+        calibrate(&mut network, &mut draws, &order);
+        (*learned, *kept) = (network.parameters(), accuracy(&mut network, &division.validation));
+    }
+    Ok(best.map(|(parameters, validation_accuracy)| Trained {
+        parameters,
+        validation_accuracy,
+        epochs: finished,
+        elapsed: begin.elapsed(),
+        samples_per_second: state.samples_per_second,
+    }))
+}
+
+/// Epochs in which the weights are of one kind.
+struct Phase {
+    architecture: Architecture,
+    compression: Option<Compression>,
+    epochs: Range<usize>,
+    rate: f32,
+    logit_scale: f32,
+}
+
+const SAME_NETWORK: &str = "a state of the same network";
+
+impl Phase {
+    fn first(architecture: &Architecture, schedule: &Schedule) -> Self {
+        let real = Self::real_epochs(architecture, schedule);
+        if real == 0 {
+            return Self::last(architecture, schedule);
+        }
+        Self {
+            architecture: Architecture { weights: Weights::Float, ..architecture.clone() },
+            compression: None,
+            epochs: 0..real,
+            rate: REAL_WEIGHTS_RATE * schedule.rate,
+            logit_scale: 1.0,
+        }
+    }
+
+    fn last(architecture: &Architecture, schedule: &Schedule) -> Self {
+        let logit_scale = match architecture.weights {
+            Weights::Binary => BINARY_LOGIT_SCALE,
+            Weights::Float => 1.0,
+        };
+        Self {
+            architecture: architecture.clone(),
+            compression: schedule.compression,
+            epochs: Self::real_epochs(architecture, schedule)..schedule.epochs,
+            rate: schedule.rate,
+            logit_scale,
+        }
+    }
+
+    fn real_epochs(architecture: &Architecture, schedule: &Schedule) -> usize {
+        if architecture.weights == Weights::Float && schedule.compression.is_none() {
+            return 0;
+        }
+        (schedule.epochs as f32 * schedule.real_share) as usize
+    }
+}
+
+/// A network of a phase whose latent weights are those that another one of its layers has learned.
+fn start_from(
+    learned: &Parameters,
+    phase: &Phase,
+    random: &mut Pcg64Mcg,
+) -> Result<Network, ArchitectureError> {
+    let mut network = Network::new(&phase.architecture, random)?;
+    network.import(&learned.layers, 1.0);
+    network.compress(phase.compression);
+    Ok(network)
+}
+
+/// Averages the statistics for inference, over windows of the classes named, again and again.
+fn calibrate(network: &mut Network, draws: &mut Draws<'_>, labels: &[usize]) {
+    let batch = draws.schedule.batch;
+    let batches = labels.chunks_exact(batch).cycle().take(CALIBRATION_WINDOWS.div_ceil(batch));
+    for (number, labels) in batches.enumerate() {
+        read(network, draws.draw(labels));
+        network.run(Pass::Calibration(number));
+    }
+}
+
+fn read(network: &mut Network, windows: impl IndexedParallelIterator<Item = Vec<i16>>) {
+    let input_len = network.input_len();
+    let inputs = network.inputs(windows.len()).par_chunks_mut(input_len);
+    inputs.zip(windows).for_each(|(input, window)| dequantise(&window, input));
+}
+
+/// Draws windows; each draw has random numbers of its own.
+pub(super) struct Draws<'a> {
+    division: &'a Division,
+    schedule: &'a Schedule,
+    /// Windows drawn so far, which number their random streams.
+    pub drawn: u64,
+}
+
+impl<'a> Draws<'a> {
+    pub fn new(division: &'a Division, schedule: &'a Schedule) -> Self {
+        Self { division, schedule, drawn: 0 }
+    }
+
+    /// One window of each class named, in that order.
+    pub fn draw(&mut self, labels: &[usize]) -> impl IndexedParallelIterator<Item = Vec<i16>> {
+        let (division, schedule, drawn) = (self.division, self.schedule, self.drawn);
+        self.drawn += labels.len() as u64;
+        labels.par_iter().enumerate().map(move |(index, &class)| {
+            let number = drawn + index as u64;
+            let mut random = Pcg64Mcg::seed_from_u64(schedule.seed ^ number.rotate_left(24));
+            division.draw(class, &schedule.augmentation, &mut random)
+        })
+    }
+}
+
+/// Mean cross-entropy of the softmax, and its gradient with respect to the logits.
+pub(super) fn cross_entropy(
+    logits: &[f32],
+    labels: &[usize],
+    classes: usize,
+    gradient: &mut [f32],
+) -> f32 {
+    let share = 1.0 / labels.len() as f32;
+    let mut loss = 0.0;
+    for ((logits, gradient), &label) in
+        logits.chunks_exact(classes).zip(gradient.chunks_exact_mut(classes)).zip(labels)
+    {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut total = 0.0;
+        for (gradient, logit) in gradient.iter_mut().zip(logits) {
+            *gradient = (logit - largest).exp();
+            total += *gradient;
+        }
+        gradient.iter_mut().for_each(|value| *value *= share / total);
+        gradient[label] -= share;
+        loss += (total.ln() + largest - logits[label]) * share;
+    }
+    loss
+}
+
+/// Share of windows whose largest output is the right class, while training.
+fn accuracy(network: &mut Network, walks: &[LabelledWalk]) -> f32 {
+    let input_len = network.input_len();
+    let (mut right, mut all) = (0, 0);
+    for walk in walks {
+        let mut inputs = vec![0.0; walk.windows.len() * input_len];
+        for (input, window) in inputs.chunks_exact_mut(input_len).zip(&walk.windows) {
+            dequantise(window, input);
+        }
+        let logits = network.forward(&inputs, Pass::Inference);
+        let classes = logits.len() / walk.windows.len();
+        right +=
+            logits.chunks_exact(classes).filter(|&logits| argmax(logits) == walk.class).count();
+        all += walk.windows.len();
+    }
+    right as f32 / (all as f32).max(1.0)
+}
