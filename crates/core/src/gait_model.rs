@@ -1,7 +1,7 @@
 //! A model that can identify people: its network, the windows that it reads, and its calibration.
 
 use crate::bnn::{Model, Scratch};
-use crate::gait::{Cut, Recipe, Recording, Rows, SignalError, WINDOW_ROWS, cut_windows};
+use crate::gait::{CutWindows, Recipe, Recording, Rows, SignalError, WINDOW_ROWS, cut_windows};
 use crate::identity::{Calibration, Template};
 
 /// A model file that this version can identify people with.
@@ -84,7 +84,7 @@ impl GaitModel {
         scratch: &mut Scratch,
         mut after_window: impl FnMut(),
     ) -> Result<Reading, SignalError> {
-        let Cut { windows, refused } =
+        let CutWindows { windows, refused } =
             cut_windows(recording, &self.recipe, self.recipe.samples / 2)?;
         let mut template = Template::empty(self.feature_len());
         after_window();

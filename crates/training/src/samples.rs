@@ -12,8 +12,7 @@ use rayon::prelude::*;
 use super::dataset::Walk;
 use bipedalnet_core::bnn;
 use bipedalnet_core::gait::{
-    Recipe, Recording, Rows, Signal, SignalError, WINDOW_ROWS, acceleration_axes, is_walking,
-    quantise, rows, unit_scale_rows,
+    Recipe, Recording, Rows, Signal, SignalError, WINDOW_ROWS, quantise, unit_scale_rows,
 };
 
 /// Training windows may start at every tenth of a second.
@@ -236,7 +235,7 @@ impl Division {
         (0..count)
             .map(|number| {
                 let (signal, start) = starts[number * starts.len() / count];
-                quantise(&rows(signal, start, recipe, true))
+                signal.window(start, recipe)
             })
             .collect()
     }
@@ -283,8 +282,8 @@ impl Division {
         // Rows of unit scale follow from the acceleration, so that is what is varied.
         let of_unit_scale = self.recipe.rows == Rows::TurnedAxes2;
         let source = |start, samples| match of_unit_scale {
-            true => acceleration_axes(&track.signal, start, samples),
-            false => rows(&track.signal, start, Recipe { samples, ..self.recipe }, gyroscope),
+            true => track.signal.acceleration_axes(start, samples),
+            false => track.signal.rows(start, Recipe { samples, ..self.recipe }, gyroscope),
         };
         let mut values = if augmentation.warp == 0.0 {
             source(start, samples)
@@ -410,7 +409,7 @@ fn dense(recipe: Recipe) -> usize {
 }
 
 fn windows(signal: &Signal, recipe: Recipe, starts: Vec<usize>) -> Vec<Vec<i16>> {
-    let window = |start| quantise(&rows(signal, start, recipe, true));
+    let window = |start| signal.window(start, recipe);
     starts.into_iter().map(window).collect()
 }
 
@@ -420,7 +419,7 @@ fn walking_starts(signal: &Signal, recipe: Recipe, within: Range<f64>, step: usi
     let last = (signal.len() as f64 * within.end) as usize;
     (first..(last + 1).saturating_sub(recipe.samples))
         .step_by(step)
-        .filter(|&start| is_walking(signal, start, recipe.samples))
+        .filter(|&start| signal.is_walking(start, recipe.samples))
         .collect()
 }
 

@@ -17,67 +17,74 @@ const SHORTEST_LAG_SECONDS: f64 = 0.08;
 /// A slow stride of two steps.
 const LONGEST_STRIDE_SECONDS: f64 = 1.5;
 
-/// Checks the window of `samples` grid points at `start`.
-pub(crate) fn check(signal: &Signal, start: usize, samples: usize) -> Result<(), SignalError> {
-    let range = start..start + samples;
-    let gaps = &signal.gap_seconds[range.clone()];
-    if let Some(offset) = gaps.iter().position(|&gap| gap > 0.0) {
-        return Err(SignalError::Gap {
-            gap_seconds: f64::from(gaps[offset]),
-            at_seconds: (start + offset) as f64 / signal.rate_hz,
-            allowed_seconds: LONGEST_GAP_SECONDS,
-        });
-    }
-    let acceleration = &signal.acceleration_m_s2[range.clone()];
-    moving("acceleration", acceleration)?;
-    if let Some(rates) = &signal.angular_rate_rad_s {
-        moving("angular_rate", &rates[range.clone()])?;
-    }
-    let clipped = signal.clipped[range].iter().filter(|&&clipped| clipped).count();
-    let clipped_share = clipped as f32 / samples as f32;
-    if clipped_share > LARGEST_CLIPPED_SHARE {
-        return Err(SignalError::ClippedSensor { percent: clipped_share * 100.0 });
+impl Signal {
+    /// Whether the window of `samples` grid points at `start` is walking.
+    pub fn is_walking(&self, start: usize, samples: usize) -> bool {
+        self.check_walking(start, samples).is_ok()
     }
 
-    let count = samples as f32;
-    let magnitudes: Vec<f32> = acceleration.iter().map(|&sample| norm(sample)).collect();
-    let mean_magnitude = magnitudes.iter().sum::<f32>() / count;
-    let deviation =
-        (magnitudes.iter().map(|m| (m - mean_magnitude).powi(2)).sum::<f32>() / count).sqrt();
-    if deviation < LEAST_DEVIATION_M_S2 {
-        return Err(SignalError::StandingStill {
-            deviation_m_s2: deviation,
-            needed_m_s2: LEAST_DEVIATION_M_S2,
-        });
-    }
+    /// Checks the window of `samples` grid points at `start`.
+    pub(super) fn check_walking(&self, start: usize, samples: usize) -> Result<(), SignalError> {
+        let range = start..start + samples;
+        let gaps = &self.gap_seconds[range.clone()];
+        if let Some(offset) = gaps.iter().position(|&gap| gap > 0.0) {
+            return Err(SignalError::Gap {
+                gap_seconds: f64::from(gaps[offset]),
+                at_seconds: (start + offset) as f64 / self.rate_hz,
+                allowed_seconds: LONGEST_GAP_SECONDS,
+            });
+        }
+        let acceleration = &self.acceleration_m_s2[range.clone()];
+        moving("acceleration", acceleration)?;
+        if let Some(rates) = &self.angular_rate_rad_s {
+            moving("angular_rate", &rates[range.clone()])?;
+        }
+        let clipped = self.clipped[range].iter().filter(|&&clipped| clipped).count();
+        let clipped_share = clipped as f32 / samples as f32;
+        if clipped_share > LARGEST_CLIPPED_SHARE {
+            return Err(SignalError::ClippedSensor { percent: clipped_share * 100.0 });
+        }
 
-    let movement = Movement::new(acceleration);
-    let rms_m_s2 = (movement.energy(0..samples) / count).sqrt();
-    let lag = |seconds: f64| ((seconds * signal.rate_hz).round() as usize).min(samples - 1);
-    let [shortest, step, longest] =
-        [SHORTEST_LAG_SECONDS, SHORTEST_STEP_SECONDS, LONGEST_STRIDE_SECONDS].map(lag);
-    // A peak is told by the lags beside it.
-    let correlations = Correlations::new(&movement, shortest - 1..=longest);
-    let (step_correlation, step_lag) = correlations.strongest(step..=longest);
-    let (tremor_correlation, tremor_lag) =
-        correlations.strongest((shortest..=step - 1).filter(|&lag| correlations.is_peak(lag)));
-    let tremor = tremor_correlation > 0.6 && tremor_correlation > 0.85 * step_correlation;
-    if rms_m_s2 > LARGEST_RMS_M_S2 || tremor {
-        let period = if tremor { tremor_lag } else { step_lag };
-        return Err(SignalError::Shaking {
-            repeats_hz: (signal.rate_hz / period as f64) as f32,
-            rms_m_s2,
-            allowed_hz: (1.0 / SHORTEST_STEP_SECONDS) as f32,
-            allowed_m_s2: LARGEST_RMS_M_S2,
-        });
+        let count = samples as f32;
+        let magnitudes: Vec<f32> = acceleration.iter().map(|&sample| norm(sample)).collect();
+        let mean_magnitude = magnitudes.iter().sum::<f32>() / count;
+        let deviation =
+            (magnitudes.iter().map(|m| (m - mean_magnitude).powi(2)).sum::<f32>() / count).sqrt();
+        if deviation < LEAST_DEVIATION_M_S2 {
+            return Err(SignalError::StandingStill {
+                deviation_m_s2: deviation,
+                needed_m_s2: LEAST_DEVIATION_M_S2,
+            });
+        }
+
+        let movement = Movement::new(acceleration);
+        let rms_m_s2 = (movement.energy(0..samples) / count).sqrt();
+        let lag = |seconds: f64| ((seconds * self.rate_hz).round() as usize).min(samples - 1);
+        let [shortest, step, longest] =
+            [SHORTEST_LAG_SECONDS, SHORTEST_STEP_SECONDS, LONGEST_STRIDE_SECONDS].map(lag);
+        // A peak is told by the lags beside it.
+        let correlations = Correlations::new(&movement, shortest - 1..=longest);
+        let (step_correlation, step_lag) = correlations.strongest(step..=longest);
+        let (tremor_correlation, tremor_lag) =
+            correlations.strongest((shortest..=step - 1).filter(|&lag| correlations.is_peak(lag)));
+        let tremor = tremor_correlation > 0.6 && tremor_correlation > 0.85 * step_correlation;
+        if rms_m_s2 > LARGEST_RMS_M_S2 || tremor {
+            let period = if tremor { tremor_lag } else { step_lag };
+            return Err(SignalError::Shaking {
+                repeats_hz: (self.rate_hz / period as f64) as f32,
+                rms_m_s2,
+                allowed_hz: (1.0 / SHORTEST_STEP_SECONDS) as f32,
+                allowed_m_s2: LARGEST_RMS_M_S2,
+            });
+        }
+        if step_correlation < LEAST_CORRELATION {
+            return Err(SignalError::NoSteps {
+                correlation: step_correlation,
+                needed: LEAST_CORRELATION,
+            });
+        }
+        Ok(())
     }
-    if step_correlation < LEAST_CORRELATION {
-        return Err(SignalError::NoSteps {
-            correlation: step_correlation,
-            needed: LEAST_CORRELATION,
-        });
-    }
-    Ok(())
 }
 
 /// Refuses an axis that never changes: real sensors have noise, even at rest.
