@@ -17,7 +17,7 @@ use bipedalnet_core::gait::Recording;
 use bipedalnet_training::evaluation::{Figure, Folder, TrialRates, evaluate};
 use bipedalnet_training::retrained_model;
 use bipedalnet_training::{
-    Length, RetrainingOptions, Scope, Users, Walk, low_priority_pool, read_data, retrain,
+    Length, RetrainingOptions, Users, Walk, low_priority_pool, read_data, retrain,
 };
 use clap::Parser;
 
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let read = |name: i64| Ok(all[name as usize].clone());
     let users = Users { recordings: &recordings, read: &read };
     let options = RetrainingOptions {
-        scope: Scope::LastLayers,
+        last_layers_only: true,
         length: Length::Epochs(arguments.epochs),
         seed: arguments.seed,
         memory_bytes: 512 << 20,

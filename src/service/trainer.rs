@@ -19,7 +19,7 @@ use super::{JobLength, JobScope, JobState, Reply, Service, ServiceError, Shared,
 use crate::store::{JobEnd, JobEvent, StoreError, Trainee};
 use bipedalnet_core::gait::Recording;
 use bipedalnet_training::{
-    Checkpoint, Event, Length, Progress, RetrainingError, RetrainingOptions, Scope, Users,
+    Checkpoint, Event, Length, Progress, RetrainingError, RetrainingOptions, Users,
     low_priority_pool, retrain, retrained_model,
 };
 
@@ -335,10 +335,7 @@ impl Shared {
 
 fn options(job: &TrainingJob, memory_bytes: usize) -> RetrainingOptions {
     RetrainingOptions {
-        scope: match job.request.scope {
-            JobScope::Whole => Scope::Whole,
-            JobScope::LastLayers => Scope::LastLayers,
-        },
+        last_layers_only: job.request.scope == JobScope::LastLayers,
         length: match job.request.length {
             JobLength::Epochs(epochs) => {
                 Length::Epochs(NonZeroU16::new(epochs).unwrap_or(NonZeroU16::MIN))

@@ -57,9 +57,7 @@ pub use design::Design;
 pub use enrolled::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, ReadRecording, TooLittle, Users};
 pub use recording_file::{FormatError, MAX_RECORDING_BYTES, read_padova_walk, read_recording};
 pub use retrained_model::retrained_model;
-pub use retraining::{
-    Event, Length, Retrained, RetrainingError, RetrainingOptions, Scope, retrain,
-};
+pub use retraining::{Event, Length, Retrained, RetrainingError, RetrainingOptions, retrain};
 pub use samples::sessions_exist;
 pub use samples::{Augmentation, Division, LabelledWalk, Split, SplitError};
 pub use threads::low_priority_pool;

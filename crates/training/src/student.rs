@@ -14,7 +14,6 @@ use super::accuracy::{Nearest, argmax};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::layers::Pass;
 use super::network::{Network, State};
-use super::retraining::Scope;
 use super::samples::{Augmentation, Division, LabelledWalk, dequantise};
 use super::train::{BINARY_LOGIT_SCALE, CALIBRATION_WINDOWS, Draws, Schedule, cross_entropy};
 use bipedalnet_core::bnn::{
@@ -89,18 +88,17 @@ impl<'a> Student<'a> {
     pub fn new(
         teacher: &'a Teacher,
         division: &'a Division,
-        scope: Scope,
+        last_layers_only: bool,
     ) -> Result<Self, NetworkError> {
         let parent = &teacher.model.metadata.architecture;
         let people = division.people.len();
         let last = parent.layers.len() - 1;
-        let first = match scope {
-            Scope::Whole => 0,
-            // The layer before the last that has weights makes the feature.
-            Scope::LastLayers => parent.layers[..last]
-                .iter()
-                .rposition(|layer| matches!(layer, Layer::Dense { .. } | Layer::Projection { .. }))
-                .unwrap_or(last),
+        // The last layer with weights before the outputs makes the feature.
+        let makes_feature =
+            |layer: &Layer| matches!(layer, Layer::Dense { .. } | Layer::Projection { .. });
+        let first = match last_layers_only {
+            true => parent.layers[..last].iter().rposition(makes_feature).unwrap_or(last),
+            false => 0,
         };
         let mut trained = parent.clone();
         set_classes(&mut trained, people + parent.classes());

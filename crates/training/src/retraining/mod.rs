@@ -37,16 +37,6 @@ const MOST_EPOCHS: u32 = 200;
 /// Walks that validate before a stop is heeded.
 const WALKS_AT_A_TIME: usize = 16;
 
-/// What a retraining changes of a network with classes. Of one without, the last layer is refitted in
-/// either case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// All layers.
-    Whole,
-    /// The feature's layer and the last, on what the parent's others give: several times as fast.
-    LastLayers,
-}
-
 /// When a retraining ends. A refit takes one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
@@ -60,8 +50,10 @@ pub enum Length {
 /// their number does not matter to the outcome.
 #[derive(Clone, Debug)]
 pub struct RetrainingOptions {
-    /// What changes.
-    pub scope: Scope,
+    /// Trains only the layer that makes the feature and the last one, on what the parent's other
+    /// layers give. That is several times as fast. A network without classes has its last layer
+    /// refitted in either case.
+    pub last_layers_only: bool,
     /// When it ends.
     pub length: Length,
     /// Everything random follows from it.
@@ -212,7 +204,7 @@ pub fn retrain(
     let (architecture, classes, last);
     if has_classes {
         let teacher = Teacher::new(parent, parameters, options.seed);
-        let mut student = Student::new(&teacher, &division, options.scope)?;
+        let mut student = Student::new(&teacher, &division, options.last_layers_only)?;
         last = run.train(&mut student, &division, progress, checkpoint, observe)?;
         architecture = student.architecture().clone();
         classes = division.subjects.clone();

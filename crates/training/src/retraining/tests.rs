@@ -58,10 +58,10 @@ fn two_users() -> Vec<Vec<Recording>> {
     vec![user(1, &[20.0, 12.0]), user(2, &[20.0])]
 }
 
-fn options(scope: Scope, epochs: u32) -> RetrainingOptions {
+fn options(last_layers_only: bool, epochs: u32) -> RetrainingOptions {
     let epochs = u16::try_from(epochs).unwrap();
     let length = Length::Epochs(NonZeroU16::new(epochs).unwrap());
-    RetrainingOptions { scope, length, seed: 3, memory_bytes: MEMORY_BYTES }
+    RetrainingOptions { last_layers_only, length, seed: 3, memory_bytes: MEMORY_BYTES }
 }
 
 /// Retrains the network of a file on people's recordings.
@@ -100,8 +100,8 @@ fn pool(threads: usize) -> rayon::ThreadPool {
 
 #[test]
 fn a_resumed_run_ends_as_an_undisturbed_one() {
-    for (scope, epochs, threads) in [(Scope::Whole, 4, 2), (Scope::LastLayers, 2, 1)] {
-        let options = options(scope, epochs);
+    for (last_layers_only, epochs, threads) in [(false, 4, 2), (true, 2, 1)] {
+        let options = options(last_layers_only, epochs);
         let whole = |from: Option<&[u8]>| run(two_users(), &options, from, u32::MAX);
         let (undisturbed, end) = pool(1).install(|| whole(None));
         let (stopped, half) =
@@ -109,7 +109,7 @@ fn a_resumed_run_ends_as_an_undisturbed_one() {
         assert!(stopped.is_none());
         let (resumed, _) = pool(threads).install(|| whole(Some(&half)));
         let undisturbed = undisturbed.unwrap();
-        assert!(resumed.as_ref() == Some(&undisturbed), "{scope:?}");
+        assert!(resumed.as_ref() == Some(&undisturbed), "{last_layers_only}");
         assert!(undisturbed.epochs == epochs && undisturbed.validation_accuracy.is_some());
         // From the end nothing is left to do.
         assert!(whole(Some(&end)).0 == Some(undisturbed));
@@ -118,12 +118,12 @@ fn a_resumed_run_ends_as_an_undisturbed_one() {
 
 #[test]
 fn a_checkpoint_serves_its_own_job_alone() {
-    let ours = options(Scope::Whole, 2);
+    let ours = options(false, 2);
     let (_, bytes) = run(two_users(), &ours, None, 1);
     let others = [
         (vec![user(1, &[40.0])], ours.clone()),
         (two_users(), RetrainingOptions { seed: 4, ..ours.clone() }),
-        (two_users(), RetrainingOptions { scope: Scope::LastLayers, ..ours.clone() }),
+        (two_users(), RetrainingOptions { last_layers_only: true, ..ours.clone() }),
     ];
     for (users, options) in others {
         let checkpoint = Checkpoint::from_bytes(&bytes).unwrap();
@@ -147,7 +147,7 @@ fn a_checkpoint_serves_its_own_job_alone() {
 
 #[test]
 fn it_stops_wherever_it_is_told_to() {
-    let options = options(Scope::LastLayers, 1);
+    let options = options(true, 1);
     let mut events = 0;
     let mut all = |_: Event<'_>| {
         events += 1;
@@ -170,7 +170,7 @@ fn the_last_layers_alone_change_where_that_is_asked_for() {
     let (before, parameters) = decode(&parent()).unwrap();
     // Without validation the last epoch is kept, which has changed something.
     let users = vec![user(1, &[20.0]), user(2, &[20.0])];
-    let retrained = run(users, &options(Scope::LastLayers, 4), None, u32::MAX).0.unwrap();
+    let retrained = run(users, &options(true, 4), None, u32::MAX).0.unwrap();
     let dense = 4;
     let same = |layers: std::ops::Range<usize>| {
         retrained.parameters.layers[layers.clone()] == parameters.layers[layers]
@@ -192,7 +192,7 @@ fn much_data_of_one_user_does_not_drown_another() {
     let parent = include_bytes!("../../../../models/bipedalnet.safetensors");
     let users = vec![user(1, &[150.0]), user(2, &[15.0, 60.0])];
     let on = |_: Event<'_>| ControlFlow::Continue(());
-    let retrained = retrain(parent, users, &options(Scope::LastLayers, 3), None, on);
+    let retrained = retrain(parent, users, &options(true, 3), None, on);
     // All that validates is of the user with a tenth of the data, one of 34 to choose from.
     let accuracy = retrained.unwrap().unwrap().validation_accuracy.unwrap();
     assert!(accuracy > 0.25, "{accuracy}");
@@ -202,7 +202,7 @@ fn much_data_of_one_user_does_not_drown_another() {
 fn a_time_budget_sets_the_number_of_epochs_once() {
     let budget = |seconds| RetrainingOptions {
         length: Length::Budget(Duration::from_secs(seconds)),
-        ..options(Scope::LastLayers, 1)
+        ..options(true, 1)
     };
     assert_eq!(run(two_users(), &budget(0), None, u32::MAX).0.unwrap().epochs, 1);
     let long = budget(1_000_000);
@@ -236,7 +236,7 @@ fn a_network_without_classes_is_refitted_in_one_pass() {
         });
         (retrained.unwrap().unwrap(), events)
     };
-    let options = options(Scope::Whole, 5);
+    let options = options(false, 5);
     let (retrained, (checkpoints, end)) = pool(1).install(|| refitted(&options, None));
     assert_eq!(
         (checkpoints, retrained.epochs, retrained.best_epoch, retrained.users),
@@ -250,7 +250,7 @@ fn a_network_without_classes_is_refitted_in_one_pass() {
     assert!(retrained.parameters.layers[..last] == before.layers[..last]);
     assert!(retrained.parameters.layers[last] != before.layers[last]);
     assert!(pool(2).install(|| refitted(&options, None)).0 == retrained);
-    let last_layers = RetrainingOptions { scope: Scope::LastLayers, ..options.clone() };
+    let last_layers = RetrainingOptions { last_layers_only: true, ..options.clone() };
     assert!(refitted(&last_layers, None).0 == retrained);
     // From its end nothing is left to do.
     let checkpoint = Checkpoint::from_bytes(&end).unwrap();
@@ -266,7 +266,7 @@ fn a_network_without_classes_is_refitted_in_one_pass() {
 
 #[test]
 fn a_refit_stops_wherever_it_is_told_to() {
-    let (parent, options) = (parent_without_classes(), options(Scope::Whole, 1));
+    let (parent, options) = (parent_without_classes(), options(false, 1));
     let mut events = 0;
     let mut all = |_: Event<'_>| {
         events += 1;
@@ -285,7 +285,7 @@ fn a_refit_stops_wherever_it_is_told_to() {
 
 #[test]
 fn what_cannot_be_retrained_is_told_at_once() {
-    let options = options(Scope::Whole, 1);
+    let options = options(false, 1);
     let told = |parent: &[u8], users, options: &RetrainingOptions| {
         let on = |_: Event<'_>| ControlFlow::Continue(());
         retrain(parent, users, options, None, on).unwrap_err().to_string()
