@@ -1,38 +1,26 @@
-//! API keys, scopes, quotas, and what is refused to whom.
+//! API keys, scopes and quotas.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{self, Answer, Server, program, simulated};
-
-/// Makes a key and gives its text.
-fn key(server: &Server, arguments: &[&str]) -> String {
-    let output = keys(server, &[&["create", "--name", "test"], arguments].concat());
-    output.trim().to_owned()
-}
+use crate::support::{self, Answer, Server, Signal, create_key, printed, program, simulated};
 
 fn keys(server: &Server, arguments: &[&str]) -> String {
-    let output = program()
-        .args(["keys", "--database"])
-        .arg(server.database())
-        .args(arguments)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    let mut command = program();
+    command.args(["keys", "--database"]).arg(server.database()).args(arguments);
+    printed(&mut command).unwrap()
 }
 
 async fn with_key(server: &Server, key: &str, method: Method, path: &str, body: String) -> Answer {
-    let request = support::client().request(method, server.url(path)).bearer_auth(key);
-    let request = request.header("content-type", "application/json").body(body);
+    let request = server.request(method, path, body).bearer_auth(key);
     support::answer(request.send().await.unwrap()).await
 }
 
-/// Asks until the server knows what `keys` changed.
+/// Repeats a request until the server has noticed what `keys` changed.
 async fn wait_for(server: &Server, key: &str, status: StatusCode) {
     while with_key(server, key, Method::GET, "/v1/users/ann", String::new()).await.status != status
     {
@@ -40,25 +28,25 @@ async fn wait_for(server: &Server, key: &str, status: StatusCode) {
     }
 }
 
-/// Asks without a key until the server knows that there is one.
-async fn wait_until_shut(server: &Server) {
-    while server.send(Method::GET, "/v1/users/ann", "").await.status != 401 {
+/// Repeats a request without a key until the server asks for one.
+async fn wait_until_keys_are_required(server: &Server) {
+    while server.get("/v1/users/ann").await.status != 401 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn once_there_is_a_key_each_request_needs_one_with_its_scope() {
+async fn after_the_first_key_each_request_needs_a_key_with_its_scope() {
     let server = Server::start();
     let walk = support::json(&simulated(11, 1));
     let other_walk = support::json(&simulated(11, 2));
     assert_eq!(server.put_user("ann").await.status, 201);
 
-    let all = key(&server, &["--scopes", "identify,enroll,admin,scores"]);
-    wait_until_shut(&server).await;
+    let all = create_key(&server.database(), "identify,enroll,admin,scores");
+    wait_until_keys_are_required(&server).await;
     assert_eq!(server.put_user("bob").await.status, 401);
-    let identify = key(&server, &["--scopes", "identify"]);
-    let enroll = key(&server, &["--scopes", "enroll"]);
+    let identify = create_key(&server.database(), "identify");
+    let enroll = create_key(&server.database(), "enroll");
     wait_for(&server, &identify, StatusCode::FORBIDDEN).await;
     wait_for(&server, &enroll, StatusCode::OK).await;
 
@@ -83,7 +71,7 @@ async fn once_there_is_a_key_each_request_needs_one_with_its_scope() {
         }
     }
 
-    // Scores are for those who may see them.
+    // Only a key with the scope `scores` sees scores.
     let decision = async |key: &str| {
         with_key(&server, key, Method::POST, "/v1/identify", other_walk.clone()).await.body
     };
@@ -97,7 +85,7 @@ async fn once_there_is_a_key_each_request_needs_one_with_its_scope() {
     assert_eq!(answer.body["decision"], "accept");
     assert_eq!((answer.body.get("score"), answer.body.get("estimated_fmr")), (None, None));
 
-    // An item of a batch needs its scope too.
+    // Each item of a batch needs its scope too.
     let batch = json!({"items": [
         {"identify": {"walk": serde_json::from_str::<Value>(&other_walk).unwrap()}},
         {"enroll": {"user": "ann", "walk": serde_json::from_str::<Value>(&walk).unwrap()}},
@@ -107,7 +95,7 @@ async fn once_there_is_a_key_each_request_needs_one_with_its_scope() {
     let statuses = [0, 1].map(|item| answer["outcomes"][item]["status"].as_i64());
     assert_eq!(statuses, [Some(200), Some(403)]);
 
-    // Bad keys of all kinds.
+    // Invalid keys.
     let last = if all.ends_with('0') { '1' } else { '0' };
     let wrong_secret = format!("{}{last}", &all[..all.len() - 1]);
     let unknown = all.replace(&all[4..16], "000000000000");
@@ -122,7 +110,7 @@ async fn once_there_is_a_key_each_request_needs_one_with_its_scope() {
     let answer = with_key(&server, &enroll, Method::GET, "/v1/users", String::new()).await;
     insta::assert_json_snapshot!("missing_scope", answer.body);
 
-    // A revoked key is worth nothing, and no revocation opens the service.
+    // A revoked key is invalid, and the service still asks for keys when all are revoked.
     let list = keys(&server, &["list"]);
     assert!(list.contains(&all[4..16]) && !list.contains(&all[17..]), "{list}");
     for key in [&all, &identify, &enroll] {
@@ -132,29 +120,29 @@ async fn once_there_is_a_key_each_request_needs_one_with_its_scope() {
     assert_eq!(server.put_user("bob").await.status, 401);
     let server = Server::start_in(server.kill());
     assert_eq!(server.put_user("bob").await.status, 401);
-    // Only digests are kept.
+    // The database holds only digests.
     let bytes = std::fs::read(server.database()).unwrap();
     let secret = &all.as_bytes()[17..];
     assert!(!bytes.windows(secret.len()).any(|window| window == secret));
 }
 
 #[tokio::test]
-async fn two_keys_may_choose_the_same_idempotency_key() {
+async fn clients_with_different_keys_can_use_the_same_idempotency_key() {
     let server = Server::start();
-    let [one, other] = ["one", "other"].map(|_| key(&server, &["--scopes", "enroll"]));
-    wait_until_shut(&server).await;
+    let [one, other] = ["one", "other"].map(|_| create_key(&server.database(), "enroll"));
+    wait_until_keys_are_required(&server).await;
     for key in [&one, &other] {
         wait_for(&server, key, StatusCode::NOT_FOUND).await;
     }
     for (key, user) in [(&one, "ann"), (&other, "bob")] {
-        let request = support::client().put(server.url(&format!("/v1/users/{user}")));
+        let request = server.request(Method::PUT, &format!("/v1/users/{user}"), "");
         let request = request.bearer_auth(key).header("idempotency-key", "first");
         assert_eq!(request.send().await.unwrap().status(), 201);
     }
 }
 
 #[test]
-fn without_a_key_only_this_machine_is_served_unless_told_otherwise() {
+fn without_a_key_the_server_listens_only_on_loopback_unless_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("test.db");
     let serve = || {
@@ -162,9 +150,7 @@ fn without_a_key_only_this_machine_is_served_unless_told_otherwise() {
         command.args(["serve", "--listen", "0.0.0.0:0", "--database"]).arg(&database);
         command
     };
-    let output = serve().output().unwrap();
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success());
+    let message = printed(&mut serve()).unwrap_err();
     for part in ["bipedalnet keys create", "127.0.0.1", "--allow-anonymous"] {
         assert!(message.contains(part), "{message}");
     }
@@ -177,7 +163,7 @@ fn without_a_key_only_this_machine_is_served_unless_told_otherwise() {
 }
 
 #[tokio::test]
-async fn quotas_are_told_and_kept() {
+async fn quotas_are_announced_and_enforced() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_with(folder, &["--address-requests-per-second", "1"]);
     let client = support::client();
@@ -199,17 +185,17 @@ async fn quotas_are_told_and_kept() {
 }
 
 #[tokio::test]
-async fn a_key_has_a_quota_of_its_own() {
+async fn each_key_has_its_own_quota() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_with(folder, &["--key-requests-per-second", "1"]);
-    let [one, other] = ["one", "other"].map(|_| key(&server, &["--scopes", "enroll"]));
-    wait_until_shut(&server).await;
+    let [one, other] = ["one", "other"].map(|_| create_key(&server.database(), "enroll"));
+    wait_until_keys_are_required(&server).await;
     wait_for(&server, &one, StatusCode::TOO_MANY_REQUESTS).await;
     wait_for(&server, &other, StatusCode::NOT_FOUND).await;
 }
 
 #[tokio::test]
-async fn neither_keys_nor_users_nor_walks_are_logged() {
+async fn the_log_has_no_keys_users_or_walks() {
     let folder = tempfile::tempdir().unwrap();
     let mut process = program()
         .args(["serve", "--listen", "127.0.0.1:0", "--database"])
@@ -223,8 +209,8 @@ async fn neither_keys_nor_users_nor_walks_are_logged() {
     let address = loop {
         let line = lines.next().unwrap().unwrap();
         log.push(line.clone());
-        if let Some((_, rest)) = line.split_once("address=") {
-            break rest.split_whitespace().next().unwrap().to_owned();
+        if let Some(address) = support::field(&line, "address=") {
+            break address;
         }
     };
     let url = |path: &str| format!("http://{address}{path}");
@@ -243,12 +229,11 @@ async fn neither_keys_nor_users_nor_walks_are_logged() {
         let request = request.header("content-type", "application/json").body(walk.clone());
         assert_ne!(request.send().await.unwrap().status(), 500);
     }
-    let id = process.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    support::signal(&process, Signal::TERM);
     log.extend(lines.map(Result::unwrap));
     process.wait().unwrap();
     let log = log.join("\n");
-    assert!(log.contains("/v1/users/{user}/enrollments"), "the log is too quiet to tell: {log}");
+    assert!(log.contains("/v1/users/{user}/enrollments"), "the log has too little to check: {log}");
     let sample = walk.split(['[', ',']).filter(|part| part.len() > 6).nth(300).unwrap();
     for word in ["ancona", "secretsecret", sample] {
         assert!(!log.contains(word), "{word}: {log}");
@@ -257,18 +242,19 @@ async fn neither_keys_nor_users_nor_walks_are_logged() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn bodies_of_those_who_may_not_come_in_are_not_kept() {
+async fn bodies_of_unauthorized_requests_are_not_buffered() {
     let server = Server::start();
-    key(&server, &["--scopes", "enroll"]);
-    wait_until_shut(&server).await;
+    create_key(&server.database(), "enroll");
+    wait_until_keys_are_required(&server).await;
     let resident_kib = || -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", server.process_id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     let before = resident_kib();
     let part = vec![b' '; 1 << 20];
-    // Each is one byte short of its end, so that all are there at a time.
+    // Each body lacks its last byte, so that all requests are open at the same time.
     let mut connections = Vec::new();
     for _ in 0..60 {
         let mut stream = tokio::net::TcpStream::connect(&server.address).await.unwrap();

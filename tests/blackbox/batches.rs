@@ -1,15 +1,13 @@
-//! Many walks in one request, features instead of recordings, CBOR, deadlines and ETags.
+//! Batches, feature vectors instead of recordings, CBOR, ETags and deadlines.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_core::gait::{Precision, compact};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::server::stable;
-use crate::support::{self, FEATURE_LEN, Server, simulated};
+use crate::support::{self, FEATURE_LEN, Server, simulated, simulated_for, stable};
 
 fn walk(person: u64, number: u64) -> Value {
     serde_json::from_str(&support::json(&simulated(person, number))).unwrap()
@@ -21,14 +19,8 @@ fn statuses(answer: &Value) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn each_item_of_a_batch_has_an_outcome_and_the_batch_counts_once() {
-    let server = Server::start();
-    for user in ["ann", "bob"] {
-        server.put_user(user).await;
-        let path = format!("/v1/users/{user}/enrollments");
-        let person = if user == "ann" { 11 } else { 12 };
-        server.send(Method::POST, &path, walk(person, 1).to_string()).await;
-    }
+async fn each_item_of_a_batch_has_an_outcome_and_a_retry_changes_nothing() {
+    let server = Server::with_users(&[], &[("ann", 11), ("bob", 12)]).await;
     let batch = json!({"items": [
         {"identify": {"walk": walk(11, 2)}},
         {"identify": {"walk": walk(11, 2), "among": ["bob"]}},
@@ -43,9 +35,8 @@ async fn each_item_of_a_batch_has_an_outcome_and_the_batch_counts_once() {
     ]})
     .to_string();
     let send = async || {
-        let request = support::client().post(server.url("/v1/batch"));
-        let request = request.header("content-type", "application/json");
-        let request = request.header("idempotency-key", "offline-1").body(batch.clone());
+        let request = server.request(Method::POST, "/v1/batch", batch.clone());
+        let request = request.header("idempotency-key", "offline-1");
         support::answer(request.send().await.unwrap()).await
     };
     let first = send().await;
@@ -54,15 +45,15 @@ async fn each_item_of_a_batch_has_an_outcome_and_the_batch_counts_once() {
     insta::assert_json_snapshot!("batch", stable(first.body.clone()));
     assert_eq!(send().await, first);
     for (user, enrollments) in [("ann", 2), ("bob", 2)] {
-        let answer = server.send(Method::GET, &format!("/v1/users/{user}"), "").await;
+        let answer = server.get(&format!("/v1/users/{user}")).await;
         assert_eq!(answer.body["enrollments"], enrollments, "{user}");
     }
-    // What a batch enrolled is known at once.
-    assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("bob"));
-    // An answer that names a user goes with them, but not that it was given.
+    // The walks of the batch count at once.
+    assert_eq!(server.identified(&simulated(12, 3)).await.as_deref(), Some("bob"));
+    // Deleting a user deletes the stored response, but the server still knows that it was given.
     assert_eq!(server.send(Method::DELETE, "/v1/users/ann", "").await.status, 204);
     assert_eq!(send().await.status, 410);
-    let answer = server.send(Method::GET, "/v1/users/bob", "").await;
+    let answer = server.get("/v1/users/bob").await;
     assert_eq!(answer.body["enrollments"], 2);
 }
 
@@ -87,16 +78,16 @@ async fn a_list_of_walks_is_enrolled_walk_by_walk() {
         assert_eq!(answer.status, 422);
         assert_eq!(answer.body["type"], format!("urn:bipedalnet:problem:{expected}"));
     }
-    // The place of a fault in a list is named.
+    // `field` gives the position of an error in the list.
     let mut faulty = json!([walk(11, 1), walk(11, 2)]);
     faulty[1]["acceleration"][3][1] = json!("fast");
     let answer = server.send(Method::POST, path, faulty.to_string()).await;
     assert_eq!(answer.body["field"], "[1].acceleration[3][1]");
-    assert_eq!(server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"], 2);
+    assert_eq!(server.get("/v1/users/ann").await.body["enrollments"], 2);
 }
 
 #[tokio::test]
-async fn features_serve_as_well_as_the_recording_that_never_left_the_phone() {
+async fn feature_vectors_give_the_same_result_as_the_recording() {
     let server = Server::start();
     let features = |person, number| support::features(&simulated(person, number));
     server.put_user("ann").await;
@@ -138,7 +129,7 @@ async fn features_serve_as_well_as_the_recording_that_never_left_the_phone() {
     let text = serde_json::to_string(&answers)
         .unwrap()
         .replace(good["model"].as_str().unwrap(), "(model)");
-    // Tiny and huge ones that are taken are walks like others: the user can be read and the server
+    // Very small and very large values are accepted: the user can still be exported, and the server
     // starts again.
     server.put_user("bob").await;
     for value in [1e-30, 2e-23, 1e30] {
@@ -147,19 +138,16 @@ async fn features_serve_as_well_as_the_recording_that_never_left_the_phone() {
         let path = "/v1/users/bob/enrollments";
         assert_eq!(server.send(Method::POST, path, walk.to_string()).await.status, 201);
     }
-    assert_eq!(server.send(Method::GET, "/v1/users/bob/export", "").await.status, 200);
+    assert_eq!(server.get("/v1/users/bob/export").await.status, 200);
     let server = Server::start_in(server.kill());
-    assert_eq!(server.named(&simulated(11, 4)).await.as_deref(), Some("ann"));
+    assert_eq!(server.identified(&simulated(11, 4)).await.as_deref(), Some("ann"));
     insta::assert_json_snapshot!("bad_features", serde_json::from_str::<Value>(&text).unwrap());
 }
 
 #[tokio::test]
-async fn cbor_is_taken_and_given_as_json_is() {
-    let server = Server::start();
-    server.put_user("ann").await;
-    server.enroll("ann", &simulated(11, 1)).await;
-    let conditions = Conditions { seconds: 10.0, ..Conditions::default() };
-    let recording = Walker::new(11).walk(2, &conditions);
+async fn cbor_works_like_json() {
+    let server = Server::with_users(&[], &[("ann", 11)]).await;
+    let recording = simulated_for(11, 2, 10.0);
     let body = compact(&recording, &Precision::default()).unwrap();
     let json_bytes = support::json(&recording).len();
     assert!(body.len() * 4 < json_bytes, "{} {json_bytes}", body.len());
@@ -177,7 +165,7 @@ async fn cbor_is_taken_and_given_as_json_is() {
     let answer = send(&body, "identity").await;
     assert_eq!(answer.headers()["content-type"], "application/cbor");
     let bytes = answer.bytes().await.unwrap();
-    assert!(bytes.len() < 400, "more than a packet would do: {}", bytes.len());
+    assert!(bytes.len() < 400, "does not fit in a packet: {}", bytes.len());
     let value: Value = bipedalnet_core::cbor::from_slice(&bytes).unwrap();
     assert_eq!((&value["decision"], &value["user"]), (&json!("identified"), &json!("ann")));
 
@@ -185,13 +173,13 @@ async fn cbor_is_taken_and_given_as_json_is() {
     let answer = send(&compressed, "zstd").await;
     assert_eq!(answer.bytes().await.unwrap(), bytes);
 
-    let stranger = compact(&Walker::new(40).walk(1, &conditions), &Precision::default()).unwrap();
+    let stranger = compact(&simulated_for(40, 1, 10.0), &Precision::default()).unwrap();
     let bytes = send(&stranger, "identity").await.bytes().await.unwrap();
     let value: Value = bipedalnet_core::cbor::from_slice(&bytes).unwrap();
     assert_eq!((&value["decision"], &value["user"]), (&json!("unknown"), &Value::Null));
 
     let mut answers = Vec::new();
-    // {"rate_hz": 50, "acceleration": column-major 1 x 3 of sint8 whose bytes are four}
+    // {"rate_hz": 50, "acceleration": column-major 1 x 3 of sint8, with four bytes instead of three}
     let four_bytes = b"\xa2\x67rate_hz\x18\x32\x6cacceleration\xd9\x04\x10\x82\x82\x01\x03\xd8\x48\x44\x01\x02\x03\x04";
     for (case, body) in [
         ("cut", &body[..body.len() / 2]),
@@ -209,7 +197,7 @@ async fn cbor_is_taken_and_given_as_json_is() {
 }
 
 #[tokio::test]
-async fn an_answer_that_the_client_has_is_not_sent_again() {
+async fn a_response_that_the_client_has_is_not_sent_again() {
     let server = Server::start();
     server.put_user("ann").await;
     let client = support::client();
@@ -231,10 +219,10 @@ async fn an_answer_that_the_client_has_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_deadline_of_the_client_is_kept() {
+async fn the_clients_deadline_is_respected() {
     let server = Server::start();
     server.put_user("ann").await;
-    // A body that never ends, from a client that waits for 50 ms.
+    // The body never ends, and the client waits 50 ms.
     let mut stream = TcpStream::connect(&server.address).unwrap();
     stream
         .write_all(
@@ -250,17 +238,16 @@ async fn a_deadline_of_the_client_is_kept() {
     insta::assert_json_snapshot!("deadline_passed", serde_json::from_str::<Value>(body).unwrap());
 
     let send = async |deadline: &str| {
-        let request = support::client().post(server.url("/v1/users/ann/enrollments"));
-        let request = request.header("content-type", "application/json");
+        let walk = support::json(&simulated(11, 1));
+        let request = server.request(Method::POST, "/v1/users/ann/enrollments", walk);
         let request = request.header("request-deadline-ms", deadline);
-        let answer = request.body(support::json(&simulated(11, 1))).send().await.unwrap();
-        support::answer(answer).await
+        support::answer(request.send().await.unwrap()).await
     };
     for bad in ["0", "soon", "-1", "99999999999"] {
         let answer = send(bad).await;
         assert_eq!(answer.status, 400, "{bad}");
         assert_eq!(answer.body["type"], "urn:bipedalnet:problem:invalid-deadline");
     }
-    assert_eq!(server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"], 0);
+    assert_eq!(server.get("/v1/users/ann").await.body["enrollments"], 0);
     assert_eq!(send("60000").await.status, 201);
 }

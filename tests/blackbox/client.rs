@@ -1,4 +1,4 @@
-//! The library's client against the real server, over good connections and bad ones.
+//! The Rust client against the real server, over good and bad connections.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use bipedalnet_core::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Server, program, simulated};
+use crate::support::{Server, create_key, simulated};
 
 fn client(server: &Server) -> Client {
     Client::new(&server.url(""), None).unwrap()
@@ -34,7 +34,7 @@ fn urn(code: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_method_does_what_it_says() {
+async fn every_method_works() {
     let server = Server::start();
     let client = client(&server);
     let new = client.put_user("ann").await.unwrap();
@@ -67,7 +67,7 @@ async fn every_method_does_what_it_says() {
     assert_eq!((accepted.decision, accepted.fmr), (Verified::Accept, 0.1));
     let again = VerifyOptions { challenge: None, ..options.clone() };
     let both = client.verify("ann", &simulated(11, 5), &again).await.unwrap();
-    assert!(both.windows > accepted.windows, "a session does not add up: {both:?}");
+    assert!(both.windows > accepted.windows, "the windows of a session are not added up: {both:?}");
     let used = client.verify("ann", &simulated(11, 6), &options).await;
     assert_eq!(problem(used), (409, urn("bad-challenge")));
     let usual = VerifyOptions::default();
@@ -124,20 +124,20 @@ async fn every_method_does_what_it_says() {
 /// What the stub does with a request.
 #[derive(Clone)]
 enum Fate {
-    /// The connection breaks before the server has it.
+    /// The connection breaks before the request reaches the server.
     Lost,
-    /// The server has it, and the connection breaks before the answer.
+    /// The connection breaks after the request reached the server.
     Unanswered,
-    /// An answer of the stub's own.
+    /// The stub sends this response itself.
     Answered(String),
-    /// The server answers.
+    /// The client gets the server's response.
     Passed,
 }
 
-/// A server's address, at which each connection carries one request to its fate.
+/// A proxy in front of a server. Each connection carries one request.
 struct Stub {
     url: String,
-    /// Each request as it came.
+    /// The bytes of each request.
     seen: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
@@ -165,7 +165,7 @@ impl Stub {
         Self { url, seen }
     }
 
-    /// The values of a header, one a request.
+    /// The value of a header in each request. It is empty if the request lacks the header.
     fn header(&self, name: &str) -> Vec<String> {
         let value = |request: &Vec<u8>| {
             let text = String::from_utf8_lossy(request).into_owned();
@@ -177,7 +177,7 @@ impl Stub {
     }
 }
 
-/// One request with all of its body.
+/// Reads one request with its whole body.
 async fn request(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -191,7 +191,7 @@ async fn request(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-/// The server's answer to a request, after which the connection ends.
+/// Sends a request to the server on its own connection and returns the response.
 async fn pass_on(server: &str, request: &[u8]) -> Vec<u8> {
     let mut server = TcpStream::connect(server).await.unwrap();
     let head = request.windows(2).position(|two| two == b"\r\n").unwrap();
@@ -203,7 +203,7 @@ async fn pass_on(server: &str, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// An answer of the stub's own, with one header.
+/// A response of the stub itself, with one header.
 fn answered(status: &str, header: &str, body: &str) -> Fate {
     let length = body.len();
     Fate::Answered(format!(
@@ -216,7 +216,7 @@ fn busy() -> Fate {
 }
 
 #[tokio::test]
-async fn a_write_over_a_bad_connection_counts_once() {
+async fn a_retried_write_counts_once() {
     let in_flight = r#"{"type":"urn:bipedalnet:problem:request-in-flight","title":"","status":409,"detail":""}"#;
     let in_flight = answered("409 Conflict", "retry-after: 1", in_flight);
     let fates = vec![Fate::Lost, Fate::Unanswered, busy(), in_flight, Fate::Passed];
@@ -235,27 +235,27 @@ async fn a_write_over_a_bad_connection_counts_once() {
 }
 
 #[tokio::test]
-async fn there_is_an_end_to_retries() {
+async fn the_client_stops_retrying() {
     let server = Server::start();
-    // Longer than any client waits.
+    // No client waits so long.
     let wait = format!("retry-after: {}", u64::MAX);
     for (fate, tries, expected) in [
         (busy(), 5, "answered 503"),
         (answered("429 Too Many Requests", &wait, ""), 1, "answered 429"),
         (answered("302 Found", "location: /elsewhere", ""), 1, "answered 302"),
-        // A refusal is an answer.
+        // The client does not retry after a problem.
         (Fate::Passed, 1, "There is no such user: make the user first"),
     ] {
         let stub = Stub::start(&server, vec![fate; 9]).await;
         let error = Client::new(&stub.url, None).unwrap().user("ann").await.unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(stub.seen.lock().unwrap().len(), tries, "{error}");
-        assert_eq!(stub.header("idempotency-key")[0], "", "a read has a key");
+        assert_eq!(stub.header("idempotency-key")[0], "", "a read has an idempotency key");
     }
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_explained() {
+async fn errors_say_what_is_wrong() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = Client::new(&format!("http://{closed}"), None).unwrap().user("ann").await;
     let shown = error.unwrap_err().to_string();
@@ -285,14 +285,9 @@ async fn what_cannot_work_is_explained() {
 }
 
 #[tokio::test]
-async fn a_key_is_sent_and_not_shown() {
+async fn the_key_is_sent_but_not_printed() {
     let server = Server::start();
-    let output = program()
-        .args(["keys", "create", "--name", "door", "--scopes", "enroll", "--database"])
-        .arg(server.database())
-        .output()
-        .unwrap();
-    let key = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let key = create_key(&server.database(), "enroll");
     let folder = server.kill();
     let server = Server::start_in(folder);
     assert_eq!(problem(client(&server).user("ann").await), (401, urn("no-api-key")));
@@ -304,7 +299,7 @@ async fn a_key_is_sent_and_not_shown() {
 }
 
 #[test]
-fn recordings_are_sent_small_and_those_with_gaps_as_they_are() {
+fn recordings_are_compressed_and_gaps_are_kept() {
     let recording = simulated(11, 1);
     let body = Body::of_recording(&recording);
     assert!(body.zstd && body.bytes.len() < 20 * recording.time_seconds().len());

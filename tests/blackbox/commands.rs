@@ -1,32 +1,23 @@
-//! Subcommands as a shell runs them.
+//! The subcommands, run as in a shell.
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
 use bipedalnet_client::api::{EnrolledAnswer, Identified, IdentifyAnswer, Verified, VerifyAnswer};
 use bipedalnet_core::bnn;
 use bipedalnet_core::gait::exact;
-use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use serde_json::Value;
 
-use crate::support::{Server, data_set, json, program, simulated};
-
-fn run(arguments: &[&str]) -> Output {
-    program().args(arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::support::{
+    Server, Signal, certificate, create_key, data_set, json, printed, program, signal, simulated,
+    simulated_for, text,
+};
 
 #[test]
 fn the_demo_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().unwrap();
-    let output = program().arg("demo").env("TMPDIR", temporary.path()).output().unwrap();
-    let shown = text(&output.stdout);
-    assert!(output.status.success(), "{shown}{}", text(&output.stderr));
+    let shown = printed(program().arg("demo").env("TMPDIR", temporary.path())).unwrap();
     assert_eq!(shown.lines().filter(|line| line.starts_with("walker-")).count(), 10, "{shown}");
     let last = shown.lines().last().unwrap();
     assert!(last.contains("of 8 enrolled walkers named, 0 of 2 strangers"), "{last}");
@@ -34,20 +25,16 @@ fn the_demo_leaves_nothing_behind() {
 }
 
 #[test]
-fn train_makes_a_model_that_serve_takes_and_the_same_seed_makes_the_same() {
+fn train_makes_a_model_that_serve_accepts_and_a_seed_makes_it_reproducible() {
     let folder = tempfile::tempdir().unwrap();
     data_set(folder.path(), 0..9, 96.0);
     let data = folder.path().to_str().unwrap();
     let train = |out: &str, threads: &str, seed: &str| {
         let out = folder.path().join(out);
-        let output = program()
-            .args(["train", "--data", data, "--train-sessions", "day_1", "--test-sessions"])
-            .args(["day_2", "--epochs", "2", "--seed", seed, "--out"])
-            .arg(&out)
-            .env("RAYON_NUM_THREADS", threads)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
+        let mut train = program();
+        train.args(["train", "--data", data, "--train-sessions", "day_1", "--test-sessions"]);
+        train.args(["day_2", "--epochs", "2", "--seed", seed, "--out"]).arg(&out);
+        printed(train.env("RAYON_NUM_THREADS", threads)).unwrap();
         fs::read(out).unwrap()
     };
     let first = train("a.safetensors", "1", "5");
@@ -76,7 +63,7 @@ fn train_makes_a_model_that_serve_takes_and_the_same_seed_makes_the_same() {
 }
 
 #[test]
-fn two_networks_can_be_trained() {
+fn train_offers_two_networks() {
     let folder = tempfile::tempdir().unwrap();
     data_set(folder.path(), 0..3, 14.0);
     let out = folder.path().join("model.safetensors");
@@ -86,8 +73,7 @@ fn two_networks_can_be_trained() {
     ] {
         let mut train = program();
         train.args(["train", "--epochs", "1", "--network", network, "--data"]).arg(folder.path());
-        let output = train.arg("--out").arg(&out).output().unwrap();
-        assert!(output.status.success(), "{}", text(&output.stderr));
+        printed(train.arg("--out").arg(&out)).unwrap();
         let model = bnn::Model::from_bytes(&fs::read(&out).unwrap()).unwrap();
         let layers = model.metadata.architecture.to_string();
         assert!(model.metadata.name == network && layers.ends_with(end), "{layers}");
@@ -95,7 +81,7 @@ fn two_networks_can_be_trained() {
 }
 
 #[test]
-fn people_of_a_data_set_can_stay_strangers() {
+fn the_people_of_a_data_set_can_be_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let sets = ["home", "away"].map(|set| folder.path().join(set));
     for (set, people) in sets.iter().zip([0..3, 3..5]) {
@@ -103,14 +89,9 @@ fn people_of_a_data_set_can_stay_strangers() {
         data_set(set, people, 14.0);
     }
     let out = folder.path().join("model.safetensors");
-    let output = program()
-        .args(["train", "--epochs", "1", "--leave-out-data", "away", "--data"])
-        .args(&sets)
-        .arg("--out")
-        .arg(&out)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let mut train = program();
+    train.args(["train", "--epochs", "1", "--leave-out-data", "away", "--data"]).args(&sets);
+    printed(train.arg("--out").arg(&out)).unwrap();
     let model = bnn::Model::from_bytes(&fs::read(&out).unwrap()).unwrap();
     assert_eq!(model.metadata.classes, ["home/p0", "home/p1", "home/p2"]);
     assert_eq!(model.metadata.training_data, "home; without away");
@@ -134,8 +115,7 @@ fn ctrl_c_keeps_the_best_network_so_far() {
     let mut lines =
         std::io::BufRead::lines(std::io::BufReader::new(training.stderr.take().unwrap()));
     assert!(lines.next().unwrap().unwrap().contains("validation"));
-    let id = training.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    signal(&training, Signal::INT);
     lines.for_each(drop);
     let output = training.wait_with_output().unwrap();
     let shown = text(&output.stdout);
@@ -154,14 +134,9 @@ fn reproduce_prints_the_table_and_writes_it() {
         &["--test-tail", "0.3"],
         &["--random-split", "0.2"],
     ] {
-        let output = program()
-            .args(["reproduce", "--epochs", "1", "--data", data, "--json"])
-            .arg(&table)
-            .args(split)
-            .output()
-            .unwrap();
-        let shown = text(&output.stdout);
-        assert!(output.status.success(), "{split:?} {shown}{}", text(&output.stderr));
+        let mut reproduce = program();
+        reproduce.args(["reproduce", "--epochs", "1", "--data", data, "--json"]).arg(&table);
+        let shown = printed(reproduce.args(split)).unwrap();
         let random = split[0] == "--random-split";
         assert_eq!(shown.contains("warning: windows overlap"), random, "{shown}");
         let rows: Vec<Value> = serde_json::from_slice(&fs::read(&table).unwrap()).unwrap();
@@ -179,13 +154,12 @@ fn reproduce_prints_the_table_and_writes_it() {
 }
 
 #[test]
-fn wrong_arguments_and_data_are_explained() {
+fn errors_in_arguments_and_data_are_explained() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
     let fails = |arguments: &[&str], expected: &str| {
-        let output = run(arguments);
-        let shown = text(&output.stderr);
-        assert!(!output.status.success() && shown.contains(expected), "{arguments:?}: {shown}");
+        let shown = printed(program().args(arguments)).unwrap_err();
+        assert!(shown.contains(expected), "{arguments:?}: {shown}");
     };
     fails(&["reproduce", "--data", data], "--test-tail");
     fails(&["reproduce", "--data", data, "--test-tail", "1.5"], "between 0.01 and 0.9");
@@ -217,7 +191,7 @@ fn wrong_arguments_and_data_are_explained() {
     fails(&["train", "--data", data, "--out", "x"], "leads out of the folder");
 }
 
-/// Asks a server: status, and what was printed.
+/// Runs a command against a server. Returns its exit status and all that it printed.
 fn ask(server: &Server, arguments: &[&str]) -> (i32, String) {
     let output = program().args(arguments).env("BIPEDALNET_URL", server.url("")).output().unwrap();
     (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
@@ -236,9 +210,8 @@ fn a_shell_enrolls_identifies_and_verifies() {
         file(&format!("{person}-{number}.cbor"), &exact(&simulated(person, number)))
     };
     let short = |person: u64, number: u64| {
-        let conditions = Conditions { seconds: 4.0, ..Conditions::default() };
-        let walk = Walker::new(person).walk(number, &conditions);
-        file(&format!("short-{person}-{number}.json"), json(&walk).as_bytes())
+        let walk = json(&simulated_for(person, number, 4.0));
+        file(&format!("short-{person}-{number}.json"), walk.as_bytes())
     };
     let asked = |arguments: &[&str], expected_status: i32, expected: &str| {
         let (status, shown) = ask(&server, arguments);
@@ -266,7 +239,7 @@ fn a_shell_enrolls_identifies_and_verifies() {
     asked(&["verify", "ann", &walk(12, 3)], 3, "reject: this is not ann, by ");
     asked(&["verify", "ann", &walk(11, 1)], 3, "suspected replay");
     asked(&["verify", "ann", &short(17, 3)], 3, "inconclusive: 3 windows");
-    // Three windows each.
+    // Each has three windows.
     let shown =
         asked(&["verify", "ann", &short(11, 7), &short(11, 8), &short(11, 9), "--json"], 0, "");
     let answer: VerifyAnswer = serde_json::from_str(&shown).unwrap();
@@ -276,37 +249,25 @@ fn a_shell_enrolls_identifies_and_verifies() {
     asked(&["verify", "ann", &walk(11, 5), "--fmr", "0.5"], 1, "false match rate");
     asked(&["verify", "ann"], 2, "FILE");
     asked(&["identify", "/no/such.csv"], 1, "/no/such.csv: cannot be read");
-    // Nothing of a command is sent where one of its files is broken.
+    // If one of the files is broken, the command sends none of them.
     let broken = file("broken.csv", b"t,ax,ay,az\n0,a,b,c\n");
     asked(&["enroll", "dora", &walk(13, 1), &broken], 1, "broken.csv: line 2");
     asked(&["verify", "dora", &walk(13, 1)], 1, "There is no such user");
-    // What the server refuses is said of the file.
+    // The message names the file that the server refuses.
     let still = file("still.csv", b"t,ax,ay,az\n0,0,0,9.8\n1,0,0,9.8\n2,0,0,9.8\n");
     asked(&["enroll", "ann", &still], 1, "still.csv: The recording cannot be used");
 }
 
 #[test]
-fn a_shell_asks_with_a_key_over_tls() {
+fn a_shell_uses_a_key_over_tls() {
     let folder = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let file = |name: &str, bytes: &[u8]| {
-        let path = folder.path().join(name);
-        fs::write(&path, bytes).unwrap();
-        path
-    };
-    let certificate = file("server.crt", made.cert.pem().as_bytes());
-    let key = file("server.key", made.signing_key.serialize_pem().as_bytes());
-    let walk = file("walk.cbor", &exact(&simulated(11, 1)));
-    let output = program()
-        .args(["keys", "create", "--name", "door", "--scopes", "enroll", "--database"])
-        .arg(folder.path().join("test.db"))
-        .output()
-        .unwrap();
-    let secret = text(&output.stdout).trim().to_owned();
-    let paths = [&certificate, &key].map(|path| path.to_str().unwrap().to_owned());
-    let tls = ["--tls-certificate", &paths[0], "--tls-key", &paths[1]];
-    let server = Server::start_with(folder, &tls);
-    let enroll = |trusted: &Path, secret: Option<&str>| {
+    let [trusted, key] = certificate(folder.path(), "server");
+    let [untrusted, _] = certificate(folder.path(), "other");
+    let walk = folder.path().join("walk.cbor");
+    fs::write(&walk, exact(&simulated(11, 1))).unwrap();
+    let secret = create_key(&folder.path().join("test.db"), "enroll");
+    let server = Server::start_with(folder, &["--tls-certificate", &trusted, "--tls-key", &key]);
+    let enroll = |trusted: &str, secret: Option<&str>| {
         let mut command = program();
         command.args(["enroll", "ann", "--url", &format!("https://{}", server.address)]);
         command.arg(&walk).env("SSL_CERT_FILE", trusted);
@@ -314,18 +275,14 @@ fn a_shell_asks_with_a_key_over_tls() {
         let output = command.output().unwrap();
         (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
     };
-    let (status, shown) = enroll(&certificate, Some(&secret));
+    let (status, shown) = enroll(&trusted, Some(&secret));
     assert_eq!(status, 0, "{shown}");
-    let (status, shown) = enroll(&certificate, None);
+    let (status, shown) = enroll(&trusted, None);
     assert!(status == 1 && shown.contains("An API key is needed"), "{shown}");
-    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let other_path = server.folder.path().join("other.crt");
-    fs::write(&other_path, other.cert.pem()).unwrap();
-    let (status, shown) = enroll(&other_path, Some(&secret));
+    let (status, shown) = enroll(&untrusted, Some(&secret));
     assert!(status == 1 && shown.contains("certificate"), "{shown}");
 
     let mut help = program();
-    let help = help.args(["enroll", "--help"]).env("BIPEDALNET_KEY", &secret).output().unwrap();
-    let shown = text(&help.stdout);
+    let shown = printed(help.args(["enroll", "--help"]).env("BIPEDALNET_KEY", &secret)).unwrap();
     assert!(shown.contains("BIPEDALNET_KEY") && !shown.contains(&secret), "{shown}");
 }

@@ -1,20 +1,16 @@
-//! Settings from flags, variables and a file, at the start and at SIGHUP.
+//! Settings from flags, environment variables and a file, at startup and after SIGHUP.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::{self, program};
+use crate::support::{self, Signal, printed, program, signal, text};
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_owned()).unwrap()
-}
-
-/// `bipedalnet config` over a file.
+/// Runs `bipedalnet config` with this text as the settings file.
 fn config(file: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (TempDir, Output) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("b.toml"), file).unwrap();
@@ -24,7 +20,7 @@ fn config(file: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (TempDi
     (folder, output)
 }
 
-/// A printed line, without its padding.
+/// The printed line of a setting, with single spaces.
 fn line_of(shown: &str, key: &str) -> String {
     let line = shown.lines().find(|line| line.trim_start_matches("# ").starts_with(key));
     line.unwrap_or_else(|| panic!("no {key} in {shown}"))
@@ -67,7 +63,7 @@ fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
         assert_eq!(line_of(&shown, key), line);
     }
 
-    // What is printed is a file that says the same.
+    // The output is itself a file with the same settings.
     let (_folder, again) = config(&shown, &[], &[]);
     let values = |shown: &str| -> Vec<String> {
         let lines = shown.lines();
@@ -77,7 +73,7 @@ fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
 }
 
 #[test]
-fn a_mistake_in_the_file_is_told_with_its_line_and_what_is_needed() {
+fn a_mistake_in_the_file_is_reported_with_its_line_and_the_remedy() {
     for (file, expected) in [
         (
             "max-users = 5\n\nrequest-timeout-ms = 500\n",
@@ -118,19 +114,18 @@ fn a_mistake_in_the_file_is_told_with_its_line_and_what_is_needed() {
         assert!(shown.starts_with(&format!("bipedalnet: {expected}")), "{file}: {shown}");
         assert!(output.status.code() == Some(1) && output.stdout.is_empty(), "{file}: {output:?}");
     }
-    let output = program().args(["serve", "--config", "none.toml"]).output().unwrap();
-    assert!(text(&output.stderr).starts_with("bipedalnet: none.toml: "), "{output:?}");
+    let message = printed(program().args(["serve", "--config", "none.toml"])).unwrap_err();
+    assert!(message.starts_with("bipedalnet: none.toml: "), "{message}");
 }
 
 #[test]
-fn commands_on_the_database_find_it_by_the_file() {
+fn commands_find_the_database_through_the_settings_file() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("b.toml"), "database = \"of_file.db\"\nmax-users = 5\n").unwrap();
     let run = |arguments: &[&str]| {
         let mut command = program();
         command.args(arguments).current_dir(folder.path()).env("BIPEDALNET_CONFIG", "b.toml");
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+        printed(&mut command).unwrap();
     };
     run(&["keys", "create", "--name", "x", "--scopes", "admin"]);
     run(&["keys", "list"]);
@@ -141,7 +136,7 @@ fn commands_on_the_database_find_it_by_the_file() {
 }
 
 #[test]
-fn a_variable_that_sets_nothing_is_told() {
+fn an_unknown_variable_is_reported() {
     let warning = "the variable BIPEDALNET_MAX_USER sets nothing; the nearest that does is \
                    BIPEDALNET_MAX_USERS";
     let good = ("BIPEDALNET_KERNELS", "portable");
@@ -153,11 +148,11 @@ fn a_variable_that_sets_nothing_is_told() {
     server.stop();
 }
 
-/// A server whose log is read.
+/// A running server with a readable log.
 struct Serving {
     process: Child,
     lines: Lines<BufReader<ChildStderr>>,
-    /// The log until it served, with the line that says so.
+    /// The log up to the line with `serving`.
     seen: Vec<String>,
     address: String,
     folder: TempDir,
@@ -174,13 +169,12 @@ impl Serving {
         let mut serving = Self { process, lines, seen: vec![], address: String::new(), folder };
         let mut seen = Vec::new();
         let line = serving.until(" serving ", &mut seen);
-        let (_, address) = line.split_once("address=").unwrap();
-        serving.address = address.split_whitespace().next().unwrap().to_owned();
+        serving.address = support::field(&line, "address=").unwrap();
         serving.seen = seen;
         serving
     }
 
-    /// Reads the log up to the line that holds a text.
+    /// Reads the log up to a line with this text.
     fn until(&mut self, text: &str, seen: &mut Vec<String>) -> String {
         loop {
             let Some(line) = self.lines.next() else { panic!("no {text:?}: {seen:#?}") };
@@ -192,15 +186,10 @@ impl Serving {
         }
     }
 
-    fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
-    }
-
-    /// Exchanges the file, and waits for a line of the log that follows.
+    /// Replaces the settings file, sends SIGHUP, and waits for a log line with this text.
     fn reload(&mut self, file: &str, text: &str) -> String {
         fs::write(self.folder.path().join("b.toml"), file).unwrap();
-        self.signal("-HUP");
+        signal(&self.process, Signal::HUP);
         self.until(text, &mut Vec::new())
     }
 
@@ -215,21 +204,21 @@ impl Serving {
     }
 
     fn stop(mut self) {
-        self.signal("-TERM");
+        signal(&self.process, Signal::TERM);
         assert!(self.process.wait().unwrap().success());
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        // Already gone in most tests.
+        // Most tests have ended it already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
 #[tokio::test]
-async fn sighup_changes_limits_and_the_log_level_and_names_what_it_cannot_change() {
+async fn sighup_changes_limits_and_the_log_level_and_names_what_needs_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = "address-requests-per-second = 3\nmax-users = 1\n";
     let mut server = Serving::start(folder, file, &[]);
@@ -267,7 +256,7 @@ async fn sighup_changes_limits_and_the_log_level_and_names_what_it_cannot_change
     server.reload(debug, "settings are reloaded");
     assert_eq!(policy(&server).await, None);
     server.answer("/livez").await;
-    // Half a request.
+    // A cut request makes the server log at level debug.
     let mut stream = TcpStream::connect(&server.address).unwrap();
     stream.write_all(b"GET /livez HT").unwrap();
     drop(stream);
@@ -276,7 +265,7 @@ async fn sighup_changes_limits_and_the_log_level_and_names_what_it_cannot_change
 }
 
 #[test]
-fn systemd_is_told_when_it_serves_and_when_it_stops() {
+fn systemd_learns_when_the_server_is_ready_and_when_it_stops() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -292,7 +281,7 @@ fn systemd_is_told_when_it_serves_and_when_it_stops() {
 }
 
 #[test]
-fn healthcheck_tells_a_running_server_from_none() {
+fn healthcheck_succeeds_only_while_the_server_runs() {
     let server = Serving::start(tempfile::tempdir().unwrap(), "", &[]);
     let url = format!("http://{}", server.address);
     let check = || program().args(["healthcheck", "--url", &url]).output().unwrap();

@@ -1,25 +1,24 @@
-//! Connections of all kinds, those of clients that mean no good among them.
+//! HTTP/1.1, HTTP/2 and TLS connections, including those of hostile clients.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::pin::Pin;
 use std::process::{Command, Output};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame};
-use reqwest::Method;
+use reqwest::{Method, StatusCode, Version};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::support::{self, Server, program, simulated};
+use crate::support::{self, Server, certificate, has_curl, printed, program, simulated};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Beyond all that these tests wait for: what does not come until then fails them.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any of these waits should take. A test fails if it has to wait so long.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn start(arguments: &[&str]) -> Server {
     Server::start_with(tempfile::tempdir().unwrap(), arguments)
@@ -27,11 +26,11 @@ fn start(arguments: &[&str]) -> Server {
 
 fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(&server.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
     stream
 }
 
-/// All that the server sends until it closes the connection.
+/// Reads until the server closes the connection.
 fn until_closed(mut stream: &TcpStream) -> Vec<u8> {
     let mut received = Vec::new();
     match stream.read_to_end(&mut received) {
@@ -42,7 +41,7 @@ fn until_closed(mut stream: &TcpStream) -> Vec<u8> {
     received
 }
 
-/// The answer to a request for `/livez` on an HTTP/1.1 connection that stays open.
+/// Requests `/livez` on an HTTP/1.1 connection and leaves it open.
 fn live(mut stream: &TcpStream) {
     write!(stream, "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut received = Vec::new();
@@ -62,8 +61,8 @@ fn curl(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// Body, and version and status as `2 200`.
-fn answer(arguments: &[&str]) -> (String, String) {
+/// The body, and HTTP version and status in the form `2 200`.
+fn curl_answer(arguments: &[&str]) -> (String, String) {
     let output = curl(arguments);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     let shown = String::from_utf8(output.stdout).unwrap();
@@ -71,7 +70,7 @@ fn answer(arguments: &[&str]) -> (String, String) {
     (body.to_owned(), version_and_status.to_owned())
 }
 
-/// Enrolls and identifies a user over one protocol.
+/// Enrolls and identifies a user with curl, which gets these options.
 fn walk_over(url: &str, user: &str, person: u64, version: &str, client: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let send = |path: &str, walk: u64, expected: &str| {
@@ -79,27 +78,17 @@ fn walk_over(url: &str, user: &str, person: u64, version: &str, client: &[&str])
         fs::write(&file, support::json(&simulated(person, walk))).unwrap();
         let (url, body) = (format!("{url}{path}"), format!("@{}", file.display()));
         let json = ["-H", "content-type: application/json", "--data-binary", &body, &url];
-        let (body, seen) = answer(&[client, &json].concat());
+        let (body, seen) = curl_answer(&[client, &json].concat());
         assert_eq!(seen, format!("{version} {expected}"), "{body}");
         serde_json::from_str::<Value>(&body).unwrap()
     };
     let put = ["-X", "PUT", &format!("{url}/v1/users/{user}")];
-    assert_eq!(answer(&[client, &put].concat()).1, format!("{version} 201"));
+    assert_eq!(curl_answer(&[client, &put].concat()).1, format!("{version} 201"));
     send(&format!("/v1/users/{user}/enrollments"), 1, "201");
     assert_eq!(send("/v1/identify", 2, "200")["user"], user);
 }
 
-/// A certificate for 127.0.0.1 that signs itself, and its key.
-fn certificate(folder: &Path, name: &str) -> [String; 2] {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let file = |end: &str, text: String| {
-        let path = folder.join(format!("{name}.{end}"));
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    [file("crt", made.cert.pem()), file("key", made.signing_key.serialize_pem())]
-}
-
+/// Starts a server that speaks TLS. Returns it and the path of its certificate.
 fn start_tls(arguments: &[&str]) -> (Server, String) {
     let folder = tempfile::tempdir().unwrap();
     let [certificate, key] = certificate(folder.path(), "server");
@@ -109,13 +98,19 @@ fn start_tls(arguments: &[&str]) -> (Server, String) {
 
 #[test]
 fn one_port_speaks_http_1_and_http_2() {
+    if !has_curl("HTTP/1.1 and HTTP/2 on one port") {
+        return;
+    }
     let server = start(&[]);
     walk_over(&server.url(""), "ann", 11, "2", &["--http2-prior-knowledge"]);
     walk_over(&server.url(""), "bob", 12, "1.1", &["--http1.1"]);
 }
 
 #[test]
-fn tls_speaks_the_version_that_the_client_asks_for() {
+fn tls_speaks_the_versions_that_the_client_asks_for() {
+    if !has_curl("versions of TLS and HTTP over it") {
+        return;
+    }
     let (server, certificate) = start_tls(&[]);
     let url = format!("https://{}", server.address);
     let trust = ["--cacert", &certificate];
@@ -123,18 +118,18 @@ fn tls_speaks_the_version_that_the_client_asks_for() {
     walk_over(&url, "bob", 12, "1.1", &[&trust[..], &["--http1.1"]].concat());
     let livez = format!("{url}/livez");
     for versions in [["--tlsv1.2", "--tls-max", "1.2"], ["--tlsv1.3", "--tls-max", "1.3"]] {
-        assert_eq!(answer(&[&trust[..], &versions, &[&livez]].concat()).1, "2 200");
+        assert_eq!(curl_answer(&[&trust[..], &versions, &[&livez]].concat()).1, "2 200");
     }
     let unprotected = curl(&[&server.url("/livez")]);
     assert!(!unprotected.status.success(), "{unprotected:?}");
-    assert_eq!(answer(&[&trust[..], &[&livez]].concat()).1, "2 200");
+    assert_eq!(curl_answer(&[&trust[..], &[&livez]].concat()).1, "2 200");
 }
 
 #[test]
 fn a_server_that_cannot_speak_tls_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let [certificate, key] = certificate(folder.path(), "mine");
-    let [_, other_key] = self::certificate(folder.path(), "other");
+    let [_, other_key] = support::certificate(folder.path(), "other");
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name).display().to_string();
         fs::write(&path, text).unwrap();
@@ -158,36 +153,35 @@ fn a_server_that_cannot_speak_tls_says_why() {
         (&certificate, &locked, &locked, "openssl pkey"),
         (&certificate, &other_key, &other_key, "give the key that the certificate was made with"),
     ] {
-        let output = program()
-            .args(["serve", "--listen", "127.0.0.1:0", "--database"])
-            .arg(folder.path().join("test.db"))
-            .args(["--tls-certificate", certificate, "--tls-key", key])
-            .output()
-            .unwrap();
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success());
+        let mut serve = program();
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--tls-certificate", certificate]);
+        serve.args(["--tls-key", key, "--database"]).arg(folder.path().join("test.db"));
+        let message = printed(&mut serve).unwrap_err();
         assert!(message.contains(named) && message.contains(remedy), "{message}");
     }
-    let alone = program().args(["serve", "--tls-key", &key]).output().unwrap();
-    assert!(!alone.status.success());
-    assert!(String::from_utf8(alone.stderr).unwrap().contains("--tls-certificate"));
+    let message = printed(program().args(["serve", "--tls-key", &key])).unwrap_err();
+    assert!(message.contains("--tls-certificate"), "{message}");
 }
 
-#[test]
-fn headers_too_many_or_too_large_are_refused_and_the_server_serves_on() {
+#[tokio::test]
+async fn too_many_or_too_large_headers_are_refused_and_the_server_goes_on() {
     let server = start(&[]);
-    let livez = server.url("/livez");
-    let large = format!("x-large: {}", "a".repeat(20_000));
-    let many: Vec<String> = (0..120).flat_map(|at| ["-H".into(), format!("x-{at}: 1")]).collect();
-    let many: Vec<&str> = many.iter().map(|argument| &argument[..]).collect();
-    for (arguments, status) in [
-        (&["--http1.1", "-H", &large][..], "1.1 431"),
-        (&["--http2-prior-knowledge", "-H", &large], "2 431"),
-        (&[&["--http1.1"], &many[..]].concat(), "1.1 431"),
+    let http1 = support::client_builder().http1_only().build().unwrap();
+    let http2 = support::client_builder().http2_prior_knowledge().build().unwrap();
+    let large = vec![("x-large".to_owned(), "a".repeat(20_000))];
+    let many: Vec<_> = (0..120).map(|at| (format!("x-{at}"), "1".to_owned())).collect();
+    for (client, version, headers) in [
+        (&http1, Version::HTTP_11, &large),
+        (&http2, Version::HTTP_2, &large),
+        (&http1, Version::HTTP_11, &many),
     ] {
-        assert_eq!(answer(&[arguments, &[&livez]].concat()).1, status);
+        let request = client.get(server.url("/livez"));
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let response = request.send().await.unwrap();
+        assert_eq!((response.version(), response.status().as_u16()), (version, 431));
     }
-    // Far beyond what any buffer takes: an answer or none, but an end.
+    // No buffer takes so much. The server may answer or not, but must close the connection.
     let mut endless = connect(&server);
     endless.write_all(b"GET /livez HTTP/1.1\r\nx-endless: ").unwrap();
     let piece = [b'a'; 4096];
@@ -196,8 +190,8 @@ fn headers_too_many_or_too_large_are_refused_and_the_server_serves_on() {
     live(&connect(&server));
 }
 
-#[test]
-fn clients_that_keep_the_server_waiting_are_closed() {
+#[tokio::test]
+async fn connections_of_clients_that_send_too_slowly_are_closed() {
     let server = start(&["--header-timeout-seconds", "1"]);
     let (tls_server, certificate) = start_tls(&["--header-timeout-seconds", "1"]);
     let waiting: Vec<(&str, &Server, &[u8])> = vec![
@@ -206,7 +200,7 @@ fn clients_that_keep_the_server_waiting_are_closed() {
         ("what may become HTTP/2", &server, b"P"),
         ("half a preface", &server, &PREFACE[..12]),
         ("nothing of a handshake", &tls_server, b""),
-        // A record of 512 bytes, of which the first few of a ClientHello are there.
+        // The record has 512 bytes; this is the start of a ClientHello.
         ("half a handshake", &tls_server, &[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]),
     ];
     let streams: Vec<_> = waiting
@@ -225,12 +219,14 @@ fn clients_that_keep_the_server_waiting_are_closed() {
     }
     assert!(until_closed(&idle).is_empty());
     live(&connect(&server));
-    let livez = format!("https://{}/livez", tls_server.address);
-    assert_eq!(answer(&["--cacert", &certificate, &livez]).1, "2 200");
+    let certificate = reqwest::Certificate::from_pem(&fs::read(&certificate).unwrap()).unwrap();
+    let client = support::client_builder().tls_certs_only([certificate]).build().unwrap();
+    let livez = client.get(format!("https://{}/livez", tls_server.address)).send().await.unwrap();
+    assert_eq!((livez.version(), livez.status()), (Version::HTTP_2, StatusCode::OK));
 }
 
 #[test]
-fn one_address_gets_its_share_of_connections_and_no_more() {
+fn connections_per_address_are_limited() {
     let server = start(&["--connections-per-address", "3"]);
     let held: Vec<TcpStream> = (0..3).map(|_| connect(&server)).collect();
     held.iter().for_each(live);
@@ -238,7 +234,7 @@ fn one_address_gets_its_share_of_connections_and_no_more() {
         assert!(until_closed(&connect(&server)).is_empty());
     }
     held.iter().for_each(live);
-    // One leaves, and another takes its place as soon as the server has seen that.
+    // As soon as the server notices that one connection is closed, it accepts another.
     held[0].shutdown(std::net::Shutdown::Write).unwrap();
     until_closed(&held[0]);
     let served = |mut stream: TcpStream| {
@@ -249,7 +245,7 @@ fn one_address_gets_its_share_of_connections_and_no_more() {
     held[1..].iter().for_each(live);
 }
 
-/// A body sent piece by piece as the test goes on.
+/// A request body that the test sends piece by piece.
 struct Pieces(mpsc::Receiver<Bytes>);
 
 impl Body for Pieces {
@@ -266,9 +262,7 @@ impl Body for Pieces {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_closes_idle_connections_and_answers_open_requests() {
-    let mut server = start(&[]);
-    assert_eq!(server.put_user("ann").await.status, 201);
-    assert_eq!(server.enroll("ann", &simulated(11, 1)).await.status, 201);
+    let mut server = Server::with_users(&[], &[("ann", 11)]).await;
     let http2 = || support::client_builder().http2_prior_knowledge().build().unwrap();
     let livez = server.url("/livez");
     let (idle_http1, silent, idle_http2, busy) =
@@ -284,9 +278,9 @@ async fn a_stop_closes_idle_connections_and_answers_open_requests() {
         .send();
     let request = tokio::spawn(request);
     pieces.send(walk.slice(..walk.len() / 2)).await.unwrap();
-    // Taken after the request on the same connection, so that the server knows of both.
+    // This response proves that the server has received the request before it on the connection.
     let after = busy.get(&livez).send().await.unwrap();
-    assert_eq!(after.version(), reqwest::Version::HTTP_2);
+    assert_eq!(after.version(), Version::HTTP_2);
 
     server.terminate();
     assert!(until_closed(&idle_http1).is_empty());

@@ -1,4 +1,4 @@
-//! What `evaluate` measures, and people that `train` leaves out.
+//! `evaluate`, and people that `train` leaves out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use bipedalnet_core::bnn;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{data_set, program};
+use crate::support::{data_set, printed, program};
 
 const SHIPPED: &str = "models/bipedalnet-openset.safetensors";
 
-/// Folders called `home` and `away` with simulated people of two sessions, all of them strangers to
-/// the shipped model.
+/// Makes the folders `home` and `away` with simulated people. The shipped model has not seen any of
+/// them.
 fn two_folders(seconds: f64) -> (TempDir, [PathBuf; 2]) {
     let folder = tempfile::tempdir().unwrap();
     let paths = ["home", "away"].map(|name| folder.path().join(name));
@@ -23,20 +23,17 @@ fn two_folders(seconds: f64) -> (TempDir, [PathBuf; 2]) {
     (folder, paths)
 }
 
-/// Status 0, and what was printed; or not, and why.
 fn evaluate(model: &Path, data: &[&Path], more: &[&str]) -> Result<String, String> {
     let mut command = program();
     command.arg("evaluate").arg("--model").arg(model).arg("--data").args(data).args(more);
-    let output = command.output().unwrap();
-    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    if output.status.success() { Ok(out) } else { Err(err) }
+    printed(&mut command)
 }
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
-/// The value of a figure, which lies in its interval.
+/// The value of a figure, after checking that it lies in its interval.
 fn figure(value: &Value) -> f64 {
     let [low, middle, high] = ["low", "value", "high"].map(|name| number(&value[name]));
     assert!(0.0 <= low && low <= middle && middle <= high && high <= 1.0, "{value}");
@@ -44,19 +41,18 @@ fn figure(value: &Value) -> f64 {
 }
 
 #[test]
-fn strangers_are_measured_by_data_set_and_protocol() {
+fn strangers_are_evaluated_by_data_set_and_sessions() {
     let (folder, [home, away]) = two_folders(43.0);
     let measured = |threads: &str, seed: &str| -> Value {
         let json = folder.path().join("figures.json");
         let mut command = program();
         command.args(["evaluate", "--model", SHIPPED, "--seed", seed, "--data"]);
         command.args([&home, &away]).arg("--json").arg(&json);
-        let output = command.env("RAYON_NUM_THREADS", threads).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        printed(command.env("RAYON_NUM_THREADS", threads)).unwrap();
         serde_json::from_slice(&fs::read(json).unwrap()).unwrap()
     };
     let figures = measured("1", "1");
-    assert_eq!(figures, measured("3", "1"), "the same seed measured otherwise");
+    assert_eq!(figures, measured("3", "1"), "the same seed gave other figures");
 
     let model = &figures[0];
     assert_eq!((number(&model["known"]), number(&model["strangers"])), (0.0, 14.0), "{model}");
@@ -94,7 +90,7 @@ fn strangers_are_measured_by_data_set_and_protocol() {
         .map(|row| text(row, "condition"))
         .collect();
     assert_eq!(conditions.len(), 8, "{conditions:?}");
-    // The network does not read the gyroscope.
+    // The model does not use the gyroscope.
     let of = |condition: &str| rows.iter().find(|row| row["condition"] == condition).unwrap();
     assert_eq!(of("without gyroscope")["eer"], of("as recorded")["eer"]);
 }
@@ -122,10 +118,9 @@ fn people_left_out_of_training_are_strangers() {
     let model = folder.path().join("model.safetensors");
     let mut train = program();
     train.args(["train", "--epochs", "1", "--leave-out", "2/3", "--train-sessions", "day_1"]);
-    let output = train.arg("--data").arg(&home).arg("--out").arg(&model).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    printed(train.arg("--data").arg(&home).arg("--out").arg(&model)).unwrap();
     let metadata = bnn::Model::from_bytes(&fs::read(&model).unwrap()).unwrap().metadata;
-    // By name: p0, p1, p10, p11 and so on.
+    // Names are sorted as text: p0, p1, p10, p11 and so on.
     let learned = ["p0", "p10", "p11", "p13", "p2", "p4", "p5", "p7", "p8"];
     assert_eq!(metadata.classes, learned);
     assert_eq!(metadata.metrics["strangers_people"], 9.0);
@@ -152,7 +147,7 @@ fn people_left_out_of_training_are_strangers() {
 }
 
 #[test]
-fn what_cannot_be_evaluated_is_explained() {
+fn errors_of_evaluate_are_explained() {
     let (folder, [home, away]) = two_folders(31.0);
     let inner = home.join("home");
     fs::create_dir(&inner).unwrap();
@@ -179,11 +174,9 @@ fn what_cannot_be_evaluated_is_explained() {
     let nowhere = missing.join("figures.json");
     fails(shipped, &[&away], &["--json", nowhere.to_str().unwrap()], "figures.json: No such file");
     for part in ["0/3", "4/3", "1/1", "1", "a/b"] {
-        let output = program()
-            .args(["train", "--out", "x", "--data", ".", "--leave-out", part])
-            .output()
-            .unwrap();
-        let message = String::from_utf8(output.stderr).unwrap();
+        let mut train = program();
+        train.args(["train", "--out", "x", "--data", ".", "--leave-out", part]);
+        let message = printed(&mut train).unwrap_err();
         assert!(message.contains("K/N is needed"), "{part}: {message}");
     }
 }

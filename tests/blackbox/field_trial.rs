@@ -1,19 +1,16 @@
-//! What `trial` measures.
+//! The `trial` subcommand.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{data_set, program};
+use crate::support::{data_set, printed, program};
 
-/// Status 0, and what was printed; or not, and why.
 fn trial(data: &Path, more: &[&str]) -> Result<String, String> {
     let mut command = program();
     command.arg("trial").arg("--data").arg(data).args(more);
-    let output = command.output().unwrap();
-    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    if output.status.success() { Ok(out) } else { Err(err) }
+    printed(&mut command)
 }
 
 fn measured(data: &Path, more: &[&str]) -> (String, Value) {
@@ -22,7 +19,7 @@ fn measured(data: &Path, more: &[&str]) -> (String, Value) {
     (shown, serde_json::from_slice(&fs::read(json).unwrap()).unwrap())
 }
 
-/// The share of an outcome, which lies in its interval.
+/// The share of an outcome, after checking that it lies in its interval.
 fn share(rates: &Value, outcome: &str) -> f64 {
     let figure = &rates[outcome];
     let [low, value, high] = ["low", "value", "high"].map(|end| figure[end].as_f64().unwrap());
@@ -30,7 +27,7 @@ fn share(rates: &Value, outcome: &str) -> f64 {
     value
 }
 
-/// Checks that outcomes, and no others, make up all that was asked.
+/// Checks the number of requests, and that these outcomes and no others add up to it.
 fn check(rates: &Value, asked: u64, outcomes: &[&str]) {
     assert_eq!(rates["asked"], asked, "{rates}");
     assert_eq!(rates.as_object().unwrap().len(), outcomes.len() + 1, "{rates}");
@@ -39,9 +36,9 @@ fn check(rates: &Value, asked: u64, outcomes: &[&str]) {
 }
 
 #[test]
-fn own_walks_are_accepted_and_others_are_not() {
+fn own_walks_are_accepted_and_walks_of_others_rejected() {
     let folder = tempfile::tempdir().unwrap();
-    // Four pieces of 10 s each session: all of them enroll, or make two sessions.
+    // Each session has four pieces of 10 s. They are enrolled, or verified in two sessions.
     data_set(folder.path(), 0..10, 43.0);
     let days = ["--enroll", "day_1", "--probe", "day_2"];
     let (shown, figures) = measured(folder.path(), &days);
@@ -72,7 +69,7 @@ fn own_walks_are_accepted_and_others_are_not() {
     assert_eq!(shown.lines().filter(|line| line.starts_with("| 1:")).count(), 6, "{shown}");
     assert!(shown.contains("| 1:1 at FMR 0.1 %, others' claims | 160 |"), "{shown}");
 
-    assert_eq!(figures, measured(folder.path(), &days).1, "the same seed measured otherwise");
+    assert_eq!(figures, measured(folder.path(), &days).1, "the same seed gave other figures");
     let (_, without) =
         measured(folder.path(), &[&days[..], &["--without-gyroscope", "both"]].concat());
     assert_eq!(without["without_gyroscope"], "both");
@@ -80,11 +77,11 @@ fn own_walks_are_accepted_and_others_are_not() {
 }
 
 #[test]
-fn several_sessions_are_enrolled_together() {
+fn several_sessions_can_be_enrolled_together() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     data_set(path, 0..5, 75.0);
-    // One of them has too little of the second session, and another none.
+    // p3 has too little of the second session, and p4 has none of it.
     let short = tempfile::tempdir().unwrap();
     data_set(short.path(), 3..4, 24.0);
     fs::copy(short.path().join("p3-day_2.json"), path.join("p3-day_2.json")).unwrap();
@@ -98,7 +95,7 @@ fn several_sessions_are_enrolled_together() {
             "{shown}"
         );
         assert_eq!(figures["never_ready"], Value::from(vec!["p3"]));
-        // Of both sessions 40 s are enrolled; 50, 60 and 70 s are left.
+        // 40 s of both sessions are enrolled. Walks at 50, 60 and 70 s are left.
         assert_eq!(figures["identification"]["asked"], 3 * 3);
     }
     let twice = trial(path, &["--enroll", "day_1,day_1", "--probe", "day_2"]).unwrap_err();
@@ -106,12 +103,12 @@ fn several_sessions_are_enrolled_together() {
 }
 
 #[test]
-fn what_is_too_little_is_told() {
+fn people_and_data_that_do_not_suffice_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     data_set(path, 0..4, 75.0);
     let manifest = fs::read_to_string(path.join("manifest.csv")).unwrap();
-    // The last one's phone lies on a table.
+    // The phone of p3 lies on a table.
     let still: String =
         (0..4000).map(|index| format!("{},0,0,9.81\n", f64::from(index) * 0.01)).collect();
     fs::write(path.join("still.csv"), format!("t,ax,ay,az\n{still}")).unwrap();
@@ -122,7 +119,7 @@ fn what_is_too_little_is_told() {
     assert_eq!(figures["refused_enrollments"]["flat-sensor"], 4, "{figures}");
     assert!(shown.contains("never ready: p3\n"), "{shown}");
     assert!(shown.contains("refused to enroll: flat-sensor 4\n"), "{shown}");
-    // Enrolled until 40 s; 50, 60 and 70 s are left.
+    // The first 40 s are enrolled. Walks at 50, 60 and 70 s are left.
     assert_eq!(figures["identification"]["asked"], 3 * 3);
 
     let fails = |more: &[&str], expected: &str| {

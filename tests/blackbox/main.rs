@@ -1,16 +1,17 @@
-//! The real program from outside: a real socket, a real shell, real clients.
+//! Tests of the real program from outside: through sockets, a shell and real clients.
 
 mod access;
 mod batches;
 mod client;
 mod commands;
+mod concurrent_enrollments;
 mod config;
 mod connections;
 mod description;
 mod durability;
 mod evaluation;
 mod field_trial;
-mod groups;
+mod model_changes;
 mod models;
 mod operation;
 mod readme;
@@ -18,7 +19,6 @@ mod recordings;
 mod retries;
 mod server;
 mod support;
-mod swaps;
 mod training_jobs;
 mod updates;
 mod users;

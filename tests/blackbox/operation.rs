@@ -1,4 +1,4 @@
-//! What the operator sees, and what becomes of requests when the server stops.
+//! Metrics, logs, request ids, and requests while the server stops or is overloaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,41 +7,23 @@ use std::process::Stdio;
 use std::sync::mpsc;
 
 use bipedalnet_core::gait::RecordingDocument;
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{self, Server, program, simulated};
+use crate::support::{self, Server, printed, program, simulated};
 
-async fn operator(server: &Server, path: &str) -> (StatusCode, String) {
-    let url = format!("http://{}{path}", server.metrics);
-    let response = support::client().get(url).send().await.unwrap();
-    (response.status(), response.text().await.unwrap())
-}
-
-async fn scrape(server: &Server) -> BTreeMap<String, f64> {
-    let (status, text) = operator(server, "/metrics").await;
-    assert_eq!(status, 200);
-    let samples = text.lines().filter(|line| !line.starts_with('#'));
-    let sample = |line: &str| {
-        let (name, value) = line.rsplit_once(' ').unwrap();
-        (name.to_owned(), value.parse().unwrap())
-    };
-    samples.map(sample).collect()
-}
-
+/// Starts a server and sends it some requests of each kind.
 async fn used() -> Server {
-    let server = Server::start();
-    assert_eq!(server.put_user("ann-of-ancona").await.status, 201);
-    assert_eq!(server.enroll("ann-of-ancona", &simulated(11, 1)).await.status, 201);
-    assert_eq!(server.named(&simulated(11, 2)).await.as_deref(), Some("ann-of-ancona"));
-    assert_eq!(server.named(&simulated(40, 1)).await, None);
+    let server = Server::with_users(&[], &[("ann-of-ancona", 11)]).await;
+    assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann-of-ancona"));
+    assert_eq!(server.identified(&simulated(40, 1)).await, None);
     let verify = "/v1/users/ann-of-ancona/verify";
     let walk = support::json(&simulated(11, 3));
     let answer = server.send(Method::POST, verify, walk.clone()).await;
     assert_eq!(answer.body["decision"], "accept", "{answer:?}");
     let answer = server.send(Method::POST, verify, walk).await;
     assert_eq!(answer.body["decision"], "suspected_replay", "{answer:?}");
-    // Walking, then standing.
+    // The person stops walking in the middle.
     let mut pause = RecordingDocument::from(&simulated(11, 4));
     let half = pause.acceleration.len() / 2;
     for (at, sample) in pause.acceleration[half..].iter_mut().enumerate() {
@@ -52,15 +34,15 @@ async fn used() -> Server {
     assert_eq!(answer.status, 200, "{answer:?}");
     let standing = r#"{"rate_hz": 50, "acceleration": [[0, 0, 9.8]]}"#;
     assert_eq!(server.send(Method::POST, "/v1/identify", standing).await.status, 422);
-    assert_eq!(server.send(Method::GET, "/v1/users/eve-of-essen", "").await.status, 404);
-    assert_eq!(server.send(Method::GET, "/eve-of-essen", "").await.status, 404);
+    assert_eq!(server.get("/v1/users/eve-of-essen").await.status, 404);
+    assert_eq!(server.get("/eve-of-essen").await.status, 404);
     server
 }
 
 #[tokio::test]
-async fn metrics_move_as_requests_do() {
+async fn metrics_count_requests() {
     let server = used().await;
-    let before = scrape(&server).await;
+    let before = server.scrape().await;
     let value = |name: &str| *before.get(name).unwrap_or_else(|| panic!("{name}: {before:#?}"));
     for (name, expected) in [
         ("decisions_total{decision=\"identified\",operation=\"identify\"}", 1.0),
@@ -113,9 +95,9 @@ async fn metrics_move_as_requests_do() {
         assert!(value(name) > 0.0, "{name}");
     }
 
-    assert_eq!(server.named(&simulated(11, 4)).await.as_deref(), Some("ann-of-ancona"));
+    assert_eq!(server.identified(&simulated(11, 4)).await.as_deref(), Some("ann-of-ancona"));
     server.send(Method::DELETE, "/v1/users/ann-of-ancona", "").await;
-    let after = scrape(&server).await;
+    let after = server.scrape().await;
     let change = |name: &str| after[name] - before[name];
     let identified = "bipedalnet_decisions_total{decision=\"identified\",operation=\"identify\"}";
     assert_eq!(change(identified), 1.0);
@@ -125,11 +107,11 @@ async fn metrics_move_as_requests_do() {
 }
 
 #[tokio::test]
-async fn metrics_have_the_names_and_labels_that_dashboards_know() {
+async fn metrics_have_stable_names_and_labels() {
     let server = used().await;
-    let (_, text) = operator(&server, "/metrics").await;
-    for told in ["ann-of-ancona", "eve-of-essen"] {
-        assert!(!text.contains(told));
+    let (_, text) = server.operator("/metrics").await;
+    for user in ["ann-of-ancona", "eve-of-essen"] {
+        assert!(!text.contains(user));
     }
     let mut families: BTreeMap<&str, (&str, BTreeSet<&str>)> = BTreeMap::new();
     for line in text.lines() {
@@ -143,7 +125,7 @@ async fn metrics_have_the_names_and_labels_that_dashboards_know() {
                 .find(|name| families.contains_key(name))
                 .unwrap_or(name);
             let (labels, _) = rest.rsplit_once('}').unwrap();
-            // Values are in quotes: what stands before an equals sign is a name.
+            // Label values are in quotes, so the text before an equals sign is a label name.
             let names = labels.split(",").map(|label| label.split_once('=').unwrap().0);
             families.get_mut(name).unwrap().1.extend(names.filter(|name| *name != "le"));
         }
@@ -159,18 +141,18 @@ async fn metrics_have_the_names_and_labels_that_dashboards_know() {
 }
 
 #[tokio::test]
-async fn metrics_are_for_the_operator_alone() {
+async fn metrics_are_served_on_their_own_port() {
     let server = Server::start();
-    assert_eq!(server.send(Method::GET, "/metrics", "").await.status, 404);
+    assert_eq!(server.get("/metrics").await.status, 404);
     for path in ["/livez", "/readyz"] {
-        assert_eq!(server.send(Method::GET, path, "").await.status, 200, "{path}");
-        assert_eq!(operator(&server, path).await.0, 200, "{path}");
+        assert_eq!(server.get(path).await.status, 200, "{path}");
+        assert_eq!(server.operator(path).await.0, 200, "{path}");
     }
-    assert_eq!(operator(&server, "/v1/users").await.0, 404);
+    assert_eq!(server.operator("/v1/users").await.0, 404);
 }
 
 #[tokio::test]
-async fn a_request_is_known_by_its_id() {
+async fn a_request_keeps_its_id() {
     let server = Server::start();
     let client = support::client();
     let ask = async |id: &str| {
@@ -185,7 +167,7 @@ async fn a_request_is_known_by_its_id() {
     let made = ask("not a good one").await;
     assert_ne!(made, ask("").await);
 
-    // A retry gets the first answer byte for byte, under an id of its own.
+    // A retry gets the same bytes as the first request, but has its own request id.
     let put = async |id: &str| {
         let request = client.put(server.url("/v1/users/ann"));
         let request = request.header("idempotency-key", "one").header("x-request-id", id);
@@ -197,7 +179,7 @@ async fn a_request_is_known_by_its_id() {
 }
 
 #[test]
-fn logs_are_json_where_asked_and_have_a_line_for_each_request() {
+fn logs_can_be_json_and_have_a_line_for_each_request() {
     let folder = tempfile::tempdir().unwrap();
     let mut process = program()
         .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
@@ -223,13 +205,13 @@ fn logs_are_json_where_asked_and_have_a_line_for_each_request() {
 }
 
 #[test]
-fn a_log_level_that_makes_no_sense_is_refused() {
-    let output = program().args(["serve", "--log-level", "bipedalnet=loud"]).output().unwrap();
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && message.contains("bipedalnet=loud"), "{message}");
+fn an_unknown_log_level_is_refused() {
+    let mut serve = program();
+    let message = printed(serve.args(["serve", "--log-level", "bipedalnet=loud"])).unwrap_err();
+    assert!(message.contains("bipedalnet=loud"), "{message}");
 }
 
-/// Status and headers of the next answer on a connection; `None` where it is closed instead.
+/// Status and headers of the next response on a connection, or `None` if it is closed.
 fn next_answer(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
     let mut status = String::new();
     if stream.read_line(&mut status).unwrap() == 0 {
@@ -277,12 +259,12 @@ async fn no_request_is_lost_when_the_server_stops() {
         })
         .collect();
     drop(answered);
-    // All of them are busy.
+    // Wait until all of them are busy.
     (0..40).for_each(|_| answers.recv().unwrap());
     let mut late = BufReader::new(TcpStream::connect(&server.address).unwrap());
     server.terminate();
-    while operator(&server, "/readyz").await.0 == 200 {}
-    // Whoever did not get to know yet is answered, and told.
+    while server.operator("/readyz").await.0 == 200 {}
+    // A client that does not know yet still gets a response, with `connection: close`.
     late.get_mut().write_all(request.as_bytes()).unwrap();
     let (status, headers) = next_answer(&mut late).unwrap();
     assert!(status.contains("200") && headers.contains("connection: close"), "{headers}");
@@ -297,25 +279,23 @@ async fn a_second_signal_stops_at_once() {
     let mut open = TcpStream::connect(&server.address).unwrap();
     let head = "POST /v1/identify HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n";
     open.write_all(head.as_bytes()).unwrap();
-    while scrape(&server).await["bipedalnet_http_requests_in_flight"] == 0.0 {}
+    while server.scrape().await["bipedalnet_http_requests_in_flight"] == 0.0 {}
     server.terminate();
-    while operator(&server, "/readyz").await.0 == 200 {}
-    assert_eq!(operator(&server, "/livez").await.0, 200);
+    while server.operator("/readyz").await.0 == 200 {}
+    assert_eq!(server.operator("/livez").await.0, 200);
     server.terminate();
     assert_eq!(server.wait().code(), Some(130));
 }
 
 #[tokio::test]
-async fn what_cannot_be_answered_in_time_is_dropped_and_counted() {
+async fn requests_past_their_deadline_are_dropped_and_counted() {
     let server = used().await;
     let walk = support::json(&simulated(11, 2));
-    let client = support::client();
     let mut shed = 0.0;
     while shed == 0.0 {
         let ask = || {
-            let request = client.post(server.url("/v1/identify"));
-            let request = request.header("content-type", "application/json");
-            request.header("request-deadline-ms", "1").body(walk.clone()).send()
+            let request = server.request(Method::POST, "/v1/identify", walk.clone());
+            request.header("request-deadline-ms", "1").send()
         };
         let answers: Vec<_> = (0..16).map(|_| tokio::spawn(ask())).collect();
         for answer in answers {
@@ -330,7 +310,7 @@ async fn what_cannot_be_answered_in_time_is_dropped_and_counted() {
                 status => panic!("{status}"),
             }
         }
-        let now = scrape(&server).await;
+        let now = server.scrape().await;
         let of =
             |reason: &str| now[&format!("bipedalnet_requests_shed_total{{reason=\"{reason}\"}}")];
         shed = of("deadline") + of("client_gone");

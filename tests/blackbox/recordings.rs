@@ -1,4 +1,4 @@
-//! What must hold on real walks. Skipped, and said so, where the recordings are not.
+//! Checks on real recordings. Skipped with a message if they are missing.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use bipedalnet_training::read_data;
 
 use crate::support;
 
-/// Share of windows that the walking check lets through, recording gaps aside.
+/// Share of windows that pass the walking check, not counting gaps in the recordings.
 fn share_of_walking(set: &str) -> Option<f64> {
     let data = read_data(&[support::real_data(set)?]).unwrap();
     let recipe = Recipe::BIPEDALNET;
@@ -22,12 +22,12 @@ fn share_of_walking(set: &str) -> Option<f64> {
 }
 
 #[test]
-fn the_walking_check_lets_real_walks_through() {
-    // In the last set people stop and stand on their way.
+fn real_walks_pass_the_walking_check() {
+    // In the last set people stop on their way.
     for (set, least) in [("motionsense", 0.99), ("wisdm", 0.98), ("uci-walking", 0.75)] {
         if let Some(share) = share_of_walking(set) {
             assert!(share >= least, "{set}: {share:.4}");
-            eprintln!("{set}: {:.1} % of windows are walking", share * 100.0);
+            eprintln!("{set}: {:.1} % of windows pass the walking check", share * 100.0);
         }
     }
 }
@@ -38,7 +38,7 @@ fn ten_second_parts(recording: &Recording) -> impl Iterator<Item = Recording> {
 }
 
 #[test]
-fn no_new_walk_of_the_same_person_is_a_replay() {
+fn new_walks_of_the_same_person_are_no_replays() {
     for (set, people) in [("motionsense", 24), ("uci-walking", 11)] {
         let Some(folder) = support::real_data(set) else { continue };
         let walks = read_data(&[folder]).unwrap().walks;
@@ -108,9 +108,9 @@ fn replays_of_real_walks_are_found() {
     }
 }
 
-/// Every person enrolled and every person a stranger in some pick.
+/// In some of the runs each person is enrolled, in some a stranger.
 #[test]
-fn the_demo_names_real_walkers_whoever_they_are() {
+fn the_demo_identifies_real_walkers() {
     let Some(folder) = support::real_data("motionsense") else { return };
     let mut named = 0;
     for seed in 1..=12 {
@@ -123,6 +123,6 @@ fn the_demo_names_real_walkers_whoever_they_are() {
         assert!(["7 of 8", "8 of 8"].iter().any(|it| text.contains(it)), "seed {seed}: {text}");
         named += (1..=2).find(|it| text.contains(&format!(" {it} of 2 strangers"))).unwrap_or(0);
     }
-    // 3 % of them may be: of 24, more than three are by chance in one run of 200.
-    assert!(named <= 3, "{named} of 24 strangers are named");
+    // At a rate of 3 %, more than three of 24 occur in one run of 200.
+    assert!(named <= 3, "{named} of 24 strangers are identified");
 }

@@ -1,20 +1,19 @@
-//! Clients on bad networks: retries, duplicates, connections that break.
+//! Retries, duplicates and broken connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{self, Server, json, simulated};
+use crate::support::{self, Server, json, simulated, simulated_for};
 
-/// Status, whether it is a replay, and body as sent.
+/// Status, whether it is a stored response, and the body.
 type Raw = (u16, bool, Vec<u8>);
 
 async fn raw(request: RequestBuilder) -> reqwest::Result<Raw> {
@@ -28,12 +27,8 @@ async fn raw(request: RequestBuilder) -> reqwest::Result<Raw> {
 }
 
 async fn send(server: &Server, method: Method, path: &str, key: &str, body: &str) -> Raw {
-    let request = support::client()
-        .request(method, server.url(path))
-        .header("content-type", "application/json")
-        .header("idempotency-key", key)
-        .body(body.to_owned());
-    raw(request).await.unwrap()
+    let request = server.request(method, path, body.to_owned());
+    raw(request.header("idempotency-key", key)).await.unwrap()
 }
 
 fn problem(answer: &Raw) -> Value {
@@ -41,7 +36,7 @@ fn problem(answer: &Raw) -> Value {
 }
 
 #[tokio::test]
-async fn a_retry_gets_the_first_answer_and_changes_nothing() {
+async fn a_retry_gets_the_first_response_and_changes_nothing() {
     let mut server = Server::start();
     let walk = json(&simulated(11, 1));
     let put = async |server: &Server| send(server, Method::PUT, "/v1/users/ann", "k1", "").await;
@@ -57,10 +52,10 @@ async fn a_retry_gets_the_first_answer_and_changes_nothing() {
         for (first, again) in first.iter().zip(again) {
             assert_eq!(again, (first.0, true, first.2.clone()));
         }
-        assert_eq!(server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"], 1);
+        assert_eq!(server.get("/v1/users/ann").await.body["enrollments"], 1);
     }
 
-    // Another body, path or method under the same key.
+    // Another body, path or method with the same key.
     for (method, path, body) in [
         (Method::POST, path, &json(&simulated(11, 2))[..]),
         (Method::POST, "/v1/users/bob/enrollments", &walk),
@@ -73,13 +68,13 @@ async fn a_retry_gets_the_first_answer_and_changes_nothing() {
     let answer = send(&server, Method::PUT, "/v1/users/ann", &"k".repeat(256), "").await;
     assert_eq!(problem(&answer), "urn:bipedalnet:problem:invalid-idempotency-key");
 
-    // A request that failed changed nothing, so its key is free.
+    // A request that failed changed nothing, so its key can be used again.
     let short = "{\"rate_hz\":50,\"acceleration\":[[0,0,9.8]]}";
     assert_eq!(send(&server, Method::POST, path, "k3", short).await.0, 422);
     assert_eq!(send(&server, Method::POST, path, "k3", &walk).await.0, 201);
 
-    // The erasure is answered again too, and takes the other answers with it, but not that they were
-    // given: a late duplicate does not bring the user back.
+    // A retried deletion gets its stored response too. Deleting the user deletes the other responses,
+    // but the keys stay known: a late duplicate does not bring the user back.
     let erase = async || send(&server, Method::DELETE, "/v1/users/ann", "k4", "").await;
     assert_eq!(erase().await, (204, false, Vec::new()));
     assert_eq!(erase().await, (204, true, Vec::new()));
@@ -89,34 +84,28 @@ async fn a_retry_gets_the_first_answer_and_changes_nothing() {
             (410, "urn:bipedalnet:problem:answer-erased".into())
         );
     }
-    assert_eq!(server.send(Method::GET, "/v1/users/ann", "").await.status, 404);
+    assert_eq!(server.get("/v1/users/ann").await.status, 404);
 }
 
 #[tokio::test]
-async fn a_retry_over_another_version_of_http_and_name_of_the_host_is_a_retry() {
+async fn a_retry_may_use_another_version_of_http_and_another_host_name() {
     let server = Server::start();
     let port = server.address.rsplit(':').next().unwrap();
-    let put = |host: &str, version: &str| {
-        let url = format!("http://{host}:{port}/v1/users/ann");
-        let curl = std::process::Command::new("curl")
-            .args(["-sS", "-i", version, "-X", "PUT", "-H", "idempotency-key: k", &url])
-            .output()
-            .unwrap();
-        String::from_utf8(curl.stdout).unwrap()
+    let http1 = support::client_builder().http1_only().build().unwrap();
+    let http2 = support::client_builder().http2_prior_knowledge().build().unwrap();
+    let put = async |client: &Client, host: &str| {
+        let request = client.put(format!("http://{host}:{port}/v1/users/ann"));
+        raw(request.header("idempotency-key", "k")).await.unwrap()
     };
-    assert!(put("127.0.0.1", "--http1.1").starts_with("HTTP/1.1 201"));
-    for (host, version) in [
-        ("127.0.0.1", "--http2-prior-knowledge"),
-        ("localhost", "--http2-prior-knowledge"),
-        ("localhost", "--http1.1"),
-    ] {
-        let answer = put(host, version);
-        assert!(answer.contains("idempotency-replayed: true"), "{answer}");
+    let first = put(&http1, "127.0.0.1").await;
+    assert_eq!((first.0, first.1), (201, false));
+    for (client, host) in [(&http2, "127.0.0.1"), (&http2, "localhost"), (&http1, "localhost")] {
+        assert_eq!(put(client, host).await, (201, true, first.2.clone()));
     }
 }
 
 #[tokio::test]
-async fn duplicates_at_the_same_time_count_once() {
+async fn concurrent_duplicates_count_once() {
     let server = Arc::new(Server::start());
     server.put_user("ann").await;
     let walk = Arc::new(json(&simulated(11, 1)));
@@ -138,10 +127,10 @@ async fn duplicates_at_the_same_time_count_once() {
         }
     }
     assert_eq!(first, 1);
-    assert_eq!(server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"], 1);
+    assert_eq!(server.get("/v1/users/ann").await.body["enrollments"], 1);
 }
 
-/// One HTTP message with a content-length, or what arrived before the connection broke.
+/// Reads one HTTP message with a content-length, or as much as arrives before the connection breaks.
 async fn message(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut needed = None;
@@ -163,7 +152,7 @@ async fn message(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// Passes requests on, each connection badly in its own way.
+/// A proxy that delays, breaks or repeats connections at random.
 async fn bad_network(listener: TcpListener, server: String, broken: Arc<AtomicUsize>) {
     for number in 0.. {
         let (mut client, _) = listener.accept().await.unwrap();
@@ -172,11 +161,11 @@ async fn bad_network(listener: TcpListener, server: String, broken: Arc<AtomicUs
             let mut random = Pcg64Mcg::seed_from_u64(number);
             let request = message(&mut client).await;
             let fate = random.random_range(0..10);
-            // Overtaken by other connections.
+            // Other connections may overtake this one.
             tokio::time::sleep(Duration::from_millis(random.random_range(0..8))).await;
             let mut upstream = TcpStream::connect(&server).await.unwrap();
             if fate == 0 {
-                // The request breaks off.
+                // The request is cut.
                 broken.fetch_add(1, Ordering::Relaxed);
                 let part = random.random_range(0..request.len().max(1));
                 let _ = upstream.write_all(&request[..part]).await;
@@ -184,18 +173,18 @@ async fn bad_network(listener: TcpListener, server: String, broken: Arc<AtomicUs
             }
             let _ = upstream.write_all(&request).await;
             if fate == 1 {
-                // It arrives, and nobody waits for the answer.
+                // The request arrives, but the client gets no response.
                 broken.fetch_add(1, Ordering::Relaxed);
                 return;
             }
             let mut answer = message(&mut upstream).await;
             if fate == 2 {
-                // The answer is lost, in part or whole.
+                // The response is cut.
                 broken.fetch_add(1, Ordering::Relaxed);
                 answer.truncate(random.random_range(0..answer.len().max(1)));
             }
             if fate == 3 {
-                // It arrives twice, and the second answer is the one that comes back.
+                // The request arrives twice, and the client gets the second response.
                 broken.fetch_add(1, Ordering::Relaxed);
                 let mut again = TcpStream::connect(&server).await.unwrap();
                 let _ = again.write_all(&request).await;
@@ -207,7 +196,7 @@ async fn bad_network(listener: TcpListener, server: String, broken: Arc<AtomicUs
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_enrollments_over_a_bad_network_count_a_thousand() {
+async fn a_thousand_enrollments_over_a_bad_network_are_stored_once_each() {
     const ENROLLMENTS: usize = 1000;
     const CLIENTS: usize = 16;
     let server = Server::start();
@@ -217,8 +206,7 @@ async fn a_thousand_enrollments_over_a_bad_network_count_a_thousand() {
     let broken = Arc::new(AtomicUsize::new(0));
     let network = bad_network(listener, server.address.clone(), Arc::clone(&broken));
     let network = tokio::spawn(network);
-    let conditions = Conditions { seconds: 3.0, ..Conditions::default() };
-    let walk = json(&Walker::new(11).walk(1, &conditions));
+    let walk = json(&simulated_for(11, 1, 3.0));
     let next = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
@@ -251,22 +239,20 @@ async fn a_thousand_enrollments_over_a_bad_network_count_a_thousand() {
     }
     network.abort();
     let broken = broken.load(Ordering::Relaxed);
-    eprintln!("{broken} connections went wrong");
+    eprintln!("{broken} broken connections");
     assert!(broken > ENROLLMENTS / 5);
-    let count = async |server: &Server| {
-        server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"].clone()
-    };
+    let count =
+        async |server: &Server| server.get("/v1/users/ann").await.body["enrollments"].clone();
     assert_eq!(count(&server).await, ENROLLMENTS);
     let server = Server::start_in(server.kill());
     assert_eq!(count(&server).await, ENROLLMENTS);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_kill_9_under_load() {
+async fn acknowledged_enrollments_survive_kill_9_under_load() {
     const ROUNDS: usize = 20;
     const CLIENTS: usize = 8;
-    let conditions = Conditions { seconds: 3.0, ..Conditions::default() };
-    let walk = json(&Walker::new(11).walk(1, &conditions));
+    let walk = json(&simulated_for(11, 1, 3.0));
     let mut server = Server::start();
     server.put_user("ann").await;
     let mut acknowledged: Vec<(String, Raw)> = Vec::new();
@@ -283,7 +269,7 @@ async fn what_was_acknowledged_survives_kill_9_under_load() {
                         .header("content-type", "application/json")
                         .header("idempotency-key", &key)
                         .body(walk.clone());
-                    // The server is gone.
+                    // The server was killed.
                     let Ok(answer) = raw(request).await else { return };
                     assert_eq!(answer.0, 201);
                     if sender.send((key, answer)).is_err() {
@@ -293,7 +279,7 @@ async fn what_was_acknowledged_survives_kill_9_under_load() {
             });
         }
         drop(sender);
-        // A little later in every round.
+        // Kill the server a little later in every round.
         for _ in 0..10 + 3 * round {
             acknowledged.push(answers.recv().await.unwrap());
         }
@@ -302,9 +288,9 @@ async fn what_was_acknowledged_survives_kill_9_under_load() {
             acknowledged.push(answer);
         }
         server = Server::start_in(folder);
-        let kept = server.send(Method::GET, "/v1/users/ann", "").await.body["enrollments"].clone();
+        let kept = server.get("/v1/users/ann").await.body["enrollments"].clone();
         let kept = kept.as_u64().unwrap() as usize;
-        // A client may have missed the answer to its last request.
+        // Each client may have missed the response to its last request.
         let most = acknowledged.len() + (round + 1) * CLIENTS;
         assert!((acknowledged.len()..=most).contains(&kept), "{} {kept}", acknowledged.len());
     }

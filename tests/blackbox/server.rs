@@ -1,69 +1,22 @@
-//! The REST API as clients meet it.
+//! The REST API: users, enrollment, identification, and invalid requests.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{self, FEATURE_LEN, Server, program, simulated};
+use crate::support::{self, Server, printed, program, simulated, sqlite, stable};
 
 const WALKERS: [(&str, u64); 3] = [("ann", 11), ("bob", 12), ("cem", 13)];
 
 async fn with_walkers() -> Server {
-    let server = Server::start();
-    for (user, person) in WALKERS {
-        assert_eq!(server.put_user(user).await.status, 201);
-        assert_eq!(server.enroll(user, &simulated(person, 1)).await.status, 201);
-    }
-    server
-}
-
-/// Without what differs from model to model and from run to run.
-pub fn stable(mut body: Value) -> Value {
-    match &mut body {
-        Value::Array(list) => list.iter_mut().for_each(|value| *value = stable(value.take())),
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                *value = match &name[..] {
-                    "model" => {
-                        assert_eq!(value.as_str().unwrap().len(), 16);
-                        json!("(model)")
-                    }
-                    "score" => {
-                        assert!((-1.0..=1.0).contains(&value.as_f64().unwrap()));
-                        json!("(score)")
-                    }
-                    // Thresholds follow the gallery within a second.
-                    "calibration" => {
-                        assert!(["model", "gallery"].contains(&value.as_str().unwrap()));
-                        json!("(calibration)")
-                    }
-                    "estimated_fmr" => {
-                        assert!((1e-6..=1.0).contains(&value.as_f64().unwrap()));
-                        json!("(rate)")
-                    }
-                    "created_at_unix_seconds" => {
-                        assert!(value.as_i64().unwrap() > 1_700_000_000);
-                        json!("(time)")
-                    }
-                    "template" => {
-                        assert_eq!(value.as_array().unwrap().len(), FEATURE_LEN);
-                        json!("(template)")
-                    }
-                    "fingerprints" => json!("(fingerprints)"),
-                    _ => stable(value.take()),
-                };
-            }
-        }
-        _ => {}
-    }
-    body
+    Server::with_users(&[], &WALKERS).await
 }
 
 #[tokio::test]
-async fn a_user_just_enrolled_is_identified_and_a_stranger_is_not() {
+async fn an_enrolled_user_is_identified_and_a_stranger_is_not() {
     let server = Server::start();
     insta::assert_json_snapshot!("new_user", stable(server.put_user("ann").await.body));
     assert_eq!(server.put_user("ann").await.status, 200);
@@ -82,7 +35,7 @@ async fn a_user_just_enrolled_is_identified_and_a_stranger_is_not() {
 async fn nobody_is_identified_in_an_empty_gallery() {
     let server = Server::start();
     assert_eq!(server.put_user("ann").await.status, 201);
-    assert_eq!(server.named(&simulated(11, 2)).await, None);
+    assert_eq!(server.identified(&simulated(11, 2)).await, None);
 }
 
 #[tokio::test]
@@ -90,23 +43,23 @@ async fn acknowledged_enrollments_survive_kill_9() {
     let folder = with_walkers().await.kill();
     let server = Server::start_in(folder);
     for (user, person) in WALKERS {
-        assert_eq!(server.named(&simulated(person, 2)).await.as_deref(), Some(user));
+        assert_eq!(server.identified(&simulated(person, 2)).await.as_deref(), Some(user));
         assert_eq!(server.put_user(user).await.status, 200);
     }
 }
 
 #[tokio::test]
-async fn a_termination_signal_ends_the_server_in_peace() {
+async fn a_termination_signal_ends_the_server_cleanly() {
     let mut server = with_walkers().await;
     server.terminate();
     assert!(server.wait().success());
     let folder = std::mem::replace(&mut server.folder, tempfile::tempdir().unwrap());
     assert!(!folder.path().join("test.db-wal").exists(), "the log was not written back");
     let server = Server::start_in(folder);
-    assert_eq!(server.named(&simulated(11, 2)).await.as_deref(), Some("ann"));
+    assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
 }
 
-/// Field at fault and body, for each way in which a recording can be bad.
+/// A description and a request body for each way in which a recording can be invalid.
 fn bad_recordings() -> Vec<(&'static str, String)> {
     let document = |change: &dyn Fn(&mut Value)| {
         let mut value: Value = serde_json::from_str(&support::json(&simulated(11, 1))).unwrap();
@@ -221,7 +174,7 @@ fn bad_recordings() -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
-async fn every_bad_recording_is_answered_with_what_is_wrong_and_nothing_is_kept() {
+async fn every_bad_recording_gets_a_problem_and_is_not_stored() {
     let server = Server::start();
     assert_eq!(server.put_user("ann").await.status, 201);
     let mut answers = Vec::new();
@@ -235,20 +188,14 @@ async fn every_bad_recording_is_answered_with_what_is_wrong_and_nothing_is_kept(
     }
     insta::assert_json_snapshot!("bad_recordings", answers);
 
-    // Still in service, and nothing was written.
-    assert_eq!(server.named(&simulated(11, 2)).await, None);
-    assert_eq!(sqlite(&server, "SELECT count(*) FROM enrollments"), "0");
+    // The server still works, and has stored nothing.
+    assert_eq!(server.identified(&simulated(11, 2)).await, None);
+    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM enrollments"), "0");
     assert_eq!(server.enroll("ann", &simulated(11, 1)).await.status, 201);
 }
 
-fn sqlite(server: &Server, statement: &str) -> String {
-    let output = Command::new("sqlite3").arg(server.database()).arg(statement).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
 #[tokio::test]
-async fn every_bad_request_is_answered_with_a_problem() {
+async fn every_bad_request_gets_a_problem() {
     let server = Server::start();
     let walk = support::json(&simulated(11, 1));
     let client = support::client();
@@ -277,7 +224,7 @@ async fn every_bad_request_is_answered_with_a_problem() {
 }
 
 #[tokio::test]
-async fn a_body_cut_off_changes_nothing() {
+async fn a_cut_body_changes_nothing() {
     let server = Server::start();
     assert_eq!(server.put_user("ann").await.status, 201);
     let body = support::json(&simulated(11, 1));
@@ -293,20 +240,20 @@ async fn a_body_cut_off_changes_nothing() {
         .unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut answer = Vec::new();
-        // An answer or none, but never a success.
+        // The server may answer or not, but never with success.
         let _ = stream.read_to_end(&mut answer);
         assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
     }
-    assert_eq!(sqlite(&server, "SELECT count(*) FROM enrollments"), "0");
+    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM enrollments"), "0");
     assert_eq!(server.enroll("ann", &simulated(11, 1)).await.status, 201);
 }
 
 #[tokio::test]
-async fn more_requests_than_can_be_served_are_answered_all_the_same() {
-    let server = std::sync::Arc::new(with_walkers().await);
+async fn under_overload_every_request_gets_a_response() {
+    let server = Arc::new(with_walkers().await);
     let requests: Vec<_> = (0..400)
         .map(|_| {
-            let server = std::sync::Arc::clone(&server);
+            let server = Arc::clone(&server);
             tokio::spawn(async move { server.identify(&simulated(11, 2)).await })
         })
         .collect();
@@ -320,7 +267,7 @@ async fn more_requests_than_can_be_served_are_answered_all_the_same() {
         }
     }
     assert!(served > 0);
-    assert_eq!(server.named(&simulated(12, 2)).await.as_deref(), Some("bob"));
+    assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
 }
 
 #[test]
@@ -335,17 +282,9 @@ fn a_server_that_cannot_start_says_why() {
     std::fs::write(path("cut"), &flipped[..last / 2]).unwrap();
     std::fs::write(path("text"), "not a database and not a model").unwrap();
     std::fs::File::create(path("huge")).unwrap().set_len(1 << 30).unwrap();
-    let sqlite = |file: &str, statement: &str| {
-        let status = Command::new("sqlite3").arg(path(file)).arg(statement).status().unwrap();
-        assert!(status.success());
-    };
-    sqlite("foreign.db", "CREATE TABLE invoices (id)");
+    sqlite(&folder.path().join("foreign.db"), "CREATE TABLE invoices (id)");
 
-    let run = |arguments: &[&str]| {
-        let output = program().arg("serve").args(arguments).stdout(Stdio::null()).output().unwrap();
-        assert!(!output.status.success());
-        String::from_utf8(output.stderr).unwrap()
-    };
+    let run = |arguments: &[&str]| printed(program().arg("serve").args(arguments)).unwrap_err();
     let database = path("new.db");
     for (arguments, expected) in [
         (["--model", &path("none")], "No such file"),
@@ -373,7 +312,7 @@ fn a_server_that_cannot_start_says_why() {
 }
 
 #[tokio::test]
-async fn a_database_of_another_version_or_model_is_refused_and_left_alone() {
+async fn a_database_of_another_version_or_model_is_refused() {
     for (statement, expected) in [
         (
             "DELETE FROM models; UPDATE templates SET model = 'fedcba9876543210'",
@@ -387,20 +326,16 @@ async fn a_database_of_another_version_or_model_is_refused_and_left_alone() {
     ] {
         let folder = with_walkers().await.kill();
         let database = folder.path().join("test.db");
-        let sqlite = Command::new("sqlite3").arg(&database).arg(statement).status().unwrap();
-        assert!(sqlite.success());
-        let output = program()
-            .args(["serve", "--listen", "127.0.0.1:0", "--database"])
-            .arg(&database)
-            .output()
-            .unwrap();
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && message.contains(expected), "{message}");
+        sqlite(&database, statement);
+        let mut serve = program();
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--database"]).arg(&database);
+        let message = printed(&mut serve).unwrap_err();
+        assert!(message.contains(expected), "{message}");
     }
 }
 
 #[tokio::test]
-async fn bodies_are_taken_and_given_compressed() {
+async fn request_and_response_bodies_can_be_compressed() {
     let server = with_walkers().await;
     let walk = support::json(&simulated(11, 2)).into_bytes();
     let gzip = |plain: &[u8]| {
@@ -413,13 +348,10 @@ async fn bodies_are_taken_and_given_compressed() {
         brotli::CompressorWriter::new(&mut encoded, 4096, 5, 20).write_all(plain).unwrap();
         encoded
     };
-    let client = support::client();
     let identify = async |encoding: &str, body: Vec<u8>| {
-        let request = client
-            .post(server.url("/v1/identify"))
-            .header("content-type", "application/json")
-            .header("content-encoding", encoding);
-        support::answer(request.body(body).send().await.unwrap()).await
+        let request = server.request(Method::POST, "/v1/identify", body);
+        let response = request.header("content-encoding", encoding).send().await.unwrap();
+        support::answer(response).await
     };
     for (encoding, body) in [
         ("identity", walk.clone()),
@@ -442,16 +374,25 @@ async fn bodies_are_taken_and_given_compressed() {
     }
     insta::assert_json_snapshot!("bad_compression", answers);
 
-    let export = server.url("/v1/users/ann/export");
-    let curl = |arguments: &[&str]| {
-        let output = Command::new("curl").arg("-sS").args(arguments).arg(&export).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        output.stdout
+    let client = support::client();
+    let export = async |encoding: &str| {
+        let request = client.get(server.url("/v1/users/ann/export"));
+        let response = request.header("accept-encoding", encoding).send().await.unwrap();
+        (response.headers().get("content-encoding").cloned(), response.bytes().await.unwrap())
     };
-    let plain = curl(&[]);
-    assert_eq!(curl(&["--compressed"]), plain);
-    for encoding in ["gzip", "br", "zstd"] {
-        let accept = format!("accept-encoding: {encoding}");
-        assert!(curl(&["-H", &accept]).len() < plain.len(), "{encoding}");
+    let (encoding, plain) = export("identity").await;
+    assert_eq!(encoding, None);
+    type Decompress = fn(&[u8]) -> Box<dyn Read + '_>;
+    let decompress: [(&str, Decompress); 3] = [
+        ("gzip", |bytes| Box::new(flate2::read::GzDecoder::new(bytes))),
+        ("br", |bytes| Box::new(brotli::Decompressor::new(bytes, 4096))),
+        ("zstd", |bytes| Box::new(zstd::Decoder::new(bytes).unwrap())),
+    ];
+    for (encoding, decompress) in decompress {
+        let (sent_encoding, bytes) = export(encoding).await;
+        assert!(sent_encoding.unwrap() == encoding && bytes.len() < plain.len(), "{encoding}");
+        let mut decompressed = Vec::new();
+        decompress(&bytes).read_to_end(&mut decompressed).unwrap();
+        assert!(decompressed == plain, "{encoding}");
     }
 }

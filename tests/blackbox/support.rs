@@ -1,5 +1,6 @@
-//! The real program on a real port, with a real database file.
+//! Starts the real program on a real port with a real database file, and talks to it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::ops::Range;
@@ -9,32 +10,114 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use bipedalnet_core::bnn::{Model, Scratch};
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_core::gait::{Recipe, Recording, RecordingDocument, cut_windows};
-use reqwest::{Client, ClientBuilder, Method, StatusCode};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, StatusCode};
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::types::ValueRef;
+use rusqlite::{Batch, Connection};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The program, ready for arguments.
+/// The program under test, without this process's settings for it.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bipedalnet"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("BIPEDALNET_")) {
         command.env_remove(name);
     }
-    // Many servers run at once here; `Server` has a port of its own for metrics.
+    // Many servers run at once here. `Server` gets a free port for metrics.
     command.env("BIPEDALNET_METRICS_LISTEN", "").stdin(Stdio::null());
     command
 }
 
-/// A running server; killed when it goes out of scope.
+/// Runs a command to its end. Returns what it printed, or its error output if it failed.
+pub fn printed(command: &mut Command) -> Result<String, String> {
+    let output = command.output().unwrap();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The value after `name` in a log line, up to the next space.
+pub fn field(line: &str, name: &str) -> Option<String> {
+    let (_, rest) = line.split_once(name)?;
+    Some(rest.split_whitespace().next()?.to_owned())
+}
+
+pub fn signal(process: &Child, signal: Signal) {
+    kill_process(Pid::from_child(process), signal).unwrap();
+}
+
+/// Creates an API key with these comma-separated scopes and returns its text.
+pub fn create_key(database: &Path, scopes: &str) -> String {
+    let mut command = program();
+    command.args(["keys", "create", "--name", "test", "--scopes", scopes, "--database"]);
+    printed(command.arg(database)).unwrap().trim().to_owned()
+}
+
+/// Whether curl is on the `PATH`. If not, prints what the calling test skips.
+pub fn has_curl(skipped: &str) -> bool {
+    let found = Command::new("curl").arg("--version").output().is_ok();
+    if !found {
+        eprintln!("skipped: {skipped}. This needs curl, which is not on the PATH.");
+    }
+    found
+}
+
+/// Writes a self-signed certificate for 127.0.0.1 and its key. Returns the two paths.
+pub fn certificate(folder: &Path, name: &str) -> [String; 2] {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let file = |extension: &str, pem: String| {
+        let path = folder.join(format!("{name}.{extension}"));
+        fs::write(&path, pem).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    [file("crt", made.cert.pem()), file("key", made.signing_key.serialize_pem())]
+}
+
+/// Opens a database without foreign keys, so that tests can damage it.
+pub fn open_database(path: &Path) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+    connection
+}
+
+/// Runs SQL statements. Returns their rows, one a line, with `|` between columns.
+pub fn sqlite(database: &Path, statements: &str) -> String {
+    let connection = open_database(database);
+    let mut lines = Vec::new();
+    let mut batch = Batch::new(&connection, statements);
+    while let Some(mut statement) = batch.next().unwrap() {
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let values = (0..columns).map(|column| match row.get_ref(column).unwrap() {
+                ValueRef::Null => String::new(),
+                ValueRef::Integer(value) => value.to_string(),
+                ValueRef::Real(value) => value.to_string(),
+                ValueRef::Text(value) | ValueRef::Blob(value) => {
+                    String::from_utf8_lossy(value).into_owned()
+                }
+            });
+            lines.push(values.collect::<Vec<_>>().join("|"));
+        }
+    }
+    lines.join("\n")
+}
+
+/// A running server. It is killed when dropped.
 pub struct Server {
     process: Child,
     pub address: String,
-    /// Of metrics and probes.
+    /// Address of the metrics and health checks.
     pub metrics: String,
     pub folder: TempDir,
     client: Client,
 }
 
-/// Status and body of an answer.
+/// A response with its body as JSON, or as a JSON string if it is no JSON.
 #[derive(Debug, PartialEq)]
 pub struct Answer {
     pub status: u16,
@@ -42,24 +125,32 @@ pub struct Answer {
     pub body: Value,
 }
 
+impl Answer {
+    /// Status and problem type, without the prefix that all types share.
+    #[track_caller]
+    pub fn problem(&self) -> (u16, &str) {
+        let kind = self.body["type"].as_str().unwrap_or_else(|| panic!("{self:?}"));
+        (self.status, kind.strip_prefix("urn:bipedalnet:problem:").unwrap())
+    }
+}
+
 impl Server {
     pub fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap())
     }
 
-    /// Over the database that an earlier server left in the folder.
+    /// Starts a server with the database that an earlier server left in the folder.
     pub fn start_in(folder: TempDir) -> Self {
         Self::start_with(folder, &[])
     }
 
-    /// With further arguments.
     pub fn start_with(folder: TempDir, arguments: &[&str]) -> Self {
         Self::start_as(program(), folder, arguments)
     }
 
-    /// By a command that ends as the program does.
-    pub fn start_as(mut program: Command, folder: TempDir, arguments: &[&str]) -> Self {
-        let mut process = program
+    /// Starts a server with a command that takes the program's arguments.
+    pub fn start_as(mut command: Command, folder: TempDir, arguments: &[&str]) -> Self {
+        let mut process = command
             .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
             .arg("--database")
             .arg(folder.path().join("test.db"))
@@ -74,11 +165,9 @@ impl Server {
         let (address, metrics) = loop {
             let Some(line) = lines.next() else { panic!("the server ended: {seen:#?}") };
             let line = line.unwrap();
-            let field = |name: &str| {
-                let (_, rest) = line.split_once(name)?;
-                Some(rest.split_whitespace().next().unwrap().to_owned())
-            };
-            if let (Some(address), Some(metrics)) = (field("address="), field("metrics=")) {
+            if let (Some(address), Some(metrics)) =
+                (field(&line, "address="), field(&line, "metrics="))
+            {
                 break (address, metrics);
             }
             seen.push(line);
@@ -88,8 +177,16 @@ impl Server {
         Self { process, address, metrics, folder, client: client() }
     }
 
-    /// Number of the process.
-    pub fn id(&self) -> u32 {
+    /// Starts a server with users. Each has one walk, of the simulated person with this number.
+    pub async fn with_users(arguments: &[&str], users: &[(&str, u64)]) -> Self {
+        let server = Self::start_with(tempfile::tempdir().unwrap(), arguments);
+        for (user, person) in users {
+            server.add_user(user, &[simulated(*person, 1)]).await;
+        }
+        server
+    }
+
+    pub fn process_id(&self) -> u32 {
         self.process.id()
     }
 
@@ -101,10 +198,23 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
-    pub async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+    /// A request that says its body is JSON.
+    pub fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> RequestBuilder {
         let request = self.client.request(method, self.url(path));
-        let response = request.header("content-type", "application/json").body(body).send().await;
-        answer(response.unwrap()).await
+        request.header("content-type", "application/json").body(body)
+    }
+
+    pub async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        answer(self.request(method, path, body).send().await.unwrap()).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, "").await
     }
 
     pub async fn put_user(&self, user: &str) -> Answer {
@@ -115,25 +225,53 @@ impl Server {
         self.send(Method::POST, &format!("/v1/users/{user}/enrollments"), json(recording)).await
     }
 
+    /// Creates a user and enrolls their walks.
+    pub async fn add_user(&self, user: &str, walks: &[Recording]) {
+        assert_eq!(self.put_user(user).await.status, StatusCode::CREATED);
+        for walk in walks {
+            let answer = self.enroll(user, walk).await;
+            assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        }
+    }
+
     pub async fn identify(&self, recording: &Recording) -> Answer {
         self.send(Method::POST, "/v1/identify", json(recording)).await
     }
 
-    /// Whom the server takes the walker for.
-    pub async fn named(&self, recording: &Recording) -> Option<String> {
+    /// The user that the server identifies, if any.
+    pub async fn identified(&self, recording: &Recording) -> Option<String> {
         let answer = self.identify(recording).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         answer.body["user"].as_str().map(str::to_owned)
     }
 
-    /// Ends the server at once, as `kill -9` does, and gives back its folder.
+    /// Status and text of a path on the metrics address.
+    pub async fn operator(&self, path: &str) -> (StatusCode, String) {
+        let response = self.client.get(format!("http://{}{path}", self.metrics)).send().await;
+        let response = response.unwrap();
+        (response.status(), response.text().await.unwrap())
+    }
+
+    /// All metrics, by name and labels.
+    pub async fn scrape(&self) -> BTreeMap<String, f64> {
+        let (status, text) = self.operator("/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let sample = |line: &str| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        };
+        samples.map(sample).collect()
+    }
+
+    /// Ends the server at once, as `kill -9` does, and returns its folder.
     pub fn kill(mut self) -> TempDir {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
-    /// Waits until the server ends by itself, and gives back its folder.
+    /// Waits until the server ends by itself. Returns its exit status and folder.
     pub fn ended(mut self) -> (ExitStatus, TempDir) {
         let status = self.process.wait().unwrap();
         (status, std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap()))
@@ -141,8 +279,7 @@ impl Server {
 
     /// Asks the server to stop.
     pub fn terminate(&self) {
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        signal(&self.process, Signal::TERM);
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -152,7 +289,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Already gone in some tests.
+        // Some tests have ended it already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -162,9 +299,9 @@ pub fn client() -> Client {
     client_builder().build().unwrap()
 }
 
-/// For a client unlike others.
+/// For clients with other settings than [`client`].
 pub fn client_builder() -> ClientBuilder {
-    // The client wants a provider of TLS; it is there from the second time on.
+    // reqwest needs a TLS provider. Installing it fails from the second time on.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
 }
@@ -177,21 +314,63 @@ pub async fn answer(response: reqwest::Response) -> Answer {
     let text = response.text().await.unwrap();
     let mut body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     if content_type.as_deref() == Some("application/problem+json") {
-        // Of each request alone, and so in no snapshot.
+        // It differs for each request, so snapshots must not have it.
         let said = body.as_object_mut().unwrap().remove("request_id");
         assert_eq!(said, Some(request_id.into()), "{body}");
     }
     Answer { status, content_type: content_type.unwrap_or_default(), body }
 }
 
+/// Replaces what differs between models and between runs, after checking that it is plausible.
+pub fn stable(mut body: Value) -> Value {
+    match &mut body {
+        Value::Array(list) => list.iter_mut().for_each(|value| *value = stable(value.take())),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                *value = match &name[..] {
+                    "model" => {
+                        assert_eq!(value.as_str().unwrap().len(), 16);
+                        json!("(model)")
+                    }
+                    "score" => {
+                        assert!((-1.0..=1.0).contains(&value.as_f64().unwrap()));
+                        json!("(score)")
+                    }
+                    // The thresholds follow the gallery within a second.
+                    "calibration" => {
+                        assert!(["model", "gallery"].contains(&value.as_str().unwrap()));
+                        json!("(calibration)")
+                    }
+                    "estimated_fmr" => {
+                        assert!((1e-6..=1.0).contains(&value.as_f64().unwrap()));
+                        json!("(rate)")
+                    }
+                    "created_at_unix_seconds" => {
+                        assert!(value.as_i64().unwrap() > 1_700_000_000);
+                        json!("(time)")
+                    }
+                    "template" => {
+                        assert_eq!(value.as_array().unwrap().len(), FEATURE_LEN);
+                        json!("(template)")
+                    }
+                    "fingerprints" => json!("(fingerprints)"),
+                    _ => stable(value.take()),
+                };
+            }
+        }
+        _ => {}
+    }
+    body
+}
+
 pub fn json(recording: &Recording) -> String {
     serde_json::to_string(&RecordingDocument::from(recording)).unwrap()
 }
 
-/// Values of a window's feature, as the shipped network makes it.
+/// Length of the shipped model's feature vectors.
 pub const FEATURE_LEN: usize = 768;
 
-/// A walk as a phone sends it that runs the shipped network itself.
+/// A walk as sent by a phone that runs the shipped model itself.
 pub fn features(recording: &Recording) -> Value {
     let bytes = include_bytes!("../../models/bipedalnet-openset.safetensors");
     let model = Model::from_bytes(bytes).unwrap();
@@ -205,28 +384,30 @@ pub fn features(recording: &Recording) -> Value {
     json!({"model": model.id(), "features": windows.collect::<Vec<_>>()})
 }
 
-/// Walk number `walk` of a simulated person.
+/// Walk number `walk` of a simulated person. It lasts 20 s.
 pub fn simulated(person: u64, walk: u64) -> Recording {
-    Walker::new(person).walk(walk, &Conditions::default())
+    simulated_for(person, walk, 20.0)
 }
 
-/// A data set of simulated people with two sessions each.
+pub fn simulated_for(person: u64, walk: u64, seconds: f64) -> Recording {
+    Walker::new(person).walk(walk, &Conditions { seconds, ..Conditions::default() })
+}
+
+/// Writes a data set of simulated people with two sessions each.
 pub fn data_set(folder: &Path, people: Range<u64>, seconds: f64) {
     let mut manifest = String::from("subject,session,file\n");
     for person in people {
-        for session in ["day_1", "day_2"] {
+        for (walk, session) in ["day_1", "day_2"].into_iter().enumerate() {
             let file = format!("p{person}-{session}.json");
-            let seed = u64::from(session == "day_2");
-            let conditions = Conditions { seconds, ..Conditions::default() };
-            let walk = Walker::new(person).walk(seed, &conditions);
-            fs::write(folder.join(&file), json(&walk)).unwrap();
+            fs::write(folder.join(&file), json(&simulated_for(person, walk as u64, seconds)))
+                .unwrap();
             manifest += &format!("p{person},{session},{file}\n");
         }
     }
     fs::write(folder.join("manifest.csv"), manifest).unwrap();
 }
 
-/// The real recordings, where they are; says so where they are not.
+/// The folder of a set of real recordings. If it is missing, prints that the test is skipped.
 pub fn real_data(set: &str) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(set);
     if folder.exists() {

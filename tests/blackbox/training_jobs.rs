@@ -1,19 +1,16 @@
-//! Training jobs: asked for, followed, called off, and carried out whatever happens. The network that
-//! ships is refitted at once; what takes longer is tried with BiPedalNet.
+//! Training jobs: creation, events, cancellation, and crashes. The shipped model is refitted in one
+//! pass, so tests that need a longer job use the `bipedalnet` model.
 
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::models::{
-    KEEPING, activate, models, problem, sqlite, with_walkers, with_walkers_and_classes,
-};
-use crate::support::{self, Answer, Server, program, simulated};
+use crate::models::{KEEPING, activate, models, with_walkers, with_walkers_and_classes};
+use crate::support::{self, Answer, Server, program, simulated, simulated_for, sqlite};
 
 const JOBS: &str = "/v1/training-jobs";
 
@@ -21,12 +18,12 @@ async fn train(server: &Server, document: Value) -> Answer {
     server.send(Method::POST, JOBS, document.to_string()).await
 }
 
-/// Soon done.
+/// A job that ends soon.
 fn short() -> Value {
     json!({"scope": "last_layers", "epochs": 1})
 }
 
-/// Never done, by a network with classes.
+/// A job that does not end during a test if the model has classes.
 fn long() -> Value {
     json!({"epochs": 200})
 }
@@ -36,12 +33,12 @@ fn path(job: u64) -> String {
 }
 
 async fn job(server: &Server, job: u64) -> Value {
-    let answer = server.send(Method::GET, &path(job), "").await;
+    let answer = server.get(&path(job)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.body
 }
 
-/// The event stream of a job, after an event.
+/// Opens the event stream of a job, after an event.
 async fn follow(server: &Server, job: u64, after: Option<u64>) -> reqwest::Response {
     let request = support::client().get(server.url(&format!("{}/events", path(job))));
     let request = match after {
@@ -63,8 +60,8 @@ async fn events(
     read_events(follow(server, job, after).await, is_last).await
 }
 
-/// The numbered events of a stream with their numbers, until a last one or the end of the stream;
-/// whether the stream ended, too.
+/// Reads the events with an id, up to a last one or the end of the stream. Also returns whether the
+/// stream ended.
 async fn read_events(
     mut response: reqwest::Response,
     is_last: impl Fn(&Value) -> bool,
@@ -88,14 +85,14 @@ async fn read_events(
     (events, true)
 }
 
-/// The program, ending at a step as a crash would.
+/// The program, set to crash at a step.
 fn crashing(step: &str) -> Command {
     let mut program = program();
     program.env("BIPEDALNET_CRASH_AT", step);
     program
 }
 
-/// The job once it is over.
+/// Waits for a job's end and returns the job.
 async fn over(server: &Server, number: u64) -> Value {
     let (events, ended) = events(server, number, None, |_| false).await;
     assert!(ended);
@@ -105,7 +102,7 @@ async fn over(server: &Server, number: u64) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_makes_a_model_that_serves_and_nobody_who_identifies_notices() {
+async fn a_job_activates_a_new_model_without_disturbing_identification() {
     let server = Arc::new(with_walkers(3).await);
     let old = models(&server).await[0]["model"].clone();
     let done = Arc::new(AtomicBool::new(false));
@@ -114,16 +111,15 @@ async fn a_job_makes_a_model_that_serves_and_nobody_who_identifies_notices() {
         async move {
             let mut answers = 0;
             while !done.load(Ordering::Relaxed) {
-                assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("user-1"));
+                assert_eq!(server.identified(&simulated(12, 3)).await.as_deref(), Some("user-1"));
                 answers += 1;
             }
             answers
         }
     });
     let once = async || {
-        let request = support::client().post(server.url(JOBS)).header("idempotency-key", "train");
-        let request = request.header("content-type", "application/json");
-        let response = request.body(r#"{"epochs": 2, "seed": 7}"#).send().await.unwrap();
+        let request = server.request(Method::POST, JOBS, r#"{"epochs": 2, "seed": 7}"#);
+        let response = request.header("idempotency-key", "train").send().await.unwrap();
         let location = response.headers()["location"].to_str().unwrap().to_owned();
         (support::answer(response).await, location)
     };
@@ -143,7 +139,7 @@ async fn a_job_makes_a_model_that_serves_and_nobody_who_identifies_notices() {
         .collect();
     let expected = [(1, "queued", 0), (2, "running", 0), (3, "running", 1), (4, "succeeded", 1)];
     assert_eq!(told, expected);
-    // After the only pass more is known; what came of it is told at the end alone.
+    // After the only pass there is a validation result. The model appears only at the end.
     assert!(seen[2].1["validation_accuracy"].is_number() && seen[2].1["epochs"] == 1);
     assert!(seen[2].1.get("model").is_none() && seen[2].1.get("loss").is_none());
     let (again, _) = events(&server, 1, Some(2), |_| false).await;
@@ -158,10 +154,10 @@ async fn a_job_makes_a_model_that_serves_and_nobody_who_identifies_notices() {
         (&json!(true), &json!(3), &json!(0))
     );
     assert_eq!(last["parent"], old);
-    // A retry neither trains again nor gets another answer.
+    // A retry starts no second job and gets the same response.
     let (replayed, location) = once().await;
     assert_eq!((replayed, location), (answer, path(1)));
-    let all = server.send(Method::GET, JOBS, "").await.body;
+    let all = server.get(JOBS).await.body;
     assert_eq!(all, json!({"jobs": [last]}));
 
     let all = models(&server).await;
@@ -179,7 +175,7 @@ async fn a_job_makes_a_model_that_serves_and_nobody_who_identifies_notices() {
     assert!(new["size_bytes"].as_u64().unwrap() <= 44_000);
     let answer = server.identify(&simulated(12, 4)).await.body;
     assert_eq!((&answer["model"], &answer["user"]), (&last["model"], &json!("user-1")));
-    // Back by one request.
+    // One request activates the old model again.
     assert_eq!(activate(&server, old.as_str().unwrap(), false).await.status, 200);
     assert_eq!(server.identify(&simulated(12, 4)).await.body["model"], old);
     done.store(true, Ordering::Relaxed);
@@ -187,37 +183,32 @@ async fn a_job_makes_a_model_that_serves_and_nobody_who_identifies_notices() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_trained_or_found_is_said_at_once() {
+async fn jobs_that_cannot_run_are_refused_at_once() {
     let server = Server::start_with(tempfile::tempdir().unwrap(), &KEEPING);
-    assert_eq!(problem(&train(&server, json!({})).await), (409, "nobody-to-train-on"));
-    let walk = |person, seconds| {
-        Walker::new(person).walk(1, &Conditions { seconds, ..Conditions::default() })
-    };
-    for (user, person, seconds) in [("ann", 11, 30.0), ("bob", 12, 2.5)] {
-        server.put_user(user).await;
-        assert_eq!(server.enroll(user, &walk(person, seconds)).await.status, 201);
-    }
+    assert_eq!(train(&server, json!({})).await.problem(), (409, "nobody-to-train-on"));
+    server.add_user("ann", &[simulated_for(11, 1, 30.0)]).await;
+    server.add_user("bob", &[simulated_for(12, 1, 2.5)]).await;
     let answer = train(&server, json!({})).await;
-    assert_eq!(problem(&answer), (409, "too-little-data"));
+    assert_eq!(answer.problem(), (409, "too-little-data"));
     let detail = answer.body["detail"].as_str().unwrap();
     assert!(detail.contains("bob has 1 in 1 recordings, 7 are missing"), "{detail}");
-    // The others alone are too few.
+    // Without bob there is too little data.
     let skipping = json!({"skip_users_with_too_little": true, "scope": "last_layers", "epochs": 1});
-    assert_eq!(problem(&train(&server, skipping.clone()).await), (409, "too-little-data"));
+    assert_eq!(train(&server, skipping.clone()).await.problem(), (409, "too-little-data"));
     server.enroll("ann", &simulated(11, 2)).await;
-    assert_eq!(problem(&train(&server, json!({})).await), (409, "too-little-data"));
+    assert_eq!(train(&server, json!({})).await.problem(), (409, "too-little-data"));
     assert_eq!(train(&server, skipping).await.status, 202);
     let done = over(&server, 1).await;
     assert_eq!((&done["users"], &done["users_left_out"]), (&json!(1), &json!(1)), "{done}");
     assert_eq!(done["state"], "succeeded", "{done}");
-    // One walk each proves nothing.
+    // A comparison needs two recordings of a user.
     assert_eq!(done["activated"], false);
     assert!(done["reason"].as_str().unwrap().contains("two kept recordings"), "{done}");
-    // A walk that is not kept would be lost.
+    // The new model would lose a walk without a recording.
     server.enroll("ann", &simulated(11, 3)).await;
     sqlite(&server.database(), "DELETE FROM recordings WHERE enrollment_id = 3");
     let answer = train(&server, json!({"skip_users_with_too_little": true})).await;
-    assert_eq!(problem(&answer), (409, "walks-lost"));
+    assert_eq!(answer.problem(), (409, "walks-lost"));
 
     for (document, field) in [
         (json!({"epochs": 0}), "epochs"),
@@ -229,7 +220,7 @@ async fn what_cannot_be_trained_or_found_is_said_at_once() {
     ] {
         let answer = train(&server, document).await;
         assert_eq!(
-            (problem(&answer), &answer.body["field"]),
+            (answer.problem(), &answer.body["field"]),
             ((422, "invalid-field"), &json!(field))
         );
     }
@@ -240,12 +231,10 @@ async fn what_cannot_be_trained_or_found_is_said_at_once() {
         (Method::GET, format!("{JOBS}/first"), (404, "no-such-resource")),
         (Method::DELETE, path(1), (409, "training-job-over")),
     ] {
-        assert_eq!(problem(&server.send(method, &path, "").await), expected, "{path}");
+        assert_eq!(server.send(method, &path, "").await.problem(), expected, "{path}");
     }
-    // Nothing is kept.
-    let server = Server::start();
-    server.put_user("ann").await;
-    server.enroll("ann", &simulated(11, 1)).await;
+    // This server keeps no recordings.
+    let server = Server::with_users(&[], &[("ann", 11)]).await;
     let answer = train(&server, json!({})).await;
     assert!(
         answer.body["detail"].as_str().unwrap().contains("--keep-recordings-days"),
@@ -254,7 +243,7 @@ async fn what_cannot_be_trained_or_found_is_said_at_once() {
 }
 
 #[tokio::test]
-async fn jobs_wait_their_turn_up_to_a_bound_and_are_called_off() {
+async fn jobs_wait_in_a_bounded_queue_and_can_be_cancelled() {
     let server = with_walkers_and_classes(2).await;
     assert_eq!(train(&server, long()).await.status, 202);
     events(&server, 1, None, |job| job["state"] == "running").await;
@@ -262,20 +251,18 @@ async fn jobs_wait_their_turn_up_to_a_bound_and_are_called_off() {
         let answer = train(&server, long()).await;
         assert_eq!((answer.status, &answer.body["job"]), (202, &json!(number)));
     }
-    let request =
-        support::client().post(server.url(JOBS)).header("content-type", "application/json");
-    let response = request.body("{}").send().await.unwrap();
+    let response = server.request(Method::POST, JOBS, "{}").send().await.unwrap();
     let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!(wait > 0);
-    assert_eq!(problem(&support::answer(response).await), (429, "too-many-training-jobs"));
+    assert_eq!(support::answer(response).await.problem(), (429, "too-many-training-jobs"));
 
     let cancel = async |number| server.send(Method::DELETE, &path(number), "").await.status;
-    // One that waits, and the one that runs: the next one's turn comes at once.
+    // Cancel one that waits and the one that runs. The next one starts at once.
     assert_eq!([cancel(2).await, cancel(1).await], [204, 204]);
     assert_eq!(job(&server, 2).await["state"], "cancelled");
     assert_eq!(over(&server, 1).await["state"], "cancelled");
     events(&server, 3, None, |job| job["state"] == "running").await;
-    // Twice is once.
+    // Cancelling again changes nothing.
     assert_eq!(cancel(1).await, 204);
     for number in 3..=9 {
         assert_eq!(cancel(number).await, 204);
@@ -285,7 +272,7 @@ async fn jobs_wait_their_turn_up_to_a_bound_and_are_called_off() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_interrupted_ends_with_the_model_of_one_that_is_not() {
+async fn an_interrupted_job_makes_the_same_model_as_an_undisturbed_one() {
     let document = || json!({"epochs": 3, "seed": 5, "activate": false});
     let undisturbed = with_walkers_and_classes(2).await;
     train(&undisturbed, document()).await;
@@ -293,7 +280,7 @@ async fn a_job_that_is_interrupted_ends_with_the_model_of_one_that_is_not() {
     train(&disturbed, document()).await;
     events(&disturbed, 1, None, |job| job["epoch"] == 1).await;
     let disturbed = Server::start_with(disturbed.kill(), &KEEPING);
-    // While somebody follows; the stream ends with the server, and the job does not.
+    // A stop of the server ends open event streams, but not the job.
     let (_, ended) = events(&disturbed, 1, None, |job| job["epoch"] == 2).await;
     assert!(!ended);
     let following = follow(&disturbed, 1, Some(100)).await;
@@ -301,7 +288,6 @@ async fn a_job_that_is_interrupted_ends_with_the_model_of_one_that_is_not() {
     assert_eq!(read_events(following, |_| false).await, (vec![], true));
     let (status, folder) = disturbed.ended();
     assert!(status.success(), "{status}");
-    // What is enrolled meanwhile does not count.
     let disturbed = Server::start_with(folder, &KEEPING);
     let [expected, model] =
         [over(&undisturbed, 1).await, over(&disturbed, 1).await].map(|job| job["model"].clone());
@@ -309,7 +295,7 @@ async fn a_job_that_is_interrupted_ends_with_the_model_of_one_that_is_not() {
 }
 
 #[tokio::test]
-async fn wherever_the_program_crashes_the_job_goes_on_to_its_end() {
+async fn a_job_ends_as_usual_wherever_the_program_crashed() {
     const BEFORE: [&str; 8] = [
         "job begun",
         "checkpoint kept",
@@ -357,7 +343,7 @@ async fn wherever_the_program_crashes_the_job_goes_on_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_job_that_ends_the_program_each_time_is_given_up() {
+async fn a_job_that_crashes_the_program_again_and_again_is_given_up() {
     if !cfg!(debug_assertions) {
         eprintln!("skipped: only a debug build crashes where it is told to");
         return;
@@ -380,29 +366,30 @@ async fn a_job_that_ends_the_program_each_time_is_given_up() {
 }
 
 #[tokio::test]
-async fn who_is_erased_while_a_network_learns_is_in_no_network() {
+async fn a_user_deleted_during_training_is_in_no_model() {
     let server = with_walkers_and_classes(3).await;
     train(&server, json!({"epochs": 6, "activate": false, "scope": "last_layers"})).await;
     events(&server, 1, None, |job| job["epoch"] == 1).await;
     assert_eq!(server.send(Method::DELETE, "/v1/users/user-2", "").await.status, 204);
     let done = over(&server, 1).await;
     assert_eq!((&done["state"], &done["users"]), (&json!("succeeded"), &json!(2)), "{done}");
-    // It began anew at once, not after the last epoch.
+    // The job started again at once, not after the last epoch.
     let (events, _) = events(&server, 1, None, |_| false).await;
     let last_epoch = events.iter().filter(|(_, job)| job["epoch"] == 6).count();
     assert_eq!(last_epoch, 2, "{events:?}");
 }
 
 #[tokio::test]
-async fn a_full_disk_fails_a_job_and_nothing_else() {
+async fn a_full_disk_fails_only_the_job() {
     let folder = with_walkers_and_classes(2).await.kill();
     let files = fs::read_dir(folder.path()).unwrap();
     let largest = files.map(|file| file.unwrap().metadata().unwrap().len()).max().unwrap();
-    // No file may grow by over 300 KiB, as where the disk is full: less than a checkpoint takes.
-    let mut shell = Command::new("bash");
+    // As on a full disk, no file can grow by more than 300 KiB. A checkpoint is larger. The unit of
+    // `ulimit -f` is 512 bytes.
+    let mut shell = Command::new("sh");
     shell
         .arg("-c")
-        .arg(format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", largest / 1024 + 300))
+        .arg(format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", (largest / 1024 + 300) * 2))
         .arg(program().get_program());
     let server = Server::start_as(shell, folder, &KEEPING);
     let before = models(&server).await;
@@ -417,7 +404,7 @@ async fn a_full_disk_fails_a_job_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_gone_or_altered_fails_a_job() {
+async fn a_damaged_parent_model_fails_a_job() {
     let server = with_walkers_and_classes(2).await;
     train(&server, long()).await;
     events(&server, 1, None, |job| job["state"] == "running").await;
@@ -430,7 +417,7 @@ async fn a_model_that_is_gone_or_altered_fails_a_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_shell_trains_and_watches() {
+async fn the_retrain_command_starts_and_watches_a_job() {
     let server = with_walkers(2).await;
     let retrain = |arguments: &[&str]| {
         let mut command = program();
@@ -448,7 +435,7 @@ async fn the_shell_trains_and_watches() {
 }
 
 #[tokio::test]
-async fn a_network_with_classes_tells_of_each_epoch() {
+async fn a_model_with_classes_reports_each_epoch() {
     let server = with_walkers_and_classes(2).await;
     train(&server, json!({"scope": "last_layers", "epochs": 2, "activate": false})).await;
     let done = over(&server, 1).await;
@@ -462,13 +449,13 @@ async fn a_network_with_classes_tells_of_each_epoch() {
 }
 
 #[tokio::test]
-async fn a_second_refit_starts_where_the_first_did_and_forgets_who_was_erased() {
+async fn a_second_refit_starts_from_the_shipped_model_and_forgets_deleted_users() {
     let server = with_walkers(3).await;
     let shipped = models(&server).await[0]["model"].clone();
     train(&server, short()).await;
     let first = over(&server, 1).await;
     assert_eq!(first["activated"], true, "{first}");
-    // Nobody counts twice: the same walks give the same network.
+    // The same walks give the same model, as no walk counts twice.
     train(&server, short()).await;
     let second = over(&server, 2).await;
     assert_eq!((&second["model"], &second["parent"]), (&first["model"], &first["model"]));

@@ -1,29 +1,14 @@
-//! Users and their walks over the API: read, compared, erased.
+//! Users and their enrollments over the API.
 
 use std::fs;
-use std::process::Command;
 
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use reqwest::Method;
 
-use crate::server::stable;
-use crate::support::{Answer, Server, simulated};
-
-async fn get(server: &Server, path: &str) -> Answer {
-    server.send(Method::GET, path, "").await
-}
+use crate::support::{Server, simulated, sqlite, stable};
 
 async fn delete(server: &Server, path: &str) -> u16 {
     server.send(Method::DELETE, path, "").await.status
-}
-
-async fn enrolled(walkers: &[(&str, u64)]) -> Server {
-    let server = Server::start();
-    for (user, person) in walkers {
-        server.put_user(user).await;
-        assert_eq!(server.enroll(user, &simulated(*person, 1)).await.status, 201);
-    }
-    server
 }
 
 /// A walk with a stop in the middle.
@@ -43,7 +28,7 @@ fn with_a_stop() -> bipedalnet_core::gait::Recording {
 }
 
 #[tokio::test]
-async fn a_user_is_collected_until_ready_and_refused_windows_are_named() {
+async fn a_user_collects_windows_until_ready_and_refused_windows_are_listed() {
     let server = Server::start();
     server.put_user("ann").await;
     let answer = server.enroll("ann", &with_a_stop()).await;
@@ -51,15 +36,15 @@ async fn a_user_is_collected_until_ready_and_refused_windows_are_named() {
     insta::assert_json_snapshot!("collecting", stable(answer.body));
     let answer = server.enroll("ann", &simulated(11, 2)).await;
     insta::assert_json_snapshot!("ready", stable(answer.body));
-    insta::assert_json_snapshot!("user", stable(get(&server, "/v1/users/ann").await.body));
+    insta::assert_json_snapshot!("user", stable(server.get("/v1/users/ann").await.body));
     let path = "/v1/users/ann/enrollments";
-    insta::assert_json_snapshot!("enrollments", stable(get(&server, path).await.body));
+    insta::assert_json_snapshot!("enrollments", stable(server.get(path).await.body));
     let path = "/v1/users/ann/export";
-    insta::assert_json_snapshot!("export", stable(get(&server, path).await.body));
+    insta::assert_json_snapshot!("export", stable(server.get(path).await.body));
 }
 
 #[tokio::test]
-async fn users_are_listed_in_pages_each_once() {
+async fn users_are_listed_in_pages() {
     let server = Server::start();
     let names: Vec<String> = (0..7).map(|number| format!("user-{number}")).collect();
     for name in names.iter().rev() {
@@ -69,7 +54,7 @@ async fn users_are_listed_in_pages_each_once() {
     let mut path = "/v1/users?limit=3".to_owned();
     let mut pages = 0;
     loop {
-        let page = get(&server, &path).await.body;
+        let page = server.get(&path).await.body;
         let users = page["users"].as_array().unwrap();
         seen.extend(users.iter().map(|user| user["user"].as_str().unwrap().to_owned()));
         pages += 1;
@@ -80,22 +65,16 @@ async fn users_are_listed_in_pages_each_once() {
 }
 
 #[tokio::test]
-async fn an_erased_user_leaves_no_residue_and_is_known_no_more() {
-    let server = enrolled(&[("ann-of-ancona", 11), ("bob", 12)]).await;
-    let sqlite = |statement: &str| {
-        let output =
-            Command::new("sqlite3").arg(server.database()).arg(statement).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let export = get(&server, "/v1/users/ann-of-ancona/export").await.body;
+async fn a_deleted_user_leaves_no_trace_and_is_not_identified() {
+    let server = Server::with_users(&[], &[("ann-of-ancona", 11), ("bob", 12)]).await;
+    let export = server.get("/v1/users/ann-of-ancona/export").await.body;
     let template: Vec<u8> = export["walks"][0]["templates"][0]["template"]
         .as_array()
         .unwrap()
         .iter()
         .flat_map(|value| (value.as_f64().unwrap() as f32).to_le_bytes())
         .collect();
-    let residues = || -> Vec<String> {
+    let traces = || -> Vec<String> {
         let files = fs::read_dir(server.folder.path()).unwrap();
         let holds = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|w| w == part);
         files
@@ -107,45 +86,46 @@ async fn an_erased_user_leaves_no_residue_and_is_known_no_more() {
             .map(|path| path.display().to_string())
             .collect()
     };
-    assert!(!residues().is_empty(), "the search finds nothing even before");
+    assert!(!traces().is_empty(), "the search misses traces before the deletion");
 
     assert_eq!(delete(&server, "/v1/users/ann-of-ancona").await, 204);
-    assert_eq!(residues(), [""; 0]);
-    assert_eq!(get(&server, "/v1/users/ann-of-ancona").await.status, 404);
-    assert_eq!(get(&server, "/v1/users/ann-of-ancona/export").await.status, 404);
+    assert_eq!(traces(), [""; 0]);
+    assert_eq!(server.get("/v1/users/ann-of-ancona").await.status, 404);
+    assert_eq!(server.get("/v1/users/ann-of-ancona/export").await.status, 404);
     assert_eq!(delete(&server, "/v1/users/ann-of-ancona").await, 404);
-    assert_eq!(server.named(&simulated(11, 2)).await, None);
-    assert_eq!(server.named(&simulated(12, 2)).await.as_deref(), Some("bob"));
-    assert_eq!(sqlite("SELECT count(*), sum(enrollments) FROM erasures"), "1|1");
-    assert_eq!(sqlite("SELECT user_id FROM enrollments"), "bob");
+    assert_eq!(server.identified(&simulated(11, 2)).await, None);
+    assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
+    let database = server.database();
+    assert_eq!(sqlite(&database, "SELECT count(*), sum(enrollments) FROM erasures"), "1|1");
+    assert_eq!(sqlite(&database, "SELECT user_id FROM enrollments"), "bob");
 
-    // After a restart too.
+    // The same after a restart.
     let server = Server::start_in(server.kill());
-    assert_eq!(server.named(&simulated(11, 2)).await, None);
-    assert_eq!(server.named(&simulated(12, 2)).await.as_deref(), Some("bob"));
+    assert_eq!(server.identified(&simulated(11, 2)).await, None);
+    assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
 }
 
 #[tokio::test]
-async fn an_erased_walk_counts_no_more() {
-    // Someone else's walk was enrolled for ann by mistake.
-    let server = enrolled(&[("ann", 12)]).await;
-    assert_eq!(server.named(&simulated(12, 2)).await.as_deref(), Some("ann"));
+async fn a_deleted_enrollment_no_longer_counts() {
+    // Another person's walk was enrolled for ann by mistake.
+    let server = Server::with_users(&[], &[("ann", 12)]).await;
+    assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("ann"));
     server.enroll("ann", &simulated(11, 1)).await;
     server.put_user("bob").await;
     assert_eq!(delete(&server, "/v1/users/bob/enrollments/1").await, 404);
     assert_eq!(delete(&server, "/v1/users/ann/enrollments/x").await, 404);
     assert_eq!(delete(&server, "/v1/users/ann/enrollments/1").await, 204);
     assert_eq!(delete(&server, "/v1/users/ann/enrollments/1").await, 404);
-    assert_eq!(server.named(&simulated(12, 2)).await, None);
-    assert_eq!(server.named(&simulated(11, 2)).await.as_deref(), Some("ann"));
+    assert_eq!(server.identified(&simulated(12, 2)).await, None);
+    assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
     assert_eq!(delete(&server, "/v1/users/ann/enrollments/2").await, 204);
-    assert_eq!(server.named(&simulated(11, 2)).await, None);
-    assert_eq!(get(&server, "/v1/users/ann").await.body["enrollments"], 0);
+    assert_eq!(server.identified(&simulated(11, 2)).await, None);
+    assert_eq!(server.get("/v1/users/ann").await.body["enrollments"], 0);
 }
 
 #[tokio::test]
-async fn identification_can_be_kept_to_some_users() {
-    let server = enrolled(&[("ann", 11), ("bob", 12)]).await;
+async fn identification_can_be_limited_to_some_users() {
+    let server = Server::with_users(&[], &[("ann", 11), ("bob", 12)]).await;
     let body = crate::support::json(&simulated(11, 2));
     let identify = async |query: &str| {
         let path = format!("/v1/identify{query}");
@@ -161,7 +141,7 @@ async fn identification_can_be_kept_to_some_users() {
 
 #[tokio::test]
 async fn bad_requests_about_users_are_explained() {
-    let server = enrolled(&[("ann", 11)]).await;
+    let server = Server::with_users(&[], &[("ann", 11)]).await;
     server.put_user("bob").await;
     let walk = crate::support::json(&simulated(11, 2));
     let mut answers = Vec::new();
@@ -182,8 +162,8 @@ async fn bad_requests_about_users_are_explained() {
         (Method::POST, "/v1/identify?among=ann,,bob"),
     ] {
         let request = format!("{method} {path}");
-        // Where nobody reads a body, the connection may end before it is sent.
-        let body = if method == Method::POST { walk.clone() } else { Default::default() };
+        // If the server does not read the body, it may close the connection before all is sent.
+        let body = if method == Method::POST { walk.clone() } else { String::new() };
         let answer = server.send(method, path, body).await;
         assert_eq!(answer.content_type, "application/problem+json", "{request}: {answer:?}");
         answers.push(serde_json::json!({"request": request, "problem": answer.body}));

@@ -1,4 +1,4 @@
-//! Another model takes over: with the walks that it can read, under load, and whenever the program ends.
+//! Changes of the active model: templates, load, and crashes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,17 +8,17 @@ use rand_pcg::Pcg64Mcg;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::models::{KEEPING, activate, given, id, sqlite, twin, with_walkers, write};
-use crate::support::{self, Server, simulated};
+use crate::models::{KEEPING, activate, id, restart_with_model, twin, with_walkers, write};
+use crate::support::{self, Server, simulated, sqlite};
 
 async fn read(server: &Server, path: &str) -> Value {
-    server.send(Method::GET, path, "").await.body
+    server.get(path).await.body
 }
 
 #[tokio::test]
-async fn another_model_knows_all_users_and_hands_back() {
+async fn another_model_knows_all_users_and_so_does_the_first_again() {
     let file = twin(5);
-    let server = given(with_walkers(3).await, &file, &KEEPING);
+    let server = restart_with_model(with_walkers(3).await, &file, &KEEPING);
     let before = server.identify(&simulated(12, 3)).await.body;
     let (old, new) = (before["model"].as_str().unwrap().to_owned(), id(&file));
     assert_ne!(old, new);
@@ -26,9 +26,8 @@ async fn another_model_knows_all_users_and_hands_back() {
 
     let path = format!("/v1/models/{new}/activate");
     let once = async || {
-        let request = support::client().post(server.url(&path)).header("idempotency-key", "once");
-        let request = request.header("content-type", "application/json").body("{}");
-        let response = request.send().await.unwrap();
+        let request = server.request(Method::POST, &path, "{}");
+        let response = request.header("idempotency-key", "once").send().await.unwrap();
         let replayed = response.headers().contains_key("idempotency-replayed");
         (support::answer(response).await, replayed)
     };
@@ -42,10 +41,10 @@ async fn another_model_knows_all_users_and_hands_back() {
     assert_eq!(answer.body["walks_lost"], 0);
     assert_eq!(once().await, (answer, true));
 
-    // All answers are as before but for the model that gave them.
+    // All results are as before, except for the model's id.
     let as_before = |mut answer: Value| {
         answer["model"] = before["model"].clone();
-        // Thresholds follow the gallery within a second.
+        // The thresholds follow the gallery within a second.
         answer["calibration"] = before["calibration"].clone();
         assert_eq!(answer, before);
     };
@@ -60,21 +59,20 @@ async fn another_model_knows_all_users_and_hands_back() {
     let answer = activate(&server, &new, false).await;
     assert_eq!((answer.status, &answer.body["not_compared"]), (200, &json!("it served already")));
 
-    // After a restart too, and back; a walk that was enrolled in between counts.
+    // The same after a restart. The first model also knows a user enrolled with the second one.
     let server = Server::start_with(server.kill(), &KEEPING);
     as_before(server.identify(&simulated(12, 3)).await.body);
-    server.put_user("dora").await;
-    assert_eq!(server.enroll("dora", &simulated(31, 1)).await.status, 201);
+    server.add_user("dora", &[simulated(31, 1)]).await;
     assert_eq!(activate(&server, &old, false).await.status, 200);
     let answer = server.identify(&simulated(31, 2)).await.body;
     assert_eq!((&answer["model"], &answer["user"]), (&json!(old), &json!("dora")));
-    assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("user-1"));
+    assert_eq!(server.identified(&simulated(12, 3)).await.as_deref(), Some("user-1"));
 }
 
 #[tokio::test]
-async fn a_session_of_one_model_does_not_go_on_with_another() {
+async fn a_session_does_not_continue_with_another_model() {
     let file = twin(5);
-    let server = given(with_walkers(2).await, &file, &KEEPING);
+    let server = restart_with_model(with_walkers(2).await, &file, &KEEPING);
     let windows = async |walk| {
         let body = support::json(&simulated(11, walk));
         let path = "/v1/users/user-0/verify?session=door";
@@ -89,15 +87,11 @@ async fn a_session_of_one_model_does_not_go_on_with_another() {
 }
 
 #[tokio::test]
-async fn walks_that_another_model_cannot_read_are_not_lost_silently() {
-    let server = Server::start();
-    for (user, person) in [("ann", 11), ("bob", 12)] {
-        server.put_user(user).await;
-        // Not kept.
-        assert_eq!(server.enroll(user, &simulated(person, 1)).await.status, 201);
-    }
+async fn an_activation_that_loses_walks_needs_force() {
+    // The recordings of these walks are not kept.
+    let server = Server::with_users(&[], &[("ann", 11), ("bob", 12)]).await;
     let file = twin(5);
-    let server = given(server, &file, &KEEPING);
+    let server = restart_with_model(server, &file, &KEEPING);
     let old = server.identify(&simulated(11, 3)).await.body["model"].as_str().unwrap().to_owned();
     let shipped = read(&server, "/v1/models").await["models"][0]["model"].take();
     assert_eq!(shipped, old);
@@ -120,8 +114,8 @@ async fn walks_that_another_model_cannot_read_are_not_lost_silently() {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!([&answer.body["walks_lost"], &answer.body["users_with_walks_lost"]], [3, 2]);
     assert_eq!(answer.body["not_compared"], "fewer than two users have two kept recordings each");
-    assert_eq!(server.named(&simulated(11, 4)).await.as_deref(), Some("ann"));
-    assert_eq!(server.named(&simulated(12, 3)).await, None);
+    assert_eq!(server.identified(&simulated(11, 4)).await.as_deref(), Some("ann"));
+    assert_eq!(server.identified(&simulated(12, 3)).await, None);
     let now = read(&server, bob).await;
     let figures = ["status", "windows", "enrollments"].map(|name| now[name].clone());
     assert_eq!(figures, [json!("collecting"), json!(0), json!(2)]);
@@ -133,19 +127,19 @@ async fn walks_that_another_model_cannot_read_are_not_lost_silently() {
     let verify = support::json(&simulated(12, 3));
     let answer = server.send(Method::POST, "/v1/users/bob/verify", verify).await;
     assert_eq!(answer.body["type"], "urn:bipedalnet:problem:not-enrolled");
-    // Features are of the other model now.
+    // The features come from the other model.
     let answer = server.send(Method::POST, path, features).await;
     assert_eq!(answer.body["type"], "urn:bipedalnet:problem:other-model");
 
     assert_eq!(activate(&server, &old, false).await.status, 200);
     assert_eq!([read(&server, ann).await, read(&server, bob).await], [ann_before, bob_before]);
-    assert_eq!(server.named(&simulated(12, 3)).await.as_deref(), Some("bob"));
+    assert_eq!(server.identified(&simulated(12, 3)).await.as_deref(), Some("bob"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_request_fails_or_mixes_models_while_they_change_under_load() {
+async fn no_request_fails_or_mixes_models_during_changes_under_load() {
     let file = twin(5);
-    let server = Arc::new(given(with_walkers(4).await, &file, &KEEPING));
+    let server = Arc::new(restart_with_model(with_walkers(4).await, &file, &KEEPING));
     let old = server.identify(&simulated(11, 3)).await.body["model"].as_str().unwrap().to_owned();
     let models = Arc::new([old, id(&file)]);
     let done = Arc::new(AtomicBool::new(false));
@@ -175,7 +169,7 @@ async fn no_request_fails_or_mixes_models_while_they_change_under_load() {
                     } else {
                         server.identify(&recording).await
                     };
-                    // A probe and a template of two models have nothing in common.
+                    // If the probe and the template came from two models, they would not match.
                     assert_eq!(
                         (answer.status, &answer.body["user"]),
                         (200, &json!(user)),
@@ -193,7 +187,7 @@ async fn no_request_fails_or_mixes_models_while_they_change_under_load() {
         })
         .collect();
     for swap in 0..12 {
-        // Until both have been asked since.
+        // Wait until the active model has been used since the last change.
         let seen = answers[swap % 2].load(Ordering::Relaxed);
         while answers[swap % 2].load(Ordering::Relaxed) < seen + 5
             && !tasks.iter().any(tokio::task::JoinHandle::is_finished)
@@ -210,7 +204,7 @@ async fn no_request_fails_or_mixes_models_while_they_change_under_load() {
     }
     assert!(answers.iter().all(|answers| answers.load(Ordering::Relaxed) > 20), "{answers:?}");
     assert!(enrolled > 8);
-    // Every walk counts under the model that serves.
+    // Every walk has a template of the active model.
     let mut counted = 0;
     for person in 0..4 {
         let walks = read(&server, &format!("/v1/users/user-{person}/enrollments")).await;
@@ -222,28 +216,28 @@ async fn no_request_fails_or_mixes_models_while_they_change_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whenever_the_program_is_killed_one_model_or_the_other_serves_whole() {
+async fn after_a_kill_during_a_change_one_of_the_models_is_fully_active() {
     const PEOPLE: u64 = 10;
     const KILLS: usize = 30;
     let mut random = Pcg64Mcg::seed_from_u64(20_210_331);
     let file = twin(5);
-    let server = given(with_walkers(PEOPLE).await, &file, &KEEPING);
+    let server = restart_with_model(with_walkers(PEOPLE).await, &file, &KEEPING);
     let old = server.identify(&simulated(11, 3)).await.body["model"].as_str().unwrap().to_owned();
     let models = [old, id(&file)];
     let mut active = models[0].clone();
     let mut folder = server.kill();
-    let given = write(&folder, &file);
-    // Requests answered before the end: as many as make it fall about the change.
+    let model_file = write(&folder, &file);
+    // Upper bound of the requests before the kill. It adapts so that kills fall around the change.
     let mut most = 8;
     let [mut untouched, mut partly, mut ready, mut changed] = [0; 4];
     for _ in 0..KILLS {
         let database = folder.path().join("test.db");
         let next = models.iter().find(|model| **model != active).unwrap().clone();
         if random.random() {
-            // There is more to do, and to interrupt.
+            // Then the next activation has more to do, and more to interrupt.
             sqlite(&database, &format!("DELETE FROM templates WHERE model = '{next}'"));
         }
-        let arguments = [&["--model", given.to_str().unwrap()], &KEEPING[..]].concat();
+        let arguments = [&["--model", model_file.to_str().unwrap()], &KEEPING[..]].concat();
         let server = Arc::new(Server::start_with(folder, &arguments));
         let changing = tokio::spawn({
             let url = server.url(&format!("/v1/models/{next}/activate"));
@@ -252,7 +246,7 @@ async fn whenever_the_program_is_killed_one_model_or_the_other_serves_whole() {
         });
         for _ in 0..random.random_range(0..=most) {
             let person = random.random_range(0..PEOPLE);
-            let user = server.named(&simulated(11 + person, 3)).await;
+            let user = server.identified(&simulated(11 + person, 3)).await;
             assert_eq!(user, Some(format!("user-{person}")));
         }
         folder = Arc::into_inner(server).unwrap().kill();
@@ -282,8 +276,8 @@ async fn whenever_the_program_is_killed_one_model_or_the_other_serves_whole() {
         folder = server.kill();
     }
     eprintln!(
-        "{KILLS} kills: of the walks, the next model had read none in {untouched}, some in {partly}, \
-         all in {ready}; it served already in {changed}"
+        "{KILLS} kills. Templates of the next model: none in {untouched} kills, some in {partly}, all in \
+         {ready}. It was active in {changed}."
     );
     assert!(changed > 0 && changed < KILLS, "{changed}");
 }
