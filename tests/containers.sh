@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the files that describe containers and the systemd unit, without running them. Needs python3
-# with venv, and systemd-analyze for the unit.
+# Checks the container files and the systemd unit without running them. Needs python3 with venv.
+# systemd-analyze, if installed, checks the unit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,14 +12,14 @@ fi
 "$venv/bin/hadolint" docker/Dockerfile
 "$venv/bin/check-jsonschema" --builtin-schema vendor.compose-spec docker/compose.yaml
 
-# The build gets what .dockerignore lets through.
+# Check that the files that .dockerignore allows suffice for Cargo.
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 sed -n 's/^!//p' docker/Dockerfile.dockerignore | xargs -I{} cp -r {} "$folder"
 cargo metadata --manifest-path "$folder/Cargo.toml" --locked --no-deps --format-version 1 >/dev/null
 
 if command -v systemd-analyze >/dev/null; then
-    # 0 is shut off, 100 is open; without network, user names and /proc it would serve nobody.
+    # 0 is fully isolated, 100 is open. The service needs the network, user names and /proc.
     systemd-analyze security --offline=true --threshold=20 --no-pager packaging/bipedalnet.service \
         | tail -1
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks what watches the service: that rules are good and each alert fires when it must, and that
-# Prometheus finds in the real server what rules and dashboard name. Needs prometheus, promtool, curl
-# and python3.
+# Checks the monitoring: that the rules are valid, that each alert fires when it should, and that the
+# real server has all metrics that the rules and the dashboard use. Needs prometheus, promtool, curl and
+# python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ program=target/debug/bipedalnet
 folder=$(mktemp -d)
 trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$folder"' EXIT
 
-# Waits until a command succeeds, as long as all that was started runs.
+# Waits until a command succeeds. Fails if one of the started processes ends.
 until_it_works() {
     until "$@"; do
         for process in $(jobs -p); do
@@ -24,7 +24,7 @@ until_it_works() {
     done
 }
 
-# The address that the server's log gives.
+# Sets $address from the server's log.
 address_of() {
     address=$(sed -n "s/.* $1=\([0-9.:]*\).*/\1/p" "$folder/server.log") && [[ $address ]]
 }
@@ -36,7 +36,7 @@ url=http://$address
 until_it_works address_of metrics
 metrics=$address
 
-# One of each, so that all has been counted: walks, a walk with a halt, and standing still.
+# Send a request of each kind, so that all metrics exist: walks, a walk with a stop, standing still.
 send() { curl --silent --show-error -H 'content-type: application/json' "$@" >/dev/null; }
 for walk in 1 2 3; do "$program" simulate --walker 7 --walk "$walk" >"$folder/$walk.json"; done
 python3 - "$folder" <<'PYTHON'
@@ -60,7 +60,7 @@ send --data-binary @"$folder/1.json" "$url/v1/users/ann/enrollments"
 send --data-binary @"$folder/3.json" "$url/v1/users/ann/verify"
 for walk in 2 halt still; do send --data-binary @"$folder/$walk.json" "$url/v1/identify"; done
 
-# Prometheus as docker/ has it, at a test's pace.
+# Start Prometheus as in docker/, but with a shorter interval.
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 cp docker/prometheus/rules.yml "$folder"
 sed "s/bipedalnet:9464/$metrics/; s/interval: 15s/interval: 1s/" docker/prometheus/prometheus.yml \
@@ -68,7 +68,7 @@ sed "s/bipedalnet:9464/$metrics/; s/interval: 15s/interval: 1s/" docker/promethe
 prometheus --config.file="$folder/prometheus.yml" --storage.tsdb.path="$folder/data" \
     --web.listen-address="127.0.0.1:$port" 2>"$folder/prometheus.log" &
 
-# All rules have run, after a scrape, and what they and the dashboard name is there.
+# Once all rules have run after a scrape, check the names in the rules and the dashboard.
 cat >"$folder/check.py" <<'PYTHON'
 import json, re, sys, urllib.error, urllib.parse, urllib.request
 
@@ -103,7 +103,7 @@ defects += [
     for name in alerts
     if f"\n## {name}\n" not in runbook or f"docs/runbook.md#{name.lower()}\n" not in rules_text
 ]
-defects += [f"the runbook has {name}, which is no alert" for name in
+defects += [f"the runbook has {name}, but there is no such alert" for name in
             sorted(set(re.findall(r"^## (Bipedalnet\S+)", runbook, re.M)) - set(alerts))]
 for panel in json.loads(read("docker/grafana/dashboards/bipedalnet.json"))["panels"]:
     for target in panel.get("targets", []):

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Sends the real server what its OpenAPI description allows and forbids (https://schemathesis.io),
-# once open to all and once with keys. Needs python3 with venv, and curl.
+# Sends the real server requests that its OpenAPI description allows and forbids
+# (https://schemathesis.io), first without API keys and then with them. Needs python3 with venv, and
+# curl.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,7 +21,7 @@ stop() {
 }
 trap 'stop; rm -rf "$folder"' EXIT
 
-# Starts a server over a new database in $database, and sets $server and $url.
+# Starts a server with the database $database. Sets $server and $url.
 start() {
     local log=$folder/log
     : >"$log"
@@ -35,7 +36,7 @@ start() {
     url=http://$address
 }
 
-# Users for the requests to find.
+# Creates users for the requests to find.
 enroll() {
     for user in ann bob; do
         curl --silent --show-error --fail "$@" -X PUT "$url/v1/users/$user" >/dev/null
@@ -49,13 +50,13 @@ try() {
         tests/schemathesis.toml run "$url/openapi.json" "$@"
 }
 
-echo "-- open to all"
+echo "-- without keys"
 database=$folder/open.db
 start
 curl --silent --show-error --fail "$url/openapi.json" >"$folder/openapi.json"
 "$venv/bin/python" -m openapi_spec_validator "$folder/openapi.json"
 enroll
-# A server that has no key asks for none.
+# Without keys, the server requires none.
 try --exclude-checks ignored_auth
 stop
 

@@ -1,4 +1,4 @@
-"""What schemathesis needs to know of the API beyond its description."""
+"""Hooks of schemathesis for what the OpenAPI description cannot say."""
 
 import itertools
 
@@ -23,7 +23,7 @@ def from_cbor(context, response):
 
 @schemathesis.hook
 def before_call(context, case, **kwargs):
-    """Most keys would be one and the same, and stand for an earlier request."""
+    """Makes idempotency keys unique. Most of the generated ones would repeat an earlier request."""
     key = (case.headers or {}).get("Idempotency-Key")
     if key and len(key) <= MAX_KEY_BYTES:
         case.headers["Idempotency-Key"] = f"{next(requests)}/{key}"[:MAX_KEY_BYTES]
@@ -31,5 +31,5 @@ def before_call(context, case, **kwargs):
 
 @schemathesis.hook
 def filter_case(context, case):
-    """Headers that a server does not know are none of its business."""
+    """Skips unknown headers. The server ignores them."""
     return "x-schemathesis-unknown-property" not in (case.headers or {})
