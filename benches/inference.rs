@@ -1,7 +1,7 @@
-//! Time of one window on each kind of kernels, and in the float reference for comparison.
+//! Time of one window with each kind of kernels, and with the float reference.
 //!
-//! `benches/instructions.sh` runs this program as `inference count KERNELS WINDOWS`: then it runs
-//! so many windows and measures nothing, and valgrind counts its instructions.
+//! `benches/instructions.sh` runs this program as `inference count KERNELS WINDOWS`. It then runs
+//! that many windows without measuring, and valgrind counts the instructions.
 
 use std::hint::black_box;
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Counts the instructions of one window of BiPedalNet on the kernels that valgrind can run, and
-# fails where they are over 5 % more than benches/instructions.txt says. `--record` rewrites it.
+# Counts the instructions of one BiPedalNet window with each kind of kernels that valgrind can run.
+# Fails if a count is more than 5 % above benches/instructions.txt. `--record` updates that file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 baseline=benches/instructions.txt
 
-# Instructions of a whole run of so many windows.
+# Instructions of a run with kernels $1 and $2 windows.
 collected() {
     local runner="target.'cfg(all())'.runner=['valgrind', '--tool=callgrind', '--callgrind-out-file=/dev/null']"
     cargo bench --quiet --bench inference --config "$runner" -- count "$1" "$2" 2>&1 |
@@ -20,7 +20,7 @@ for kernels in avx2 portable; do
     count=$(((many - few) / 200))
     counts+=("$kernels $count")
     most=$(awk -v kernels="$kernels" '$1 == kernels { print int($2 * 1.05) }' "$baseline" || true)
-    echo "$kernels: $count instructions a window, at most ${most:-?}"
+    echo "$kernels: $count instructions per window, limit ${most:-?}"
     ((count > 0 && count <= ${most:-0})) || failed=1
 done
 if [[ ${1:-} == --record ]]; then

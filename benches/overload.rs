@@ -2,9 +2,9 @@
 //!
 //!     cargo bench --bench overload
 //!
-//! Identifications arrive at random times (Poisson) at a given rate, whatever becomes of those before
-//! (an open loop); latency counts from the time at which a request was to be sent. Server and
-//! generator are processes of their own, each on a processor of its own where `taskset` is there.
+//! Identifications arrive at random times (Poisson) at a given rate, without waiting for earlier
+//! responses (an open loop). Latency counts from the time when a request was due. If `taskset` is
+//! installed, the server and the load generator run on different processors.
 
 mod server;
 
@@ -17,7 +17,7 @@ use tokio::task::LocalSet;
 const PEOPLE: u64 = 20;
 const SECONDS: f64 = 6.0;
 
-/// Offered load, in parts of what the server carries in a closed loop.
+/// Offered load, relative to the throughput of a closed loop.
 const LOADS: [f64; 9] = [0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 1.5, 2.0, 3.0];
 
 fn main() {
@@ -37,7 +37,7 @@ fn main() {
         let walks = (0..PEOPLE * 5).map(|number| walk(number % PEOPLE, 2 + number / PEOPLE));
         let identify = |body| request("POST", "/v1/identify", Some(&body));
         let requests: Vec<Vec<u8>> = walks.map(identify).collect();
-        println!("server and generator on a processor each: {}", if apart { "yes" } else { "no" });
+        println!("server and generator on different processors: {}", if apart { "yes" } else { "no" });
         closed_loop(&server.address, &requests, 2.0).await;
         let capacity = closed_loop(&server.address, &requests, 5.0).await;
         println!("closed loop, 16 clients: {capacity:.0} identifications a second\n");
@@ -60,7 +60,7 @@ fn report(outcomes: &[Outcome]) {
     let peak = outcomes.iter().map(|outcome| outcome.goodput).fold(0.0, f64::max);
     if let Some(at) = LOADS.iter().position(|load| *load == 2.0) {
         let share = outcomes[at].goodput / peak * 100.0;
-        println!("\nanswered at twice the load: {share:.0} % of the most");
+        println!("\ngoodput at twice the load: {share:.0} % of the maximum");
     }
     let points = |value: fn(&Outcome) -> f64| -> Vec<(f64, f64)> {
         outcomes.iter().map(|outcome| (outcome.offered, value(outcome))).collect()

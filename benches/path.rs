@@ -1,5 +1,5 @@
-//! From a decoded walk to the decision, on one core: the time of each stage, and of a search among a
-//! million users beside the bandwidth of the memory.
+//! Time on one core from a decoded walk to the decision, by stage. Also the time of a search among a
+//! million users, compared with the memory bandwidth.
 //!
 //!     cargo bench --bench path
 
@@ -24,7 +24,7 @@ const WALKS_A_ROUND: usize = 20;
 const USERS: usize = 1_000_000;
 const SEARCHES: usize = 60;
 
-/// More than the caches hold.
+/// Larger than the caches.
 const BANDWIDTH_BYTES: usize = 256 << 20;
 
 fn main() {
@@ -35,7 +35,7 @@ fn main() {
     search(&model);
 }
 
-/// Microseconds of each call, stages in turn.
+/// Microseconds of each call, by stage.
 struct Times<'a> {
     stages: Vec<(&'a str, Vec<f64>)>,
 }
@@ -53,7 +53,7 @@ impl<'a> Times<'a> {
         }
     }
 
-    /// Median and best.
+    /// The median and the minimum.
     fn of(&self, name: &str) -> [f64; 2] {
         let times = self.stages.iter().find(|(stage, _)| *stage == name);
         let mut times = times.map_or(Vec::new(), |(_, times)| times.clone());
@@ -69,7 +69,7 @@ fn stages(model: &Model) {
     let one_window = recording.part(0.0, 2.0).expect("walks are longer");
     let cut = |recording: &Recording| cut_windows(recording, &Recipe::OPENSET, STRIDE_SAMPLES);
     let windows = cut(&recording).expect("it is a walk").windows;
-    // By chance, noise may repeat itself.
+    // Noise may look periodic by chance.
     let refused = |noise: &Recording| cut(noise).is_err_and(|error| error.code() == "no-steps");
     let no_walk = (0..).map(|seed| noise(&recording, seed)).find(refused).expect("one of them is");
     let gallery = gallery(model, 1000);
@@ -94,7 +94,7 @@ fn stages(model: &Model) {
         times.add("gallery of 1,000", || gallery.rank(&template, None, 5));
         times.add("fingerprint", || Fingerprint::of(&recording));
         let mut documents = vec![document.clone(); WALKS_A_ROUND];
-        times.add("in all", || {
+        times.add("total", || {
             let recording = Recording::try_from(documents.pop().expect("one each"));
             let cut = cut(&recording.expect("it is whole")).expect("it is a walk");
             let template = probe(&cut.windows);
@@ -105,15 +105,15 @@ fn stages(model: &Model) {
         });
     }
     let count = windows.len();
-    println!("A walk of 10 s at 50 Hz, six axes, {count} windows; microseconds:\n");
-    println!("| | median | best |\n|---|--:|--:|");
+    println!("Microseconds for a walk of 10 s at 50 Hz with six axes, {count} windows:\n");
+    println!("| | median | minimum |\n|---|--:|--:|");
     let row =
         |name: &str, [median, best]: [f64; 2]| println!("| {name} | {median:.1} | {best:.1} |");
     let both = |value: &dyn Fn(usize) -> f64| [value(0), value(1)];
     let [all, one, refused] =
         ["all windows", "resampled and one window", "all windows refused"].map(|n| times.of(n));
     row("units and checks", times.of("units and checks"));
-    // A window costs as much in a short recording as in a long one; resampling, by its length.
+    // The cost of resampling grows with the length of the recording, the cost of a window does not.
     let seconds = recording.duration_seconds() / one_window.duration_seconds();
     let window = |at: usize| (seconds * one[at] - all[at]) / (seconds - count as f64);
     row("resampling", both(&|at| all[at] - count as f64 * window(at)));
@@ -122,12 +122,12 @@ fn stages(model: &Model) {
     row("axes and fixed point", axes);
     row("network", times.of("network"));
     row("gallery of 1,000", times.of("gallery of 1,000"));
-    row("in all", times.of("in all"));
-    row("not in it: fingerprint", times.of("fingerprint"));
+    row("total", times.of("total"));
+    row("not included: fingerprint", times.of("fingerprint"));
     println!();
 }
 
-/// A recording of the same times and gravity, without steps.
+/// A recording with the same times and gravity, but without steps.
 fn noise(recording: &Recording, seed: u64) -> Recording {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let mut around = |value: f32| value + random.random_range(-3.0..3.0);
@@ -178,12 +178,12 @@ fn search(model: &Model) {
     let [median, best] = [0.5, 0.0].map(|share| quantile(&milliseconds, share));
     let [bandwidth, most] = [0.5, 1.0].map(|share| quantile(&gigabytes, share));
     println!(
-        "Among {USERS} users, {} MB in all: median {median:.2} ms, best {best:.2} ms",
+        "Search among {USERS} users, {} MB: median {median:.2} ms, minimum {best:.2} ms",
         gallery.bytes() / 1_000_000
     );
-    println!("Read bandwidth of one core: median {bandwidth:.1} GB/s, most {most:.1} GB/s");
+    println!("Read bandwidth of one core: median {bandwidth:.1} GB/s, maximum {most:.1} GB/s");
     for (kind, bytes) in [("32-bit floats", 4), ("16-bit integers", 2)] {
         let seconds = (USERS * feature_len * bytes) as f64 / bandwidth / 1e9;
-        println!("To read the directions as {kind} takes {:.2} ms at that", seconds * 1e3);
+        println!("At the median, reading the templates as {kind} takes {:.2} ms", seconds * 1e3);
     }
 }

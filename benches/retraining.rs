@@ -1,10 +1,10 @@
-//! What retraining does for users, and to them while it runs.
+//! Identification before, during and after a training job.
 //!
 //!     cargo bench --bench retraining -- --data DIR [--model FILE] [--last-layers] [--epochs N]
 //!
-//! The people of a data set enroll all their sessions but the last, over HTTP and with the real
-//! program; walks of ten seconds of the last one are identified before and after a training job, and
-//! one after the other, while it runs.
+//! The people of a data set enroll all sessions but the last, over HTTP with the real program. Walks
+//! of ten seconds from the last session are identified before and after a training job. While the job
+//! runs, identifications follow one after the other, and their latency is measured.
 
 mod server;
 
@@ -21,7 +21,7 @@ use server::{Server, quantile};
 
 const PROBE_SECONDS: f64 = 10.0;
 
-/// Between the requests whose latency is measured.
+/// Pause between the requests that measure latency.
 const PAUSE: Duration = Duration::from_millis(20);
 
 const IDLE: Duration = Duration::from_secs(20);
@@ -31,16 +31,16 @@ struct Arguments {
     /// Folder with a manifest.csv.
     #[arg(long)]
     data: PathBuf,
-    /// Model file to go out from, the shipped one where not given.
+    /// Model file to start from [default: the shipped model].
     #[arg(long)]
     model: Option<PathBuf>,
     /// Passes over the data.
     #[arg(long, default_value_t = 20)]
     epochs: u16,
-    /// Train the last layers alone.
+    /// Train only the last layers.
     #[arg(long)]
     last_layers: bool,
-    /// Given by cargo.
+    /// Cargo passes this.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -121,7 +121,7 @@ async fn measure(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How many are named right, wrong and not at all.
+/// Counts correct identifications, wrong ones, and those that identify nobody.
 async fn identify_all(
     client: &Client,
     probes: &[(&str, Recording)],
@@ -138,7 +138,7 @@ async fn identify_all(
     Ok(counts)
 }
 
-/// What requests take, one after another, as long as `go_on`.
+/// Latencies of requests, sent one after another as long as `go_on` allows.
 async fn latencies_ms(
     client: &Client,
     probes: &[(&str, Recording)],

@@ -1,10 +1,10 @@
-//! The service beside programs that do less: identification beside a handler that throws the body
-//! away, enrollment beside SQLite with nothing around it.
+//! Compares the service with simpler programs: identification with a handler that discards the body,
+//! enrollment with bare SQLite.
 //!
 //!     cargo bench --bench service -- [allocations|identification|enrollment]
 //!
-//! Servers run on one processor, one at a time; the clients on another. `BIPEDALNET_BEFORE` may name
-//! an earlier build of the program, which then takes its turn in each round.
+//! Servers run alternating on one processor, the clients on another. Set `BIPEDALNET_BEFORE` to the
+//! path of an earlier build to include it in each round.
 
 mod server;
 
@@ -36,32 +36,32 @@ const PEOPLE: u64 = 20;
 const ROUNDS: usize = 5;
 const ROUND_SECONDS: f64 = 2.0;
 const LATENCY_SECONDS: f64 = 20.0;
-/// Users that are enrolled, each again and again.
+/// Number of users. Each is enrolled many times.
 const ENROLLED: u64 = 320;
 
-/// The server that does nothing.
-const BARE: &str = "body thrown away";
+/// Name of the server that does nothing.
+const BARE: &str = "body discarded";
 
 const SERVERS_ON: usize = 0;
 const CLIENTS_ON: usize = 1;
 
-/// Counts what is allocated, by all threads.
+/// Counts the allocations of all threads.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static ALLOCATED_BYTES: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is passed unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         ALLOCATED_BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: the caller keeps to the same contract.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer is the system's, as all of this allocator's are.
+        // SAFETY: all pointers of this allocator come from the system's allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -95,7 +95,7 @@ fn main() {
     }));
 }
 
-/// A server that reads bodies and throws them away.
+/// Runs a server that reads bodies and discards them.
 fn bare() {
     let runtime = tokio::runtime::Runtime::new().expect("the system gives a runtime");
     runtime.block_on(async {
@@ -125,7 +125,7 @@ async fn put_users(address: &str, users: u64, enrolled: bool) {
     }
 }
 
-/// Allocations of one identification, the router in this process.
+/// Counts the allocations of one identification, with the router in this process.
 async fn allocations() {
     let folder = tempfile::tempdir().expect("there is a disk");
     let config = Settings::try_parse_from(["bench"]).expect("defaults are good").config;
@@ -139,7 +139,7 @@ async fn allocations() {
     let bytes = Bytes::from(body.bytes);
     const REQUESTS: u64 = 500;
     let mut counted = [0; 2];
-    // The first half warms up.
+    // The first half is warm-up.
     for number in 0..2 * REQUESTS {
         let mut request = Request::post("/v1/identify").header("content-type", "application/cbor");
         if body.zstd {
@@ -159,12 +159,12 @@ async fn allocations() {
     println!("one identification: {allocations} allocations, {} KiB\n", bytes >> 10);
 }
 
-/// A server, and what it did in each round.
+/// A server with its results, one a round.
 struct Contender {
     name: &'static str,
     server: Server,
     a_second: Vec<f64>,
-    /// Of the processor, for each answer.
+    /// Processor time per response.
     microseconds: Vec<f64>,
 }
 
@@ -188,7 +188,7 @@ fn median(values: &[f64]) -> f64 {
     quantile(&sorted, 0.5)
 }
 
-/// Servers, each with a database of its own.
+/// Starts the servers, each with its own database.
 fn contenders(with_bare: bool) -> Vec<Contender> {
     let folder = || tempfile::tempdir().expect("there is a disk");
     let apart = pin(SERVERS_ON);
@@ -202,7 +202,7 @@ fn contenders(with_bare: bool) -> Vec<Contender> {
         contenders.push(Contender::new(BARE, Server::run(command, folder())));
     }
     let apart = pin(CLIENTS_ON) && apart;
-    println!("server and clients on a processor each: {}\n", if apart { "yes" } else { "no" });
+    println!("server and clients on different processors: {}\n", if apart { "yes" } else { "no" });
     contenders
 }
 
@@ -215,7 +215,7 @@ async fn take_turns(contenders: &mut [Contender], requests: &[Vec<u8>]) {
             contender.round(requests).await;
         }
     }
-    println!("| | a second: median | processor, microseconds each: median |\n|---|--:|--:|");
+    println!("| | median per second | median processor time, microseconds |\n|---|--:|--:|");
     for Contender { name, a_second, microseconds, .. } in &*contenders {
         println!("| {name} | {:.0} | {:.1} |", median(a_second), median(microseconds));
     }
@@ -232,13 +232,13 @@ async fn identification() {
     }
     let requests = identifications();
     take_turns(&mut contenders, &requests).await;
-    // The generator itself cannot send in time what a server takes that does nothing.
+    // The load generator is too slow to measure the latency of a server that does nothing.
     let measured = contenders.iter().filter(|contender| contender.name != BARE);
     for Contender { name, server, a_second, .. } in measured {
         let rate = median(a_second) / 2.0;
         let outcome = open_loop(&server.address, &requests, rate, LATENCY_SECONDS).await;
         println!(
-            "{name} at half of it, {:.0} a second: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms; {:.0} refused a second",
+            "{name} at half the median rate, {:.0} per second: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, {:.0} refused per second",
             outcome.offered, outcome.p50_ms, outcome.p99_ms, outcome.p999_ms, outcome.refused
         );
     }
@@ -251,10 +251,10 @@ async fn enrollment() {
     for contender in &contenders {
         put_users(&contender.server.address, ENROLLED, false).await;
     }
-    // Databases of the same tables: one for walks in groups as large as the server's, one for walks
-    // in a transaction each.
+    // Two databases with the same tables. One gets as many walks per transaction as the server, the
+    // other one walk per transaction.
     let mut alone = Vec::new();
-    for name in ["SQLite alone, groups as large", "SQLite alone, a transaction each"] {
+    for name in ["bare SQLite, transactions as large", "bare SQLite, one walk per transaction"] {
         let server = Server::start(tempfile::tempdir().expect("there is a disk"));
         put_users(&server.address, ENROLLED, false).await;
         let folder = server.stop();
@@ -287,9 +287,9 @@ async fn enrollment() {
     let ours = contenders[0].a_second.clone();
     let others = alone.iter().map(|(name, _, _, rates, times)| (*name, rates, times));
     let rows = contenders.iter().map(|c| (c.name, &c.a_second, &c.microseconds)).chain(others);
-    println!("enrollments a transaction: {:.1}\n", median(&groups));
+    println!("enrollments per transaction: {:.1}\n", median(&groups));
     println!(
-        "| | a second: median | processor, microseconds each: median | ours is so many times as fast: median |"
+        "| | median per second | median processor time, microseconds | median speed of bipedalnet relative to this |"
     );
     println!("|---|--:|--:|--:|");
     for (name, a_second, microseconds) in rows {
@@ -303,7 +303,7 @@ async fn enrollment() {
     }
 }
 
-/// Walks that a server has enrolled, and transactions that it has made.
+/// A server's enrollments and transactions so far.
 async fn counts(server: &Server) -> (f64, f64) {
     (
         server.metric("bipedalnet_enrollments_total").await,
@@ -319,7 +319,7 @@ fn open(path: &Path) -> Database {
     database
 }
 
-/// Enrollments a second of what an enrollment writes, so many in a transaction.
+/// Writes what enrollments write, `group` of them per transaction. Returns enrollments per second.
 fn insert(database: &Database, seconds: f64, group: usize) -> f64 {
     let recording = Walker::new(1).walk(1, &Conditions { seconds: 10.0, ..Conditions::default() });
     let fingerprint = Fingerprint::of(&recording).expect("it is long enough").to_bytes();

@@ -1,4 +1,4 @@
-//! Memory and start: idle, with 10,000 users, and over a time of mixed requests.
+//! Start-up time and memory: idle, with 10,000 users, and under mixed requests.
 //!
 //!     cargo bench --bench soak -- SECONDS
 
@@ -16,7 +16,7 @@ use server::{Connection, Line, Server, plot, request, walk};
 const USERS: u32 = 10_000;
 const CLIENTS: u64 = 4;
 
-/// Most users that the clients have at a time: what they make they erase.
+/// Maximum number of users that each client has at a time. Clients delete the users they create.
 const OWN_USERS: u64 = 50;
 
 fn main() {
@@ -29,14 +29,14 @@ fn main() {
         let folder = server.stop();
         fill(&folder.path().join("bench.db")).await;
         let server = Server::start(folder);
-        println!("start with {USERS} users: {:.0} ms", server.start_seconds * 1e3);
+        println!("start-up with {USERS} users: {:.0} ms", server.start_seconds * 1e3);
         tokio::time::sleep(Duration::from_secs(2)).await;
         println!("idle, {USERS} users: {:.1} MiB resident\n", server.resident_mebibytes());
         soak(&server, seconds).await;
     });
 }
 
-/// Enrolls so many users with one walk each.
+/// Enrolls `USERS` users with one walk each.
 async fn fill(database: &Path) {
     let store = Store::open(database).await.expect("the server has made it");
     let models = store.models().await.expect("they can be read");
@@ -59,7 +59,7 @@ async fn fill(database: &Path) {
     store.close().await;
 }
 
-/// Sends all kinds of requests, and prints and plots the memory meanwhile.
+/// Sends all kinds of requests. Prints and plots the memory over time.
 async fn soak(server: &Server, seconds: u64) {
     let begin = Instant::now();
     let end = begin + Duration::from_secs(seconds);
@@ -83,17 +83,17 @@ async fn soak(server: &Server, seconds: u64) {
         points.iter().map(|point| point.1).sum::<f64>() / points.len() as f64
     };
     println!(
-        "\n{requests} requests in {seconds} s; mean of the middle third {:.1} MiB, of the last {:.1} MiB",
+        "\n{requests} requests in {seconds} s. Mean memory: middle third {:.1} MiB, last third {:.1} MiB",
         mean(&points[third..2 * third]),
         mean(&points[2 * third..]),
     );
     let lines = [Line { name: "resident", colour: "#1b7837", points: &points }];
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/memory.svg");
-    let title = format!("Memory, {USERS} users, {CLIENTS} clients without a pause");
+    let title = format!("Memory, {USERS} users, {CLIENTS} clients without pauses");
     plot(&path, &title, ["seconds", "MiB"], &lines).expect("docs/ is writable");
 }
 
-/// Makes, enrolls, identifies, verifies and erases until it is time; tells how many requests it sent.
+/// Creates, enrolls, identifies, verifies and deletes users until `end`. Returns the number of requests.
 async fn use_it(address: String, client: u64, end: Instant) -> u64 {
     let mut connection = Connection::open(&address).await.expect("it listens");
     let walks: Vec<_> = (0..8).map(|number| walk(client, number)).collect();

@@ -1,4 +1,4 @@
-//! Training speed of BiPedalNet, in windows a second, drawing and varying the windows included.
+//! Training speed of BiPedalNet in windows per second, including sampling and augmentation.
 //! `benches/peers/larq_training.py` measures Larq on the same machine.
 
 use std::ops::ControlFlow;
@@ -21,7 +21,7 @@ fn training(criterion: &mut Criterion) {
     let network = Design::Bipedalnet;
     let split = Split::Tail { fraction: 0.0 };
     let mut division = Division::new(&walks, network.recipe(), &split).expect("38 people walk");
-    // Validation is not what is measured.
+    // Do not measure validation.
     division.validation.clear();
     let architecture = network.architecture(division.subjects.len());
     let mut group = criterion.benchmark_group("training");
@@ -34,7 +34,7 @@ fn training(criterion: &mut Criterion) {
                 *windows = progress.step * batch;
                 ControlFlow::Continue(())
             });
-            trained.expect("the layers fit").expect("an epoch is finished")
+            trained.expect("the layers fit").expect("one epoch was finished")
         };
         epoch(&mut windows);
         group.throughput(Throughput::Elements(windows as u64));

@@ -1,8 +1,10 @@
-//! What each part of the recipe and each layer is worth, and what else could be had for as many
-//! bytes, on the published task:
-//! `cargo run --release --example ablations -- --data DIR --train-sessions S,... --test-sessions S,...`
-//! trains a network for each variant and seed, one a processor, and prints how many windows of the
-//! test sessions they name.
+//! Measures what each part of the training recipe and each layer contributes, and compares other
+//! networks of similar size, on the published task:
+//!
+//!     cargo run --release --example ablations -- --data DIR --train-sessions S,... --test-sessions S,...
+//!
+//! Trains a network for each variant and seed, one per processor, and prints their accuracy on the test
+//! sessions.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -36,21 +38,21 @@ struct Arguments {
     /// Only variants whose group or name contains one of these.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Share of each training's epochs, for a quicker comparison.
+    /// Share of the usual epochs to train, for a quicker comparison.
     #[arg(long, default_value_t = 1.0)]
     length: f32,
-    /// An SVG of bytes against windows named wrongly.
+    /// Write an SVG plot of bytes against the error rate.
     #[arg(long)]
     plot: Option<PathBuf>,
 }
 
-/// A network that is trained in some way.
+/// A network and how it is trained.
 struct Variant {
     group: &'static str,
     name: &'static str,
-    /// `K` stands for the classes.
+    /// `K` stands for the number of classes.
     layers: &'static str,
-    /// Of one weight, as a device would keep it.
+    /// Size of one weight as a device would store it.
     weight_bits: f32,
     change: fn(&mut Schedule),
 }
@@ -61,11 +63,12 @@ const WITH_TANH: &str = "float 8x100 conv32/3x3 pool2x2 bn tanh conv64/1x3 bn ta
 
 const IDNET: &str = "float 8x200 conv20/1x10+ conv40/4x10/same+ tanh pool2x4 dense40+ tanh denseK+";
 
-/// Of 16 bits a weight that is left, eight are its value and eight the distance to the next.
+/// Share of the weights that pruning keeps.
 const KEPT: f32 = 0.062;
+/// Each kept weight takes 8 bits, and the distance to the next one 8 bits.
 const KEPT_BITS: f32 = 16.0 * KEPT;
 
-/// Five ternary weights a byte.
+/// Five ternary weights fit in a byte.
 const TERNARY_BITS: f32 = 1.6;
 
 const fn of_recipe(name: &'static str, change: fn(&mut Schedule)) -> Variant {
@@ -87,23 +90,23 @@ const fn of_bytes(
 
 const VARIANTS: [Variant; 25] = [
     of_recipe("the recipe", |_| {}),
-    of_recipe("without real weights first", |s| s.real_share = 0.0),
-    of_recipe("without averages", |s| s.averaging = 0.0),
-    of_recipe("without either", |s| (s.averaging, s.real_share) = (0.0, 0.0)),
-    of_recipe("without change of speed", |s| s.augmentation.warp = 0.0),
-    of_recipe("without change of amplitude", |s| s.augmentation.scale = 0.0),
-    of_recipe("without turned axes", |s| s.augmentation.turn = 0.0),
-    of_recipe("not varied but in time", |s| s.augmentation = UNVARIED),
+    of_recipe("without initial training of real weights", |s| s.real_share = 0.0),
+    of_recipe("without averaging of weights", |s| s.averaging = 0.0),
+    of_recipe("without both", |s| (s.averaging, s.real_share) = (0.0, 0.0)),
+    of_recipe("without speed augmentation", |s| s.augmentation.warp = 0.0),
+    of_recipe("without amplitude augmentation", |s| s.augmentation.scale = 0.0),
+    of_recipe("without rotation of axes", |s| s.augmentation.turn = 0.0),
+    of_recipe("random window positions as the only augmentation", |s| s.augmentation = UNVARIED),
     of_layers(
-        "means over time, two convolutions more",
+        "mean over time, two more convolutions",
         "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign mean bn dense32 bn norm denseK",
     ),
     of_layers(
-        "means over time before the dense layer",
+        "mean over time before the dense layer",
         "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign mean bn dense32 bn norm denseK",
     ),
     of_layers(
-        "two convolutions more",
+        "two more convolutions",
         "binary 8x100 conv32/3x3 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense32 bn norm denseK",
     ),
     of_layers(
@@ -119,7 +122,7 @@ const VARIANTS: [Variant; 25] = [
         "binary 8x100 conv32/3x3 pool2x2 bn sign dense32 bn norm denseK",
     ),
     of_layers(
-        "first convolution over time alone",
+        "first convolution only over time",
         "binary 8x100 conv32/1x9 pool2x2 bn sign conv64/1x3 bn sign conv64/1x3 bn sign dense32 bn norm denseK",
     ),
     of_bytes("IDNet", IDNET, 32.0, real),
@@ -186,7 +189,7 @@ impl Variant {
         Ok(self.layers.replace('K', &classes.to_string()).parse()?)
     }
 
-    /// The network whose windows and schedule it has.
+    /// The design that gives its windows and schedule.
     fn design(&self) -> Design {
         if self.layers.contains("8x200") { Design::Idnet } else { Design::Bipedalnet }
     }
@@ -205,7 +208,7 @@ impl Variant {
     }
 }
 
-/// What a variant came to with one seed.
+/// The result of one variant with one seed.
 struct Outcome {
     variant: usize,
     bytes: f32,
@@ -233,7 +236,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let length = arguments.length;
     let (jobs, outcomes) = (Mutex::new(jobs), Mutex::new(Vec::new()));
     let work = || -> Result<(), Box<dyn Error + Send + Sync>> {
-        // A second thread makes a training hardly faster: another training gains more from it.
+        // Two trainings at a time are faster than one training with two threads.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
         let next = || jobs.lock().ok()?.pop_front();
         while let Some((number, seed)) = next() {
@@ -243,7 +246,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
             let top1 = outcome.top1 * 100.0;
             bar.suspend(|| eprintln!("{}, seed {seed}: {top1:.2} %", variant.name));
             bar.inc(1);
-            outcomes.lock().expect("nobody panics with it").push(outcome);
+            outcomes.lock().expect("no thread panics while it holds the lock").push(outcome);
         }
         Ok(())
     };
@@ -274,14 +277,14 @@ fn measure(
     let trained = train(&architecture, division, &schedule, |_| ControlFlow::Continue(()))?
         .ok_or("no epoch")?;
     if schedule.compression.is_some() {
-        // No packed network has such weights.
+        // Packed networks have only binary weights.
         architecture.weights = Weights::Float;
     }
     let evaluation = accuracy(&architecture, &trained.parameters, division, &division.test)?;
     Ok(Outcome { variant: number, bytes, top1: evaluation.top1, top1_of_5: evaluation.top1_of_5 })
 }
 
-/// Outcomes of each variant.
+/// The outcomes of each variant that was trained.
 fn by_variant(outcomes: &[Outcome]) -> impl Iterator<Item = (&'static Variant, Vec<&Outcome>)> {
     VARIANTS.iter().enumerate().filter_map(|(number, variant)| {
         let of_it: Vec<_> = outcomes.iter().filter(|outcome| outcome.variant == number).collect();
@@ -289,7 +292,7 @@ fn by_variant(outcomes: &[Outcome]) -> impl Iterator<Item = (&'static Variant, V
     })
 }
 
-/// Mean, least and most, in %.
+/// Mean, minimum and maximum in %.
 fn spread(outcomes: &[&Outcome], value: fn(&Outcome) -> f32) -> [f32; 3] {
     let values = outcomes.iter().map(|outcome| value(outcome) * 100.0);
     let mean = values.clone().sum::<f32>() / outcomes.len() as f32;
@@ -311,7 +314,7 @@ fn print(outcomes: &[Outcome]) {
     }
 }
 
-/// Bytes against windows named wrongly, a point for each variant.
+/// Plots bytes against the error rate, with a point for each variant.
 fn plot(outcomes: &[Outcome]) -> Result<String, Box<dyn Error + Send + Sync>> {
     let points: Vec<(f32, f32, &str)> = by_variant(outcomes)
         .map(|(variant, outcomes)| {
@@ -328,7 +331,7 @@ fn plot(outcomes: &[Outcome]) -> Result<String, Box<dyn Error + Send + Sync>> {
     let canvas = SVGBackend::with_string(&mut svg, (900, 560)).into_drawing_area();
     canvas.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&canvas)
-        .caption("Bytes of a network and windows that it names wrongly", ("sans-serif", 24))
+        .caption("Size and error rate of networks", ("sans-serif", 24))
         .margin(12)
         .x_label_area_size(52)
         .y_label_area_size(64)
@@ -342,10 +345,10 @@ fn plot(outcomes: &[Outcome]) -> Result<String, Box<dyn Error + Send + Sync>> {
         .label_style(("sans-serif", 18))
         .x_desc("bytes")
         .x_label_formatter(&|bytes| format!("{bytes:.0}"))
-        .y_desc("windows of 2 s named wrongly, %")
+        .y_desc("wrongly classified windows of 2 s, %")
         .draw()?;
     chart.draw_series(points.iter().map(|&(bytes, wrong, name)| {
-        // A logarithm of nothing has no place.
+        // Zero has no place on a logarithmic axis.
         let at = (bytes, wrong.max(0.05));
         EmptyElement::at(at)
             + Circle::new((0, 0), 4, RGBColor(0, 114, 178).filled())

@@ -1,6 +1,8 @@
-//! How often a replay is found, and how often a new walk is taken for one:
-//! `cargo run --release --example replay_report -- --data DIR...`, where each DIR is a data set as
-//! `bipedalnet train` reads it.
+//! Measures how often replays are detected, and how often new walks are taken for replays:
+//!
+//!     cargo run --release --example replay_report -- --data DIR...
+//!
+//! Each DIR is a data set as for `bipedalnet train`.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,17 +15,17 @@ use bipedalnet_training::{Walk, read_data};
 use clap::Parser;
 
 const LENGTHS_SECONDS: [f64; 4] = [4.0, 6.0, 10.0, 20.0];
-/// How much of a walk is kept at most, and the length in which longer ones are enrolled here.
+/// Length of the recordings to enroll. A fingerprint covers at most so much of a walk.
 const KEPT_SECONDS: f64 = 60.0;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Data sets.
+    /// Folders with a manifest.csv.
     #[arg(long, required = true, num_args = 1..)]
     data: Vec<PathBuf>,
 }
 
-/// A walk, and the fingerprints of its minutes.
+/// A walk and the fingerprints of its minutes.
 struct Enrolled {
     walk: Walk,
     minutes: Vec<Fingerprint>,
@@ -47,7 +49,8 @@ fn minutes(recording: &Recording) -> Vec<Fingerprint> {
         .collect()
 }
 
-/// Parts of a recording, every `step_seconds`, with at least `least_seconds` left for the last.
+/// Parts of a recording with their starts, one every `step_seconds`. At least `least_seconds` of the
+/// recording follow each start.
 fn parts(
     recording: &Recording,
     length_seconds: f64,
@@ -62,7 +65,7 @@ fn parts(
 }
 
 fn report_new_walks(enrolled: &[Enrolled]) {
-    println!("| new walking taken for a replay | of another recording | of the same one |");
+    println!("| new walking taken for a replay | of another recording | of the same recording |");
     println!("|---|---|---|");
     for length in LENGTHS_SECONDS {
         let (mut others, mut same) = (Vec::new(), Vec::new());
@@ -82,7 +85,7 @@ fn report_new_walks(enrolled: &[Enrolled]) {
                 if !earlier.is_empty() {
                     others.push(replayed(&earlier));
                 }
-                // Half a second lies between, so that not even filters see the same samples.
+                // Leave a gap of half a second, so that not even filters see the same samples.
                 let begin = (start - 0.5 - KEPT_SECONDS).max(0.0);
                 let around = [
                     recording.part(begin, start - 0.5 - begin),
@@ -102,7 +105,10 @@ fn report_new_walks(enrolled: &[Enrolled]) {
 }
 
 fn report_replays(enrolled: &[Enrolled]) {
-    println!("\n| replays found, % | {} s |", LENGTHS_SECONDS.map(|s| s.to_string()).join(" s | "));
+    println!(
+        "\n| replays detected, % | {} s |",
+        LENGTHS_SECONDS.map(|s| s.to_string()).join(" s | ")
+    );
     println!("|---|{}", "---|".repeat(LENGTHS_SECONDS.len()));
     let mut by_length = BTreeMap::new();
     for (name, replay) in replays() {
@@ -118,7 +124,7 @@ fn report_replays(enrolled: &[Enrolled]) {
     println!("\nReplays by length in seconds: {by_length:?}");
 }
 
-/// Whether three replayed parts of a walk's first minute are found.
+/// Whether replays of three parts of a walk's first minute are detected.
 fn found(enrolled: &Enrolled, length_seconds: f64, replay: &Replay) -> Vec<bool> {
     let recording = &enrolled.walk.recording;
     let room = recording.duration_seconds().min(KEPT_SECONDS) - length_seconds;
@@ -149,7 +155,7 @@ fn replays() -> Vec<(&'static str, Replay)> {
         ("resampled to 25 Hz", sampled(25.0)),
         ("resampled to 20 Hz", sampled(20.0)),
         (
-            "time stamps off by up to 30 % of a period",
+            "time stamps wrong by up to 30 % of a period",
             Replay { jitter_periods: 0.3, ..plain.clone() },
         ),
         ("5 % noise", noisy(0.05)),
@@ -180,12 +186,12 @@ fn report_cost(enrolled: &[Enrolled]) {
     let Some(earlier) = minutes.max_by_key(|minute| minute.to_bytes().len()) else { return };
     let probes =
         enrolled.iter().filter_map(|e| Fingerprint::of(&e.walk.recording.part(0.0, 10.0)?));
-    // All take the same work, save where a replay ends the search; others may use the machine.
+    // A replay ends the search early. The minimum excludes other load on the machine.
     let seconds = probes.filter_map(|probe| {
         let start = Instant::now();
         let replay = probe.is_replay_of(earlier);
         (!replay).then(|| start.elapsed().as_secs_f64())
     });
     let microseconds = 1e6 * seconds.fold(f64::INFINITY, f64::min);
-    println!("\n10 s against {} bytes: {microseconds:.0} us", earlier.to_bytes().len());
+    println!("\nComparison of 10 s with {} bytes: {microseconds:.0} us", earlier.to_bytes().len());
 }

@@ -1,9 +1,10 @@
-//! What retraining brings to users of whom the network has seen nobody:
-//! `cargo run --release --example retraining_report -- --parent FILE --data DIR --keep SESSION,...`.
+//! Measures the effect of retraining on users whom the model has not seen:
 //!
-//! People of the data set are users who keep their walks of some sessions. A network is retrained on
-//! these. Then parent and new network are measured as by `bipedalnet evaluate`: users enroll thirty
-//! seconds of a session, and are probed with sessions that nobody has learned from.
+//!     cargo run --release --example retraining_report -- --parent FILE --data DIR --keep SESSION,...
+//!
+//! The people of the data set are users, and the service has kept their recordings of some sessions. A
+//! model is retrained on these. Then both models are evaluated as by `bipedalnet evaluate`: users enroll
+//! thirty seconds of a session, and are probed with sessions that were not used for training.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -23,19 +24,19 @@ use clap::Parser;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Folder with a manifest.csv, whose people the parent was not trained on.
+    /// Folder with a manifest.csv. The parent must not have been trained on these people.
     #[arg(long)]
     data: PathBuf,
     /// Model file to start from.
     #[arg(long)]
     parent: PathBuf,
-    /// Sessions whose recordings are kept, in the order of enrollment.
+    /// Sessions with kept recordings, in the order of enrollment.
     #[arg(long, value_delimiter = ',', required = true)]
     keep: Vec<String>,
-    /// Length of the recordings in which users send their walks.
+    /// Length of each kept recording.
     #[arg(long, default_value = "30")]
     recording_seconds: f64,
-    /// Passes over the data, for a network with classes.
+    /// Passes over the data, for a model with classes.
     #[arg(long, default_value = "20")]
     epochs: NonZeroU16,
     #[arg(long, default_value = "2")]
@@ -82,7 +83,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let folders = [Folder { name, walks }];
     println!(
-        "\n| enrolled > probed | | EER, 10 s | FNMR at FMR 1 % | own / others, FMR 1 % | right | wrong | strangers |"
+        "\n| enrolled > probed | | EER, 10 s | FNMR at FMR 1 % | own / others accepted, FMR 1 % | right | wrong | strangers identified |"
     );
     println!("|---|---|--:|--:|--:|--:|--:|--:|");
     for (label, file) in [("before", file), ("after", retrained)] {

@@ -1,5 +1,8 @@
-//! Compares simulated walkers with real ones: `cargo run --release --example simulator_report --
-//! DATA_DIR`, where DATA_DIR holds `manifest.csv` and gzipped CSV recordings with a gyroscope.
+//! Compares simulated walkers with real ones:
+//!
+//!     cargo run --release --example simulator_report -- DATA_DIR
+//!
+//! DATA_DIR holds `manifest.csv` and gzipped CSV recordings with a gyroscope.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -21,14 +24,14 @@ const ROWS: [&str; 8] = [
     "angular rate vertical",
     "angular rate magnitude",
 ];
-/// What a window's fixed-point 1.0 stands for, by row.
+/// The value of 1.0 in a window, by row.
 const SCALES: [f64; 8] = [4.0, 4.0, 4.0, 4.0, 1.5, 1.5, 1.5, 1.5];
 const BANDS_HZ: [(f64, f64); 4] = [(0.0, 2.5), (2.5, 5.0), (5.0, 10.0), (10.0, 20.0)];
 
 /// Means over the windows of one recording.
 struct Measures {
     cadence_hz: f64,
-    /// Of each row: variance, power by band, autocovariance up to a second.
+    /// For each row: variance, power by band, and autocovariance up to a second.
     variance: [f64; 8],
     bands: [[f64; 4]; 8],
     covariance: Vec<f64>,
@@ -76,7 +79,7 @@ fn measure(recording: &Recording) -> Option<Measures> {
                 measures.covariance[index * 50 + lag] +=
                     covariance(row, lag) / SCALES[index].powi(2) / count;
             }
-            // A window of whole seconds has a spectrum line every 1 / seconds.
+            // The spectrum has a line every 1 / (window length).
             let line_hz = 1.0 / RECIPE.window_seconds();
             for line in 1..(20.0 / line_hz) as usize {
                 let hz = line as f64 * line_hz;
@@ -118,8 +121,8 @@ fn power(row: &[f64], hz: f64) -> f64 {
     real * real + imaginary * imaginary
 }
 
-/// Steps a second, between 1.4 and 2.6: the strongest line of acceleration, with half of it, the
-/// stride's, in the swing of the thigh.
+/// Steps per second, between 1.4 and 2.6. This is the frequency with the most power in the acceleration,
+/// plus the power at half of it, the stride frequency, in the swing of the thigh.
 fn cadence_hz(rows: &[Vec<f64>]) -> f64 {
     let strength = |hz: f64| -> f64 {
         let steps: f64 = rows[..3].iter().map(|row| power(row, hz)).sum();
@@ -174,14 +177,14 @@ fn report(real: &[Vec<Measures>], simulated: &[Vec<Measures>]) {
     ratios("autocovariance: walks nearest to another of the same person, %", &nearest_percent);
 }
 
-/// Mean over people of each person's mean, and the standard deviation between them.
+/// The mean and the standard deviation of the people's means.
 fn of_people(people: &[Vec<Measures>], value: impl Fn(&Measures) -> f64) -> [f64; 2] {
     let values: Vec<f64> =
         people.iter().map(|walks| mean(&walks.iter().map(&value).collect::<Vec<_>>())).collect();
     [mean(&values), variance(&values).sqrt()]
 }
 
-/// Total variance of the values within people, by total variance between people's means.
+/// The total variance within people, divided by the total variance between people's means.
 fn variance_ratio(people: &[Vec<Measures>], values: impl Fn(&Measures) -> Vec<f64>) -> f64 {
     let people: Vec<Vec<Vec<f64>>> =
         people.iter().map(|walks| walks.iter().map(&values).collect()).collect();

@@ -1,6 +1,8 @@
-//! What a walk of ten seconds costs on the wire, and what compact forms cost in accuracy:
-//! `cargo run --release --example wire_bytes -- --data DIR`, where DIR is a data set of which
-//! each person's last session probes a gallery of the others, as a Markdown table.
+//! Measures the bytes of a walk of ten seconds on the wire, and the accuracy lost by compact forms:
+//!
+//!     cargo run --release --example wire_bytes -- --data DIR
+//!
+//! Enrolls all sessions of each person but the last, which is used for probes. Prints a Markdown table.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -19,7 +21,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 const PROBE_SECONDS: f64 = 10.0;
-/// Probes overlap: where their cuts fall counts for less.
+/// Probes overlap, so that the figures depend less on where they start.
 const STRIDE_SECONDS: f64 = 1.0;
 
 /// Fine enough that rounding is below the sensors' noise.
@@ -56,7 +58,7 @@ fn from_cbor(bytes: &[u8]) -> Result<RecordingDocument, Box<dyn Error>> {
 
 type Compress = fn(&[u8]) -> std::io::Result<Vec<u8>>;
 
-/// At the levels that clients use.
+/// The compression levels that clients use.
 const COMPRESSIONS: [(&str, Compress); 4] =
     [("plain", |bytes| Ok(bytes.to_vec())), ("gzip 6", gzip), ("zstd 3", zstd), ("br 5", brotli)];
 
@@ -76,7 +78,7 @@ fn brotli(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(compressed)
 }
 
-/// A gallery of people, and the model that tells them apart.
+/// A gallery and the model that identifies its people.
 struct Identifier {
     model: Model,
     recipe: Recipe,
@@ -91,7 +93,7 @@ impl Identifier {
             .map_err(|metric| format!("the model has no {metric}"))?;
         let recipe =
             Recipe::for_input(&metadata.rows, metadata.rate_hz, metadata.architecture.input)
-                .ok_or("the model reads windows that cannot be cut here")?;
+                .ok_or("the model needs windows that no recipe gives")?;
         let gallery = Gallery::new(model.network.feature_len(), calibration);
         Ok(Self { model, recipe, scratch: Scratch::default(), gallery })
     }
@@ -119,14 +121,14 @@ impl Identifier {
     }
 }
 
-/// What becomes of the probes in one form.
+/// Results of the probes in one form.
 #[derive(Default)]
 struct Tally {
     right: u32,
     wrong: u32,
     unknown: u32,
     inconclusive: u32,
-    /// Named although not in the gallery.
+    /// Probes that were identified although the person was not in the gallery.
     strangers_named: u32,
     score_moves: f32,
 }
@@ -151,13 +153,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         users.insert(user);
     }
     println!(
-        "{} people, {} walks of {PROBE_SECONDS} s, {STRIDE_SECONDS} s apart. Mean bytes, and most.\n",
+        "{} people, {} walks of {PROBE_SECONDS} s, {STRIDE_SECONDS} s apart. Bytes: mean (maximum).\n",
         users.len(),
         probes.len()
     );
     let names = COMPRESSIONS.map(|(name, _)| name).join(" | ");
     println!(
-        "| form | {names} | right | wrong | unknown | inconclusive | strangers named | score moves |"
+        "| form | {names} | right | wrong | unknown | inconclusive | strangers identified | mean change of score |"
     );
     println!("|---|{}", "---|".repeat(COMPRESSIONS.len() + 6));
     for (name, encode, decode) in FORMATS {

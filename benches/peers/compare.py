@@ -1,11 +1,11 @@
-"""Speed beside peers, on this machine, in one run:
+"""Compares the speed with peers on this machine:
 
     python3.11 benches/peers/compare.py training
     python3.11 benches/peers/compare.py inference
 
-All sides take their turn in every round, so that other load on the machine meets all of them;
-ratios are medians over rounds. Installs the peers from PyPI into --environments (some 8 GB), where
-they are found again. Larq 0.13 needs Keras 2, hence a pinned TensorFlow on Python 3.11.
+All sides run alternating, so that other load on the machine affects all of them. Ratios are medians
+over rounds. The first run installs the peers from PyPI into --environments (about 8 GB). Larq 0.13
+needs Keras 2, hence a pinned TensorFlow on Python 3.11.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def python(environment, folder):
 
 
 def output(command, threads):
-    # Whoever reads it, one thread is one thread.
+    # Each library reads its own variable.
     names = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS"]
     environment = os.environ | {name: str(threads) for name in names}
     done = subprocess.run(
@@ -56,7 +56,7 @@ def cargo_bench(bench, name, seconds):
 
 
 def estimate(text, label):
-    """Criterion's middle estimate on the line of a label, in units or in seconds."""
+    """Criterion's middle estimate after a label, in elements per second or in seconds."""
     low_middle_high = re.search(label + r":\s+\[(.*?)\]", text)[1].split()
     value, unit = float(low_middle_high[2]), low_middle_high[3]
     return value * {"elem/s": 1, "Kelem/s": 1e3, "ns": 1e-9, "µs": 1e-6, "ms": 1e-3}[unit]
@@ -85,7 +85,7 @@ def inference_sides(options):
         script = HERE / "inference.py"
         for converter in (larq, others):
             output([converter, script, "convert", models], 1)
-        # The first figure is the fastest kernels'.
+        # The fastest kernels come first.
         ours = cargo_bench("inference", "bipedalnet/(avx|neon)", options.seconds)
         for batch in (1, 32):
 
@@ -93,7 +93,7 @@ def inference_sides(options):
                 command = [interpreter, script, side, models, str(batch), str(options.seconds)]
                 return lambda: 1.0 / float(output(command, 1).split()[-1])
 
-            yield f"windows a second, batch {batch}, one thread", {
+            yield f"windows per second, batch {batch}, one thread", {
                 "bipedalnet, packed": lambda: 1.0 / estimate(output(ours, 1), "time"),
                 "Larq Compute Engine": peer(larq, "lce"),
                 "LiteRT, int8": peer(others, "litert"),
@@ -109,7 +109,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["training", "inference"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5, help="of each side, in each round")
+    parser.add_argument("--seconds", type=float, default=5, help="for each side in each round")
     parser.add_argument(
         "--environments", type=Path, default=Path(tempfile.gettempdir()) / "bipedalnet-peers"
     )
@@ -122,7 +122,7 @@ def main():
             for name, measure in of_title.items():
                 rounds[name].append(measure())
         ours = next(iter(rounds.values()))
-        print(f"\n| {title} | a second: median | lowest | highest | ours is so many times as fast |")
+        print(f"\n| {title} | median per second | minimum | maximum | speed of bipedalnet relative to this |")
         print("|---|--:|--:|--:|--:|")
         for name, values in rounds.items():
             ratio = statistics.median(a / b for a, b in zip(ours, values))

@@ -1,12 +1,12 @@
-"""Seconds a window on one thread in other engines. `compare.py inference` runs this.
+"""Seconds per window on one thread in other engines. `compare.py inference` runs this.
 
-    inference.py convert FOLDER                    makes the models that this environment can make
-    inference.py SIDE FOLDER BATCH SECONDS         prints the seconds that a window takes
+    inference.py convert FOLDER                    writes the models that this environment supports
+    inference.py SIDE FOLDER BATCH SECONDS         prints the seconds per window
 
-BiPedalNet has 38 classes and random weights. In Larq Compute Engine its dense layers are binary
-convolutions over all that is there, since only those run binary, and each of the engine's settings
-is tried: the fastest counts. LiteRT has the same layers in int8, ONNX Runtime in float32. ONNX
-Runtime and PyTorch run IDNet, the float network of the published table, too.
+BiPedalNet has 38 classes and random weights. Larq Compute Engine runs only convolutions in binary, so
+its dense layers are convolutions over the whole input. The fastest of the engine's settings counts.
+LiteRT runs the same layers in int8, ONNX Runtime in float32. ONNX Runtime and PyTorch also run IDNet,
+the float network of the published table.
 """
 
 import os
@@ -41,7 +41,7 @@ def keras_model(batch, binary):
             use_bias=False,
         )
 
-    # Without signs between them, int8 layers take what is cheapest there.
+    # Int8 layers have no signs between them. ReLU is the cheapest activation there.
     norm = [lambda: layers.BatchNormalization(scale=False)]
     norm += [] if binary else [layers.ReLU]
     stack = [layers.Input((8, 100, 1), batch_size=batch), convolution(32, (3, 3), first=True)]
@@ -64,7 +64,7 @@ def keras_idnet(batch):
 
 
 def keras_small(batch):
-    """As many bytes in int8 as BiPedalNet has."""
+    """A network that has as many bytes in int8 as BiPedalNet."""
     import tensorflow as tf
 
     layers = tf.keras.layers
@@ -77,7 +77,7 @@ def keras_small(batch):
 
 
 def int8(model):
-    """In the container that LiteRT runs."""
+    """Converts a model to LiteRT's format."""
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
@@ -104,7 +104,7 @@ def convert_tensorflow(folder):
 
 
 class Graph:
-    """An ONNX model in the making: a chain of nodes that begins at `window`."""
+    """Builds an ONNX model: a chain of nodes that starts at `window`."""
 
     def __init__(self):
         self.nodes, self.weights, self.last = [], [], "window"
@@ -186,7 +186,7 @@ def lce(folder, batch, seconds):
         run = lambda interpreter=interpreter, x=[window]: interpreter.interpreter.predict(x)
         try:
             runs[run] = timed(run, 0.3)
-        except Exception:  # a setting that cannot run this model
+        except Exception:  # this setting cannot run the model
             continue
     return timed(min(runs, key=runs.get), seconds)
 
@@ -245,7 +245,7 @@ def torch(_, batch, seconds):
 
 
 def timed(run, seconds):
-    """Seconds that a run takes: the median of runs that fill the time."""
+    """The median seconds of repeated runs."""
     times = []
     begin = time.perf_counter()
     while time.perf_counter() - begin < seconds or len(times) < 5:

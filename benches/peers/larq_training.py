@@ -6,9 +6,9 @@ Larq 0.13 needs Keras 2, hence tf_keras and a pinned TensorFlow (Python 3.11):
     venv/bin/pip install larq==0.13.3 tensorflow-cpu==2.16.2 tf_keras==2.16.0 numpy==1.26.4
     venv/bin/python larq_training.py --threads 2
 
-Settings favour speed: a compiled loop, many steps a call, data in memory and
-already batched, Adam as one fused operation, and no metrics, shuffling,
-augmentation or validation. XLA is off.
+Settings favour speed: a compiled loop, many steps per call, batched data in
+memory, Adam as one fused operation, and no metrics, shuffling, augmentation or
+validation. XLA is off.
 """
 
 import argparse
@@ -75,7 +75,7 @@ class RoundTimes(tf.keras.callbacks.Callback):
 
 
 def samples_per_second(batch, seconds):
-    """One figure for each round; the rounds take about `seconds` together."""
+    """One figure for each round. Together the rounds take about `seconds`."""
     model = bipedalnet()
     if model.count_params() != PARAMETERS:
         raise SystemExit(f"{model.count_params()} parameters, expected {PARAMETERS}")

@@ -1,7 +1,7 @@
 """Training speed of BiPedalNet in eager PyTorch, in samples per second, on random data.
 
-Signs pass their gradient straight through, within one of zero. Data are in memory; nothing is
-drawn, varied or validated. `compare.py` says which versions to install.
+Signs use the straight-through estimator, clipped at one. Data are in memory, without sampling,
+augmentation or validation. `compare.py` installs the right versions.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Dense(nn.Linear):
 
 
 class Norm(nn.Module):
-    """Batch normalisation without gamma, then sign."""
+    """Batch normalisation without gamma, followed by sign."""
 
     def __init__(self, channels):
         super().__init__()

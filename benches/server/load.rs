@@ -1,5 +1,5 @@
-//! Load on a server: closed loops, in which each client waits for its answer, and open ones, in which
-//! requests come at their own times. To be run within a `LocalSet`.
+//! Load generators, to be run in a `LocalSet`. In a closed loop each client waits for its response. In
+//! an open loop requests are sent at random times, without waiting for responses.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use super::{Connection, quantile};
 
 const CONNECTIONS: usize = 512;
 
-/// What came of one load.
+/// Results of one load, in requests per second and milliseconds.
 pub struct Outcome {
     pub offered: f64,
     pub goodput: f64,
@@ -24,10 +24,10 @@ pub struct Outcome {
     pub p999_ms: f64,
 }
 
-/// A generator's state.
+/// State of an open loop.
 struct Load {
     free: RefCell<Vec<Connection>>,
-    /// Requests for which there was no free connection, by the time at which they were due.
+    /// Due times of the requests that wait for a free connection.
     late: RefCell<VecDeque<Instant>>,
     latencies_ms: RefCell<Vec<f64>>,
     refused: Cell<u32>,
@@ -36,7 +36,7 @@ struct Load {
     next: Cell<usize>,
 }
 
-/// Answers of success a second with 16 clients, each of which waits for its answer.
+/// Runs 16 clients in a closed loop. Returns successful responses per second.
 pub async fn closed_loop(address: &str, requests: &[Vec<u8>], seconds: f64) -> f64 {
     let end = Instant::now() + Duration::from_secs_f64(seconds);
     let mut clients = Vec::new();
@@ -61,7 +61,7 @@ pub async fn closed_loop(address: &str, requests: &[Vec<u8>], seconds: f64) -> f
     f64::from(answered) / seconds
 }
 
-/// Sends requests at random times, `rate` a second, whatever becomes of those before.
+/// Sends requests in an open loop, `rate` per second on average.
 pub async fn open_loop(address: &str, requests: &[Vec<u8>], rate: f64, seconds: f64) -> Outcome {
     let mut free = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -93,7 +93,7 @@ pub async fn open_loop(address: &str, requests: &[Vec<u8>], rate: f64, seconds: 
         due += Duration::from_secs_f64(-(1.0 - random.random::<f64>()).ln() / rate);
     }
     let seconds = begin.elapsed().as_secs_f64();
-    // Those that were still due count as neither.
+    // Requests that are still waiting do not count.
     load.late.borrow_mut().clear();
     let counted = load.latencies_ms.borrow().len();
     let mut latencies_ms = load.latencies_ms.borrow()[..counted].to_vec();
@@ -113,7 +113,7 @@ pub async fn open_loop(address: &str, requests: &[Vec<u8>], rate: f64, seconds: 
     outcome
 }
 
-/// Sends a request, and those that became due meanwhile.
+/// Sends a request, then the requests that became due meanwhile.
 async fn serve(load: Rc<Load>, mut connection: Connection, mut due: Instant) {
     loop {
         let number = load.next.get();
@@ -123,7 +123,7 @@ async fn serve(load: Rc<Load>, mut connection: Connection, mut due: Instant) {
             Ok(200) => load.latencies_ms.borrow_mut().push(due.elapsed().as_secs_f64() * 1e3),
             Ok(503) => load.refused.set(load.refused.get() + 1),
             _ => {
-                // A connection that is broken is not used again.
+                // Do not use a broken connection again.
                 load.other.set(load.other.get() + 1);
                 return;
             }

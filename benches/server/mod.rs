@@ -1,6 +1,6 @@
-//! The real server as a process, a client that costs little, and plots.
+//! Runs the real server as a process, with a lightweight client, and draws plots.
 
-#![allow(dead_code, reason = "each bench uses a part")]
+#![allow(dead_code, reason = "each bench uses only a part")]
 
 pub mod load;
 
@@ -17,31 +17,29 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A running server; stopped when it goes out of scope.
+/// A running server. It is stopped when dropped.
 pub struct Server {
     process: Child,
     pub address: String,
-    /// Of metrics; empty where there are none.
+    /// Address of the metrics, or empty if the program has none.
     metrics: String,
     pub folder: TempDir,
-    /// From the start of the program until it was bound to its port.
+    /// Time from the start of the program until it listened.
     pub start_seconds: f64,
 }
 
 impl Server {
-    /// Over the database in a folder. `BIPEDALNET_PROGRAM` is run, where it is given.
+    /// Starts a server with the database in this folder. Set `BIPEDALNET_PROGRAM` to run another build.
     pub fn start(folder: TempDir) -> Self {
         Self::start_with(folder, &[])
     }
 
-    /// With further arguments.
     pub fn start_with(folder: TempDir, arguments: &[&str]) -> Self {
         let program = std::env::var("BIPEDALNET_PROGRAM");
         let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_bipedalnet"));
         Self::start_program(program, folder, arguments)
     }
 
-    /// With another build of the program.
     pub fn start_program(program: &str, folder: TempDir, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
         command
@@ -53,7 +51,7 @@ impl Server {
         Self::run(command, folder)
     }
 
-    /// Any program that writes ` address=ADDRESS` to its standard error once it listens.
+    /// Starts any program that writes ` address=ADDRESS` to its standard error when it listens.
     pub fn run(mut command: Command, folder: TempDir) -> Self {
         let begin = Instant::now();
         let mut process = command.stderr(Stdio::piped()).spawn().expect("the server starts");
@@ -74,7 +72,7 @@ impl Server {
         Self { process, address, metrics, folder, start_seconds }
     }
 
-    /// Memory that the process has in RAM.
+    /// Resident memory of the process.
     pub fn resident_mebibytes(&self) -> f64 {
         let path = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(path).unwrap_or_default();
@@ -83,12 +81,11 @@ impl Server {
         kibibytes.map_or(f64::NAN, |kibibytes: f64| kibibytes / 1024.0)
     }
 
-    /// Processor time that the process has taken, in user and kernel.
     pub fn processor_seconds(&self) -> f64 {
         processor_seconds(self.process.id())
     }
 
-    /// The present value of a metric without labels.
+    /// The current value of a metric without labels.
     pub async fn metric(&self, name: &str) -> f64 {
         let mut stream = TcpStream::connect(&self.metrics).await.expect("it listens");
         let request = b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n";
@@ -99,7 +96,7 @@ impl Server {
         text.lines().find_map(value).unwrap_or(f64::NAN)
     }
 
-    /// Ends the server and gives back its folder.
+    /// Stops the server and returns its folder.
     pub fn stop(mut self) -> TempDir {
         self.end();
         std::mem::replace(&mut self.folder, tempfile::tempdir().expect("there is a disk"))
@@ -121,7 +118,7 @@ impl Drop for Server {
     }
 }
 
-/// Processor time that a process has taken, in user and kernel.
+/// User and kernel time of a process so far.
 pub fn processor_seconds(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
@@ -130,8 +127,7 @@ pub fn processor_seconds(process: u32) -> f64 {
     ticks.sum::<f64>() / 100.0
 }
 
-/// Keeps this process, and those that it starts from here on, on one processor; tells whether it
-/// does.
+/// Pins this process, and those that it starts later, to one processor. Returns whether that worked.
 pub fn pin(processor: usize) -> bool {
     let [processor, id] = [processor as u32, std::process::id()].map(|number| number.to_string());
     let taskset = Command::new("taskset")
@@ -142,7 +138,7 @@ pub fn pin(processor: usize) -> bool {
     taskset.is_ok_and(|status| status.success())
 }
 
-/// A request as it goes over the wire.
+/// The bytes of a request.
 pub fn request(method: &str, path: &str, body: Option<&Body>) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: bench\r\n");
     let bytes = body.map_or(&[][..], |body| &body.bytes);
@@ -156,13 +152,13 @@ pub fn request(method: &str, path: &str, body: Option<&Body>) -> Vec<u8> {
     [head.as_bytes(), bytes].concat()
 }
 
-/// Ten seconds of a simulated person, as phones send it.
+/// Ten seconds of a simulated person, encoded as phones send it.
 pub fn walk(person: u64, number: u64) -> Body {
     let recording = Walker::new(person).walk(number, &Conditions::default());
     Body::of_recording(&recording.part(0.0, 10.0).expect("walks are longer"))
 }
 
-/// One HTTP/1.1 connection, on which requests are sent one after the other.
+/// An HTTP/1.1 connection for one request at a time.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -175,7 +171,7 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
-    /// Status of the answer.
+    /// Sends a request and returns the status of the response.
     pub async fn send(&mut self, request: &[u8]) -> io::Result<u16> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
@@ -190,7 +186,7 @@ impl Connection {
     }
 }
 
-/// Status of an answer that is whole.
+/// The status of a response, if it is complete.
 fn answered(buffer: &[u8]) -> Option<u16> {
     let head = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
     let text = std::str::from_utf8(&buffer[..head]).ok()?;
@@ -199,7 +195,7 @@ fn answered(buffer: &[u8]) -> Option<u16> {
     (buffer.len() >= head + 4 + length).then(|| text.get(9..12)?.parse().ok())?
 }
 
-/// A sorted list's value below which a share of it lies.
+/// The quantile of a sorted list, such as the median for a `share` of 0.5.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let position = (sorted.len() as f64 * share) as usize;
     sorted.get(position.min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
@@ -212,7 +208,7 @@ pub struct Line<'a> {
     pub points: &'a [(f64, f64)],
 }
 
-/// Writes a plot, its axes from zero on.
+/// Writes a plot as SVG. Both axes start at zero.
 pub fn plot(path: &Path, title: &str, axes: [&str; 2], lines: &[Line]) -> io::Result<()> {
     const SIZE: [f64; 2] = [720.0, 360.0];
     const MARGIN: [f64; 2] = [70.0, 50.0];
