@@ -43,6 +43,8 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
         // Before what may take long: without a handler one would end the program.
         let hangups = signal(SignalKind::hangup())?;
         let server = Server::start(&config).await?;
+        // Before the log says "serving": from then on a signal must end the server cleanly.
+        let stop = stop_signal()?;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             address = %server.address,
@@ -66,7 +68,6 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
         let (http, service) = (server.http.clone(), server.settings.clone());
         let reloading = Reloading { settings, http, service, logs };
         tokio::spawn(reloading.follow(hangups));
-        let stop = stop_signal()?;
         systemd::notify("READY=1");
         server.run(stop).await;
         tracing::info!("stopped");
