@@ -92,7 +92,7 @@ const VARIANTS: [Variant; 25] = [
     of_recipe("the recipe", |_| {}),
     of_recipe("without initial training of real weights", |s| s.real_share = 0.0),
     of_recipe("without averaging of weights", |s| s.averaging = 0.0),
-    of_recipe("without both", |s| (s.averaging, s.real_share) = (0.0, 0.0)),
+    of_recipe("without either of these", |s| (s.averaging, s.real_share) = (0.0, 0.0)),
     of_recipe("without speed augmentation", |s| s.augmentation.warp = 0.0),
     of_recipe("without amplitude augmentation", |s| s.augmentation.scale = 0.0),
     of_recipe("without rotation of axes", |s| s.augmentation.turn = 0.0),
