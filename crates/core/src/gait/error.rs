@@ -1,32 +1,32 @@
-//! Why a recording cannot be used.
+//! Errors of recordings.
 
-/// What is wrong with a recording: what was seen, where, and what is needed.
+/// Why a recording cannot be used. A message says what was seen, what is needed and what to do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SignalError {
-    /// No sample at all.
-    #[error("the recording has no sample; send a few seconds of walking")]
+    /// There are no samples.
+    #[error("the recording has no samples; send a few seconds of walking")]
     Empty,
     /// A list is longer or shorter than the acceleration.
-    #[error("{field} has {length} entries for {samples} samples of acceleration; send one each")]
+    #[error("{field} has {length} entries, but acceleration has {samples}; send one per sample")]
     LengthMismatch {
-        /// The list at fault.
+        /// Name of the list.
         field: &'static str,
         /// Its length.
         length: usize,
         /// Samples of acceleration.
         samples: usize,
     },
-    /// NaN or infinity.
-    #[error("{field}[{index}] is not a finite number; leave broken samples out")]
+    /// A value is NaN or infinity.
+    #[error("{field}[{index}] is not a finite number; remove this sample from all lists")]
     NonFinite {
-        /// The list at fault.
+        /// Name of the list.
         field: &'static str,
         /// Position in it.
         index: usize,
     },
     /// Time stands still or runs backward.
     #[error(
-        "time_seconds[{index}] is {time_seconds} after {previous_seconds}; sort the samples by time and drop repeated ones"
+        "time_seconds[{index}] is {time_seconds}, but the time before it is {previous_seconds}; sort the samples by time and remove duplicates"
     )]
     BackwardTime {
         /// Position of the later sample.
@@ -37,32 +37,32 @@ pub enum SignalError {
         time_seconds: f64,
     },
     /// `rate_hz` is not a positive number.
-    #[error("rate_hz is {rate_hz}; give the samples a second, 20 or more")]
+    #[error("rate_hz is {rate_hz}; expected the number of samples per second, at least 20")]
     InvalidRate {
         /// The value given.
         rate_hz: f64,
     },
     /// A scale is not a positive number.
-    #[error("{field} is {scale}; give what 1 in the list stands for, or leave it out")]
+    #[error("{field} is {scale}; expected a number above 0. Omit it if the values need no scale")]
     InvalidScale {
-        /// The scale at fault.
+        /// Name of the scale.
         field: &'static str,
         /// The value given.
         scale: f32,
     },
-    /// Both or neither of `time_seconds` and `rate_hz`.
-    #[error("give either time_seconds or rate_hz, and not both")]
+    /// Both or neither of `time_seconds` and `rate_hz` are given.
+    #[error("send either time_seconds or rate_hz, not both")]
     AmbiguousTime,
-    /// Sampled too slowly to see a step.
-    #[error("{rate_hz:.1} samples a second are too few; record at {needed_hz:.0} Hz or more")]
+    /// The sample rate is too low to show steps.
+    #[error("the sample rate is {rate_hz:.1} Hz; record at {needed_hz:.0} Hz or more")]
     RateTooLow {
         /// Mean rate seen.
         rate_hz: f64,
         /// Least rate.
         needed_hz: f64,
     },
-    /// Shorter than one window.
-    #[error("{seconds:.2} s are too short; {needed_seconds:.2} s of walking are needed")]
+    /// The recording is shorter than one window.
+    #[error("the recording lasts {seconds:.2} s; send at least {needed_seconds:.2} s of walking")]
     TooShort {
         /// Length seen.
         seconds: f64,
@@ -71,15 +71,15 @@ pub enum SignalError {
     },
     /// Gravity reads about 1: the values are in g.
     #[error(
-        "the acceleration's median magnitude is {median:.2}, as if in g; gravity should read about 9.8 m/s^2: give the unit as g, or convert"
+        "acceleration has a median magnitude of {median:.2}; expected about 9.8 m/s^2. If the unit is g, set acceleration_unit to \"g\""
     )]
     GravityUnits {
         /// Median magnitude seen, in the unit claimed.
         median: f32,
     },
-    /// Gravity is not there, or far from 9.8 m/s^2.
+    /// Gravity is missing, or far from 9.8 m/s^2.
     #[error(
-        "the acceleration's median magnitude is {median_m_s2:.2} m/s^2; gravity should read about 9.8: send raw acceleration with gravity, not linear acceleration, from a calibrated sensor"
+        "acceleration has a median magnitude of {median_m_s2:.2} m/s^2; expected about 9.8. Send raw acceleration that includes gravity, not linear acceleration"
     )]
     ImplausibleGravity {
         /// Median magnitude seen.
@@ -87,20 +87,20 @@ pub enum SignalError {
     },
     /// Samples are missing.
     #[error(
-        "no sample for {gap_seconds:.2} s at {at_seconds:.2} s; at most {allowed_seconds:.2} s may be missing"
+        "no samples for {gap_seconds:.2} s at {at_seconds:.2} s; the longest allowed gap is {allowed_seconds:.2} s. Record without interruptions"
     )]
     Gap {
-        /// Length of the hole.
+        /// Length of the gap.
         gap_seconds: f64,
         /// Where it starts, from the first sample.
         at_seconds: f64,
-        /// Longest hole that is bridged.
+        /// Longest gap that is interpolated.
         allowed_seconds: f64,
     },
     /// An axis never changes.
-    #[error("{field} {axis} stays at {value}: the sensor is stuck; {}", remedy(field))]
+    #[error("the {axis} axis of {field} is always {value}: the sensor is stuck. {}", remedy(field))]
     FlatSensor {
-        /// The list at fault.
+        /// Name of the list.
         field: &'static str,
         /// x, y or z.
         axis: char,
@@ -109,15 +109,15 @@ pub enum SignalError {
     },
     /// The sensor's range is too small for the movement.
     #[error(
-        "acceleration sits at its extreme for {percent:.0} % of the samples; choose a wider sensor range, +-4 g or more"
+        "acceleration is at the end of the sensor's range in {percent:.0} % of the samples; choose a range of +-4 g or more"
     )]
     ClippedSensor {
         /// Share of clipped samples.
         percent: f32,
     },
-    /// Hardly any movement.
+    /// The phone hardly moves.
     #[error(
-        "the acceleration's magnitude varies by {deviation_m_s2:.2} m/s^2 as in standing still; walking gives {needed_m_s2:.1} or more"
+        "the magnitude of acceleration varies by {deviation_m_s2:.2} m/s^2, as in standing still; walking varies by {needed_m_s2:.1} or more"
     )]
     StandingStill {
         /// Standard deviation of the magnitude.
@@ -125,9 +125,9 @@ pub enum SignalError {
         /// Least deviation.
         needed_m_s2: f32,
     },
-    /// Movement too fast or too strong for a walk.
+    /// The movement is too fast or too strong for walking.
     #[error(
-        "movement repeats {repeats_hz:.1} times a second at {rms_m_s2:.1} m/s^2, as in shaking; walking is below {allowed_hz:.1} a second and {allowed_m_s2:.0} m/s^2: keep the phone in the pocket"
+        "movement repeats {repeats_hz:.1} times a second at {rms_m_s2:.1} m/s^2, as in shaking; walking stays below {allowed_hz:.1} a second and {allowed_m_s2:.0} m/s^2. Keep the phone in the pocket"
     )]
     Shaking {
         /// Strongest repetition seen.
@@ -139,28 +139,27 @@ pub enum SignalError {
         /// Strongest walk.
         allowed_m_s2: f32,
     },
-    /// Movement without a rhythm.
+    /// The movement has no rhythm.
     #[error(
-        "movement does not repeat from step to step (correlation {correlation:.2}); a steady walk gives {needed:.2} or more"
+        "movement does not repeat from step to step (correlation {correlation:.2}); steady walking gives {needed:.2} or more"
     )]
     NoSteps {
-        /// Strongest correlation of the movement with itself a step or stride later.
+        /// Highest correlation of the movement with itself one step or stride later.
         correlation: f32,
         /// Least correlation.
         needed: f32,
     },
 }
 
-/// What to do about a stuck sensor.
 fn remedy(field: &str) -> &'static str {
     match field {
-        "angular_rate" => "restart it, or leave angular_rate out",
-        _ => "restart it",
+        "angular_rate" => "Restart it, or omit angular_rate",
+        _ => "Restart it",
     }
 }
 
 impl SignalError {
-    /// A short name that never changes, for machines.
+    /// A short name for programs. It never changes.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Empty => "empty-recording",
@@ -183,7 +182,7 @@ impl SignalError {
         }
     }
 
-    /// The field of a [`RecordingDocument`](super::RecordingDocument) that is at fault.
+    /// The field of a [`RecordingDocument`](super::RecordingDocument) to correct.
     pub fn field(&self) -> &'static str {
         match self {
             Self::LengthMismatch { field, .. }

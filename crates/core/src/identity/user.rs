@@ -1,32 +1,32 @@
-//! Names of users.
+//! User ids.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Longest user id, in bytes.
-const MAX_LENGTH: usize = 64;
+const MAX_BYTES: usize = 64;
 
-/// Name of a user, chosen by the caller: 1 to 64 of `A-Z a-z 0-9 . _ ~ -`, so that it stands in
-/// a URL as it is. A pseudonym serves best: ids are stored in the clear.
+/// The id of a user: 1 to 64 characters of `A-Z a-z 0-9 . _ ~ -`, which need no escaping in a URL.
+///
+/// The caller chooses the id. Prefer a pseudonym: ids are stored in plain text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(String);
 
 /// Why a text is not a user id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UserIdError {
-    /// Empty, or too long.
-    #[error("the id has {0} bytes; 1 to {MAX_LENGTH} are allowed")]
+    /// The id is empty or too long.
+    #[error("the id has {0} bytes; 1 to {MAX_BYTES} are allowed")]
     Length(usize),
-    /// A character that would need escaping in a URL.
-    #[error("the id holds {0:?}; letters A-Z a-z, digits and . _ ~ - are allowed")]
+    /// A character would need escaping in a URL.
+    #[error("the id contains {0:?}; use only A-Z, a-z, 0-9 and . _ ~ -")]
     Character(char),
-    /// A path segment that clients and proxies resolve away.
-    #[error("the id cannot be . or ..: URLs give them another meaning")]
+    /// Clients and proxies remove `.` and `..` from a path.
+    #[error("the id cannot be . or .., which have another meaning in a URL")]
     Dots,
 }
 
 impl UserId {
-    /// The text itself.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -37,7 +37,7 @@ impl FromStr for UserId {
 
     fn from_str(text: &str) -> Result<Self, UserIdError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._~-".contains(c);
-        if text.is_empty() || text.len() > MAX_LENGTH {
+        if text.is_empty() || text.len() > MAX_BYTES {
             Err(UserIdError::Length(text.len()))
         } else if let Some(character) = text.chars().find(|&c| !allowed(c)) {
             Err(UserIdError::Character(character))
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_stand_in_urls_as_they_are() {
+    fn ids_need_no_escaping_in_urls() {
         for good in ["a", "Ann-1_2.3~4", &"x".repeat(64)] {
             assert_eq!(good.parse::<UserId>().unwrap().as_str(), good);
         }
