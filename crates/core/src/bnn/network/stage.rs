@@ -1,9 +1,11 @@
-//! The stages that a packed network runs: layer by layer or, where kernels know the shapes,
-//! several layers at once.
+//! The stages that a packed network runs: one per layer, or one for several layers if there are
+//! kernels for their shapes.
 
+use super::super::Shape;
 use super::super::kernels::{self, Filters, FirstBlock, Kernels, MAX_SIGN_WORDS};
-use super::super::{Layer, Padding, Shape};
-use super::{Affine, Scratch};
+use super::Scratch;
+use super::affine::Affine;
+use super::geometry::Geometry;
 
 #[derive(Clone, Debug)]
 pub(super) enum Stage {
@@ -18,9 +20,9 @@ pub(super) enum Stage {
     /// From bits to integers: the sum of each row's signs over time.
     Mean { from: Shape, words: usize },
     /// From bits to integers: the sum of each row's signs over time, then for each lag the sum of
-    /// the products of signs so far apart.
+    /// the products of two signs this far apart.
     Autocorrelation { from: Shape, words: usize, lags: [usize; 3] },
-    /// From integers to bits. `affine` is kept where the values before the sign are the feature.
+    /// From integers to bits. `feature` is there if the values before the sign are the feature.
     Sign { thresholds: Vec<i32>, words: usize, feature: Option<Affine> },
     /// Convolution, max-pool and sign: from the fixed-point input to bits.
     FirstBlock(FirstBlock),
@@ -30,20 +32,7 @@ pub(super) enum Stage {
     FilterSums { geometry: Geometry, filters: Filters },
 }
 
-/// Where the taps of a convolution fall. A dense layer is one whose kernel covers its input.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Geometry {
-    from: Shape,
-    to: Shape,
-    kernel: [usize; 2],
-    /// Taps before the first row and the first sample.
-    before: [usize; 2],
-}
-
-/// Words that filters see at most where kernels run them.
-const MAX_WINDOW_WORDS: usize = 1 << 14;
-
-/// Replaces stages by faster ones where there are kernels for their shapes.
+/// Replaces stages with faster ones if there are kernels for their shapes.
 pub(super) fn with_kernels(mut stages: &[Stage], kernels: Kernels) -> Vec<Stage> {
     let mut faster = Vec::new();
     loop {
@@ -63,7 +52,7 @@ pub(super) fn with_kernels(mut stages: &[Stage], kernels: Kernels) -> Vec<Stage>
                 Stage::Sign { thresholds, feature: None, .. },
                 rest @ ..,
             ] if geometry.suits_filters() && geometry.window_words() <= MAX_SIGN_WORDS => {
-                // A sum is the inputs that match less those that mismatch.
+                // A sum is the number of inputs that match minus the number that do not.
                 let inputs = geometry.inputs() as i32;
                 let limit = |threshold: &i32| (inputs - threshold).div_euclid(2);
                 let limits: Vec<i32> = thresholds.iter().map(limit).collect();
@@ -93,7 +82,7 @@ impl Stage {
         )
     }
 
-    /// Channels of the signs that a stage with weights reads; one where it reads the window itself.
+    /// Number of channels that a stage with weights reads; 1 if it reads the window itself.
     pub(super) fn channels_read(&self) -> usize {
         match self {
             Self::Convolution { geometry, .. }
@@ -103,7 +92,7 @@ impl Stage {
         }
     }
 
-    /// Reads and replaces what the scratch holds.
+    /// Reads the window or the scratch, and writes the scratch.
     pub(super) fn run(&self, input: &[i16], scratch: &mut Scratch) {
         let Scratch { integers, bits, next_bits, feature, .. } = scratch;
         match self {
@@ -161,7 +150,7 @@ impl Stage {
                     for row in rows() {
                         let pairs =
                             row.chunks_exact(*words).zip(row[lag * words..].chunks_exact(*words));
-                        // A product of two signs is +1 where they are equal.
+                        // The product of two equal signs is +1.
                         let product =
                             |(now, later): (&[u64], &[u64]), at: usize| !(now[at] ^ later[at]);
                         add_sums_by_channel(pairs, from.channels, product, integers);
@@ -187,7 +176,7 @@ impl Stage {
                 for (row, signs) in next_bits.chunks_exact_mut(row_words).enumerate() {
                     filters.signs(geometry.row(bits, row), signs);
                 }
-                // Not swapped: each buffer grows in the first run to what later ones need.
+                // Not swapped, so that the first run grows each buffer to its final size.
                 bits.clone_from(next_bits);
             }
             Self::FilterSums { geometry, filters } => {
@@ -202,12 +191,12 @@ impl Stage {
     }
 }
 
-/// Each input that matches adds 1 to a filter's sum, each that mismatches takes 1 away.
+/// Each input that matches a filter adds 1 to its sum; each that does not subtracts 1.
 fn to_sums(mismatches: &mut [i32], inputs: usize) {
     mismatches.iter_mut().for_each(|value| *value = inputs as i32 - 2 * *value);
 }
 
-/// Appends the sum of each channel's signs over positions. `bits` gives a word of a position.
+/// Appends the sum of each channel's signs over positions. `bits` returns a word of a position.
 fn add_sums_by_channel<P>(
     positions: impl ExactSizeIterator<Item = P> + Clone,
     channels: usize,
@@ -222,14 +211,16 @@ fn add_sums_by_channel<P>(
     }
 }
 
-/// How many of the words have each bit. Counted in binary, 64 bits side by side: eight words at a
-/// time are added to the first three digits, and what is carried from there ripples on.
+/// For each bit, the number of words in which it is set.
+///
+/// Counts in binary, 64 bits side by side. Eight words at a time are added to the first three
+/// digits; the carry ripples on to the others.
 fn ones_by_bit(mut words: impl ExactSizeIterator<Item = u64>) -> [i32; 64] {
     let mut digits = [0u64; i32::BITS as usize];
     let (low, high) = digits.split_at_mut(3);
     let [ones, twos, fours] = low else { unreachable!("three digits were split off") };
     for _ in 0..words.len().div_ceil(8) {
-        // Words that are missing at the end have no bits.
+        // Missing words at the end count as zeros.
         let mut pair_to = |digit: &mut u64| {
             let [a, b] = [(); 2].map(|()| words.next().unwrap_or(0));
             add_pair(digit, a, b)
@@ -254,7 +245,7 @@ fn ones_by_bit(mut words: impl ExactSizeIterator<Item = u64>) -> [i32; 64] {
     ones
 }
 
-/// Adds two bits to each bit of a digit, and gives what is carried to the next one.
+/// Adds two bits to each bit of a digit. Returns the carry.
 fn add_pair(digit: &mut u64, a: u64, b: u64) -> u64 {
     let either = *digit ^ a;
     let carry = (*digit & a) | (either & b);
@@ -262,7 +253,7 @@ fn add_pair(digit: &mut u64, a: u64, b: u64) -> u64 {
     carry
 }
 
-/// Packs one position: bit `c` tells whether value `c` has reached threshold `c`.
+/// Packs one position: bit `c` is set if value `c` is at least threshold `c`.
 fn pack(values: &[i32], thresholds: &[i32], words: &mut [u64]) {
     let pairs = values.chunks(64).zip(thresholds.chunks(64));
     for (word, (values, thresholds)) in words.iter_mut().zip(pairs) {
@@ -273,80 +264,7 @@ fn pack(values: &[i32], thresholds: &[i32], words: &mut [u64]) {
     }
 }
 
-impl Geometry {
-    /// Of a convolution or a dense layer.
-    pub(super) fn new(layer: &Layer, from: Shape, to: Shape) -> Self {
-        let (kernel, padding) = match *layer {
-            Layer::Convolution { kernel, padding, .. } => (kernel, padding),
-            _ => ([from.rows, from.samples], Padding::Valid),
-        };
-        let before = match padding {
-            Padding::Valid => [0, 0],
-            Padding::Same => [(kernel[0] - 1) / 2, (kernel[1] - 1) / 2],
-        };
-        Self { from, to, kernel, before }
-    }
-
-    /// Values that one filter sees where its whole kernel falls on the input.
-    fn inputs(&self) -> usize {
-        self.kernel[0] * self.kernel[1] * self.from.channels
-    }
-
-    /// Words that one filter sees.
-    fn window_words(&self) -> usize {
-        self.kernel[0] * self.kernel[1] * self.position_words()
-    }
-
-    /// Words of one input position.
-    fn position_words(&self) -> usize {
-        self.from.channels.div_ceil(64)
-    }
-
-    /// Whether every kernel falls on the input as a whole.
-    fn is_unpadded(&self) -> bool {
-        self.to.rows + self.kernel[0] == self.from.rows + 1
-            && self.to.samples + self.kernel[1] == self.from.samples + 1
-    }
-
-    /// Whether the words that one filter sees lie side by side, and are not so many that weights
-    /// spread over vector lanes would take much memory.
-    fn suits_filters(&self) -> bool {
-        self.is_unpadded()
-            && (self.kernel[0] == 1 || self.kernel[1] == self.from.samples)
-            && self.window_words() <= MAX_WINDOW_WORDS
-    }
-
-    fn filters(&self, kernels: Kernels, weights: &[u64], limits: &[i32]) -> Filters {
-        Filters::new(kernels, weights, self.to.channels, self.from.channels, limits)
-    }
-
-    /// The words that the outputs of one row see, where they are contiguous.
-    fn row<'a>(&self, bits: &'a [u64], row: usize) -> &'a [u64] {
-        &bits[row * self.from.samples * self.position_words()..]
-    }
-
-    /// Calls `visit` with each tap of the kernel that falls on the input at an output position,
-    /// and the input position it falls on.
-    fn for_each_tap(&self, position: usize, mut visit: impl FnMut(usize, usize)) {
-        let (row, sample) = (position / self.to.samples, position % self.to.samples);
-        for kernel_row in 0..self.kernel[0] {
-            // Taps before an edge wrap round to a huge number, past the other edge.
-            let from_row = (row + kernel_row).wrapping_sub(self.before[0]);
-            if from_row >= self.from.rows {
-                continue;
-            }
-            for kernel_sample in 0..self.kernel[1] {
-                let from_sample = (sample + kernel_sample).wrapping_sub(self.before[1]);
-                if from_sample < self.from.samples {
-                    let tap = kernel_row * self.kernel[1] + kernel_sample;
-                    visit(tap, from_row * self.from.samples + from_sample);
-                }
-            }
-        }
-    }
-}
-
-/// Combines each block of positions, `width` values each, into one.
+/// Combines each block of positions into one position. A position has `width` values.
 fn pool_in_place<T: Copy>(
     values: &mut Vec<T>,
     from: Shape,
@@ -357,7 +275,7 @@ fn pool_in_place<T: Copy>(
 ) {
     for row in 0..to.rows {
         for sample in 0..to.samples {
-            // Outputs never overtake the block that they are made from.
+            // An output never lies behind the block that it is made from.
             let target = (row * to.samples + sample) * width;
             let first = (row * size[0] * from.samples + sample * size[1]) * width;
             values.copy_within(first..first + width, target);

@@ -1,8 +1,11 @@
 use proptest::prelude::*;
 
+use super::affine::{Affine, Step};
+use super::packing::{NEEDS_SIGN, NEEDS_SUMS, TOO_MANY_PRODUCTS, TOO_MANY_TAPS};
 use super::*;
 use crate::bnn::arbitrary::{architectures, kernel_architectures, parameters, window};
-use crate::bnn::{Shape, reference};
+use crate::bnn::parameters::time_share;
+use crate::bnn::{Layer, LayerParameters, Shape, reference};
 
 fn signs(words: &[u64], channels: usize) -> Vec<f32> {
     words
@@ -34,7 +37,7 @@ fn assert_run_equals_reference(
     values: &[i16],
     scratch: &mut Scratch,
 ) {
-    let network = Network::layer_by_layer(architecture, parameters).unwrap();
+    let network = packing::pack(architecture, parameters).unwrap();
     let input: Vec<f32> = values.iter().map(|&value| f32::from(value) / 1024.0).collect();
     let expected = reference::forward(architecture, parameters, &input).unwrap();
     let shapes = architecture.shapes().unwrap();
@@ -52,11 +55,7 @@ fn assert_run_equals_reference(
     for (index, layer) in architecture.layers[..with_stages].iter().enumerate() {
         match (layer, &parameters.layers[index]) {
             (Layer::BatchNorm, Some(LayerParameters::BatchNorm { beta, mean, variance })) => {
-                affine.steps.push(Step::BatchNorm {
-                    beta: beta.clone(),
-                    mean: mean.clone(),
-                    deviation: variance.iter().copied().map(deviation).collect(),
-                });
+                affine.steps.push(Step::batch_norm(beta, mean, variance));
             }
             (_, layer_parameters) => {
                 stages.next().expect("one stage a layer").run(values, scratch);
