@@ -1,4 +1,4 @@
-//! What a network has learned, in plain numbers.
+//! Parameters of a network as plain numbers.
 
 use super::{Architecture, ArchitectureError, Layer, Weights};
 
@@ -8,46 +8,47 @@ pub const BATCH_NORM_EPSILON: f32 = 0.001;
 /// Parameters of one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LayerParameters {
-    /// Of a convolution or a dense layer.
+    /// Parameters of a convolution, a dense layer or a projection.
     Weights {
-        /// Convolution: filter, kernel row, kernel sample, input channel. Dense: unit, then the
-        /// flattened input (row, sample, channel). Binary weights are +1 or -1.
+        /// Order of a convolution: filter, kernel row, kernel sample, input channel. Order of a dense
+        /// layer: unit, then the flattened input (row, sample, channel). Binary weights are +1 or -1.
         weights: Vec<f32>,
-        /// One a filter or unit, where the architecture has them.
+        /// One per filter or unit, if the architecture has a bias.
         bias: Option<Vec<f32>>,
     },
-    /// One value a channel each.
+    /// Parameters of BatchNorm, one per channel.
     BatchNorm {
         /// Added after normalisation.
         beta: Vec<f32>,
-        /// Subtracted before it.
+        /// Subtracted before normalisation.
         mean: Vec<f32>,
-        /// Its root divides; not negative.
+        /// Not negative.
         variance: Vec<f32>,
     },
-    /// The parameters of a deflation.
+    /// Parameters of a deflation.
     Deflation {
         /// Subtracted from the input.
         centre: Vec<f32>,
-        /// `V`: direction, input value. For each direction whole multiples of a power of two.
+        /// `V`, ordered by direction, then input value. Those of one direction are multiples of a
+        /// power of two.
         directions: Vec<f32>,
     },
 }
 
-/// Parameters of a network: one entry a layer, `None` where a layer has none.
+/// Parameters of a network: one entry per layer, `None` for a layer without parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameters {
-    /// In the order of [`Architecture::layers`].
+    /// Ordered like [`Architecture::layers`].
     pub layers: Vec<Option<LayerParameters>>,
 }
 
-/// Why parameters do not make a network.
+/// Why parameters are not those of a network, or a network cannot run.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum NetworkError {
-    /// The stack of layers itself is wrong.
+    /// The layers themselves are wrong.
     #[error(transparent)]
     Architecture(#[from] ArchitectureError),
-    /// Parameters are missing, superfluous, or of another kind of layer.
+    /// Parameters are missing, not needed, or those of another kind of layer.
     #[error("layer {layer}: its parameters are not those of {kind}")]
     Kind {
         /// Position of the layer, from 0.
@@ -56,43 +57,43 @@ pub enum NetworkError {
         kind: &'static str,
     },
     /// A list has the wrong length.
-    #[error("layer {layer}: {list} has {length} values where {needed} are needed")]
+    #[error("layer {layer}: {list} has {length} values; {needed} are needed")]
     Length {
         /// Position of the layer, from 0.
         layer: usize,
-        /// Which list.
+        /// Name of the list.
         list: &'static str,
-        /// Its length.
+        /// Length of the list.
         length: usize,
-        /// The right length.
+        /// Length that is needed.
         needed: usize,
     },
     /// NaN, infinity, a negative variance, or a binary weight that is neither +1 nor -1.
-    #[error("layer {layer}: {list}[{index}] is {value}, which it cannot be")]
+    #[error("layer {layer}: {list}[{index}] is {value}, which is not allowed")]
     Value {
         /// Position of the layer, from 0.
         layer: usize,
-        /// Which list.
+        /// Name of the list.
         list: &'static str,
         /// Position in the list.
         index: usize,
-        /// What is there.
+        /// The value.
         value: f32,
     },
-    /// Packed inference has no way to run this stack.
+    /// The network cannot run packed.
     #[error("layer {layer}: {reason}")]
     Unsupported {
         /// Position of the layer, from 0.
         layer: usize,
-        /// What is in the way.
+        /// Why this layer prevents it.
         reason: &'static str,
     },
-    /// An input of the wrong length.
-    #[error("the window has {length} values; this network reads {needed} (rows x samples)")]
+    /// The input has the wrong length.
+    #[error("the window has {length} values; the network reads {needed} (rows x samples)")]
     InputLength {
-        /// Length given.
+        /// Length of the input.
         length: usize,
-        /// Length needed.
+        /// Length that is needed.
         needed: usize,
     },
 }
@@ -101,7 +102,7 @@ impl Parameters {
     /// Checks lengths and values against an architecture.
     ///
     /// # Errors
-    /// Naming the first layer and list at fault.
+    /// Names the first layer and list that are wrong.
     pub fn check(&self, architecture: &Architecture) -> Result<(), NetworkError> {
         let shapes = architecture.shapes()?;
         let weight_counts = architecture.weight_counts()?;
@@ -208,7 +209,7 @@ fn all(
     }
 }
 
-/// Finite, and in each row of `length` whole multiples of its step.
+/// Checks that values are finite and, in each row of `length`, multiples of its step.
 fn all_int8(
     layer: usize,
     list: &'static str,
@@ -226,18 +227,18 @@ fn all_int8(
     Ok(())
 }
 
-/// BatchNorm of one value; the one definition, so that ties fall the same way everywhere.
+/// BatchNorm of one value. There is only this definition, so that ties fall the same way everywhere.
 pub(super) fn batch_norm(value: f32, beta: f32, mean: f32, deviation: f32) -> f32 {
     (value - mean) / deviation + beta
 }
 
-/// What values are multiplied by for their squares to have a mean of 1.
+/// The factor that brings the mean of the squares of values to 1.
 pub fn normaliser(values: &[f32]) -> f32 {
     let squares: f32 = values.iter().map(|value| value * value).sum();
     (values.len() as f32 / squares.max(f32::MIN_POSITIVE)).sqrt()
 }
 
-/// The power of two that weights of eight bits are multiples of.
+/// The power of two that eight-bit weights are multiples of.
 pub fn int8_step(weights: &[f32]) -> f32 {
     let largest = weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
     let mut step = 2f32.powi(LEAST_EXPONENT);
@@ -247,23 +248,23 @@ pub fn int8_step(weights: &[f32]) -> f32 {
     step
 }
 
-/// Of a step: so small that its weights are nothing beside others.
+/// Exponent of the smallest step. Its weights are negligible next to others.
 const LEAST_EXPONENT: i32 = -64;
 
 const LARGEST_INT8: f32 = 127.0;
 
-/// Rounds values to eight bits: to whole multiples of their step.
+/// Rounds values to eight bits, that is to multiples of their step.
 pub fn round_int8(values: &mut [f32]) {
     let step = int8_step(values);
     values.iter_mut().for_each(|value| *value = (*value / step).round() * step);
 }
 
-/// What a sum over time is multiplied by to be a mean.
+/// The factor that turns a sum over time into a mean.
 pub fn time_share(samples: usize) -> f32 {
     1.0 / samples as f32
 }
 
-/// What BatchNorm divides by.
+/// The divisor of BatchNorm.
 pub(super) fn deviation(variance: f32) -> f32 {
     (variance + BATCH_NORM_EPSILON).sqrt()
 }

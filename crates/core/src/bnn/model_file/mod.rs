@@ -1,9 +1,13 @@
-//! The model file: a network's parameters and what is known of them, in safetensors form.
+//! The model file: a network's parameters and metadata in safetensors format.
 //!
-//! Binary weights take one bit each (bit `i % 8` of byte `i / 8` is weight `i`, 1 for +1). Those of a
-//! projection and a deflation take eight: for each unit or direction, steps of two to the power of
-//! its exponent. All else is 32-bit floats. Metadata is strings. The checksum is the SHA-256 of the whole file with
-//! its own 64 digits as zeros.
+//! - Binary weights take one bit each: bit `i % 8` of byte `i / 8` is weight `i`, 1 for +1.
+//! - Weights of projections and deflations take eight bits each. Each unit or direction has an
+//!   exponent; its weights are multiples of two to the power of it.
+//! - All other values are 32-bit floats. Metadata is strings.
+//! - The checksum is the SHA-256 of the whole file, with the 64 digits of the checksum as zeros.
+
+mod error;
+mod tensors;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -12,32 +16,30 @@ use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{
-    Architecture, ArchitectureError, Layer, LayerParameters, Network, NetworkError, Parameters,
-    Weights, int8_step,
-};
+use super::{Architecture, Network, Parameters};
+pub use error::ModelFileError;
 
-/// Largest file that is looked at: three times the float network.
+/// Size of the largest file that is read: three times the largest float network.
 pub const MAX_FILE_BYTES: usize = 4 << 20;
 
 const FORMAT_VERSION: &str = "1";
 const CHECKSUM_KEY: &str = "sha256";
 const CHECKSUM_DIGITS: usize = 64;
 
-/// What is known of a network beside its parameters.
+/// What a model file says about its network, apart from the parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metadata {
-    /// Name for people.
+    /// Name for display.
     pub name: String,
     /// Layers and input shape.
     pub architecture: Architecture,
-    /// Samples a second of a window.
+    /// Sample rate of a window.
     pub rate_hz: f64,
-    /// The way in which the rows of a window are made.
+    /// How the rows of a window are computed.
     pub rows: String,
-    /// Name of each output or, if the network has none, of each person that it was trained on.
+    /// Names of the outputs or, if the network has none, of the people that it was trained on.
     pub classes: Vec<String>,
-    /// What it was trained on.
+    /// Description of the training data.
     pub training_data: String,
     /// Seed of the training.
     pub seed: u64,
@@ -45,117 +47,37 @@ pub struct Metadata {
     pub metrics: BTreeMap<String, f32>,
 }
 
-/// A packed network, ready to run, with what is known of it.
+/// A packed network, ready to run, and its metadata.
 #[derive(Debug)]
 pub struct Model {
-    /// What is known of it.
+    /// What its file says about it.
     pub metadata: Metadata,
-    /// The network.
+    /// The packed network.
     pub network: Network,
     checksum: String,
 }
 
-/// Why bytes are not a model.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelFileError {
-    /// Too large to be one.
-    #[error("the model file has {bytes} bytes; at most {MAX_FILE_BYTES} are read")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// Cut short, continued, or not the container format.
-    #[error(
-        "the model file has {bytes} bytes where its header asks for {needed}: it is cut short, or not a safetensors file"
-    )]
-    Length {
-        /// Its size.
-        bytes: usize,
-        /// The size that it tells of.
-        needed: u64,
-    },
-    /// Not the container format.
-    #[error("the model file has no safetensors header: {0}")]
-    Header(#[source] serde_json::Error),
-    /// Not in the form in which this format is written.
-    #[error("the model file's header repeats itself or is not in compact form")]
-    Form,
-    /// Another program's file.
-    #[error("a safetensors file, but not a model of this program: its metadata has no {0:?}")]
-    Foreign(&'static str),
-    /// Written by another version of this program.
-    #[error("the model file has format version {0:?}; this program reads {FORMAT_VERSION:?}")]
-    Version(String),
-    /// The content is not what was written.
-    #[error(
-        "the model file's checksum is {actual}, not {recorded:?} as it says: it was altered; fetch it again"
-    )]
-    Checksum {
-        /// As the file says.
-        recorded: String,
-        /// Of the file.
-        actual: String,
-    },
-    /// A value of the metadata cannot be used.
-    #[error("the model file's {key} is {value:?}; it must be {needed}")]
-    Metadata {
-        /// Which value.
-        key: &'static str,
-        /// What is there, its beginning if it is long.
-        value: String,
-        /// What is needed.
-        needed: &'static str,
-    },
-    /// Every output needs a name.
-    #[error("the model file names {names} classes; its network has {classes}")]
-    ClassCount {
-        /// Names.
-        names: usize,
-        /// Outputs of the network.
-        classes: usize,
-    },
-    /// The layers do not make a network.
-    #[error("the model file: {0}")]
-    Architecture(#[from] ArchitectureError),
-    /// A tensor is missing or is not what the architecture asks for.
-    #[error("the model file's tensor {name:?} is {found}; it must be {needed}")]
-    Tensor {
-        /// Its name.
-        name: String,
-        /// What is there.
-        found: String,
-        /// What is needed.
-        needed: String,
-    },
-    /// A tensor that the architecture does not ask for.
-    #[error("the model file's tensor {0:?} belongs to no layer")]
-    ExtraTensor(String),
-    /// The parameters do not make a network that can be run.
-    #[error("the model file: {0}")]
-    Network(#[from] NetworkError),
-}
-
 impl Model {
-    /// Reads and packs a model.
+    /// Reads a model file and packs its network.
     ///
     /// # Errors
-    /// On any file that [`encode`] did not write, and on networks with float weights.
+    /// If [`encode`] did not write the file, or the network has float weights.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelFileError> {
         let (metadata, parameters, checksum) = read(bytes)?;
         let network = Network::new(&metadata.architecture, &parameters)?;
         Ok(Self { metadata, network, checksum })
     }
 
-    /// The first 16 hexadecimal digits of the file's checksum, which name the model.
+    /// The model's id: the first 16 hexadecimal digits of the file's checksum.
     pub fn id(&self) -> &str {
         &self.checksum[..16]
     }
 }
 
-/// Reads a model's metadata and parameters.
+/// Reads the metadata and parameters of a model file.
 ///
 /// # Errors
-/// On any file that [`encode`] did not write.
+/// If [`encode`] did not write the file.
 pub fn decode(bytes: &[u8]) -> Result<(Metadata, Parameters), ModelFileError> {
     read(bytes).map(|(metadata, parameters, _)| (metadata, parameters))
 }
@@ -164,7 +86,7 @@ fn read(bytes: &[u8]) -> Result<(Metadata, Parameters, String), ModelFileError> 
     if bytes.len() > MAX_FILE_BYTES {
         return Err(ModelFileError::TooLarge { bytes: bytes.len() });
     }
-    // Not left to `SafeTensors::deserialize`, whose sum of sizes can overflow.
+    // Checked here, because the sum of sizes in `SafeTensors::deserialize` can overflow.
     let length = |needed| ModelFileError::Length { bytes: bytes.len(), needed };
     let (prefix, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| length(8))?;
     let header_bytes = u64::from_le_bytes(*prefix);
@@ -176,7 +98,7 @@ fn read(bytes: &[u8]) -> Result<(Metadata, Parameters, String), ModelFileError> 
     if header.data_len() != data.len() {
         return Err(length((header.data_len() as u64).saturating_add(8 + header_bytes)));
     }
-    // Repeated keys are lost in reading, so a header that has them is longer than its meaning.
+    // Reading drops repeated keys. A header that has them is longer than what was read.
     let compact = serde_json::to_vec(&header).map_err(ModelFileError::Header)?;
     if compact.len() != json.trim_ascii_end().len() {
         return Err(ModelFileError::Form);
@@ -205,7 +127,7 @@ fn read(bytes: &[u8]) -> Result<(Metadata, Parameters, String), ModelFileError> 
         metrics: json_of("metrics", entry("metrics")?, "a JSON object of numbers")?,
     };
     metadata.check()?;
-    let parameters = read_parameters(&header, data, &metadata.architecture)?;
+    let parameters = tensors::read(&header, data, &metadata.architecture)?;
     parameters.check(&metadata.architecture)?;
     Ok((metadata, parameters, actual))
 }
@@ -250,96 +172,10 @@ impl Metadata {
     }
 }
 
-fn read_parameters(
-    header: &Header,
-    data: &[u8],
-    architecture: &Architecture,
-) -> Result<Parameters, ModelFileError> {
-    let mut known = Vec::new();
-    let mut tensor = |name: String, dtype: Dtype, length: usize| {
-        let error = |found: String| ModelFileError::Tensor {
-            name: name.clone(),
-            found,
-            needed: format!("{dtype} [{length}]"),
-        };
-        let info = header.info(&name).ok_or_else(|| error("missing".to_owned()))?;
-        let (start, end) = info.data_offsets;
-        let bytes = data
-            .get(start..end)
-            .filter(|_| info.dtype == dtype && info.shape == [length])
-            .ok_or_else(|| error(excerpt(&format!("{} {:?}", info.dtype, info.shape))))?;
-        known.push(name.clone());
-        Ok::<_, ModelFileError>((name, bytes))
-    };
-    let shapes = architecture.shapes()?;
-    let counts = architecture.weight_counts()?;
-    let mut layers = Vec::new();
-    for (index, layer) in architecture.layers.iter().enumerate() {
-        let channels = shapes[index + 1].channels;
-        layers.push(match *layer {
-            Layer::Convolution { bias, .. } | Layer::Dense { bias, .. } => {
-                let (name, count) = (format!("{index}.weights"), counts[index]);
-                let weights = match architecture.weights {
-                    Weights::Binary => {
-                        let (name, bytes) = tensor(name, Dtype::U8, count.div_ceil(8))?;
-                        unpack(bytes, count).ok_or_else(|| ModelFileError::Tensor {
-                            name,
-                            found: "not zero after its last weight".to_owned(),
-                            needed: format!("{count} bits, then zeros"),
-                        })?
-                    }
-                    Weights::Float => floats(tensor(name, Dtype::F32, count)?.1),
-                };
-                let bias = if bias {
-                    Some(floats(tensor(format!("{index}.bias"), Dtype::F32, channels)?.1))
-                } else {
-                    None
-                };
-                Some(LayerParameters::Weights { weights, bias })
-            }
-            Layer::Projection { units } => {
-                let values = tensor(format!("{index}.weights"), Dtype::I8, counts[index])?.1;
-                let exponents = tensor(format!("{index}.exponents"), Dtype::I8, units)?.1;
-                let weights = unpack_int8(values, exponents);
-                let bias = floats(tensor(format!("{index}.bias"), Dtype::F32, channels)?.1);
-                Some(LayerParameters::Weights { weights, bias: Some(bias) })
-            }
-            Layer::BatchNorm => {
-                let name = format!("{index}.batch_norm");
-                let values = floats(tensor(name, Dtype::F32, 3 * channels)?.1);
-                let (beta, rest) = values.split_at(channels);
-                let (mean, variance) = rest.split_at(channels);
-                Some(LayerParameters::BatchNorm {
-                    beta: beta.to_vec(),
-                    mean: mean.to_vec(),
-                    variance: variance.to_vec(),
-                })
-            }
-            Layer::Deflation { directions } => {
-                let values = tensor(format!("{index}.directions"), Dtype::I8, counts[index])?.1;
-                let exponents = tensor(format!("{index}.exponents"), Dtype::I8, directions)?.1;
-                let directions = unpack_int8(values, exponents);
-                let centre = floats(tensor(format!("{index}.centre"), Dtype::F32, channels)?.1);
-                Some(LayerParameters::Deflation { centre, directions })
-            }
-            Layer::MaxPool { .. }
-            | Layer::Sign
-            | Layer::Tanh
-            | Layer::Mean
-            | Layer::Autocorrelation { .. }
-            | Layer::Normalise => None,
-        });
-    }
-    match header.tensors().into_keys().filter(|name| !known.contains(name)).min() {
-        Some(extra) => Err(ModelFileError::ExtraTensor(excerpt(&extra))),
-        None => Ok(Parameters { layers }),
-    }
-}
-
-/// Writes a model file; the same model always gives the same bytes.
+/// Writes a model file. The same model always gives the same bytes.
 ///
 /// # Errors
-/// When parameters or class names do not fit the architecture, or a figure is not finite.
+/// If parameters or class names do not fit the architecture, or a metric is not finite.
 pub fn encode(metadata: &Metadata, parameters: &Parameters) -> Result<Vec<u8>, ModelFileError> {
     #[derive(Serialize)]
     struct FileHeader {
@@ -351,38 +187,8 @@ pub fn encode(metadata: &Metadata, parameters: &Parameters) -> Result<Vec<u8>, M
     let architecture = &metadata.architecture;
     parameters.check(architecture)?;
     metadata.check()?;
-    let mut tensors = Vec::new();
-    for (index, layer) in parameters.layers.iter().enumerate() {
-        match layer {
-            Some(LayerParameters::Weights { weights, bias }) => {
-                let name = format!("{index}.weights");
-                match (architecture.layers[index], architecture.weights) {
-                    (Layer::Projection { units }, _) => {
-                        let (values, exponents) = pack_int8(weights, units);
-                        tensors.push((name, Dtype::I8, values));
-                        tensors.push((format!("{index}.exponents"), Dtype::I8, exponents));
-                    }
-                    (_, Weights::Binary) => tensors.push((name, Dtype::U8, pack(weights))),
-                    (_, Weights::Float) => tensors.push((name, Dtype::F32, le_bytes(weights))),
-                }
-                if let Some(bias) = bias {
-                    tensors.push((format!("{index}.bias"), Dtype::F32, le_bytes(bias)));
-                }
-            }
-            Some(LayerParameters::BatchNorm { beta, mean, variance }) => {
-                let values = le_bytes(&[&beta[..], mean, variance].concat());
-                tensors.push((format!("{index}.batch_norm"), Dtype::F32, values));
-            }
-            Some(LayerParameters::Deflation { centre, directions }) => {
-                let (values, exponents) = pack_int8(directions, directions.len() / centre.len());
-                tensors.push((format!("{index}.directions"), Dtype::I8, values));
-                tensors.push((format!("{index}.exponents"), Dtype::I8, exponents));
-                tensors.push((format!("{index}.centre"), Dtype::F32, le_bytes(centre)));
-            }
-            None => {}
-        }
-    }
-    // Floats first, so that they lie aligned.
+    let mut tensors = tensors::write(architecture, parameters);
+    // Floats come first, so that they are aligned.
     tensors.sort_by_key(|(_, dtype, _)| *dtype != Dtype::F32);
     let mut data = Vec::new();
     let mut infos = BTreeMap::new();
@@ -420,7 +226,7 @@ pub fn encode(metadata: &Metadata, parameters: &Parameters) -> Result<Vec<u8>, M
     Ok(file)
 }
 
-/// Where the checksum's digits stand in the header.
+/// Position of the checksum's digits in the file.
 fn checksum_position(file: &[u8]) -> Option<usize> {
     let key = format!("\"{CHECKSUM_KEY}\":\"");
     let at = file.windows(key.len()).position(|bytes| bytes == key.as_bytes())? + key.len();
@@ -434,55 +240,6 @@ fn checksum(file: &[u8]) -> Option<String> {
     hash.update([b'0'; CHECKSUM_DIGITS]);
     hash.update(&file[at + CHECKSUM_DIGITS..]);
     Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn pack(weights: &[f32]) -> Vec<u8> {
-    weights
-        .chunks(8)
-        .map(|weights| {
-            weights
-                .iter()
-                .enumerate()
-                .fold(0, |byte, (bit, &weight)| byte | u8::from(weight > 0.0) << bit)
-        })
-        .collect()
-}
-
-/// Weights of each unit in steps, and the binary logarithm of a step.
-fn pack_int8(weights: &[f32], units: usize) -> (Vec<u8>, Vec<u8>) {
-    let rows = weights.chunks_exact(weights.len() / units).map(|row| (row, int8_step(row)));
-    let values = rows.clone().flat_map(|(row, step)| {
-        row.iter().map(move |weight| ((weight / step) as i8).cast_unsigned())
-    });
-    let exponents = rows.map(|(_, step)| (step.log2() as i8).cast_unsigned());
-    (values.collect(), exponents.collect())
-}
-
-/// The reverse of [`pack_int8`].
-fn unpack_int8(values: &[u8], exponents: &[u8]) -> Vec<f32> {
-    let steps = exponents.iter().map(|exponent| 2f32.powi(exponent.cast_signed().into()));
-    let rows = values.chunks_exact(values.len() / exponents.len()).zip(steps);
-    let row = |(row, step)| {
-        let values: &[u8] = row;
-        values.iter().map(move |value| f32::from(value.cast_signed()) * step)
-    };
-    rows.flat_map(row).collect()
-}
-
-/// Nothing where a bit after the last weight is set.
-fn unpack(bytes: &[u8], count: usize) -> Option<Vec<f32>> {
-    let bit = |at: usize| bytes[at / 8] >> (at % 8) & 1 == 1;
-    (count..bytes.len() * 8)
-        .all(|at| !bit(at))
-        .then(|| (0..count).map(|at| if bit(at) { 1.0 } else { -1.0 }).collect())
-}
-
-fn le_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use safetensors::tensor::{SafeTensors, TensorView};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::bnn::Weights;
 use crate::bnn::arbitrary::{architectures, parameters};
 
 fn metadata(architecture: Architecture) -> Metadata {
@@ -25,7 +26,7 @@ fn file_of(architecture: &Architecture) -> Vec<u8> {
     encode(&metadata(architecture.clone()), &parameters(architecture, 1)).unwrap()
 }
 
-/// One of every tensor, and weights that do not fill their bytes.
+/// A small network with one tensor of each kind, and weights that do not fill their bytes.
 fn small() -> Vec<u8> {
     file_of(&"binary 4x9 conv3/2x2+ bn sign dense2".parse().unwrap())
 }
@@ -35,7 +36,7 @@ fn header_and_data(file: &[u8]) -> (Value, Vec<u8>) {
     (serde_json::from_slice(&file[8..end]).unwrap(), file[end..].to_vec())
 }
 
-/// A file with a right checksum, wherever a checksum is asked for.
+/// A file with a correct checksum, if its header has one.
 fn assemble(json: &str, data: &[u8]) -> Vec<u8> {
     let mut file = (json.len() as u64).to_le_bytes().to_vec();
     file.extend(json.as_bytes());
@@ -46,7 +47,7 @@ fn assemble(json: &str, data: &[u8]) -> Vec<u8> {
     file
 }
 
-/// The error of the small file after changes that its checksum covers up.
+/// The error of the small file after changes, with a checksum that fits them.
 fn forged(change: impl FnOnce(&mut Value, &mut Vec<u8>)) -> ModelFileError {
     let (mut header, mut data) = header_and_data(&small());
     change(&mut header, &mut data);
@@ -59,7 +60,7 @@ fn with_entry(key: &str, value: &str) -> ModelFileError {
 
 #[test]
 fn a_forgery_without_changes_is_read() {
-    // Or else the tests of forgeries could not fail.
+    // Without this, the tests of forgeries could not fail.
     let (header, data) = header_and_data(&small());
     Model::from_bytes(&assemble(&header.to_string(), &data)).unwrap();
 }
@@ -100,7 +101,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn what_is_written_reads_back(
+    fn a_written_file_reads_back(
         mut architecture in architectures(),
         float in any::<bool>(),
         seed in any::<u64>(),
@@ -114,7 +115,7 @@ proptest! {
     ) {
         if float {
             architecture.weights = Weights::Float;
-            // Larger files are refused.
+            // Larger files are rejected.
             prop_assume!(architecture.parameter_count().unwrap() < MAX_FILE_BYTES / 8);
         }
         let [name, rows, training_data, class] = texts;
@@ -145,7 +146,7 @@ proptest! {
     fn a_header_changed_anywhere_does_not_panic(
         changes in prop::collection::vec((any::<prop::sample::Index>(), b' '..b'~'), 1..4),
     ) {
-        // The checksum is right, so that the change is met behind it too.
+        // With a correct checksum, so that the code behind the check sees the change too.
         let (header, data) = header_and_data(&small());
         let mut json = header.to_string().into_bytes();
         for (at, byte) in changes {
@@ -172,7 +173,7 @@ fn the_published_networks_read_back() {
 }
 
 #[test]
-fn what_cannot_be_read_is_not_written() {
+fn an_unreadable_file_is_not_written() {
     let architecture = Architecture::bipedalnet(100, 3);
     let parameters = parameters(&architecture, 1);
     let error = |change: fn(&mut Metadata)| {
@@ -182,7 +183,7 @@ fn what_cannot_be_read_is_not_written() {
     };
     assert_eq!(
         error(|metadata| metadata.classes.truncate(2)),
-        "the model file names 2 classes; its network has 3"
+        "the model file names 2 classes, but its network has 3"
     );
     assert_eq!(
         error(|metadata| metadata.rate_hz = f64::NAN),
@@ -203,7 +204,7 @@ fn what_cannot_be_read_is_not_written() {
 }
 
 #[test]
-fn a_network_without_classes_names_the_people_of_its_training() {
+fn a_network_without_classes_names_its_training_people() {
     let architecture = Architecture::openset(100);
     let parameters = parameters(&architecture, 1);
     let classes = ["ann", "bob", "eve"].map(str::to_owned).to_vec();
@@ -268,9 +269,9 @@ fn foreign_files_are_errors() {
     let write = |entries| safetensors::serialize([("weight", tensor())], entries).unwrap();
     let other = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
     for (file, message) in [
-        (write(None), "a safetensors file, but not a model of this program"),
-        (write(Some(other)), "a safetensors file, but not a model of this program"),
-        (Vec::new(), "the model file has 0 bytes where its header asks for 8"),
+        (write(None), "the file is a safetensors file, but not a model of this program"),
+        (write(Some(other)), "the file is a safetensors file, but not a model of this program"),
+        (Vec::new(), "the model file has 0 bytes, but its header needs 8"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec(), "the model file has 16 bytes"),
         (b"PK\x03\x04\0\0\0\0archive".to_vec(), "the model file has 15 bytes"),
         (b"\x09\0\0\0\0\0\0\0plaintext".to_vec(), "the model file has no safetensors header"),
@@ -281,7 +282,7 @@ fn foreign_files_are_errors() {
 }
 
 #[test]
-fn entries_that_are_missing_or_wrong_are_named() {
+fn missing_or_wrong_entries_are_named() {
     let (header, _) = header_and_data(&small());
     for key in header["__metadata__"].as_object().unwrap().keys() {
         let error = forged(|header, _| {
@@ -308,7 +309,7 @@ fn entries_that_are_missing_or_wrong_are_named() {
             "[1,2]",
             r#"the model file's classes is "[1,2]"; it must be a JSON array of names"#,
         ),
-        ("classes", r#"["a"]"#, "the model file names 1 classes; its network has 2"),
+        ("classes", r#"["a"]"#, "the model file names 1 classes, but its network has 2"),
         (
             "metrics",
             r#"{"eer":1e39}"#,
@@ -367,7 +368,7 @@ fn absurd_architectures_are_errors() {
 }
 
 #[test]
-fn tensors_that_are_not_the_networks_are_named() {
+fn tensors_that_do_not_fit_the_network_are_named() {
     let move_by = |header: &mut Value, name: &str, bytes: i64| {
         for at in 0..2 {
             let offset = header[name]["data_offsets"][at].as_i64().unwrap();
@@ -422,7 +423,7 @@ fn tensors_that_are_not_the_networks_are_named() {
 }
 
 #[test]
-fn headers_that_repeat_themselves_are_errors() {
+fn headers_with_repeated_keys_are_errors() {
     let (header, mut data) = header_and_data(&small());
     let json = header.to_string();
     let again = r#"{"0.bias":{"data_offsets":[0,12],"dtype":"F32","shape":[3]},"#;
@@ -434,7 +435,7 @@ fn headers_that_repeat_themselves_are_errors() {
     assert!(matches!(decode(&assemble(&spaced, &data)), Err(ModelFileError::Form)));
     let metadata_twice = json.replacen('{', r#"{"__metadata__":{},"#, 1);
     assert!(matches!(decode(&assemble(&metadata_twice, &data)), Err(ModelFileError::Header(_))));
-    // A second tensor of one name, with bytes of its own, leaves the first one's unnamed.
+    // A second tensor of the same name, with its own bytes, leaves those of the first unnamed.
     let moved = again.replace("[0,12]", "[68,80]");
     data.extend([0; 12]);
     assert!(decode(&assemble(&json.replacen('{', &moved, 1), &data)).is_err());
@@ -465,11 +466,11 @@ fn hostile_headers_are_errors() {
 #[test]
 fn impossible_parameters_are_errors() {
     let bias = forged(|_, data| data[4..8].copy_from_slice(&f32::NAN.to_le_bytes()));
-    assert_eq!(bias.to_string(), "the model file: layer 0: bias[1] is NaN, which it cannot be");
+    assert_eq!(bias.to_string(), "the model file: layer 0: bias[1] is NaN, which is not allowed");
     let variance = forged(|_, data| data[40..44].copy_from_slice(&(-1f32).to_le_bytes()));
     assert_eq!(
         variance.to_string(),
-        "the model file: layer 1: variance[1] is -1, which it cannot be"
+        "the model file: layer 1: variance[1] is -1, which is not allowed"
     );
     let padding = forged(|_, data| data[49] |= 0x80);
     assert_eq!(
