@@ -1,44 +1,44 @@
-//! A model that can identify people: its network, the windows that it reads, and its calibration.
+//! A model that can identify people.
 
 use crate::bnn::{Model, Scratch};
 use crate::gait::{CutWindows, Recipe, Recording, Rows, SignalError, WINDOW_ROWS, cut_windows};
 use crate::identity::{Calibration, Template};
 
-/// A model file that this version can identify people with.
+/// A model that can identify people: a network, the recipe of its windows, and a calibration.
 pub struct GaitModel {
-    /// The network and what its file says about it.
+    /// The network and its metadata.
     pub file: Model,
-    /// The windows that the network reads.
+    /// How the network's windows are cut.
     pub recipe: Recipe,
-    /// What strengths mean, before there are users.
+    /// The calibration from the model file.
     pub calibration: Calibration,
 }
 
 /// Why a model cannot identify people.
 #[derive(Debug, thiserror::Error)]
 pub enum UnfitModel {
-    /// This version does not cut such windows.
+    /// This version cannot cut the windows that the network reads.
     #[error("the model reads {found}; this version cuts {WINDOW_ROWS} rows {}", Rows::names())]
     Windows {
-        /// What the model file says.
+        /// The windows according to the model file.
         found: String,
     },
-    /// The network has no feature to make templates of.
-    #[error("the model's network has no layer before its last, of which templates are made")]
+    /// The network has no feature for templates.
+    #[error("the model's network has no feature that templates could be made from")]
     Feature,
-    /// The model file has no calibration.
-    #[error("the model file has no usable {metric:?} among its metrics: train it anew")]
+    /// The model file has no usable calibration.
+    #[error("the model file has no usable metric {metric:?}: train the model again")]
     Calibration {
         /// The first metric that is missing or out of range.
         metric: String,
     },
 }
 
-/// The windows of walking in a recording, as one model sees them.
+/// The template of a recording.
 pub struct Reading {
-    /// The sum of the windows' features, rounded to one byte a value.
+    /// The template of all windows of walking, rounded to one byte per value.
     pub template: Template,
-    /// Windows that are not walking: each reason once, and how many windows it refused.
+    /// Why the other windows are not walking: one error for each reason, and its number of windows.
     pub refused: Vec<(SignalError, usize)>,
 }
 
@@ -46,7 +46,7 @@ impl GaitModel {
     /// Checks that a model can identify people.
     ///
     /// # Errors
-    /// If it reads windows of another kind, has no feature, or is not calibrated.
+    /// If this version cannot cut its windows, or it has no feature or no calibration.
     pub fn new(file: Model) -> Result<Self, UnfitModel> {
         let metadata = &file.metadata;
         let input @ [rows, samples] = metadata.architecture.input;
@@ -68,16 +68,18 @@ impl GaitModel {
         self.file.id()
     }
 
-    /// Values of a feature and of a template.
+    /// Number of values of a feature and of a template.
     pub fn feature_len(&self) -> usize {
         self.file.network.feature_len()
     }
 
-    /// Runs the network over a recording, in windows that overlap by half. Calls `after_window` after
-    /// cutting and after each window, so that a caller can time them.
+    /// Runs the network over a recording, in windows that overlap by half.
+    ///
+    /// Calls `after_window` after cutting and after each window, so that a caller can measure their
+    /// time.
     ///
     /// # Errors
-    /// If the recording cannot be judged, or no window of it is walking.
+    /// If the recording is unusable, or has no window of walking.
     pub fn read(
         &self,
         recording: &Recording,

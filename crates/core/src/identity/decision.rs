@@ -1,54 +1,55 @@
-//! From strengths to answers.
+//! From strengths to decisions.
 
 use super::calibration::{Calibration, Tail};
 use super::{Candidate, Template, UserId};
 
-/// Windows of walking from which on what is not accepted is rejected: thirty seconds of one walk,
-/// which tell about as much as it will tell.
+/// A probe with this many windows is accepted or rejected: thirty seconds of one walk. A longer walk
+/// hardly tells more.
 pub const LAST_WINDOWS: u32 = 29;
 
-/// Windows of walking before which nothing is decided: five seconds of one walk.
+/// A probe with fewer windows is inconclusive. Four windows are five seconds of one walk.
 pub const FIRST_WINDOWS: u32 = 4;
 
-/// Strength below which a walker is rejected before thirty seconds: as little alike as the average
-/// stranger. Genuine walks that weak hardly ever end in a match.
+/// A probe below this strength, that of an average impostor, is rejected before thirty seconds.
+/// Genuine walks that start this weak rarely end in a match.
 const REJECT_BELOW: f32 = 0.0;
 
-/// Share of strangers who may be identified as somebody: false-positive identification rate.
+/// False-positive identification rate (FPIR): the share of strangers who are identified as a user.
 pub const FPIR: f64 = 0.03;
 
-/// Windows of walking, over all enrollments, from which on a user is well enough known: thirty
-/// seconds in one walk.
+/// Windows, over all enrollments, that a user needs to be ready: thirty seconds in one walk.
 pub const READY_WINDOWS: u64 = 29;
 
-/// Why there is no decision.
+/// Why a result is inconclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// Too short a walk to tell.
+    /// The walk is too short.
     TooShort,
-    /// A movement that is unlike walks of the training, so that no error rate is known for it.
+    /// The movement is unlike the walks of the training, so its error rate is unknown.
     Unfamiliar,
-    /// Several users match about equally.
+    /// Several users match.
     Ambiguous,
 }
 
-/// Who a probe is (1:N).
+/// The result of an identification (1:N).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// An enrolled user.
+    /// The walker is this user.
     Identified(UserId),
-    /// Nobody who is enrolled, as far as can be told.
+    /// The walker is probably not enrolled.
     Unknown,
-    /// It cannot be told.
+    /// There is no decision yet.
     Inconclusive(Doubt),
 }
 
-/// Users who match at the rate asked for, from which on none of them is named.
+/// If this many users match, the result is ambiguous.
 const AMBIGUOUS: usize = 3;
 
 impl Decision {
-    /// Decides by the strongest candidates, strongest first, of the users that a probe was `compared`
-    /// with. The more there are, the stronger the first must be.
+    /// Decides from the strongest candidates, strongest first.
+    ///
+    /// `compared` is the number of users that the probe was compared with. With more users, the first
+    /// candidate must be stronger.
     pub fn new(
         candidates: &[Candidate],
         compared: usize,
@@ -74,27 +75,27 @@ impl Decision {
     }
 }
 
-/// The false match rate of one comparison at which strangers are identified among so many users at a
-/// rate of [`FPIR`]: `1 - (1 - FMR)^N = FPIR`.
+/// The false match rate of one comparison that gives [`FPIR`] among N users:
+/// `1 - (1 - FMR)^N = FPIR`.
 pub fn fmr_among(users: usize) -> f64 {
     -((-FPIR).ln_1p() / users.max(1) as f64).exp_m1()
 }
 
-/// Whether a probe is the user that it claims to be (1:1).
+/// The result of a verification (1:1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is.
+    /// The walker is the claimed user.
     Accept,
-    /// It is not.
+    /// The walker is not the claimed user.
     Reject,
-    /// It cannot be told.
+    /// There is no decision yet.
     Inconclusive(Doubt),
-    /// It is a walk that was sent before.
+    /// The recording was sent before.
     SuspectedReplay,
 }
 
 impl Verdict {
-    /// Decides by the strength of a probe at a false match rate.
+    /// Decides from the strength of a probe at a false match rate.
     pub fn new(
         strength: f32,
         probe: &Template,
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_waits_for_evidence_but_not_for_ever() {
+    fn a_verdict_is_inconclusive_for_at_most_thirty_seconds() {
         let short = Verdict::Inconclusive(Doubt::TooShort);
         assert_eq!(verdict(2.5, 0.01, 4), Verdict::Accept);
         assert_eq!(verdict(9.0, 0.1, 3), short);
@@ -192,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_users_ask_for_more_likeness(users in 1..1_000_000usize, more in 1..1000usize) {
+        fn more_users_need_a_lower_match_rate(users in 1..1_000_000usize, more in 1..1000usize) {
             let fmr = fmr_among(users);
             prop_assert!(fmr_among(users + more) < fmr && fmr < 1.0);
             let fpir = 1.0 - (1.0 - fmr).powf(users as f64);
@@ -200,7 +201,7 @@ mod tests {
         }
 
         #[test]
-        fn a_stronger_match_is_never_a_worse_answer(
+        fn a_stronger_match_never_gives_a_worse_verdict(
             strengths in (-9.0..9.0f32, -9.0..9.0f32),
             fmr in 1e-9..0.1f64,
             windows in 1..40u32,

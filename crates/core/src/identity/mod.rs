@@ -1,4 +1,4 @@
-//! Who it is: user ids, templates, the gallery, calibration and the decision. Pure: no I/O.
+//! Identification and verification: user ids, templates, the gallery, calibration and decisions.
 
 mod calibration;
 mod decision;

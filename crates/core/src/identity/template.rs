@@ -1,42 +1,43 @@
-//! What is kept of a walk.
+//! Templates of walks.
 
-/// The direction of a walk in the network's feature space, and how many windows it stands for:
-/// the sum of the windows' unit vectors. Templates of one user add up.
+/// The sum of the unit feature vectors of a walk's windows, and the number of windows.
+///
+/// Its direction identifies the walker. Templates of one user can be added.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
     sum: Vec<f32>,
     windows: u32,
 }
 
-/// Why values are not a template.
+/// Why stored values are not a template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// Another length than the network's feature.
+    /// The length is not that of the network's feature.
     #[error("the template has {length} values; the network's feature has {needed}")]
     Length {
-        /// Length given.
+        /// Length of the values.
         length: usize,
-        /// Length needed.
+        /// Length that is needed.
         needed: usize,
     },
-    /// Not a sum of unit vectors: not finite, or longer than its windows allow.
+    /// The values are not finite, or their sum is too long for the number of windows.
     #[error("the template's values are not a sum of {windows} unit vectors")]
     Values {
-        /// Windows claimed.
+        /// Number of windows.
         windows: u32,
     },
 }
 
 impl Template {
-    /// A template of no window yet.
+    /// A template without windows.
     pub fn empty(feature_len: usize) -> Self {
         Self { sum: vec![0.0; feature_len], windows: 0 }
     }
 
-    /// Takes a template back from storage.
+    /// Restores a template from storage.
     ///
     /// # Errors
-    /// When the values cannot have come from [`Template::values`] of this feature length.
+    /// If the values cannot come from [`Template::values`] with this feature length.
     pub fn from_values(
         sum: Vec<f32>,
         windows: u32,
@@ -46,7 +47,7 @@ impl Template {
             return Err(TemplateError::Length { length: sum.len(), needed: feature_len });
         }
         let length = norm(&sum);
-        // Packing moves each value by half a step at most, which is a 254th of the largest.
+        // Packing moves each value by at most half a step, which is 1/254 of the largest value.
         let rounding = 1.001 + (feature_len as f32).sqrt() / 254.0;
         if length.is_nan() || length > windows as f32 * rounding {
             return Err(TemplateError::Values { windows });
@@ -54,7 +55,7 @@ impl Template {
         Ok(Self { sum, windows })
     }
 
-    /// One signed byte a value, in units of a scale that is above zero.
+    /// A scale above zero, and one signed byte per value in units of this scale.
     pub fn pack(&self) -> (f32, Vec<u8>) {
         let scale = self.scale();
         let steps = self.sum.iter().map(|value| (value / scale).round() as i8);
@@ -66,21 +67,21 @@ impl Template {
         steps.iter().map(|step| f32::from(step.cast_signed()) * scale).collect()
     }
 
-    /// The template that packing and unpacking gives: what is in memory is then what is in storage.
+    /// This template after packing and unpacking, so that memory and storage hold the same.
     pub fn rounded(mut self) -> Self {
         let scale = self.scale();
         self.sum.iter_mut().for_each(|value| *value = (*value / scale).round() * scale);
         self
     }
 
-    /// The largest value is 127 steps.
+    /// The step with which the largest value is 127 steps.
     fn scale(&self) -> f32 {
         let largest = self.sum.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         (largest / 127.0).max(f32::MIN_POSITIVE)
     }
 
-    /// How much a walk's windows agree: the cosine between a window and the direction of all, as
-    /// estimated from the length of their sum. From 0 to 1; `None` for fewer than two windows.
+    /// How well the windows agree: the cosine of one window and the mean direction, estimated from the
+    /// length of the sum. From 0 to 1. `None` for fewer than two windows.
     pub fn coherence(&self) -> Option<f32> {
         let windows = self.windows as f32;
         let square = norm(&self.sum).powi(2);
@@ -88,12 +89,12 @@ impl Template {
             .then(|| ((square - windows) / (windows * (windows - 1.0))).clamp(0.0, 1.0).sqrt())
     }
 
-    /// Whether a feature has a direction: it is finite, and not as good as zero.
+    /// Whether a feature has a direction, that is a length that is finite and not almost zero.
     pub fn is_direction(feature: &[f32]) -> bool {
         norm(feature).is_normal()
     }
 
-    /// Adds a window's feature.
+    /// Adds the feature of one window.
     pub fn add_window(&mut self, feature: &[f32]) {
         let length = norm(feature).max(f32::MIN_POSITIVE);
         for (sum, value) in self.sum.iter_mut().zip(feature) {
@@ -113,7 +114,7 @@ impl Template {
         &self.sum
     }
 
-    /// Windows that it stands for.
+    /// Number of windows.
     pub fn windows(&self) -> u32 {
         self.windows
     }
@@ -123,14 +124,14 @@ impl Template {
         self.direction().zip(other.direction()).map(|(a, b)| a * b).sum()
     }
 
-    /// The direction alone, of length 1; zero where the windows cancel out.
+    /// The direction, with a length of 1. Zero if the windows cancel out.
     pub(super) fn direction(&self) -> impl Iterator<Item = f32> {
         let scale = 1.0 / norm(&self.sum).max(f32::MIN_POSITIVE);
         self.sum.iter().map(move |value| value * scale)
     }
 }
 
-/// In double precision: squares of what a client may send neither vanish nor overflow.
+/// In double precision, so that squares of client data neither vanish nor overflow.
 fn norm(values: &[f32]) -> f32 {
     values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt() as f32
 }
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_window_counts_alike_however_loud() {
+    fn every_window_has_the_same_weight() {
         let mut template = Template::empty(2);
         template.add_window(&[100.0, 0.0]);
         template.add_window(&[0.0, 0.1]);
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn coherence_is_that_of_the_windows() {
+    fn coherence_measures_how_windows_agree() {
         let mut template = Template::empty(2);
         template.add_window(&[1.0, 0.0]);
         assert_eq!(template.coherence(), None);
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn storage_gives_back_only_templates() {
+    fn values_that_are_no_template_are_rejected() {
         assert!(Template::from_values(vec![1.0, 1.0], 2, 2).is_ok());
         assert_eq!(
             Template::from_values(vec![1.0], 1, 2),

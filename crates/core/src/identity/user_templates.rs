@@ -1,24 +1,24 @@
-//! What is known of one user.
+//! The templates of one user.
 
 use super::{Calibration, Template};
 
-/// Templates of a user at most.
+/// Most templates of one user.
 pub(super) const MOST_TEMPLATES: usize = 4;
 
-/// Similarity from which on a walk joins a template. Half of the walks of another day at the same pace
-/// and pocket reach it, few of another pace do.
+/// A walk joins a template with at least this similarity. Half of the walks on another day, with the
+/// same pace and pocket, reach it; few walks with another pace do.
 const LEAST_SIMILARITY: f32 = 0.5;
 
-/// Shorter walks do not begin a template: too little is known of them.
+/// A walk with fewer windows does not start a template, because it says too little.
 const FEWEST_WINDOWS: u32 = 4;
 
-/// A user's walks as one to four templates: one for each way that they walk, such as slow and quick,
-/// or with the phone in another pocket.
+/// A user's walks as one to four templates: one for each way of walking, such as slow and fast, or
+/// with the phone in another pocket.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UserTemplates(Vec<Template>);
 
 impl UserTemplates {
-    /// Templates of walks, in the order of enrollment.
+    /// Templates from walks in the order of their enrollment.
     pub fn new<'a>(
         walks: impl IntoIterator<Item = &'a Template>,
         calibration: &Calibration,
@@ -28,7 +28,7 @@ impl UserTemplates {
         templates
     }
 
-    /// Adds a walk to the most similar template, or begins another one.
+    /// Adds a walk to the most similar template, or starts a new one.
     pub fn add(&mut self, walk: &Template, calibration: &Calibration) {
         if walk.windows() == 0 {
             return;
@@ -49,17 +49,17 @@ impl UserTemplates {
         }
     }
 
-    /// The templates.
+    /// The templates as a slice.
     pub fn as_slice(&self) -> &[Template] {
         &self.0
     }
 
-    /// Windows of all walks.
+    /// Number of windows of all walks.
     pub fn windows(&self) -> u32 {
         self.0.iter().fold(0, |sum, template| sum.saturating_add(template.windows()))
     }
 
-    /// Whether there is no walk.
+    /// Whether there are no walks.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
