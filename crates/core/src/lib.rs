@@ -1,13 +1,15 @@
-//! From a phone's recording to a decision: the part of bipedalnet that also runs on a phone.
+//! From a phone's recording to a decision. This part of bipedalnet also runs on a phone.
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`identity`] | templates, gallery, calibration, decision |
-//! | [`gait`] | recording to windows, walking check, fingerprints against replay, simulator |
-//! | [`bnn`] | packed inference, the model file |
-//! | [`cbor`] | CBOR with typed arrays |
+//! | [`identity`] | user ids, templates, gallery, calibration, decision |
+//! | [`gait`] | recordings, windows, walking check, fingerprints against replay, simulator |
+//! | [`bnn`] | packed binary networks and the model file |
+//! | [`cbor`] | CBOR with typed arrays for serde |
 //!
-//! Pure: no I/O, no async, no clock, no environment.
+//! [`GaitModel`] joins them: a model file with which recordings become templates.
+//!
+//! It is pure: no I/O, no async, no clock, no environment variables.
 
 pub mod bnn;
 pub mod cbor;

@@ -6,7 +6,7 @@ use rand_pcg::Pcg64Mcg;
 
 use super::{Architecture, Layer, LayerParameters, Padding, Parameters, Weights};
 
-/// Binary stacks of everything that can run packed.
+/// Binary architectures of all layers that can run packed.
 pub fn architectures() -> impl Strategy<Value = Architecture> {
     let size = || (1..=3usize, 1..=3usize).prop_map(|(rows, samples)| [rows, samples]);
     let pool = || size().prop_map(|size| Layer::MaxPool { size });
@@ -36,7 +36,7 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
                 weights: Weights::Binary,
                 layers: vec![Layer::Dense { units, bias }],
             };
-            // Before the last layer, and only where it fits.
+            // Inserts a layer before the last one, if it fits.
             let mut push = |layer| {
                 let end = architecture.layers.len() - 1;
                 architecture.layers.insert(end, layer);
@@ -69,7 +69,7 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
                     push(Layer::Normalise);
                 }
             } else if let Some((units, [bias, norm, mean, norm_of_means])) = feature {
-                // What is averaged over time are signs.
+                // Only signs can be averaged over time.
                 if has_signs && mean {
                     push(Layer::Mean);
                     if norm_of_means {
@@ -88,7 +88,7 @@ pub fn architectures() -> impl Strategy<Value = Architecture> {
     )
 }
 
-/// Binary stacks of shapes that kernels are for, and some that just miss them.
+/// Binary architectures with shapes that kernels support, and some that they just do not.
 pub fn kernel_architectures() -> impl Strategy<Value = Architecture> {
     let filters = || prop_oneof![1..=3usize, 4..=70usize, Just(64), 126..=131usize];
     let norm = || prop_oneof![Just(""), Just(" bn")];

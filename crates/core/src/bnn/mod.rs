@@ -1,10 +1,8 @@
-//! Packed inference of binary neural networks: layers, kernels, the network and its file.
+//! Packed binary neural networks: layers, kernels, networks and model files.
 //!
-//! Weights and the values between layers are +1 or -1, one bit each. The sign of zero is +1, here
-//! and in training. The input is fixed point, so that every binary layer, the first included, is
-//! integer arithmetic and equals the float network exactly, whatever the processor.
-//!
-//! Pure: no I/O, no async, nothing of this crate's other rooms.
+//! Weights and the values between layers are +1 or -1, with one bit each. The sign of zero is +1,
+//! here and in training. The input is fixed point. So every binary layer, even the first, is integer
+//! arithmetic, and equals the float network exactly on every processor.
 
 mod architecture;
 mod kernels;

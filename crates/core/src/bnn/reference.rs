@@ -1,14 +1,14 @@
-//! The plain float forward pass that every other implementation is held to.
+//! The simple float forward pass that all other implementations are tested against.
 
 use super::parameters::{batch_norm, deviation, normaliser, time_share};
 use super::{Architecture, Layer, LayerParameters, NetworkError, Padding, Parameters, Shape};
 
 /// Runs a network layer by layer and returns the output of each.
 ///
-/// Slow and obvious. `input` holds rows x samples real values.
+/// Slow and simple. `input` has rows x samples real values.
 ///
 /// # Errors
-/// When the parameters do not fit the architecture, or the input is not of its size.
+/// If the parameters do not fit the architecture, or the input has another size.
 pub fn forward(
     architecture: &Architecture,
     parameters: &Parameters,
@@ -79,7 +79,7 @@ fn convolution(
                 let mut sum = 0.0;
                 for kernel_row in 0..kernel_rows {
                     for kernel_sample in 0..kernel_samples {
-                        // Taps before the edge wrap round to a huge number, past the other edge.
+                        // Taps before the edge wrap around to a huge number, past the other edge.
                         let from_row = (row + kernel_row).wrapping_sub(before[0]);
                         let from_sample = (sample + kernel_sample).wrapping_sub(before[1]);
                         if from_row >= from.rows || from_sample >= from.samples {

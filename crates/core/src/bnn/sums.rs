@@ -1,15 +1,15 @@
-//! Sums of a binary layer by counting bits, for training, where weights change at each step.
+//! Sums of a binary layer by counting bits. For training, where weights change at each step.
 
 use super::kernels::{Filters, Kernels, negatives};
 
-/// Words that a filter sees at most.
+/// Most words that a filter reads.
 const MAX_WINDOW_WORDS: usize = 1 << 14;
 
-/// Filters of a dense layer, or of a convolution over time.
+/// Binary filters of a dense layer or a convolution over time.
 pub struct PackedFilters {
     filters: Filters,
     channels: usize,
-    /// Values that a filter sees.
+    /// Number of values that a filter reads.
     inputs: usize,
 }
 
@@ -21,7 +21,8 @@ pub struct SumsScratch {
 }
 
 impl PackedFilters {
-    /// `weights` are +1 and -1, `[position][channel][filter]`. `None` for very wide filters.
+    /// Packs `weights` of +1 and -1, ordered `[position][channel][filter]`. `None` if filters are too
+    /// wide.
     pub fn new(weights: &[f32], channels: usize, count: usize) -> Option<Self> {
         let inputs = weights.len() / count;
         let words = channels.div_ceil(64);
@@ -41,8 +42,10 @@ impl PackedFilters {
         Some(Self { filters, channels, inputs })
     }
 
-    /// Slides over a row of signs, `[position][channel]`, and writes what a float product gives,
-    /// to the bit: `[window][filter]`. False, and nothing written, where a value is no sign.
+    /// Slides over a row of signs, `[position][channel]`, and writes the sums, `[window][filter]`. They
+    /// equal a float product exactly.
+    ///
+    /// Returns false and writes nothing if a value is not +1 or -1.
     pub fn sums(&self, row: &[f32], sums: &mut [f32], scratch: &mut SumsScratch) -> bool {
         scratch.words.clear();
         for values in row.chunks_exact(self.channels) {
@@ -60,7 +63,7 @@ impl PackedFilters {
     }
 }
 
-/// A bit a value, set for +1; `None` where a value is neither +1 nor -1.
+/// One bit per value, set for +1. `None` if a value is not +1 or -1.
 fn pack(values: &[f32]) -> Option<u64> {
     let strange =
         values.iter().fold(0, |bits, value| bits | (value.abs().to_bits() ^ 1f32.to_bits()));
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_are_those_of_a_float_product() {
+    fn sums_equal_a_float_product() {
         let mut state = 1u32;
         let mut sign = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -10,10 +10,10 @@ use super::recording::checked_scale;
 use super::resample::LONGEST_GAP_SECONDS;
 use super::{Recipe, Recording, Signal, SignalError};
 
-/// Times that are rounded to milliseconds are still even.
+/// Times count as even within this, so that they may be rounded to milliseconds.
 const EVEN_WITHIN_SECONDS: f64 = 0.001;
 
-/// So much coarser steps are taken where a value then needs one byte instead of two.
+/// Steps may be this many times coarser, if a value then needs one byte instead of two.
 const COARSEST_STEPS: f32 = 4.0;
 
 /// Tags of RFC 8746.
@@ -23,16 +23,15 @@ const SINT16_LITTLE_ENDIAN: u64 = 77;
 const FLOAT32_LITTLE_ENDIAN: u64 = 85;
 const FLOAT64_LITTLE_ENDIAN: u64 = 86;
 
-/// How finely [`compact`] keeps a recording. The default is enough to know a walker by
-/// (`examples/wire_bytes.rs`).
+/// Precision of [`compact`]. The default is enough to identify a walker (`examples/wire_bytes.rs`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Precision {
-    /// Samples a second. Faster and uneven sampling is brought to it, slower kept.
+    /// Sample rate. Faster or uneven sampling is resampled to it; slower even sampling is kept.
     pub rate_hz: f64,
-    /// Acceleration is rounded to whole steps of this, or of up to four times this where a byte
-    /// a value is then enough.
+    /// Acceleration is rounded to multiples of this step, or of a step up to four times as large if one
+    /// byte per value is then enough.
     pub acceleration_step_m_s2: f32,
-    /// Angular rate is rounded to whole steps, in the same way.
+    /// Step of the angular rate, used in the same way.
     pub angular_rate_step_rad_s: f32,
 }
 
@@ -46,12 +45,12 @@ impl Default for Precision {
     }
 }
 
-/// A [`RecordingDocument`](super::RecordingDocument) in CBOR that is as small as the precision
-/// allows: evenly sampled, one byte a value or two, each axis in one piece.
+/// A [`RecordingDocument`](super::RecordingDocument) in CBOR, as small as the precision allows: evenly
+/// sampled, with one or two bytes per value, axis by axis.
 ///
 /// # Errors
-/// When a step is not a positive number, or uneven samples cannot be resampled: too few, too far
-/// apart, or without gravity.
+/// If a step is not positive, or uneven samples cannot be resampled, because there are too few, they
+/// have a gap, or gravity is missing.
 pub fn compact(recording: &Recording, precision: &Precision) -> Result<Vec<u8>, SignalError> {
     let steps = [
         checked_scale("acceleration_scale", Some(precision.acceleration_step_m_s2))?,
@@ -64,7 +63,7 @@ pub fn compact(recording: &Recording, precision: &Precision) -> Result<Vec<u8>, 
     }
     let recipe = Recipe { rate_hz: precision.rate_hz, samples: 2, ..Recipe::BIPEDALNET };
     let signal = Signal::new(recording, &recipe)?;
-    // Resampled, a hole would pass for a movement.
+    // After resampling, a gap would look like movement.
     if let Some(index) = signal.gap_seconds.iter().position(|&gap| gap > 0.0) {
         return Err(SignalError::Gap {
             gap_seconds: signal.gap_seconds[index].into(),
@@ -76,8 +75,7 @@ pub fn compact(recording: &Recording, precision: &Precision) -> Result<Vec<u8>, 
     Ok(document(Time::Rate(signal.rate_hz as f32), sensors, Some(steps)))
 }
 
-/// A [`RecordingDocument`](super::RecordingDocument) in CBOR that gives the same recording back,
-/// bit by bit.
+/// A [`RecordingDocument`](super::RecordingDocument) in CBOR that keeps every bit of the recording.
 pub fn exact(recording: &Recording) -> Vec<u8> {
     let sensors = (recording.acceleration_m_s2(), recording.angular_rate_rad_s());
     document(Time::Stamps(recording.time_seconds()), sensors, None)
@@ -97,7 +95,7 @@ enum Time<'a> {
 
 type Encoded = Result<(), encode::Error<Infallible>>;
 
-/// Acceleration and angular rate in steps of these or, without any, as they are.
+/// Encodes acceleration and angular rate in these steps or, without steps, unchanged.
 fn document(
     time: Time,
     (acceleration, angular_rate): (&[[f32; 3]], Option<&[[f32; 3]]>),
@@ -121,11 +119,11 @@ fn document(
         encoder.end()?;
         Ok(())
     };
-    encode().expect("a Vec takes all that is written");
+    encode().expect("writing to a Vec does not fail");
     encoder.into_writer()
 }
 
-/// An axis's values lie side by side: they are alike, and compress.
+/// The values of one axis are contiguous, because similar values compress well.
 fn encode_axes(
     encoder: &mut Encoder<Vec<u8>>,
     name: &str,
@@ -188,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn uneven_and_fast_sampling_is_resampled_as_windows_are() {
+    fn uneven_or_fast_sampling_is_resampled_as_for_windows() {
         let fine = Precision {
             acceleration_step_m_s2: 1e-3,
             angular_rate_step_rad_s: 1e-3,
@@ -210,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn even_sampling_is_kept_where_it_is_slow_enough() {
+    fn slow_even_sampling_is_kept() {
         for (rate_hz, sent_hz) in [(20.0, 20.0), (50.0, 50.0), (80.0, 50.0)] {
             let times: Vec<f64> = (0..400)
                 .map(|index| 7e8 + (f64::from(index) / rate_hz * 1e3).round() / 1e3)
@@ -223,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_refused() {
+    fn unusable_steps_and_recordings_are_rejected() {
         let walk = walk(Conditions { seconds: 10.0, ..Conditions::default() });
         for step in [0.0, -1.0, f32::NAN, f32::INFINITY] {
             let wrong = Precision { angular_rate_step_rad_s: step, ..Precision::default() };
@@ -239,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_value_moves_by_more_than_half_a_step(
+        fn no_value_changes_by_more_than_half_a_step(
             step in 1e-3..1.0f32,
             range in prop::sample::select(vec![0.5f32, 30.0, 500.0, 1e6]),
             samples in prop::collection::vec(prop::array::uniform3(-1.0..1.0f32), 2..80),
@@ -265,7 +263,7 @@ mod tests {
         }
 
         #[test]
-        fn the_exact_form_gives_the_same_recording_back(
+        fn the_exact_form_keeps_every_bit(
             samples in prop::collection::vec((1e-6..1e3f64, prop::array::uniform6(-1e9..1e9f32)), 1..50),
             gyroscope: bool,
         ) {

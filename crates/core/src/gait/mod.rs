@@ -1,7 +1,7 @@
 //! From a phone's recording to the windows that a network reads.
 //!
-//! Pure signal processing: units, resampling, orientation, the walking check, and a simulator
-//! of walkers. Nothing of this crate's other rooms.
+//! Units, resampling, orientation, the walking check, fingerprints against replay, compact
+//! documents, and a simulator of walkers.
 
 mod compact;
 mod error;

@@ -1,15 +1,15 @@
-//! Raw samples of one walk, checked and in SI units.
+//! Recordings: raw samples, checked and in SI units.
 
 use serde::{Deserialize, Serialize};
 
 use super::SignalError;
 
-/// One m/s^2 per standard gravity (ISO 80000-3).
+/// Standard gravity in m/s^2 (ISO 80000-3).
 pub const STANDARD_GRAVITY_M_S2: f32 = 9.80665;
 
-/// Raw samples of one phone, three axes each, with the time of every sample.
+/// Raw samples of one phone, with three axes and the time of each sample.
 ///
-/// Values are finite and times rise strictly: [`Recording::new`] refuses anything else.
+/// [`Recording::new`] guarantees that values are finite and that times rise strictly.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
     time_seconds: Vec<f64>,
@@ -17,7 +17,7 @@ pub struct Recording {
     angular_rate_rad_s: Option<Vec<[f32; 3]>>,
 }
 
-/// Unit in which acceleration is given.
+/// Unit of acceleration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccelerationUnit {
     /// Metres per second squared.
@@ -29,7 +29,7 @@ pub enum AccelerationUnit {
     StandardGravity,
 }
 
-/// Unit in which angular rate is given.
+/// Unit of angular rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AngularRateUnit {
     /// Radians per second.
@@ -42,11 +42,13 @@ pub enum AngularRateUnit {
 }
 
 impl Recording {
-    /// A recording in SI units. Acceleration includes gravity, about +9.8 on an axis that
-    /// points up (Android's sign; the sign does not change the windows that are cut).
+    /// A recording in SI units.
+    ///
+    /// Acceleration includes gravity: about +9.8 on an axis that points up, as on Android. The opposite
+    /// sign gives the same windows.
     ///
     /// # Errors
-    /// When there is no sample, lengths differ, a value is not finite, or time does not rise.
+    /// If there are no samples, lengths differ, a value is not finite, or time does not rise.
     pub fn new(
         time_seconds: Vec<f64>,
         acceleration_m_s2: Vec<[f32; 3]>,
@@ -89,17 +91,17 @@ impl Recording {
         Ok(Self { time_seconds, acceleration_m_s2, angular_rate_rad_s })
     }
 
-    /// Times of the samples, rising.
+    /// Time of each sample. Times rise strictly.
     pub fn time_seconds(&self) -> &[f64] {
         &self.time_seconds
     }
 
-    /// Acceleration with gravity, phone axes.
+    /// Acceleration with gravity, in the phone's axes.
     pub fn acceleration_m_s2(&self) -> &[[f32; 3]] {
         &self.acceleration_m_s2
     }
 
-    /// Angular rate, phone axes, where the phone has a gyroscope.
+    /// Angular rate in the phone's axes. `None` without a gyroscope.
     pub fn angular_rate_rad_s(&self) -> Option<&[[f32; 3]]> {
         self.angular_rate_rad_s.as_deref()
     }
@@ -109,7 +111,7 @@ impl Recording {
         self.time_seconds[self.time_seconds.len() - 1] - self.time_seconds[0]
     }
 
-    /// Mean sample rate; 0 for a single sample.
+    /// Mean sample rate, or 0 for a single sample.
     pub fn rate_hz(&self) -> f64 {
         match self.duration_seconds() {
             0.0 => 0.0,
@@ -117,14 +119,14 @@ impl Recording {
         }
     }
 
-    /// The same walk as a phone without a gyroscope would have recorded it.
+    /// The same recording from a phone without a gyroscope.
     pub fn without_angular_rate(mut self) -> Self {
         self.angular_rate_rad_s = None;
         self
     }
 
-    /// The part from `start_seconds` for `length_seconds`, counted from the first sample.
-    /// Empty parts have no recording.
+    /// The part that starts `start_seconds` after the first sample and lasts `length_seconds`. `None` if
+    /// it has no samples.
     pub fn part(&self, start_seconds: f64, length_seconds: f64) -> Option<Self> {
         let origin = self.time_seconds[0];
         let first = self.time_seconds.partition_point(|time| time - origin < start_seconds);
@@ -146,34 +148,34 @@ fn finite(field: &'static str, axes: &[[f32; 3]]) -> Result<(), SignalError> {
     }
 }
 
-/// A recording as JSON or CBOR: on the wire and in files.
+/// A recording as JSON or CBOR, for requests and files.
 ///
-/// Time is given by `time_seconds`, or by `rate_hz` for even sampling; never both. A value is
-/// what its list holds, times its scale where there is one, in its unit.
+/// Either `time_seconds` or, for even sampling, `rate_hz` gives the time. A value is the number in its
+/// list, times the scale if there is one, in the unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordingDocument {
     /// Time of each sample, in seconds from any origin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_seconds: Option<Vec<f64>>,
-    /// Samples a second, for even sampling.
+    /// Sample rate, for even sampling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_hz: Option<f64>,
     /// Unit of `acceleration`.
     #[serde(default)]
     pub acceleration_unit: AccelerationUnit,
-    /// What 1 in `acceleration` stands for, in that unit; 1 where not given.
+    /// Value of 1 in `acceleration`, in that unit. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acceleration_scale: Option<f32>,
-    /// x, y and z of each sample, gravity included.
+    /// x, y and z of each sample, with gravity.
     pub acceleration: Vec<[f32; 3]>,
     /// Unit of `angular_rate`.
     #[serde(default)]
     pub angular_rate_unit: AngularRateUnit,
-    /// What 1 in `angular_rate` stands for, in that unit; 1 where not given.
+    /// Value of 1 in `angular_rate`, in that unit. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub angular_rate_scale: Option<f32>,
-    /// x, y and z of each sample, where the phone has a gyroscope.
+    /// x, y and z of each sample, if the phone has a gyroscope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub angular_rate: Option<Vec<[f32; 3]>>,
 }
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn scales_multiply_in_the_unit_given() {
+    fn scales_multiply_values_in_their_unit() {
         let walk = read(json!({
             "rate_hz": 1,
             "acceleration_unit": "g", "acceleration_scale": 0.5, "acceleration": [[2, 0, -4]],
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scale_is_a_positive_number() {
+    fn a_scale_must_be_positive() {
         for scale in [0.0, -0.5, 1e39] {
             for field in ["acceleration_scale", "angular_rate_scale"] {
                 let error = read(json!({"rate_hz": 1, "acceleration": [[1, 2, 3]], field: scale}));

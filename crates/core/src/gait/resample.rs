@@ -1,17 +1,17 @@
-//! Uneven samples to an even grid.
+//! Resampling to an even time grid.
 
 use super::{Recipe, Recording, SignalError};
 
-/// Least mean rate; sensors that promise 20 Hz deliver a little less.
+/// Lowest mean rate. Sensors that promise 20 Hz deliver a little less.
 const LEAST_RATE_HZ: f64 = 18.0;
 
-/// Longest hole that is bridged by interpolation: less than half a step.
+/// Longest gap that is interpolated. It is shorter than half a step.
 pub(crate) const LONGEST_GAP_SECONDS: f64 = 0.25;
 
-/// A sensor of the smallest common range, +-2 g, cannot clip below this.
+/// A sensor with the smallest common range, +-2 g, does not clip below this.
 const LEAST_CLIP_M_S2: f32 = 15.0;
 
-/// Equal extremes in a row that count as clipping.
+/// This many equal extremes in a row count as clipping.
 const CLIP_RUN: usize = 3;
 
 /// A recording on an even time grid that starts at its first sample.
@@ -19,25 +19,27 @@ pub struct Signal {
     pub(crate) rate_hz: f64,
     pub(crate) acceleration_m_s2: Vec<[f32; 3]>,
     pub(crate) angular_rate_rad_s: Option<Vec<[f32; 3]>>,
-    /// For each grid point, the hole in the recording that it bridges, in seconds; 0 for none.
+    /// For each grid point, the length in seconds of the gap that it lies in, or 0.
     pub(crate) gap_seconds: Vec<f32>,
-    /// For each grid point, whether the sensor sat at the end of its range.
+    /// For each grid point, whether the sensor was at the end of its range.
     pub(crate) clipped: Vec<bool>,
 }
 
 impl Signal {
-    /// Resamples to the recipe's rate, after the checks that concern the recording as a whole.
-    /// Without the gyroscope if the recipe's rows do not read it.
+    /// Checks the recording as a whole and resamples it to the recipe's rate.
+    ///
+    /// Drops angular rates if the recipe's rows do not read them.
     ///
     /// # Errors
-    /// If the recording is too short or too slow, or is no acceleration with gravity in m/s^2.
+    /// If the recording is too short, its sample rate is too low, or its acceleration does not include
+    /// gravity in m/s^2.
     pub fn new(recording: &Recording, recipe: &Recipe) -> Result<Self, SignalError> {
         let seconds = recording.duration_seconds();
         let length = (seconds * recipe.rate_hz + 1e-6) as usize + 1;
         if length < recipe.samples {
             return Err(SignalError::TooShort { seconds, needed_seconds: recipe.window_seconds() });
         }
-        // Also bounds the grid: it has at most `rate_hz / LEAST_RATE_HZ` points a sample.
+        // This also bounds the grid: it has at most `rate_hz / LEAST_RATE_HZ` points per sample.
         let rate_hz = recording.rate_hz();
         if rate_hz < LEAST_RATE_HZ {
             return Err(SignalError::RateTooLow { rate_hz, needed_hz: 20.0 });
@@ -63,7 +65,7 @@ impl Signal {
             }
             let gap = times[left + 1] - times[left];
             let between;
-            // A source of nearly the grid's own rate is interpolated: its clock may jitter.
+            // If the rates are nearly equal, interpolate, because the clock may jitter.
             let taps = if gap * recipe.rate_hz > 0.75 {
                 let weight = ((time - times[left]) / gap).clamp(0.0, 1.0) as f32;
                 between = [(left, 1.0 - weight), (left + 1, weight)];
@@ -83,15 +85,16 @@ impl Signal {
         Ok(signal)
     }
 
-    /// Grid points.
+    /// Number of grid points.
     pub fn len(&self) -> usize {
         self.acceleration_m_s2.len()
     }
 }
 
-/// Samples and weights that give the value at `time`, which lies in the interval after `left`, of a
-/// source that is faster than the grid: a triangle as wide as the grid's step takes every sample in,
-/// so that nothing above the grid's band folds down.
+/// The samples, with weights, for the value at `time`, which lies between `left` and the next sample.
+///
+/// For a source that is faster than the grid. A triangle over one grid step to each side includes every
+/// sample, so that frequencies above the grid's band do not alias.
 fn triangle(times: &[f64], left: usize, time: f64, rate_hz: f64, taps: &mut Vec<(usize, f32)>) {
     taps.clear();
     let mut total = 0.0;
@@ -166,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_on_the_grid_pass_unchanged() {
+    fn samples_on_the_grid_do_not_change() {
         let times = (0..200).map(|index| index as f64 / 50.0).collect();
         let source = recording(times, |time| (time * 5.0).sin() as f32);
         let signal = Signal::new(&source, &Recipe::BIPEDALNET).unwrap();
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_above_the_band_of_the_grid_does_not_fold_down() {
+    fn a_tone_above_the_band_of_the_grid_does_not_alias() {
         let times = (0..2000).map(|index| index as f64 / 200.0).collect();
         let source = recording(times, |time| (time * 48.0 * std::f64::consts::TAU).sin() as f32);
         let signal = Signal::new(&source, &Recipe::BIPEDALNET).unwrap();

@@ -1,5 +1,5 @@
-//! Is this window a walk? Limits come from the real recordings that the project is measured on:
-//! each lets through at least 98 of 100 windows of walking.
+//! The walking check. Its limits come from real recordings: each limit accepts at least 98 % of the
+//! windows of walking.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -11,10 +11,10 @@ const LEAST_DEVIATION_M_S2: f32 = 0.5;
 const LARGEST_RMS_M_S2: f32 = 16.0;
 const LARGEST_CLIPPED_SHARE: f32 = 0.05;
 const LEAST_CORRELATION: f32 = 0.35;
-/// A step takes 0.3 s in a run; repetition at a shorter lag that is as good is no walk.
+/// A running step takes 0.3 s. Movement that repeats as well at a shorter lag is not walking.
 const SHORTEST_STEP_SECONDS: f64 = 0.3;
 const SHORTEST_LAG_SECONDS: f64 = 0.08;
-/// A slow stride of two steps.
+/// Duration of a slow stride, which is two steps.
 const LONGEST_STRIDE_SECONDS: f64 = 1.5;
 
 impl Signal {
@@ -62,7 +62,7 @@ impl Signal {
         let lag = |seconds: f64| ((seconds * self.rate_hz).round() as usize).min(samples - 1);
         let [shortest, step, longest] =
             [SHORTEST_LAG_SECONDS, SHORTEST_STEP_SECONDS, LONGEST_STRIDE_SECONDS].map(lag);
-        // A peak is told by the lags beside it.
+        // One lag more on each side, to tell peaks.
         let correlations = Correlations::new(&movement, shortest - 1..=longest);
         let (step_correlation, step_lag) = correlations.strongest(step..=longest);
         let (tremor_correlation, tremor_lag) =
@@ -87,7 +87,7 @@ impl Signal {
     }
 }
 
-/// Refuses an axis that never changes: real sensors have noise, even at rest.
+/// Rejects an axis that never changes. Real sensors have noise, even at rest.
 fn moving(field: &'static str, samples: &[[f32; 3]]) -> Result<(), SignalError> {
     for (axis, name) in ['x', 'y', 'z'].into_iter().enumerate() {
         let value = samples[0][axis];
@@ -100,20 +100,20 @@ fn moving(field: &'static str, samples: &[[f32; 3]]) -> Result<(), SignalError> 
     Ok(())
 }
 
-/// Acceleration less its mean.
+/// Acceleration minus its mean.
 struct Movement {
     samples: usize,
-    /// All three axes of each sample, then zeros, so that there is no odd end to sum up, nor to the
-    /// lags of a block.
+    /// The three axes of each sample, then zeros, so that chunks of lanes and blocks of lags need no
+    /// special end.
     values: Vec<f32>,
-    /// Of the squares before each sample, and of all: any stretch's is one subtraction.
+    /// Sums of squares up to each sample. The sum over a range is one subtraction.
     sums: Vec<f64>,
 }
 
-/// Sums side by side of each lag, which the compiler keeps in a vector register.
+/// Parallel sums of each lag, which the compiler keeps in a vector register.
 const LANES: usize = 4;
 
-/// Lags whose sums are taken together: each sample is read once for all of them.
+/// Number of lags that are summed together. Each sample is read once for all of them.
 const LAGS: usize = 6;
 
 const PADDING: usize = LANES + 3 * LAGS;
@@ -140,10 +140,10 @@ impl Movement {
         (self.sums[range.end] - self.sums[range.start]) as f32
     }
 
-    /// Sums of products of the movement with itself, `lag` samples and more later.
+    /// Sums of products of the movement with itself, at [`LAGS`] lags from `lag` on.
     ///
-    /// Not inlined: next to what adds the lanes up, the compiler takes vectors across lags, with many
-    /// shuffles.
+    /// Not inlined: next to the code that adds up lanes, the compiler would build vectors across lags,
+    /// with many shuffles.
     #[inline(never)]
     fn products(&self, lag: usize) -> [[f32; LANES]; LAGS] {
         let chunks = (3 * (self.samples - lag)).div_ceil(LANES);
@@ -162,7 +162,7 @@ impl Movement {
     }
 }
 
-/// Of a movement with itself, some samples later.
+/// Correlations of a movement with itself, by lag.
 struct Correlations {
     first: usize,
     values: Vec<f32>,
@@ -184,13 +184,13 @@ impl Correlations {
         self.values[lag - self.first]
     }
 
-    /// Whether neighbouring lags are weaker: a smooth movement correlates with itself at every short
-    /// lag.
+    /// Whether the neighbouring lags are not stronger. A smooth movement correlates with itself at every
+    /// short lag.
     fn is_peak(&self, lag: usize) -> bool {
         self.at(lag) >= self.at(lag - 1) && self.at(lag) >= self.at(lag + 1)
     }
 
-    /// The strongest of some lags, and which it is.
+    /// The highest correlation of these lags, and its lag.
     fn strongest(&self, lags: impl Iterator<Item = usize>) -> (f32, usize) {
         lags.map(|lag| (self.at(lag), lag)).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, 1))
     }

@@ -1,4 +1,4 @@
-//! AVX2. It cannot count bits: a byte shuffle looks counts up instead, 32 filters at a time.
+//! AVX2. It has no instruction that counts bits, so a byte shuffle looks up counts, 32 filters at a time.
 
 use std::arch::x86_64::*;
 
@@ -8,12 +8,12 @@ pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx2")
 }
 
-/// The lower or upper eight values.
+/// Loads the lower or upper eight values.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load(lanes: &Lanes, half: usize) -> __m256i {
     let half = &lanes.0[half * LANES / 2..][..LANES / 2];
-    // SAFETY: eight values are 32 bytes; the halves of `Lanes` are aligned to as many.
+    // SAFETY: eight values are 32 bytes, and the halves of `Lanes` are aligned to 32 bytes.
     unsafe { _mm256_load_si256(half.as_ptr().cast()) }
 }
 
@@ -70,12 +70,12 @@ pub(super) fn first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
     }
 }
 
-/// Filters in one register: a byte each.
+/// Filters in one register, one byte each.
 const BYTES: usize = 32;
 
 const _: () = assert!(MAX_SIGN_WORDS * 64 < 255);
 
-/// For each half byte of the input, in how many bits it differs from each half byte of weights.
+/// For each half byte of the input and of weights, the number of bits in which they differ.
 static MISMATCHES: [[u8; 16]; 16] = {
     let mut mismatches = [[0; 16]; 16];
     let mut at = 0;
@@ -88,15 +88,15 @@ static MISMATCHES: [[u8; 16]; 16] = {
 
 #[derive(Clone, Debug)]
 pub(super) struct Filters {
-    /// Of up to 64 filters each, those of one output word.
+    /// Blocks of up to 64 filters, one per output word.
     blocks: Vec<Block>,
-    /// Whether positions have bits in the upper half of a word.
+    /// Whether positions use the upper half of a word.
     upper_half: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Block {
-    /// Half a byte of each filter: `[word][half byte][register]`.
+    /// Half a byte of each filter, ordered `[word][half byte][register]`.
     weights: Vec<Bytes>,
     registers: usize,
     limits: Vec<i32>,
@@ -134,7 +134,7 @@ impl Filters {
     pub(super) fn signs(&self, windows: Windows, signs: &mut [u64]) {
         for (at, block) in self.blocks.iter().enumerate() {
             let signs = signs[at..].iter_mut().step_by(self.blocks.len());
-            // SAFETY: filters are laid out only for a processor that has the instructions.
+            // SAFETY: this layout exists only if the processor has the instructions.
             unsafe {
                 match (block.registers, self.upper_half) {
                     (1, false) => block.signs::<1, 8>(windows, signs),
@@ -148,7 +148,7 @@ impl Filters {
 
     pub(super) fn mismatches(&self, window: &[u64], mismatches: &mut [i32]) {
         for (block, mismatches) in self.blocks.iter().zip(mismatches.chunks_mut(64)) {
-            // SAFETY: as above.
+            // SAFETY: this layout exists only if the processor has the instructions.
             let sums = unsafe {
                 match (block.registers, self.upper_half) {
                     (1, false) => block.all_mismatches::<1, 8>(window),
@@ -169,7 +169,7 @@ impl Block {
         windows: Windows,
         mut signs: impl ExactSizeIterator<Item = &'a mut u64>,
     ) {
-        // One more than the most mismatches at which a bit is set.
+        // One more than the largest number of mismatches that sets a bit.
         let mut limits = [Bytes([0; BYTES]); REGISTERS];
         let bytes = limits.iter_mut().flat_map(|limits| &mut limits.0);
         for (limit, &value) in bytes.zip(&self.limits) {
@@ -177,7 +177,7 @@ impl Block {
         }
         let mut position = 0;
         while let Some(first) = signs.next() {
-            // Two at a time share what they load.
+            // Two windows share the loaded weights.
             if let Some(second) = signs.next() {
                 let windows = [windows.at(position), windows.at(position + 1)];
                 let sums = mismatches::<REGISTERS, HALF_BYTES, 2>(&self.weights, windows);
@@ -203,7 +203,7 @@ impl Block {
             let [sums] = mismatches::<REGISTERS, HALF_BYTES, 1>(weights, [window]);
             for (all, sums) in all.chunks_exact_mut(BYTES).zip(sums) {
                 let mut bytes = Bytes([0; BYTES]);
-                // SAFETY: `Bytes` are 32 bytes, aligned to as many.
+                // SAFETY: `Bytes` are 32 bytes, aligned to 32 bytes.
                 unsafe { _mm256_store_si256(bytes.0.as_mut_ptr().cast(), sums) }
                 all.iter_mut().zip(bytes.0).for_each(|(all, byte)| *all += i32::from(byte));
             }
@@ -212,7 +212,7 @@ impl Block {
     }
 }
 
-/// Mismatches of each filter in windows of at most [`MAX_SIGN_WORDS`].
+/// Mismatches of each filter in windows of at most [`MAX_SIGN_WORDS`] words.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn mismatches<const REGISTERS: usize, const HALF_BYTES: usize, const WINDOWS: usize>(
@@ -224,7 +224,7 @@ fn mismatches<const REGISTERS: usize, const HALF_BYTES: usize, const WINDOWS: us
         for half_byte in 0..HALF_BYTES {
             for (sums, window) in sums.iter_mut().zip(windows) {
                 let table = &MISMATCHES[(window[at] >> (4 * half_byte)) as usize & 15];
-                // SAFETY: a table is 16 bytes, for which an unaligned load has no other needs.
+                // SAFETY: a table has 16 bytes, and the load may be unaligned.
                 let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
                 let table = _mm256_broadcastsi128_si256(table);
                 for register in 0..REGISTERS {
@@ -238,7 +238,7 @@ fn mismatches<const REGISTERS: usize, const HALF_BYTES: usize, const WINDOWS: us
     sums
 }
 
-/// One bit for each filter, set where its sum is less than its limit.
+/// One bit per filter, set if its sum is less than its limit.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn word<const REGISTERS: usize>(sums: [__m256i; REGISTERS], limits: &[Bytes; REGISTERS]) -> u64 {
@@ -254,6 +254,6 @@ fn word<const REGISTERS: usize>(sums: [__m256i; REGISTERS], limits: &[Bytes; REG
 #[inline]
 #[target_feature(enable = "avx2")]
 fn load_bytes(bytes: &Bytes) -> __m256i {
-    // SAFETY: `Bytes` are 32 bytes, aligned to as many.
+    // SAFETY: `Bytes` are 32 bytes, aligned to 32 bytes.
     unsafe { _mm256_load_si256(bytes.0.as_ptr().cast()) }
 }

@@ -1,4 +1,4 @@
-//! AVX-512 with VPOPCNTDQ: sixteen filters to a register.
+//! AVX-512 with VPOPCNTDQ: 16 filters per register.
 
 use std::arch::x86_64::*;
 
@@ -13,7 +13,7 @@ pub(super) fn is_available() -> bool {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load(lanes: &Lanes) -> __m512i {
-    // SAFETY: `Lanes` are 64 bytes, aligned to as many.
+    // SAFETY: `Lanes` are 64 bytes, aligned to 64 bytes.
     unsafe { _mm512_load_si512(lanes.0.as_ptr().cast()) }
 }
 
@@ -31,7 +31,7 @@ pub(super) fn first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
     let factors = [load(&FACTORS[0]), load(&FACTORS[1])];
     for (half, thresholds) in block.thresholds.chunks_exact(2).enumerate() {
         let thresholds = [load(&thresholds[0]), load(&thresholds[1])];
-        // Of even positions, and of odd ones, whose tables lie eight lanes further on.
+        // For even positions, then for odd ones. Their table starts at lane 8.
         let mut patterns = [[[_mm512_setzero_si512(); 2]; 3]; 2];
         for (row, lanes) in block.patterns.iter().enumerate() {
             for group in 0..2 {
@@ -75,15 +75,15 @@ pub(super) fn first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
 
 #[derive(Clone, Debug)]
 pub(super) struct Filters {
-    /// Of up to 64 filters each, those of one output word.
+    /// Blocks of up to 64 filters, one per output word.
     blocks: Vec<Block>,
-    /// Whether positions have bits in the upper half of a word.
+    /// Whether positions use the upper half of a word.
     upper_half: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Block {
-    /// `[half word][register]`.
+    /// Ordered `[word][half word][register]`.
     weights: Vec<Lanes>,
     limits: Vec<Lanes>,
 }
@@ -94,7 +94,7 @@ impl Filters {
         let shifts: &[u32] = if upper_half { &[0, 32] } else { &[0] };
         let block = |first: usize| {
             let block = first..filters.min(first + 64);
-            // Without a list for each half word: training lays filters out at each step.
+            // Without a list for each half word, because training packs filters at each step.
             let registers = block.len().next_multiple_of(2 * LANES) / LANES;
             let mut packed = Vec::with_capacity(weights.len() / filters * shifts.len() * registers);
             for weights in weights.chunks_exact(filters) {
@@ -120,7 +120,7 @@ impl Filters {
     pub(super) fn signs(&self, windows: Windows, signs: &mut [u64]) {
         for (at, block) in self.blocks.iter().enumerate() {
             let signs = signs[at..].iter_mut().step_by(self.blocks.len());
-            // SAFETY: filters are laid out only for a processor that has the instructions.
+            // SAFETY: this layout exists only if the processor has the instructions.
             unsafe {
                 match (block.limits.len(), self.upper_half) {
                     (2, false) => block.signs::<2, 1>(windows, signs),
@@ -134,7 +134,7 @@ impl Filters {
 
     pub(super) fn mismatches(&self, window: &[u64], mismatches: &mut [i32]) {
         for (block, mismatches) in self.blocks.iter().zip(mismatches.chunks_mut(64)) {
-            // SAFETY: as above.
+            // SAFETY: this layout exists only if the processor has the instructions.
             let sums = unsafe {
                 match (block.limits.len(), self.upper_half) {
                     (2, false) => block.all_mismatches::<2, 1>(window),
@@ -197,7 +197,7 @@ impl Block {
         let mut all = [0; 64];
         let sums = self.mismatches::<REGISTERS, HALVES>(window);
         for (lanes, sums) in all.chunks_exact_mut(LANES).zip(sums) {
-            // SAFETY: a chunk has room for the 16 lanes.
+            // SAFETY: a chunk has room for 16 lanes.
             unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), sums) }
         }
         all

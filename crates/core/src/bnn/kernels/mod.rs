@@ -1,12 +1,15 @@
-//! The loops that take a network's time, written once for each kind of processor.
+//! The hot loops of a network, written for each kind of processor.
 //!
-//! Bits: channel `c` of a position is bit `c % 64` of word `c / 64`, 1 for +1; bits past the last
-//! channel are 0 in values and in weights, so that they never mismatch. Filters lie across vector
-//! lanes, and their weights are laid out for one kind of processor when a network is built. A
-//! comparison of sums with thresholds then is the next layer's packed word.
+//! Bits: channel `c` of a position is bit `c % 64` of word `c / 64`, 1 for +1. Bits after the last
+//! channel are 0 in values and in weights, so they never mismatch. Filters lie across vector lanes;
+//! their weights are laid out for one kind of processor when a network is built. Comparing their sums
+//! with thresholds gives the packed word that the next layer reads.
 //!
-//! Kernels are for the common shapes; `new` returns `None` for the others, which run layer by
-//! layer (`network/stage.rs`). All arithmetic is on integers: every path gives the same bits.
+//! There are kernels for the common shapes; `network/stage.rs` runs the others layer by layer. All
+//! arithmetic is on integers, so all kernels give the same bits.
+//!
+//! The vector kernels share their steps, but not a vector type. They differ in the width of a sum (a
+//! byte or 32 bits), in how they count bits, and in what stays in registers.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -20,7 +23,7 @@ pub(super) use portable::add_mismatches;
 
 use std::sync::OnceLock;
 
-/// The instructions that packed networks run on. A value exists only where the processor has them.
+/// The instructions that packed networks use. A value exists only if the processor has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernels(Instructions);
 
@@ -35,31 +38,32 @@ enum Instructions {
     Portable,
 }
 
-/// These kernels do not exist, or this processor cannot run them.
+/// There are no such kernels, or this processor cannot run them.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{asked:?} cannot run; this processor can run: {available}")]
+#[error("this processor cannot run the kernels {asked:?}; it can run: {available}")]
 pub struct KernelsError {
     asked: String,
     available: String,
 }
 
-/// The kernels that networks are packed for, unless the caller names others.
+/// The kernels that networks are packed for by default.
 static PREFERRED: OnceLock<Kernels> = OnceLock::new();
 
 impl Kernels {
-    /// The kernels that [`Network::new`](super::Network::new) packs for: the fastest, unless
-    /// [`prefer`](Self::prefer) named others.
+    /// The kernels that [`Network::new`](super::Network::new) packs for: the fastest, or those of
+    /// [`prefer`](Self::prefer).
     pub(super) fn preferred() -> Self {
         *PREFERRED.get_or_init(|| Self::available()[0])
     }
 
-    /// Makes this process pack its networks for these kernels. The first call counts, if it comes
-    /// before the first network.
+    /// Makes this process pack its networks for these kernels.
+    ///
+    /// Only the first call has an effect, and only before the first network.
     pub fn prefer(self) {
         PREFERRED.get_or_init(|| self);
     }
 
-    /// The kernels of this name.
+    /// The kernels with this name.
     ///
     /// # Errors
     /// If this processor cannot run them.
@@ -71,7 +75,7 @@ impl Kernels {
         found.ok_or_else(|| KernelsError { asked: name.to_owned(), available: names() })
     }
 
-    /// All that this processor can run, fastest first; never empty.
+    /// All kernels that this processor can run, fastest first. Never empty.
     pub fn available() -> Vec<Self> {
         let mut available = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -91,7 +95,7 @@ impl Kernels {
         available
     }
 
-    /// `avx512`, `avx2`, `neon` or `portable`.
+    /// The name: `avx512`, `avx2`, `neon` or `portable`.
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -105,26 +109,26 @@ impl Kernels {
     }
 }
 
-/// A whole first block: 3 x 3 convolution of the fixed-point input without padding, 2 x 2
-/// max-pool, sign.
+/// The whole first block: 3 x 3 convolution of the fixed-point input without padding, 2 x 2 max-pool,
+/// and sign.
 ///
-/// The three taps of a kernel row have 8 patterns of signs. A table of their sums at one input
-/// position serves all filters and the three output rows that see it: a filter's sum is three
-/// look-ups and two additions.
+/// The three taps of a kernel row have 8 patterns of signs. All filters, and the three output rows that
+/// read an input position, share one table of its sums. So the sum of a filter takes three look-ups and
+/// two additions.
 #[derive(Clone, Debug)]
 pub(super) struct FirstBlock {
     kernels: Kernels,
     samples: usize,
     pooled_rows: usize,
     pooled_samples: usize,
-    /// For each kernel row and filter, bit `t` is set where tap `t` has a weight of +1.
+    /// For each kernel row and filter, bit `t` is set if tap `t` has a weight of +1.
     patterns: [Vec<Lanes>; 3],
-    /// Least sums whose sign is +1; `i32::MAX`, which no sum reaches, past the last filter.
+    /// Smallest sums with a sign of +1. `i32::MAX`, which no sum reaches, after the last filter.
     thresholds: Vec<Lanes>,
     words: usize,
 }
 
-/// A vector register's worth of values, one a filter.
+/// Values for the widest vector register, one per filter.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 struct Lanes([i32; LANES]);
@@ -132,8 +136,8 @@ struct Lanes([i32; LANES]);
 const LANES: usize = 16;
 
 impl FirstBlock {
-    /// For an input of `rows` x `samples`. `negative` holds -1 for a weight of -1 and 0 for +1,
-    /// as `[tap][filter]`.
+    /// For an input of `rows` x `samples`. `negative`, ordered `[tap][filter]`, is -1 for a weight of -1
+    /// and 0 for +1.
     pub(super) fn new(
         kernels: Kernels,
         [rows, samples]: [usize; 2],
@@ -156,13 +160,13 @@ impl FirstBlock {
         }
     }
 
-    /// Reads rows x samples values and replaces `bits` by the words of each pooled position.
+    /// Reads rows x samples values and replaces `bits` with the words of each pooled position.
     pub(super) fn run(&self, input: &[i16], bits: &mut Vec<u64>) {
         bits.clear();
         bits.resize(self.pooled_rows * self.pooled_samples * self.words, 0);
         match self.kernels.0 {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: kernels exist only where the processor has their instructions.
+            // SAFETY: kernels exist only if the processor has their instructions.
             Instructions::Avx512 => unsafe { avx512::first_block(self, input, bits) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
@@ -175,8 +179,8 @@ impl FirstBlock {
     }
 }
 
-/// What four taps are multiplied with, pair by pair, to give the sums of taps 0 to 2 for each
-/// pattern of signs in lanes 0 to 7, and those of taps 1 to 3 in lanes 8 to 15.
+/// Factors of four taps, pair by pair. The products give the sums of taps 0 to 2 for each pattern of
+/// signs in lanes 0 to 7, and those of taps 1 to 3 in lanes 8 to 15.
 #[cfg(target_arch = "x86_64")]
 static FACTORS: [Lanes; 2] = {
     let mut factors = [Lanes([0; LANES]); 2];
@@ -201,7 +205,7 @@ const fn pair(low: i16, high: i16) -> i32 {
     low as u16 as i32 | (high as i32) << 16
 }
 
-/// Values in registers of an even number, so that each kernel can take them in groups of its size.
+/// Values in an even number of registers, padded so that each kernel can read groups of its size.
 fn lanes(values: impl Iterator<Item = i32>, padding: i32) -> Vec<Lanes> {
     let mut values: Vec<i32> = values.collect();
     values.resize(values.len().next_multiple_of(2 * LANES), padding);
@@ -211,24 +215,23 @@ fn lanes(values: impl Iterator<Item = i32>, padding: i32) -> Vec<Lanes> {
         .collect()
 }
 
-/// A bit a value, set for negative ones.
+/// One bit per value, set for negative values.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn negatives(values: &[f32; 4]) -> u64 {
     use std::arch::x86_64::{_mm_movemask_ps, _mm_set_ps};
     let [a, b, c, d] = *values;
-    // SAFETY: SSE is part of x86-64.
+    // SAFETY: every x86-64 processor has SSE.
     unsafe { _mm_movemask_ps(_mm_set_ps(d, c, b, a)) as u64 }
 }
 
-/// A bit a value, set for negative ones.
+/// One bit per value, set for negative values.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn negatives(values: &[f32; 4]) -> u64 {
     let bit = |at: usize| u64::from(values[at].to_bits() >> 31) << at;
     bit(0) | bit(1) | bit(2) | bit(3)
 }
 
-/// Binary filters over windows of words that lie side by side: a dense layer, or a convolution
-/// over time.
+/// Binary filters over windows of contiguous words: a dense layer or a convolution over time.
 #[derive(Clone, Debug)]
 pub(super) struct Filters {
     count: usize,
@@ -248,13 +251,14 @@ enum Layout {
     Portable(portable::Filters),
 }
 
-/// Words of a window at most where signs are wanted, so that a byte can count its mismatches.
+/// Most words of a window in [`Filters::signs`], so that a byte can count its mismatches.
 pub(super) const MAX_SIGN_WORDS: usize = 3;
 
 impl Filters {
-    /// `weights` are `[word][filter]`, over positions of `channels` each. A filter's bit is set
-    /// where it mismatches at most its one of `limits`, of which there may be none for filters
-    /// whose signs nobody asks for.
+    /// Lays out `weights`, ordered `[word][filter]`, for positions of `channels` channels.
+    ///
+    /// The sign of a filter is set if it has at most as many mismatches as its limit. `limits` may be
+    /// empty if only [`Filters::mismatches`] is called.
     pub(super) fn new(
         kernels: Kernels,
         weights: &[u64],
@@ -287,7 +291,7 @@ impl Filters {
         }
     }
 
-    /// Slides over a row of positions, and writes the word or words of each window's signs.
+    /// Slides over a row of positions and writes the words of each window's signs.
     pub(super) fn signs(&self, row: &[u64], signs: &mut [u64]) {
         let windows = self.windows(row);
         match &self.layout {
@@ -301,8 +305,8 @@ impl Filters {
         }
     }
 
-    /// Slides over a row of positions, and counts the bits in which each window differs from each
-    /// filter: `[window][filter]`.
+    /// Slides over a row of positions and counts the bits in which each window differs from each filter,
+    /// ordered `[window][filter]`.
     pub(super) fn mismatches(&self, row: &[u64], mismatches: &mut [i32]) {
         let windows = self.windows(row);
         for (position, mismatches) in mismatches.chunks_exact_mut(self.count).enumerate() {
@@ -324,12 +328,12 @@ impl Filters {
     }
 }
 
-/// Windows that follow each other in a row of positions.
+/// Consecutive windows in a row of positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Windows<'a> {
     row: &'a [u64],
     window_words: usize,
-    /// Words from one window's start to the next one's.
+    /// Words from the start of one window to the start of the next.
     step: usize,
 }
 
@@ -344,7 +348,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernels_are_chosen_by_name() {
+    fn kernels_have_names() {
         let available = Kernels::available();
         assert_eq!(available.last().map(|kernels| kernels.name()), Some("portable"));
         for &kernels in &available {
@@ -353,10 +357,10 @@ mod tests {
     }
 
     #[test]
-    fn kernels_that_cannot_run_are_named() {
+    fn unknown_kernels_are_rejected() {
         for name in ["", "sse9", "AVX2", "portable "] {
             let message = Kernels::named(name).unwrap_err().to_string();
-            assert!(message.starts_with(&format!("{name:?} cannot run; ")), "{message}");
+            assert!(message.contains(&format!("cannot run the kernels {name:?}; ")), "{message}");
             assert!(message.ends_with("portable"), "{message}");
         }
     }

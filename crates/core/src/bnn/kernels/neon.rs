@@ -1,4 +1,4 @@
-//! NEON, which next to every 64-bit ARM processor has: 16 filters to a register, a byte each.
+//! NEON, which almost every 64-bit ARM processor has: 16 filters per register, one byte each.
 
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
@@ -9,7 +9,7 @@ pub(super) fn is_available() -> bool {
     is_aarch64_feature_detected!("neon")
 }
 
-/// Four of the values.
+/// Loads four of the values.
 #[inline]
 #[target_feature(enable = "neon")]
 fn load(lanes: &Lanes, quarter: usize) -> int32x4_t {
@@ -23,7 +23,7 @@ fn load(lanes: &Lanes, quarter: usize) -> int32x4_t {
 #[target_feature(enable = "neon")]
 fn table(taps: &[i16]) -> uint8x16x2_t {
     let [first, second, third] = [0, 1, 2].map(|tap| i32::from(taps[tap]));
-    // Lane `p` of four has pattern `p` or, with the third tap positive, `p + 4`.
+    // Lane `p` of four has pattern `p` or, if the third tap is positive, `p + 4`.
     let sums = [-first - second, first - second, second - first, first + second];
     // SAFETY: four values are 16 bytes.
     let sums = unsafe { vld1q_s32(sums.as_ptr()) };
@@ -48,7 +48,7 @@ pub(super) fn first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
             let words = &mut bits[(row * block.pooled_samples + column) * block.words..];
             for (group, thresholds) in block.thresholds.iter().enumerate() {
                 for quarter in 0..4 {
-                    // Where in a table the four bytes of a sum are.
+                    // The positions in a table of the four bytes of a sum.
                     let bytes = block.patterns.each_ref().map(|patterns| {
                         let pattern = vreinterpretq_u32_s32(load(&patterns[group], quarter));
                         let first = vdupq_n_u32(0x0302_0100);
@@ -75,23 +75,23 @@ pub(super) fn first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
     }
 }
 
-/// Filters in one register: a byte each.
+/// Filters in one register, one byte each.
 const BYTES: usize = 16;
 
 const _: () = assert!(MAX_SIGN_WORDS * 64 < 255);
 
 #[derive(Clone, Debug)]
 pub(super) struct Filters {
-    /// Of up to 64 filters each, those of one output word.
+    /// Blocks of up to 64 filters, one per output word.
     blocks: Vec<Block>,
-    /// Whether positions have bits in the upper half of a word.
+    /// Whether positions use the upper half of a word.
     upper_half: bool,
 }
 
-/// The filters of one output word: 2 or 4 registers of them.
+/// The filters of one output word, in 2 or 4 registers.
 #[derive(Clone, Debug)]
 struct Block {
-    /// A byte of each filter: `[word][byte][register]`.
+    /// One byte of each filter, ordered `[word][byte][register]`.
     weights: Vec<[u8; BYTES]>,
     registers: usize,
     limits: Vec<i32>,
@@ -124,7 +124,7 @@ impl Filters {
     pub(super) fn signs(&self, windows: Windows, signs: &mut [u64]) {
         for (at, block) in self.blocks.iter().enumerate() {
             let signs = signs[at..].iter_mut().step_by(self.blocks.len());
-            // SAFETY: filters are laid out only for a processor that has the instructions.
+            // SAFETY: this layout exists only if the processor has the instructions.
             unsafe {
                 match (block.registers, self.upper_half) {
                     (2, false) => block.signs::<2, 4>(windows, signs),
@@ -138,7 +138,7 @@ impl Filters {
 
     pub(super) fn mismatches(&self, window: &[u64], mismatches: &mut [i32]) {
         for (block, mismatches) in self.blocks.iter().zip(mismatches.chunks_mut(64)) {
-            // SAFETY: as above.
+            // SAFETY: this layout exists only if the processor has the instructions.
             let sums = unsafe {
                 match (block.registers, self.upper_half) {
                     (2, false) => block.all_mismatches::<2, 4>(window),
@@ -159,7 +159,7 @@ impl Block {
         windows: Windows,
         signs: impl Iterator<Item = &'a mut u64>,
     ) {
-        // One more than the most mismatches at which a bit is set.
+        // One more than the largest number of mismatches that sets a bit.
         let mut limits = [[0; BYTES]; REGISTERS];
         for (limit, &value) in limits.as_flattened_mut().iter_mut().zip(&self.limits) {
             *limit = (value + 1) as u8;
@@ -194,7 +194,7 @@ impl Block {
     }
 }
 
-/// Mismatches of each filter in a window of at most [`MAX_SIGN_WORDS`].
+/// Mismatches of each filter in a window of at most [`MAX_SIGN_WORDS`] words.
 #[inline]
 #[target_feature(enable = "neon")]
 fn mismatches<const REGISTERS: usize, const WORD_BYTES: usize>(
@@ -213,7 +213,7 @@ fn mismatches<const REGISTERS: usize, const WORD_BYTES: usize>(
     sums
 }
 
-/// One bit for each byte, whose bits are all set or all clear.
+/// One bit per byte. All bits of a byte are set, or none.
 #[inline]
 #[target_feature(enable = "neon")]
 fn mask(bytes: uint8x16_t) -> u16 {

@@ -1,11 +1,11 @@
 //! Plain Rust on 64-bit words.
 //!
-//! Signs of convolutions are counted bit by bit: bit `f` of a word belongs to filter `f`, and the
-//! mismatches of 64 filters are added with logic gates, binary digit by binary digit.
+//! Signs are counted bit by bit: bit `f` of a word belongs to filter `f`. Logic gates add the mismatches
+//! of 64 filters in parallel, binary digit by binary digit.
 
 use super::{FirstBlock, LANES, MAX_SIGN_WORDS, Windows};
 
-/// Pooled positions of a row that are computed together.
+/// Number of pooled positions of a row that are computed together.
 const COLUMNS: usize = 8;
 
 /// For each pattern of signs, sums of three taps at even and at odd positions.
@@ -14,7 +14,7 @@ type Tables = [[[i32; COLUMNS]; 2]; 8];
 pub(super) fn first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
     for first in (0..block.pooled_samples).step_by(COLUMNS) {
         let columns = COLUMNS.min(block.pooled_samples - first);
-        // Of the last four rows.
+        // Tables of the last four rows.
         let mut tables = [[[[0; COLUMNS]; 2]; 8]; 4];
         for row in 0..2 * block.pooled_rows + 2 {
             let taps = &input[row * block.samples + 2 * first..][..2 * columns + 2];
@@ -39,7 +39,7 @@ fn fill(tables: &mut Tables, taps: &[i16]) {
         (*even, *odd) = (i32::from(taps[0]), i32::from(taps[1]));
     }
     for (pattern, [even_sums, odd_sums]) in tables.iter_mut().enumerate() {
-        // -1 turns a value into its negative, 0 leaves it.
+        // -1 negates a value, 0 keeps it.
         let [a, b, c] = [0, 1, 2].map(|tap| (pattern as i32 >> tap & 1) - 1);
         for at in 0..COLUMNS {
             let inner = ((odd[at] ^ b) - b) + ((even[at + 1] ^ c) - c);
@@ -50,7 +50,7 @@ fn fill(tables: &mut Tables, taps: &[i16]) {
     }
 }
 
-/// One word of each column.
+/// One word of signs for each column.
 fn signs(block: &FirstBlock, rows: [&Tables; 4], word: usize) -> [u64; COLUMNS] {
     let mut signs = [0; COLUMNS];
     let registers = block.thresholds.iter().enumerate().skip(word * 64 / LANES).take(64 / LANES);
@@ -77,10 +77,10 @@ fn signs(block: &FirstBlock, rows: [&Tables; 4], word: usize) -> [u64; COLUMNS] 
 pub(super) struct Filters {
     /// `[word][filter]`.
     weights: Vec<u64>,
-    /// Of up to 64 filters each, those of one output word; none where no signs are asked for.
+    /// Blocks of up to 64 filters, one per output word. None if there are no limits.
     blocks: Vec<Block>,
     filters: usize,
-    /// Bits of each word that positions have: 32 or 64.
+    /// Number of bits of each word that positions use: 32 or 64.
     word_bits: usize,
 }
 
@@ -91,15 +91,15 @@ struct Block {
     weights: Vec<u64>,
     /// Binary digits of the limits, lowest first.
     limits: [u64; DIGITS],
-    /// Filters whose limit is not negative.
+    /// Filters with a limit of 0 or more.
     possible: u64,
 }
 
-/// Binary digits of a count of mismatches.
+/// Binary digits of a number of mismatches.
 const DIGITS: usize = 8;
 const _: () = assert!(MAX_SIGN_WORDS * 64 < 1 << DIGITS);
 
-/// Windows that are counted together, so that a compiler can keep them in vector registers.
+/// Number of windows that are counted together, so that the compiler can use vector registers.
 const WINDOWS: usize = 16;
 
 type Bits = [u64; WINDOWS];
@@ -129,7 +129,7 @@ impl Filters {
     pub(super) fn signs(&self, windows: Windows, signs: &mut [u64]) {
         let positions = signs.len() / self.blocks.len();
         for first in (0..positions).step_by(WINDOWS) {
-            // The last one again where there are too few.
+            // Repeats the last position if there are too few.
             let position = |next: usize| (first + next).min(positions - 1);
             let together = std::array::from_fn(|next| windows.at(position(next)));
             for (at, block) in self.blocks.iter().enumerate() {
@@ -169,7 +169,7 @@ impl Block {
     }
 }
 
-/// Adds the mismatches of each word's lowest eight bits.
+/// Adds the mismatches of the lowest eight bits of each word.
 fn add_byte(counted: &mut [Bits; DIGITS], words: Bits, weights: &[u64; 8]) {
     for window in 0..WINDOWS {
         let mismatch = |bit: usize| (words[window] >> bit & 1).wrapping_neg() ^ weights[bit];
@@ -191,7 +191,7 @@ fn add_byte(counted: &mut [Bits; DIGITS], words: Bits, weights: &[u64; 8]) {
     }
 }
 
-/// Adds two bits of the same value to a digit, and gives the carry.
+/// Adds two bits to a digit of the same weight. Returns the carry.
 #[inline(always)]
 fn add(digit: &mut u64, first: u64, second: u64) -> u64 {
     let either = first ^ second;
@@ -200,14 +200,14 @@ fn add(digit: &mut u64, first: u64, second: u64) -> u64 {
     carry
 }
 
-/// Adds the number of bits in which `word` and each filter's weights differ.
+/// Adds the number of bits in which `word` differs from the weights of each filter.
 pub(in crate::bnn) fn add_mismatches(mismatches: &mut [i32], word: u64, weights: &[u64]) {
     for (mismatches, weights) in mismatches.iter_mut().zip(weights) {
         *mismatches += (word ^ weights).count_ones() as i32;
     }
 }
 
-/// A word of up to 64 bits, lowest first.
+/// A word from up to 64 bits, lowest first.
 fn word(bits: impl Iterator<Item = bool>) -> u64 {
     bits.enumerate().fold(0, |word, (at, bit)| word | u64::from(bit) << at)
 }

@@ -1,4 +1,4 @@
-//! Is this recording one that was sent before? `docs/replay.md` has the measurements.
+//! Fingerprints of recordings, to detect replays. `docs/replay.md` has the measurements.
 
 use std::ops::Range;
 
@@ -8,87 +8,86 @@ use super::{Recipe, Recording};
 
 const GRID_HZ: f64 = 50.0;
 
-/// Widths of the moving means, each applied twice: sensor noise goes, and so does what drifts.
+/// Widths of the moving means that remove noise and drift. Each is applied twice.
 const NOISE_WIDTH: usize = 3;
 const DRIFT_WIDTH: usize = 12;
-/// Grid points that the moving means and the change take from both ends together.
+/// Grid points that the moving means and the change remove from both ends together.
 const EDGES: usize = 2 * (NOISE_WIDTH - 1) + 2 + 2 * (DRIFT_WIDTH - 1);
 
-/// Durations of a stride, in grid points: 0.8 to 1.4 s.
+/// Shortest and longest stride in grid points: 0.8 and 1.4 s.
 const SHORTEST_STRIDE: usize = 40;
 const LONGEST_STRIDE: usize = 70;
-/// The stride's duration is found anew at each point, from this many points to either side.
+/// The duration of a stride is estimated at each point, from this many points on either side.
 const NEIGHBOURHOOD: usize = 25;
 
-/// Bits a point.
+/// Bits per point.
 const ROWS: usize = 2;
 const POINTS_PER_BYTE: usize = 8 / ROWS;
-/// Points by which two fingerprints must overlap: 2 s.
+/// Two fingerprints must overlap by this many points, which is 2 s.
 const LEAST_OVERLAP: usize = 100;
 const VERSION: u8 = 1;
 
-/// A recording that is played faster or slower drifts away from the original: it is compared in
-/// blocks of 10 s, and at several speeds.
+/// A replay at another speed drifts away from the original. So fingerprints are compared in blocks of
+/// 10 s, at several speeds.
 const BLOCK_WORDS: usize = 16;
 const SPEEDS: [f64; 7] = [1.0, 0.99, 1.01, 0.98, 1.02, 0.97, 1.03];
 
-/// Overlapping for `s` seconds, two recordings are the same where the correlation of their bits
-/// (those that agree less those that differ, by all) is above
-/// `CHANCE_CORRELATION + CORRELATION_SECONDS / sqrt(s)`: 0.57 at 2 s, 0.35 at 10 s.
+/// Two recordings that overlap for `s` seconds are the same if the correlation of their bits is above
+/// `CHANCE_CORRELATION + CORRELATION_SECONDS / sqrt(s)`: 0.57 at 2 s, 0.35 at 10 s. The correlation is
+/// the number of equal bits minus the number of different ones, divided by the number of all.
 ///
-/// Measured on 10 s of new walking: one probe in a hundred comes nearer than 0.35 instead of
-/// `CORRELATION_SECONDS`, one in a thousand nearer than 0.42, and the nearest of 4,602 is at 0.47.
+/// Measured on 10 s of new walking: with 0.35 as `CORRELATION_SECONDS`, 1 % of the probes would be
+/// above, and with 0.42 0.1 %. The nearest of 4,602 probes would need 0.47.
 const CHANCE_CORRELATION: f64 = 0.18;
 const CORRELATION_SECONDS: f64 = 0.55;
 
-/// What is kept of a recording, to know it again: 230 bytes for 20 s.
+/// A fingerprint that recognises a recording: 230 bytes for 20 s.
 ///
-/// A person's strides resemble each other, and so do their walks; what differs from stride to
-/// stride never comes back. At each fiftieth of a second one bit tells whether the acceleration's
-/// magnitude is above what it was a stride before, and one the same of the magnitude of its
-/// change. The phone's orientation, the sensor's scale and the person's mean stride leave no
-/// trace in them.
+/// The strides and walks of a person resemble each other, but the differences from stride to stride
+/// never repeat. There are two bits for each 1/50 s. They tell whether the magnitude of the
+/// acceleration, and that of its change, are larger than one stride before. They do not depend on the
+/// phone's orientation, the sensor's scale or the person's mean stride.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fingerprint {
     /// Multiple of [`POINTS_PER_BYTE`], at least [`LEAST_OVERLAP`].
     points: usize,
-    /// Bit `2 * point + row`, from the lowest of each word on; 0 past the last.
+    /// Bit `2 * point + row`, from the lowest bit of each word. Bits after the last are 0.
     words: Vec<u64>,
 }
 
-/// Why bytes are not a fingerprint.
+/// Why stored bytes are not a fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FingerprintError {
-    /// Made another way, and not to be compared with those of this version.
-    #[error("the fingerprint is of version {version}; this program knows version {VERSION}")]
+    /// Another version of the algorithm made it, so it cannot be compared.
+    #[error("the fingerprint has version {version}; this program reads version {VERSION}")]
     Version {
-        /// Version seen.
+        /// Version of the fingerprint.
         version: u8,
     },
-    /// Shorter or longer than any recording's.
+    /// It is shorter or longer than the fingerprint of any recording.
     #[error(
-        "the fingerprint has {length} bytes; {} to {} are possible",
+        "the fingerprint has {length} bytes; {} to {} are allowed",
         Fingerprint::MIN_BYTES,
         Fingerprint::MAX_BYTES
     )]
     Length {
-        /// Bytes seen.
+        /// Number of bytes.
         length: usize,
     },
 }
 
 impl Fingerprint {
-    /// Of a longer recording, the beginning is kept.
+    /// A fingerprint covers at most this much of a recording, from its start.
     pub const LONGEST_SECONDS: f64 = 60.0;
-    /// Length of the shortest, in bytes: of 3.4 s.
+    /// Bytes of the shortest fingerprint, for 3.4 s.
     pub const MIN_BYTES: usize = 1 + LEAST_OVERLAP / POINTS_PER_BYTE;
-    /// Length of the longest, in bytes: of a minute or more.
+    /// Bytes of the longest fingerprint, for a minute or more.
     pub const MAX_BYTES: usize = 1
         + ((Self::LONGEST_SECONDS * GRID_HZ) as usize + 1 - EDGES - SHORTEST_STRIDE)
             / POINTS_PER_BYTE;
 
-    /// The fingerprint of a recording's first minute. None of one that is too short (less than
-    /// 3.4 s), sampled too slowly, or without gravity.
+    /// The fingerprint of a recording's first minute. `None` if the recording is shorter than 3.4 s, its
+    /// sample rate is too low, or gravity is missing.
     pub fn of(recording: &Recording) -> Option<Self> {
         let samples = LEAST_OVERLAP + SHORTEST_STRIDE + EDGES;
         let beginning = recording.part(0.0, Self::LONGEST_SECONDS)?;
@@ -108,13 +107,13 @@ impl Fingerprint {
         Some(Self { points, words })
     }
 
-    /// Whether this recording is the `earlier` one, a part of it, or shares its first or last 2 s
-    /// or more with it.
+    /// Whether this recording is the `earlier` one or a part of it, or shares at least its first or last
+    /// 2 s with it.
     ///
-    /// On real walks of 68 people, none of 4,602 new walks of 10 s is taken for a replay of the
-    /// same person's other walking. Of replays of 10 s, cut out at any time, all are found; 95 to
-    /// 100 of 100 where they are also turned, scaled, resampled to 25 Hz or more, noisy (up to a
-    /// tenth of the movement), rounded to 8 bits, or up to 3 % faster or slower.
+    /// Measured on real walks of 68 people: none of 4,602 new walks of 10 s is taken for a replay of
+    /// another walk of the same person. All replays of 10 s are found, wherever they are cut out. 95 to
+    /// 100 % are found if they are also turned, scaled, resampled to at least 25 Hz, noisy (up to a tenth
+    /// of the movement), rounded to 8 bits, or up to 3 % faster or slower.
     pub fn is_replay_of(&self, earlier: &Self) -> bool {
         let earlier = Surrounded::new(earlier);
         SPEEDS.iter().any(|&speed| {
@@ -127,29 +126,29 @@ impl Fingerprint {
         })
     }
 
-    /// As the recording would have been, had everything happened at another speed.
+    /// The fingerprint of the same recording at another speed.
     fn at_speed(&self, speed: f64) -> Self {
         let points = (self.points as f64 / speed) as usize;
         let mut words = vec![0; (ROWS * points).div_ceil(64)];
         for point in 0..points {
             let from = ROWS * (point as f64 * speed) as usize;
             let to = ROWS * point;
-            // A point's bits are in one word.
+            // The bits of one point are in the same word.
             words[to / 64] |= (self.words[from / 64] >> (from % 64) & 0b11) << (to % 64);
         }
         Self { points, words }
     }
 
-    /// For storage.
+    /// The bytes for storage.
     pub fn to_bytes(&self) -> Vec<u8> {
         let bits = self.words.iter().flat_map(|word| word.to_le_bytes());
         [VERSION].into_iter().chain(bits.take(self.points / POINTS_PER_BYTE)).collect()
     }
 
-    /// Takes a fingerprint back from storage.
+    /// Restores a fingerprint from storage.
     ///
     /// # Errors
-    /// When the bytes are of another version, or too few or too many.
+    /// If the version is another one, or there are too few or too many bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FingerprintError> {
         if let Some(&version) = bytes.first()
             && version != VERSION
@@ -168,7 +167,7 @@ impl Fingerprint {
     }
 }
 
-/// Magnitude of acceleration, and of its change, without noise and drift.
+/// Magnitude of the acceleration and of its change, without noise and drift.
 fn rows(acceleration_m_s2: &[[f32; 3]]) -> [Vec<f32>; ROWS] {
     let [x, y, z] = [0, 1, 2].map(|axis| {
         smooth(&acceleration_m_s2.iter().map(|a| a[axis]).collect::<Vec<_>>(), NOISE_WIDTH)
@@ -190,7 +189,7 @@ fn without_drift(values: &[f32]) -> Vec<f32> {
     values[DRIFT_WIDTH - 1..].iter().zip(drift).map(|(value, drift)| value - drift).collect()
 }
 
-/// A moving mean of a moving mean; `2 * (width - 1)` values fewer.
+/// A moving mean of a moving mean. Returns `2 * (width - 1)` fewer values.
 fn smooth(values: &[f32], width: usize) -> Vec<f32> {
     let mean = |values: &[f32]| -> Vec<f32> {
         values.windows(width).map(|window| window.iter().sum::<f32>() / width as f32).collect()
@@ -198,14 +197,13 @@ fn smooth(values: &[f32], width: usize) -> Vec<f32> {
     mean(&mean(values))
 }
 
-/// For each point from [`SHORTEST_STRIDE`] on, how many points before it the movement around it
-/// was most like.
+/// For each point from [`SHORTEST_STRIDE`] on, the number of points back to the most similar movement.
 fn strides(values: &[f32]) -> Vec<usize> {
     const WIDTH: usize = 2 * NEIGHBOURHOOD + 1;
     let mut least = vec![f64::INFINITY; values.len() - SHORTEST_STRIDE];
     let mut best = vec![SHORTEST_STRIDE; values.len() - SHORTEST_STRIDE];
-    // Sums of differences up to each point, to have any stretch's in one step; nothing is added
-    // before the first and after the last.
+    // Sums of differences up to each point. The sum over a range is one subtraction. Nothing is added
+    // before the first and after the last point.
     let mut sums = vec![0.0; values.len() + WIDTH];
     for stride in SHORTEST_STRIDE..=LONGEST_STRIDE.min(values.len() - 1) {
         let count = values.len() - stride;
@@ -218,7 +216,7 @@ fn strides(values: &[f32]) -> Vec<usize> {
         sums[NEIGHBOURHOOD + 1 + count..][..NEIGHBOURHOOD].fill(sum);
         let first = stride - SHORTEST_STRIDE;
         let (least, best) = (&mut least[first..], &mut best[first..]);
-        // Between the ends all points have as many neighbours, and the compiler takes vectors.
+        // Between the ends, all points have the same number of neighbours, so the compiler vectorises.
         let start = NEIGHBOURHOOD.min(count);
         let end = count.saturating_sub(NEIGHBOURHOOD).max(start);
         for point in (0..start).chain(end..count) {
@@ -236,22 +234,22 @@ fn strides(values: &[f32]) -> Vec<usize> {
     best
 }
 
-/// Without a branch, which would often be foretold wrongly.
+/// Without a branch, because it would often be mispredicted.
 fn take_less(least: &mut f64, best: &mut usize, difference: f64, stride: usize) {
     let less = difference < *least;
     *least = if less { difference } else { *least };
     *best = if less { stride } else { *best };
 }
 
-/// Words of a block that starts anywhere in the first.
+/// Words of a block that starts at any bit of the first word.
 type Block = [u64; BLOCK_WORDS + 1];
 
-/// A fingerprint with nothing around it, so that a block may hang over its ends.
+/// A fingerprint with padding, so that a block may extend past its ends.
 struct Surrounded {
     words: Vec<u64>,
-    /// Which bits are the fingerprint's.
+    /// The bits that belong to the fingerprint.
     known: Vec<u64>,
-    /// Its first bit, and the one after its last.
+    /// The range of these bits.
     bits: Range<usize>,
 }
 
@@ -268,7 +266,7 @@ impl Surrounded {
         }
     }
 
-    /// Whether a block agrees with it somewhere.
+    /// Whether a block matches the fingerprint at any position.
     fn holds(&self, block: &[u64], block_bits: usize) -> bool {
         let used: Vec<u64> =
             (0..block.len()).map(|index| lowest(block_bits - 64 * index)).collect();
@@ -279,7 +277,7 @@ impl Surrounded {
                 let start = 64 * place + shift;
                 let end = (start + block_bits).min(self.bits.end);
                 let overlap = end.saturating_sub(start.max(self.bits.start));
-                // Plain indexing of arrays of one length: this is the loop that takes the time.
+                // The hot loop. Indexing arrays of equal length vectorises.
                 let mismatches: u32 = (0..BLOCK_WORDS + 1)
                     .map(|at| (block[at] ^ words[at]) & used[at] & known[at])
                     .map(u64::count_ones)
@@ -290,12 +288,12 @@ impl Surrounded {
     }
 }
 
-/// A word with its lowest `count` bits set, or all 64.
+/// A word with its lowest `count` bits set, at most 64.
 fn lowest(count: usize) -> u64 {
     if count < 64 { (1 << count) - 1 } else { u64::MAX }
 }
 
-/// Moves a block towards later bits by `shift`, which is less than 64.
+/// Shifts a block by `shift` bits, less than 64, to later bits.
 fn moved(block: &[u64], shift: usize) -> Block {
     let mut moved = [0; BLOCK_WORDS + 1];
     for (index, &word) in block.iter().enumerate() {
@@ -308,7 +306,7 @@ fn moved(block: &[u64], shift: usize) -> Block {
 
 fn are_the_same(bits: usize, mismatches: usize) -> bool {
     let bits = bits as f64;
-    // Both sides of the comparison times `bits`, and squared.
+    // Both sides of the comparison are multiplied by `bits` and squared.
     let excess = (1.0 - CHANCE_CORRELATION) * bits - 2.0 * mismatches as f64;
     let bits_per_second = ROWS as f64 * GRID_HZ;
     excess > 0.0 && excess * excess > CORRELATION_SECONDS.powi(2) * bits_per_second * bits

@@ -13,19 +13,19 @@ fn fingerprint(recording: &Recording) -> Fingerprint {
 }
 
 #[test]
-fn another_walk_is_no_replay() {
+fn another_walk_is_not_a_replay() {
     for person in 0..20 {
         let [first, second] = [1, 2].map(|seed| fingerprint(&walk(person, seed, 30.0)));
         assert!(!second.is_replay_of(&first), "{person}");
     }
-    // Nor is the rest of the same walk.
+    // The rest of the same walk is not a replay either.
     let long = walk(1, 1, 60.0);
     let [early, late] = [0.0, 30.5].map(|start| fingerprint(&long.part(start, 29.5).unwrap()));
     assert!(!late.is_replay_of(&early));
 }
 
 #[test]
-fn a_changed_copy_is_a_replay_of_the_whole_and_the_whole_of_it() {
+fn a_changed_copy_and_its_original_are_replays_of_each_other() {
     let changes = [
         Replay::default(),
         Replay { rate_hz: Some(100.0), ..Replay::default() },
@@ -48,7 +48,7 @@ fn a_changed_copy_is_a_replay_of_the_whole_and_the_whole_of_it() {
 }
 
 #[test]
-fn what_is_kept_is_bounded() {
+fn the_size_of_a_fingerprint_is_bounded() {
     assert_eq!(fingerprint(&walk(1, 1, 60.0)).to_bytes().len(), Fingerprint::MAX_BYTES);
     let longer = fingerprint(&walk(1, 1, 200.0));
     assert_eq!(longer.to_bytes().len(), Fingerprint::MAX_BYTES);
@@ -58,7 +58,7 @@ fn what_is_kept_is_bounded() {
 }
 
 #[test]
-fn bytes_of_no_fingerprint_are_refused() {
+fn bytes_that_are_no_fingerprint_are_rejected() {
     let with_version = |version: u8, length: usize| {
         let mut bytes = vec![0; length];
         bytes[0] = version;
@@ -83,25 +83,25 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn bytes_come_back(bytes in bytes()) {
+    fn stored_bytes_are_restored(bytes in bytes()) {
         prop_assert_eq!(Fingerprint::from_bytes(&bytes).unwrap().to_bytes(), bytes);
     }
 
     #[test]
-    fn any_bytes_are_taken_or_refused(bytes in vec(any::<u8>(), 0..900)) {
+    fn any_bytes_are_accepted_or_rejected(bytes in vec(any::<u8>(), 0..900)) {
         if let Ok(fingerprint) = Fingerprint::from_bytes(&bytes) {
             prop_assert!(fingerprint.is_replay_of(&fingerprint));
         }
     }
 
     #[test]
-    fn chance_agrees_with_nothing(one in bytes(), other in bytes()) {
+    fn random_fingerprints_do_not_match(one in bytes(), other in bytes()) {
         let [one, other] = [one, other].map(|bytes| Fingerprint::from_bytes(&bytes).unwrap());
         prop_assert!(!one.is_replay_of(&other));
     }
 
     #[test]
-    fn a_part_is_found_wherever_it_lies(
+    fn a_part_is_found_at_any_position(
         bits in vec(any::<u8>(), 200..700),
         start in 0..130usize,
         length in 50..70usize,
@@ -115,7 +115,7 @@ proptest! {
             [&bits[end..], &other[..]],
         ] {
             let mut part = part.concat();
-            // An eighth of the bits differ.
+            // One in eight bits differs.
             part.iter_mut().for_each(|byte| *byte ^= 0b100);
             let part = Fingerprint::from_bytes(&stored(part)).unwrap();
             prop_assert!(part.is_replay_of(&whole));
@@ -129,7 +129,7 @@ proptest! {
     fn a_stride_is_the_one_with_the_least_mean_difference_around_a_point(
         values in vec(-50..50i8, SHORTEST_STRIDE + 1..200),
     ) {
-        // Whole numbers, so that sums do not depend on their order.
+        // Integers, so that sums do not depend on their order.
         let values: Vec<f32> = values.into_iter().map(f32::from).collect();
         for (index, found) in strides(&values).into_iter().enumerate() {
             let now = index + SHORTEST_STRIDE;

@@ -1,15 +1,15 @@
-//! What people's strides have in common and how they differ, in hundredths of m/s^2 (the first
-//! three axes) and rad/s: fitted to the trouser-pocket walks of 24 people (MotionSense, MIT
-//! licence; see `docs/simulator.md`).
+//! The mean stride of people and the differences between people, in hundredths of m/s^2 (the first
+//! three axes) and rad/s. Fitted to trouser-pocket walks of 24 people (MotionSense, MIT licence; see
+//! `docs/simulator.md`).
 //!
-//! Phase 0 is about where the pitch rate is highest. Rows are axes: forward, lateral and vertical
+//! The pitch rate is highest at about phase 0. Rows are axes: forward, lateral and vertical
 //! acceleration, roll, pitch and yaw rate. Columns are harmonics of the stride rate.
 
 pub(super) const AXES: usize = 6;
 pub(super) const HARMONICS: usize = 12;
 pub(super) const FACTORS: usize = 8;
 
-/// Cosine and sine amplitude of each harmonic in turn.
+/// For each axis, cosine and sine amplitude of the first harmonic, then of the second, and so on.
 type Amplitudes = [[i16; 2 * HARMONICS]; AXES];
 
 /// The mean stride.
@@ -23,7 +23,7 @@ pub(super) const MEAN: Amplitudes = [
     [-95, -53, -15, 28, 24, 4, -20, 34, 33, 14, 0, 6, -10, 0, 0, 12, 2, 7, 12, 1, 2, -7, 6, -6],
 ];
 
-/// Principal components of the differences between people, each one standard deviation long.
+/// Principal components of the differences between people, scaled to one standard deviation.
 #[rustfmt::skip]
 pub(super) const COMPONENTS: [Amplitudes; FACTORS] = [
     [
@@ -92,7 +92,7 @@ pub(super) const COMPONENTS: [Amplitudes; FACTORS] = [
     ],
 ];
 
-/// Standard deviation between people of what the components leave.
+/// Standard deviation between people of what the components do not cover.
 #[rustfmt::skip]
 pub(super) const REST: [[i16; HARMONICS]; AXES] = [
     [18, 26, 39, 33, 30, 29, 42, 35, 39, 27, 24, 19],

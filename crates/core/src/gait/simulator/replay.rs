@@ -1,4 +1,4 @@
-//! What an attacker makes of a recording that was intercepted.
+//! Replays of intercepted recordings, as an attacker would change them.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -9,19 +9,19 @@ use crate::gait::Recording;
 /// Changes to a recording. The default changes nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replay {
-    /// Samples a second of the copy; those of the original where none is given.
+    /// Sample rate of the copy. `None` keeps the times of the original.
     pub rate_hz: Option<f64>,
-    /// Largest error of a time stamp, in sample periods, below 0.5.
+    /// Largest error of a time stamp, in sample periods. Below 0.5.
     pub jitter_periods: f64,
-    /// How much faster the copy is: 1.01 lasts a hundredth less.
+    /// Speed of the copy: 1.01 is 1 % faster.
     pub speed: f64,
-    /// Factor of acceleration.
+    /// Factor of the acceleration.
     pub scale: f32,
-    /// Whether the phone is turned, at random.
+    /// Whether the phone is turned to a random orientation.
     pub turned: bool,
-    /// Standard deviation of white noise on each axis, as a share of the movement's.
+    /// Standard deviation of white noise on each axis, as a share of that of the movement.
     pub noise: f32,
-    /// Step to which acceleration is rounded, in m/s^2; 0 for none.
+    /// Acceleration is rounded to multiples of this, in m/s^2. 0 does not round.
     pub step_m_s2: f32,
 }
 
@@ -40,7 +40,7 @@ impl Default for Replay {
 }
 
 impl Replay {
-    /// The changed copy. None where the changes leave no recording.
+    /// The changed copy. `None` if the changes leave no valid recording.
     pub fn copy(&self, recording: &Recording, seed: u64) -> Option<Recording> {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
         let rates = recording.angular_rate_rad_s();
@@ -94,7 +94,7 @@ struct Point {
     time_seconds: f64,
     /// The sample after it.
     right: usize,
-    /// How near it is to that one.
+    /// Position between the samples: 0 at the one before, 1 at the one after.
     share: f32,
 }
 
@@ -106,7 +106,7 @@ impl Point {
     }
 }
 
-/// Even times that meet none of the original's.
+/// Evenly spaced times that differ from those of the original.
 fn grid(recording: &Recording, rate_hz: f64) -> Vec<Point> {
     let times = recording.time_seconds();
     let start = times[0] + 0.37 / rate_hz;
