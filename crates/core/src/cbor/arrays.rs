@@ -11,7 +11,7 @@ use serde::de::{self, Deserialize, IntoDeserializer, Visitor};
 
 use super::{CborError, Deserializer, TAG_HOMOGENEOUS};
 
-/// A number of any kind, without loss; what is below -2^63 is rounded.
+/// A number of any kind, without loss. Integers below -2^63 are rounded.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Number {
     Unsigned(u64),
@@ -72,8 +72,8 @@ pub(super) struct Element {
 }
 
 impl Element {
-    /// Of a tag whose bits are `0b010_f_s_e_ll` (RFC 8746, section 2.1). `None` for other tags,
-    /// the reserved 76, and floats of 128 bits.
+    /// The elements for a tag with the bits `0b010_f_s_e_ll` (RFC 8746, section 2.1). `None` for other
+    /// tags, the reserved 76, and floats of 128 bits.
     fn of_tag(tag: u64) -> Option<Self> {
         const RESERVED: u64 = 76;
         let float = tag & 16 != 0;
@@ -116,7 +116,7 @@ fn half(bits: u16) -> f32 {
     Decoder::new(&[0xf9, high, low]).f16().expect("0xf9 and two bytes are a half-precision float")
 }
 
-/// Numbers in one row.
+/// Numbers in one dimension.
 pub(super) enum Array<'de> {
     Typed { element: Element, bytes: Cow<'de, [u8]> },
     List(Vec<Number>),
@@ -172,7 +172,7 @@ fn visit<'de, V: Visitor<'de>>(
     de::Deserializer::deserialize_any(SeqDeserializer::new(sequence), visitor)
 }
 
-/// Some of an array's numbers, evenly apart.
+/// Evenly spaced numbers of an array.
 struct Line<'a, 'de> {
     array: &'a Array<'de>,
     indices: StepBy<Range<usize>>,
@@ -199,25 +199,25 @@ impl IntoDeserializer<'_, CborError> for Line<'_, '_> {
 }
 
 impl<'de> Deserializer<'de> {
-    /// The array whose tag, at byte `at`, was read.
+    /// Reads the array after its tag, which is at byte `at`.
     pub(super) fn typed_array(&mut self, at: usize, tag: u64) -> Result<Array<'de>, CborError> {
         let Some(element) = Element::of_tag(tag) else {
             return Err(CborError::Unsupported { what: format!("tag {tag}"), at });
         };
         if !matches!(self.kind()?, Type::Bytes | Type::BytesIndef) {
-            let problem = "is typed, and needs a byte string".to_owned();
+            let problem = "is typed, so it needs a byte string".to_owned();
             return Err(CborError::Array { problem, at });
         }
         let bytes = self.bytes()?;
         if bytes.len() % element.bytes != 0 {
             let problem =
-                format!("has {} bytes, in elements of {} bytes", bytes.len(), element.bytes);
+                format!("has {} bytes, but elements of {} bytes", bytes.len(), element.bytes);
             return Err(CborError::Array { problem, at });
         }
         Ok(Array::Typed { element, bytes })
     }
 
-    /// The matrix whose tag, at byte `at`, was read: a list of the dimensions, rows first, and of
+    /// Reads the matrix after its tag, which is at byte `at`: a list of the dimensions, rows first, and
     /// the elements.
     pub(super) fn matrix(
         &mut self,
@@ -239,15 +239,15 @@ impl<'de> Deserializer<'de> {
             }
             Ok(((rows, columns), items.deserializer.elements(at)?))
         })?;
-        // Elements there must be: a matrix of no columns could claim any number of rows.
+        // Without elements, a matrix of no columns could claim any number of rows.
         if array.len() == 0 || rows.checked_mul(columns) != Some(array.len()) {
-            let problem = format!("claims {rows} x {columns} elements and has {}", array.len());
+            let problem = format!("claims {rows} x {columns} elements, but has {}", array.len());
             return Err(CborError::Array { problem, at });
         }
         Ok(Matrix { array, rows, columns, column_major })
     }
 
-    /// What a matrix at byte `matrix_at` holds.
+    /// Reads the elements of the matrix at byte `matrix_at`.
     fn elements(&mut self, matrix_at: usize) -> Result<Array<'de>, CborError> {
         let at = self.decoder.position();
         match self.kind()? {

@@ -1,4 +1,4 @@
-//! Why bytes are not the CBOR of a value.
+//! Errors of CBOR.
 
 use std::fmt;
 
@@ -9,39 +9,39 @@ use super::MAX_DEPTH;
 /// Why bytes are not the CBOR of a value. Positions are bytes from the start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CborError {
-    /// Cut off.
-    #[error("the CBOR ends at byte {at}, within an item")]
+    /// The bytes end in the middle of an item.
+    #[error("the CBOR ends at byte {at}, in the middle of an item")]
     End {
         /// Length of the bytes.
         at: usize,
     },
-    /// Not CBOR: a reserved head, text that is not UTF-8, a break out of place.
+    /// The bytes are not CBOR: a reserved head, text that is not UTF-8, or a misplaced break.
     #[error("no well-formed CBOR item starts at byte {at}")]
     Malformed {
         /// Where the item starts.
         at: usize,
     },
-    /// CBOR that has no counterpart in JSON, and is no typed array.
-    #[error("{what} at byte {at} cannot be read")]
+    /// The item has no counterpart in JSON and is not a typed array.
+    #[error("{what} at byte {at} is not supported")]
     Unsupported {
-        /// What stands there.
+        /// Description of the item.
         what: String,
         /// Where the item starts.
         at: usize,
     },
-    /// Deep enough to endanger the stack.
-    #[error("more than {MAX_DEPTH} lists, maps and tags stand in each other at byte {at}")]
+    /// Items are nested too deeply.
+    #[error("lists, maps and tags are nested more than {MAX_DEPTH} deep at byte {at}")]
     TooDeep {
         /// Where the item starts.
         at: usize,
     },
-    /// More than one item.
-    #[error("the item ends at byte {at}, and more bytes follow")]
+    /// There is more than one item.
+    #[error("the item ends at byte {at}, but more bytes follow")]
     Trailing {
         /// Where the item ends.
         at: usize,
     },
-    /// A typed or multi-dimensional array whose bytes are not what it says.
+    /// The bytes of a typed or multi-dimensional array do not fit its description.
     #[error("the array at byte {at} {problem}")]
     Array {
         /// What is wrong.
@@ -49,18 +49,18 @@ pub enum CborError {
         /// Where the array starts.
         at: usize,
     },
-    /// Good CBOR, but of another type than is needed.
+    /// The bytes are CBOR, but of another type than expected.
     #[error("{message}{}", at.map_or(String::new(), |at| format!(", at byte {at}")))]
     Data {
-        /// What is needed, and what is there.
+        /// What was found, and what was expected.
         message: String,
-        /// Where the innermost item starts that is known to hold the fault.
+        /// Start of the innermost item that is known to be wrong.
         at: Option<usize>,
     },
 }
 
 impl CborError {
-    /// Says where, unless an inner item has said so.
+    /// Adds the position, unless an inner item has added its own.
     pub(super) fn within(mut self, start: usize) -> Self {
         if let Self::Data { at, .. } = &mut self {
             at.get_or_insert(start);

@@ -1,7 +1,8 @@
-//! CBOR (RFC 8949) for serde, with typed arrays (RFC 8746) read as sequences of numbers.
+//! CBOR (RFC 8949) for serde. Typed arrays (RFC 8746) are read as sequences of numbers.
 //!
-//! What reads JSON reads CBOR: keys of maps are text, a unit variant is its name, and a list of
-//! numbers may be a list or a typed array, two dimensions of them one array of either order.
+//! A type that can be read from JSON can be read from CBOR: keys of maps are text, and a unit variant
+//! is its name. A list of numbers may be a typed array. A list of lists of numbers may be one array of
+//! two dimensions, in either order.
 
 mod arrays;
 mod error;
@@ -16,7 +17,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visit
 use arrays::Number;
 pub use error::CborError;
 
-/// Lists, maps and tags in each other, at most: a bound on the stack.
+/// Deepest nesting of lists, maps and tags. It bounds the stack.
 const MAX_DEPTH: usize = 64;
 
 const TAG_ROW_MAJOR: u64 = 40;
@@ -24,10 +25,10 @@ const TAG_HOMOGENEOUS: u64 = 41;
 const TAG_COLUMN_MAJOR: u64 = 1040;
 const TAG_SELF_DESCRIBED: u64 = 55799;
 
-/// Reads one value that is all of `bytes`.
+/// Reads one value from all of `bytes`.
 ///
 /// # Errors
-/// When the bytes are not CBOR, or not that of a `T`; what is wrong, and at which byte.
+/// If the bytes are not the CBOR of a `T`. The error says what is wrong and at which byte.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError> {
     let mut deserializer = Deserializer::from_slice(bytes);
     let value = T::deserialize(&mut deserializer).map_err(|error| error.within(0))?;
@@ -35,7 +36,7 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError> {
     Ok(value)
 }
 
-/// Reads CBOR for serde. Allocates by what is there, never by what a length claims.
+/// Reads CBOR for serde. Allocates only for bytes that are there, never for a claimed length.
 #[derive(Clone, Debug)]
 pub struct Deserializer<'de> {
     decoder: Decoder<'de>,
@@ -43,15 +44,15 @@ pub struct Deserializer<'de> {
 }
 
 impl<'de> Deserializer<'de> {
-    /// Of an item that starts at the first byte.
+    /// A deserializer of the item that starts at the first byte.
     pub fn from_slice(bytes: &'de [u8]) -> Self {
         Self { decoder: Decoder::new(bytes), depth: 0 }
     }
 
-    /// To be called after the item: that nothing follows it.
+    /// Checks that nothing follows the item. Call it after reading.
     ///
     /// # Errors
-    /// When there are more bytes.
+    /// If there are more bytes.
     pub fn end(&self) -> Result<(), CborError> {
         match self.decoder.position() {
             at if at < self.decoder.input().len() => Err(CborError::Trailing { at }),
@@ -126,13 +127,13 @@ impl<'de> Deserializer<'de> {
                 })
             }
             kind => {
-                let message = format!("{kind} where a number is needed");
+                let message = format!("found {kind}, expected a number");
                 Err(CborError::Data { message, at: Some(at) })
             }
         }
     }
 
-    /// Hands the items of a list or map over, and sees to it that all are taken.
+    /// Lets `visit` read the items of a list or map, and checks that it reads all of them.
     fn items<T>(
         &mut self,
         left: Option<u64>,
@@ -142,7 +143,7 @@ impl<'de> Deserializer<'de> {
             let mut items = Items { deserializer, left };
             let value = visit(&mut items)?;
             match items.more()? {
-                true => Err(de::Error::custom("the list holds more items than are needed")),
+                true => Err(de::Error::custom("the list has more items than expected")),
                 false => Ok(value),
             }
         })
@@ -235,7 +236,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
             Type::String | Type::StringIndef => {
                 self.text().and_then(|name| visitor.visit_enum(name.into_deserializer()))
             }
-            _ => Err(de::Error::custom("the name of a variant is needed")),
+            _ => Err(de::Error::custom("expected the name of a variant")),
         };
         variant.map_err(|error: CborError| error.within(at))
     }
@@ -246,15 +247,15 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     }
 }
 
-/// What a list or map still holds.
+/// The remaining items of a list or map.
 struct Items<'a, 'de> {
     deserializer: &'a mut Deserializer<'de>,
-    /// `None` where a break ends them.
+    /// Number of items. `None` if a break ends them.
     left: Option<u64>,
 }
 
 impl Items<'_, '_> {
-    /// Whether an item, or a key and its value, follows; if so it is counted as taken.
+    /// Whether an item, or a key with its value, follows. If so, counts it as read.
     fn more(&mut self) -> Result<bool, CborError> {
         match &mut self.left {
             Some(0) => return Ok(false),
@@ -303,7 +304,7 @@ impl<'de> de::MapAccess<'de> for Items<'_, 'de> {
         }
         match self.deserializer.kind()? {
             Type::String | Type::StringIndef => seed.deserialize(&mut *self.deserializer).map(Some),
-            // A derived struct would take a number for the position of a field.
+            // A derived struct would take a number as the position of a field.
             _ => Err(CborError::Unsupported {
                 what: "a key that is not text".to_owned(),
                 at: self.deserializer.decoder.position(),

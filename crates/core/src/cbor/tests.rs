@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::gait::RecordingDocument;
 
-/// CBOR of a JSON value, containers and texts of definite or indefinite length.
+/// The CBOR of a JSON value, with containers and texts of definite or indefinite length.
 fn encode(value: &Value, indefinite: bool) -> Vec<u8> {
     let mut encoder = Encoder::new(Vec::new());
     match value {
@@ -118,7 +118,7 @@ struct Labelled {
 }
 
 #[test]
-fn one_set_of_structs_reads_json_and_cbor() {
+fn the_same_types_read_json_and_cbor() {
     for mode in [json!("all-or-nothing"), json!({"best": {"of": 3}}), json!({"first": -3})] {
         let batch = json!({
             "recordings": [
@@ -138,7 +138,7 @@ fn one_set_of_structs_reads_json_and_cbor() {
     let mut cbor = encode(&labelled, false);
     let from_json: Labelled = serde_json::from_value(labelled).unwrap();
     assert_eq!(from_slice::<Labelled>(&cbor).unwrap(), from_json);
-    // The list, as three columns of a byte.
+    // The list as three columns of bytes.
     let list = encode(&json!([[1, 2, 3]]), false);
     let at = cbor.windows(list.len()).position(|part| part == list).unwrap();
     cbor.splice(at..at + list.len(), matrix(TAG_COLUMN_MAJOR, 1, 3, &tagged(72, &[1, 2, 3])));
@@ -178,7 +178,7 @@ fn half_floats_and_small_numbers() {
 }
 
 #[test]
-fn what_is_wrong_is_named_and_where() {
+fn errors_say_what_is_wrong_and_where() {
     for (item, expected) in [
         ("", "ends at byte 0"),
         ("82 01", "ends at byte 2"),
@@ -186,26 +186,26 @@ fn what_is_wrong_is_named_and_where() {
         ("82 01 1c", "starts at byte 2"),
         ("82 01 ff", "starts at byte 2"),
         ("81 62 ff00", "starts at byte 1"),
-        ("01 02", "ends at byte 1, and more"),
+        ("01 02", "ends at byte 1, but more"),
         ("81 f7", "a simple value at byte 1"),
         ("81 c1 01", "tag 1 at byte 1"),
         ("81 d84c 41 01", "tag 76 at byte 1"),
         ("81 d857 50 00000000000000000000000000000000", "tag 87 at byte 1"),
         ("a1 01 02", "a key that is not text at byte 1"),
-        ("81 d841 43 010203", "array at byte 1 has 3 bytes, in elements of 2"),
-        ("81 d841 82 01 02", "array at byte 1 is typed, and needs a byte string"),
-        ("81 d828 82 820203 85 0102030405", "array at byte 1 claims 2 x 3 elements and has 5"),
-        ("81 d828 82 820003 80", "claims 0 x 3 elements and has 0"),
+        ("81 d841 43 010203", "array at byte 1 has 3 bytes, but elements of 2"),
+        ("81 d841 82 01 02", "array at byte 1 is typed, so it needs a byte string"),
+        ("81 d828 82 820203 85 0102030405", "array at byte 1 claims 2 x 3 elements, but has 5"),
+        ("81 d828 82 820003 80", "claims 0 x 3 elements, but has 0"),
         ("d828 82 82 1b7fffffffffffffff 00 80", "has 0"),
         ("d828 82 82 1b8000000000000000 02 80", "has 0"),
         ("d828 82 81 04 84 01020304", "invalid length 1"),
-        ("d828 82 83 010204 84 01020304", "more items than are needed, at byte 3"),
+        ("d828 82 83 010204 84 01020304", "more items than expected, at byte 3"),
         ("d828 81 820203", "has no elements"),
-        ("d828 83 820102 820102 01", "more items than are needed"),
+        ("d828 83 820102 820102 01", "more items than expected"),
         ("d828 80", "has no dimensions"),
         ("d828 41 00", "needs a list of its dimensions"),
         ("d828 82 820102 41 00", "needs a list or a typed array"),
-        ("d828 82 820102 82 01 6161", "string where a number is needed, at byte 8"),
+        ("d828 82 820102 82 01 6161", "found string, expected a number, at byte 8"),
         ("9b ffffffffffffffff 01", "ends at byte 10"),
         ("5b ffffffffffffffff 01", "ends at byte 10"),
         ("bb ffffffffffffffff 6161 01", "ends at byte 12"),
@@ -227,10 +227,7 @@ fn what_is_wrong_is_named_and_where() {
             "a[1][1]: invalid type: string \"b\", expected i8, at byte 9",
         ),
         ("a1 6161 d828 82 820202 d840 44 010203ff", "a[1][1]: invalid value"),
-        (
-            "a1 6161 82 82 0102 83 010203",
-            "a[1]: the list holds more items than are needed, at byte 7",
-        ),
+        ("a1 6161 82 82 0102 83 010203", "a[1]: the list has more items than expected, at byte 7"),
         ("a1 6161 d828 82 820103 d840 43 010203", "a[0]: invalid length 3"),
         ("a1 6161 d828 82 820201 d840 42 0102", "a[0]: invalid length 1"),
         ("a1 6161 81 d840 41 01", "a[0]: invalid length 1"),
@@ -256,7 +253,7 @@ fn depth_is_bounded() {
     }
 }
 
-/// A typed array, in either byte order, reads as the list of its numbers.
+/// A typed array, in either byte order, is read as the list of its numbers.
 macro_rules! assert_typed {
     ($type:ty, $big_endian:expr, $little_endian:expr, $bits:expr) => {
         let values: Vec<$type> = $bits
@@ -284,13 +281,13 @@ macro_rules! assert_typed {
 
 proptest! {
     #[test]
-    fn any_json_survives(value in values(), indefinite: bool) {
+    fn any_json_value_is_read_from_cbor(value in values(), indefinite: bool) {
         let bytes = encode(&value, indefinite);
         prop_assert_eq!(from_slice::<Value>(&bytes), Ok(value));
     }
 
     #[test]
-    fn cut_bodies_are_errors(value in values(), indefinite: bool, matrix_too: bool) {
+    fn truncated_bytes_are_errors(value in values(), indefinite: bool, matrix_too: bool) {
         let mut bytes = encode(&json!([value]), indefinite);
         if matrix_too {
             bytes = matrix(TAG_COLUMN_MAJOR, 2, 3, &tagged(77, &bytes.repeat(12)[..12]));

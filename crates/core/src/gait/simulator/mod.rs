@@ -9,7 +9,7 @@ mod population;
 mod replay;
 mod walker;
 
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 
