@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bipedalnet_client::Client;
 use bipedalnet_client::api::{TrainDocument, TrainingScope};
 use bipedalnet_core::gait::Recording;
-use bipedalnet_training::{Person, by_person, read_data};
+use bipedalnet_training::{EnrollmentSplit, enrollment_splits, read_data};
 use clap::Parser;
 use server::{Server, quantile};
 
@@ -51,20 +51,20 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn measure(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let people = by_person(read_data(&[arguments.data])?.walks);
+    let people = enrollment_splits(read_data(&[arguments.data])?.recordings);
     let model = arguments.model.map(|path| path.display().to_string());
     let model = model.iter().flat_map(|path| ["--model", path]);
     let options: Vec<&str> = ["--keep-recordings-days", "1"].into_iter().chain(model).collect();
     let server = Server::start_with(tempfile::tempdir()?, &options);
     let client = Client::new(&format!("http://{}", server.address), None)?;
-    for Person { subject, enrollments, .. } in &people {
+    for EnrollmentSplit { subject, enrollments, .. } in &people {
         client.put_user(subject).await?;
         for walk in enrollments {
             client.enroll(subject, walk).await?;
         }
     }
     let mut probes: Vec<(&str, Recording)> = Vec::new();
-    for Person { subject, unseen, .. } in &people {
+    for EnrollmentSplit { subject, probe: unseen, .. } in &people {
         let starts = (0..).map(|index| f64::from(index) * PROBE_SECONDS);
         let whole = |start: &f64| start + PROBE_SECONDS <= unseen.duration_seconds();
         for start in starts.take_while(whole) {

@@ -4,15 +4,15 @@
 use std::ops::ControlFlow;
 
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
-use bipedalnet_training::{Design, Division, Schedule, Split, Walk, train};
+use bipedalnet_training::{Design, Division, Schedule, Split, SubjectRecording, train};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const PEOPLE: u64 = 38;
 
 fn training(criterion: &mut Criterion) {
     let conditions = Conditions { seconds: 120.0, ..Conditions::default() };
-    let walks: Vec<Walk> = (0..PEOPLE)
-        .map(|person| Walk {
+    let walks: Vec<SubjectRecording> = (0..PEOPLE)
+        .map(|person| SubjectRecording {
             subject: format!("p{person:02}"),
             session: "1".to_owned(),
             recording: Walker::new(person).walk(1, &conditions),

@@ -218,7 +218,7 @@ struct Outcome {
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments = Arguments::parse();
-    let walks = read_data(std::slice::from_ref(&arguments.data))?.walks;
+    let walks = read_data(std::slice::from_ref(&arguments.data))?.recordings;
     let split = Split::Sessions { train: arguments.train_sessions, test: arguments.test_sessions };
     let ours = Division::new(&walks, Recipe::BIPEDALNET, &split)?;
     let idnets = Division::new(&walks, Recipe::IDNET, &split)?;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bipedalnet_core::gait::simulator::Replay;
 use bipedalnet_core::gait::{Fingerprint, Recording};
-use bipedalnet_training::{Walk, read_data};
+use bipedalnet_training::{SubjectRecording, read_data};
 use clap::Parser;
 
 const LENGTHS_SECONDS: [f64; 4] = [4.0, 6.0, 10.0, 20.0];
@@ -27,12 +27,12 @@ struct Arguments {
 
 /// A walk and the fingerprints of its minutes.
 struct Enrolled {
-    walk: Walk,
+    walk: SubjectRecording,
     minutes: Vec<Fingerprint>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let walks = read_data(&Arguments::parse().data)?.walks;
+    let walks = read_data(&Arguments::parse().data)?.recordings;
     let enrolled: Vec<Enrolled> = walks
         .into_iter()
         .map(|walk| Enrolled { minutes: minutes(&walk.recording), walk })

@@ -15,10 +15,10 @@ use std::time::Instant;
 
 use bipedalnet_core::bnn::Model;
 use bipedalnet_core::gait::Recording;
-use bipedalnet_training::evaluation::{Figure, Folder, TrialRates, evaluate};
+use bipedalnet_training::evaluation::{Figure, Folder, ProtocolRates, evaluate};
 use bipedalnet_training::retrained_model;
 use bipedalnet_training::{
-    Length, RetrainingOptions, Users, Walk, low_priority_pool, read_data, retrain,
+    Length, RetrainingOptions, SubjectRecording, Users, low_priority_pool, read_data, retrain,
 };
 use clap::Parser;
 
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let file = std::fs::read(&arguments.parent)?;
     let parent = Model::from_bytes(&file)?;
-    let walks = read_data(std::slice::from_ref(&arguments.data))?.walks;
+    let walks = read_data(std::slice::from_ref(&arguments.data))?.recordings;
     let name = arguments.data.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let recordings = kept(&walks, &arguments.keep, arguments.recording_seconds);
     let counts: Vec<usize> = recordings.iter().map(Vec::len).collect();
@@ -81,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     let retrained = retrained_model(&parent, &retrained)?;
 
-    let folders = [Folder { name, walks }];
+    let folders = [Folder { name, recordings: walks }];
     println!(
         "\n| enrolled > probed | | EER, 10 s | FNMR at FMR 1 % | own / others accepted, FMR 1 % | right | wrong | strangers identified |"
     );
@@ -89,10 +89,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (label, file) in [("before", file), ("after", retrained)] {
         let model = Model::from_bytes(&file)?;
         let trials = evaluate(label, model, &folders, &[], arguments.seed, |_, _| ())?.trials;
-        let is_new =
-            |trial: &&TrialRates| trial.is_as_recorded() && !arguments.keep.contains(&trial.probed);
+        let is_new = |trial: &&ProtocolRates| {
+            trial.is_as_recorded() && !arguments.keep.contains(&trial.probed)
+        };
         for trial in trials.iter().filter(is_new) {
-            let TrialRates { enrolled, probed, measured, .. } = trial;
+            let ProtocolRates { enrolled, probed, measured, .. } = trial;
             let verified = &measured.verification[1];
             let named = &measured.identification;
             println!(
@@ -111,7 +112,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Each person's kept recordings, in order. People without any are left out.
-fn kept(walks: &[Walk], sessions: &[String], seconds: f64) -> Vec<Vec<Recording>> {
+fn kept(walks: &[SubjectRecording], sessions: &[String], seconds: f64) -> Vec<Vec<Recording>> {
     let mut people: BTreeMap<&str, Vec<Recording>> = BTreeMap::new();
     for session in sessions {
         for walk in walks.iter().filter(|walk| walk.session == *session) {

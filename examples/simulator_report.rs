@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn real_people(directory: &Path) -> Result<Vec<Vec<Measures>>, Box<dyn Error>> {
     let data = read_data(&[directory.to_owned()])?;
     let mut people: BTreeMap<String, Vec<Measures>> = BTreeMap::new();
-    for walk in data.walks {
+    for walk in data.recordings {
         people.entry(walk.subject).or_default().extend(measure(&walk.recording));
     }
     Ok(people.into_values().collect())

@@ -15,7 +15,7 @@ use bipedalnet_core::gait::{
     Precision, Recipe, Recording, RecordingDocument, compact, cut_windows, exact,
 };
 use bipedalnet_core::identity::{Calibration, Decision, Gallery, Template, UserId};
-use bipedalnet_training::{by_person, read_data};
+use bipedalnet_training::{enrollment_splits, read_data};
 use clap::Parser;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -138,16 +138,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut identifier = Identifier::new(Model::from_bytes(&std::fs::read(arguments.model)?)?)?;
     let mut users = BTreeSet::new();
     let mut probes: Vec<(UserId, Recording)> = Vec::new();
-    for person in by_person(read_data(&[arguments.data])?.walks) {
+    for person in enrollment_splits(read_data(&[arguments.data])?.recordings) {
         let user: UserId = person.subject.parse()?;
         for walk in &person.enrollments {
             let template = identifier.template(walk)?;
             identifier.gallery.add(&user, &template);
         }
         let starts = (0..).map(|index| f64::from(index) * STRIDE_SECONDS);
-        let whole = |start: &f64| start + PROBE_SECONDS <= person.unseen.duration_seconds();
+        let whole = |start: &f64| start + PROBE_SECONDS <= person.probe.duration_seconds();
         for start in starts.take_while(whole) {
-            let part = person.unseen.part(start, PROBE_SECONDS);
+            let part = person.probe.part(start, PROBE_SECONDS);
             probes.extend(part.map(|part| (user.clone(), part)));
         }
         users.insert(user);

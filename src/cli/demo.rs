@@ -8,12 +8,12 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 
 use super::Failure;
+use super::data::read;
 use super::throwaway::with_server;
-use super::train::read;
 use bipedalnet_client::{Body, Client};
 use bipedalnet_core::gait::Recording;
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
-use bipedalnet_training::by_person;
+use bipedalnet_training::enrollment_splits;
 
 /// Enroll eight walkers on a throwaway server, then name their unseen walks and two strangers'
 #[derive(clap::Args)]
@@ -123,15 +123,16 @@ fn simulated(seed: u64) -> Vec<Participant> {
 
 /// Ten people that a seed picks.
 fn recorded(folder: &Path, seed: u64) -> Result<Vec<Participant>, Failure> {
-    let mut participants: Vec<Participant> = by_person(read(&[folder.to_owned()])?)
-        .into_iter()
-        .filter_map(|person| {
-            let middles = person.enrollments.iter();
-            let enrollments = middles.filter_map(|walk| middle(walk, WALK_SECONDS)).collect();
-            let probe = middle(&person.unseen, WALK_SECONDS)?;
-            Some(Participant { name: person.subject, enrollments, probe })
-        })
-        .collect();
+    let mut participants: Vec<Participant> =
+        enrollment_splits(read(&[folder.to_owned()])?.recordings)
+            .into_iter()
+            .filter_map(|person| {
+                let middles = person.enrollments.iter();
+                let enrollments = middles.filter_map(|walk| middle(walk, WALK_SECONDS)).collect();
+                let probe = middle(&person.probe, WALK_SECONDS)?;
+                Some(Participant { name: person.subject, enrollments, probe })
+            })
+            .collect();
     let needed = ENROLLED + STRANGERS;
     if participants.len() < needed {
         let found = participants.len();

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
-use super::train::{OutputFile, read};
+use super::data::read;
+use super::output_file::OutputFile;
 use bipedalnet_core::bnn::Model;
 use bipedalnet_core::identity::FALSE_MATCH_RATES;
 use bipedalnet_training::evaluation::{
-    ClosedSet, Evaluation, Figure, Folder, TrialRates, evaluate,
+    ClosedSet, Figure, Folder, ModelEvaluation, ProtocolRates, evaluate,
 };
 use bipedalnet_training::plots;
 
@@ -53,7 +54,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         .iter()
         .map(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(Folder { name, walks: read(std::slice::from_ref(path))? })
+            Ok(Folder { name, recordings: read(std::slice::from_ref(path))?.recordings })
         })
         .collect::<Result<Vec<_>, Failure>>()?;
 
@@ -91,8 +92,8 @@ fn read_model(path: &Path) -> Result<(String, Model), Failure> {
     Ok((name, model))
 }
 
-fn print(evaluation: &Evaluation) {
-    let Evaluation { model, training_data, known, strangers, .. } = evaluation;
+fn print(evaluation: &ModelEvaluation) {
+    let ModelEvaluation { model, training_data, known, strangers, .. } = evaluation;
     println!("\n{model}: trained on {training_data}; {known} known people, {strangers} strangers");
     for warning in &evaluation.warnings {
         println!("\nwarning: {warning}");
@@ -118,14 +119,14 @@ fn print(evaluation: &Evaluation) {
     }
 }
 
-fn print_trials(trials: &[&TrialRates]) {
+fn print_trials(trials: &[&ProtocolRates]) {
     print!("| data set | enrolled > probed | people | EER, 10 s | FNMR at FMR 1 % ");
     print!("| right in 10 s | wrong | strangers named, 3 % asked ");
     let [_, percent, permille] = FALSE_MATCH_RATES.map(|rate| rate * 100.0);
     println!("| own / others, FMR {percent} % | own / others, FMR {permille} % |");
     println!("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|");
     for trial in trials {
-        let TrialRates { data_set, enrolled, probed, measured, .. } = trial;
+        let ProtocolRates { data_set, enrolled, probed, measured, .. } = trial;
         let condition = match trial.is_as_recorded() {
             true => String::new(),
             false => format!(", {}", trial.condition),

@@ -2,12 +2,14 @@
 
 mod backup;
 mod config;
+mod data;
 mod demo;
 mod enroll;
 mod evaluate;
 mod healthcheck;
 mod identify;
 mod keys;
+mod output_file;
 mod progress;
 mod reload;
 mod remote;

@@ -1,4 +1,4 @@
-//! What a running training shows.
+//! The progress of a training.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -7,27 +7,68 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
-use bipedalnet_training::Progress;
+use bipedalnet_training::{Progress, Stage, TrainingEvent};
 
-/// A bar in a terminal, ten lines elsewhere.
-pub struct TrainingBar {
+/// Shows a run of one or more trainings, and stops it once a flag is set.
+pub struct TrainingDisplay<'a> {
+    stopped: &'a AtomicBool,
+    stage: Option<(Stage, TrainingBar)>,
+}
+
+impl<'a> TrainingDisplay<'a> {
+    pub fn new(stopped: &'a AtomicBool) -> Self {
+        Self { stopped, stage: None }
+    }
+
+    pub fn show(&mut self, event: TrainingEvent<'_>) -> ControlFlow<()> {
+        match event {
+            TrainingEvent::LeftOut(recordings) => {
+                for (recording, reason) in recordings {
+                    eprintln!("left out {recording}: {reason}");
+                }
+            }
+            TrainingEvent::Progress(stage, progress) => {
+                let bar = match self.stage.take() {
+                    Some((shown, bar)) if shown == stage => bar,
+                    _ => TrainingBar::new(name(stage)),
+                };
+                let (_, bar) = self.stage.insert((stage, bar));
+                bar.update(progress);
+            }
+        }
+        if self.stopped.load(Ordering::Relaxed) {
+            if let Some((_, bar)) = &self.stage {
+                bar.bar.finish_and_clear();
+            }
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn name(stage: Stage) -> String {
+    match stage {
+        Stage::Network(design) => design.name().to_owned(),
+        Stage::HeldOut { number, of } => format!("strangers {number}/{of}"),
+    }
+}
+
+/// Shows a bar in a terminal. Prints ten lines if the output is no terminal.
+struct TrainingBar {
     bar: ProgressBar,
     name: String,
     tenths: usize,
-    stopped: Arc<AtomicBool>,
 }
 
 impl TrainingBar {
-    /// A bar that ends the training once `stopped` is set.
-    pub fn new(name: String, stopped: &Arc<AtomicBool>) -> Self {
+    fn new(name: String) -> Self {
         let template = "{prefix} {bar:24} {percent:>3} %  {msg}  {eta} left";
         let style = ProgressStyle::with_template(template).expect("a valid template");
         let bar = ProgressBar::new(1).with_style(style).with_prefix(name.clone());
-        Self { bar, name, tenths: 0, stopped: Arc::clone(stopped) }
+        Self { bar, name, tenths: 0 }
     }
 
-    /// Shows a state; tells whether to go on.
-    pub fn update(&mut self, progress: &Progress) -> ControlFlow<()> {
+    fn update(&mut self, progress: &Progress) {
         let validation = match progress.validation_accuracy {
             Some(accuracy) => format!("{:.1} %", accuracy * 100.0),
             None => "not yet known".to_owned(),
@@ -49,15 +90,10 @@ impl TrainingBar {
         if progress.step == progress.steps {
             self.bar.finish_and_clear();
         }
-        if self.stopped.load(Ordering::Relaxed) {
-            self.bar.finish_and_clear();
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
     }
 }
 
-/// A flag that Ctrl-C or SIGTERM sets; a second one ends the program at once.
+/// A flag that Ctrl-C or SIGTERM sets. A second signal ends the program at once.
 pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stopped = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stopped);
@@ -65,7 +101,7 @@ pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping; once more to stop at once");
+        eprintln!("stopping; press Ctrl-C again to stop at once");
     })?;
     Ok(stopped)
 }

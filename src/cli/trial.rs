@@ -6,8 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Failure;
+use super::data::read;
+use super::output_file::OutputFile;
 use super::throwaway::with_server;
-use super::train::{OutputFile, read};
 use crate::field_trial::{
     Enrolled, FieldTrial, Identifications, Outcome, Rates, Refusals, Setup, Verifications,
 };
@@ -92,7 +93,7 @@ struct Verification {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     // First, so that nothing is lost to a wrong path.
     let json = arguments.json.as_deref().map(OutputFile::create).transpose()?;
-    let walks = read(std::slice::from_ref(&arguments.data))?;
+    let data = read(std::slice::from_ref(&arguments.data))?;
     let without = arguments.without_gyroscope;
     let setup = Setup {
         enroll: arguments.enroll.clone(),
@@ -107,7 +108,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         ),
         seed: arguments.seed,
     };
-    let trial = FieldTrial::new(walks, setup)?;
+    let trial = FieldTrial::new(data.recordings, setup)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(measure(&trial, &arguments))?;
     print(&report);

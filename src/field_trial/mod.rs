@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bipedalnet_client::{Client, ClientError};
 use bipedalnet_core::gait::Recording;
 use bipedalnet_training::evaluation::{FEWEST_PEOPLE, Protocol};
-use bipedalnet_training::{SplitError, Walk, sessions_exist};
+use bipedalnet_training::{SplitError, SubjectRecording, sessions_exist};
 pub use questions::{Identifications, Verifications};
 pub use rates::{Outcome, Rates};
 use requests::{Counter, accepted, count, each};
@@ -73,15 +73,15 @@ pub type Refusals = BTreeMap<String, usize>;
 #[derive(Debug)]
 pub struct FieldTrial {
     setup: Setup,
-    people: Vec<Person>,
+    people: Vec<Subject>,
 }
 
 #[derive(Debug)]
-struct Person {
+struct Subject {
     name: String,
     /// Id on the server: a name may have characters that no id has.
     user: String,
-    walks: Vec<Walk>,
+    walks: Vec<SubjectRecording>,
 }
 
 /// People enrolled on a server.
@@ -109,7 +109,7 @@ impl FieldTrial {
     ///
     /// # Errors
     /// If a session does not exist or is enrolled twice, or too few people have all.
-    pub fn new(walks: Vec<Walk>, setup: Setup) -> Result<Self, FieldTrialError> {
+    pub fn new(walks: Vec<SubjectRecording>, setup: Setup) -> Result<Self, FieldTrialError> {
         let Setup { enroll, probe, .. } = &setup;
         sessions_exist(&walks, enroll.iter().chain([probe]))?;
         let mut sessions = BTreeSet::new();
@@ -117,11 +117,13 @@ impl FieldTrial {
             return Err(FieldTrialError::SessionTwice(twice.clone()));
         }
         sessions.insert(probe);
-        let mut people: BTreeMap<String, Vec<Walk>> = BTreeMap::new();
+        let mut people: BTreeMap<String, Vec<SubjectRecording>> = BTreeMap::new();
         for walk in walks {
             people.entry(walk.subject.clone()).or_default().push(walk);
         }
-        let has = |walks: &[Walk], session: &str| walks.iter().any(|walk| walk.session == session);
+        let has = |walks: &[SubjectRecording], session: &str| {
+            walks.iter().any(|walk| walk.session == session)
+        };
         people.retain(|_, walks| sessions.iter().all(|session| has(walks, session)));
         if people.len() < FEWEST_PEOPLE {
             let sessions = sessions.into_iter().collect::<Vec<_>>().join(" and ");
@@ -129,7 +131,7 @@ impl FieldTrial {
         }
         let person = |(number, (name, walks))| {
             let user = format!("u{number}");
-            Person { name, user, walks }
+            Subject { name, user, walks }
         };
         Ok(Self { people: people.into_iter().enumerate().map(person).collect(), setup })
     }
@@ -150,7 +152,7 @@ impl FieldTrial {
         progress: impl Fn(usize, usize),
     ) -> Result<Enrolled<'a>, FieldTrialError> {
         let done = Counter::new(self.people.len(), progress);
-        let enroll = async |person: &Person| {
+        let enroll = async |person: &Subject| {
             let enrollment = self.enroll_person(client, person).await?;
             done.step();
             Ok(enrollment)
@@ -192,10 +194,10 @@ impl FieldTrial {
     async fn enroll_person(
         &self,
         client: &Client,
-        person: &Person,
+        person: &Subject,
     ) -> Result<(Option<Vec<Recording>>, Vec<String>), ClientError> {
         client.put_user(&person.user).await?;
-        let walks: Vec<&Walk> = person.walks.iter().collect();
+        let walks: Vec<&SubjectRecording> = person.walks.iter().collect();
         let (mut probes, mut refused) = (None, Vec::new());
         for session in &self.setup.enroll {
             let protocol = Protocol { enroll: session.clone(), probe: self.setup.probe.clone() };

@@ -174,7 +174,7 @@ fn errors_in_arguments_and_data_are_explained() {
     data_set(folder.path(), 0..2, 14.0);
     fails(
         &["train", "--data", data, "--leave-out-data", "elsewhere", "--out", "x"],
-        "no folder of --data has this name",
+        "no folder has this name",
     );
     fails(&["demo", "--data", data], "2 people; 10 are needed");
     fails(

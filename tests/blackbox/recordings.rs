@@ -13,7 +13,7 @@ fn share_of_walking(set: &str) -> Option<f64> {
     let data = read_data(&[support::real_data(set)?]).unwrap();
     let recipe = Recipe::BIPEDALNET;
     let (mut accepted, mut all) = (0, 0);
-    for walk in data.walks.iter().filter(|walk| walk.recording.duration_seconds() > 10.0) {
+    for walk in data.recordings.iter().filter(|walk| walk.recording.duration_seconds() > 10.0) {
         let seconds = walk.recording.duration_seconds();
         all += ((seconds - recipe.window_seconds()) * recipe.rate_hz / 50.0) as usize + 1;
         accepted += cut_windows(&walk.recording, &recipe, 50).map_or(0, |cut| cut.windows.len());
@@ -41,7 +41,7 @@ fn ten_second_parts(recording: &Recording) -> impl Iterator<Item = Recording> {
 fn new_walks_of_the_same_person_are_no_replays() {
     for (set, people) in [("motionsense", 24), ("uci-walking", 11)] {
         let Some(folder) = support::real_data(set) else { continue };
-        let walks = read_data(&[folder]).unwrap().walks;
+        let walks = read_data(&[folder]).unwrap().recordings;
         let kept: Vec<_> = walks.iter().map(|walk| Fingerprint::of(&walk.recording)).collect();
         let (mut compared, mut alarms) = (BTreeMap::new(), 0);
         for (index, walk) in walks.iter().enumerate() {
@@ -94,7 +94,7 @@ fn replays_of_real_walks_are_found() {
     if folders.is_empty() {
         return;
     }
-    let mut walks = read_data(&folders).unwrap().walks;
+    let mut walks = read_data(&folders).unwrap().recordings;
     walks.retain(|walk| walk.recording.duration_seconds() > 30.0);
     for (least, change) in changes {
         let found = walks.iter().zip(0..).filter(|(walk, seed)| {

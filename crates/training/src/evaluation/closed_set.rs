@@ -3,9 +3,10 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::people::{Known, Person};
-use crate::rates::{Figure, bootstrap};
-use crate::{CONSECUTIVE, Nearest, Walk, named};
+use super::error_rates::{Figure, bootstrap};
+use super::subjects::{Subject, TrainedSubjects};
+use crate::data::SubjectRecording;
+use crate::trainer::{CONSECUTIVE, NearestSubject, named};
 use bipedalnet_core::GaitModel;
 use bipedalnet_core::bnn::{Output, Scratch};
 use bipedalnet_core::gait::{Recording, cut_windows};
@@ -28,18 +29,18 @@ pub struct ClosedSet {
 type Counts = [[usize; 2]; 2];
 
 /// `None` where the model knows nobody with windows in these sessions.
-pub(super) fn closed_set(
+pub fn closed_set(
     model: &GaitModel,
-    people: &[Person],
+    people: &[Subject],
     sessions: &[String],
     seed: u64,
 ) -> Option<ClosedSet> {
-    let known = Known::to(&model.file.metadata);
+    let known = TrainedSubjects::of(&model.file.metadata);
     let metadata = &model.file.metadata;
     let nearest = (metadata.architecture.classes() == 0).then(|| {
         let mut features = vec![Vec::new(); metadata.classes.len()];
         let of_people = people.par_iter().filter_map(|person| {
-            let others = |walk: &&&Walk| !sessions.contains(&walk.session);
+            let others = |walk: &&&SubjectRecording| !sessions.contains(&walk.session);
             let walks = person.walks.iter().filter(others);
             let windows = walks
                 .flat_map(|walk| outputs(model, &walk.recording, |output| output.feature.to_vec()));
@@ -48,7 +49,7 @@ pub(super) fn closed_set(
         for (class, windows) in of_people.collect::<Vec<(usize, Vec<Vec<f32>>)>>() {
             features[class] = windows;
         }
-        Nearest::new(&features)
+        NearestSubject::new(&features)
     });
     let counts: Vec<Counts> = people
         .par_iter()
@@ -72,8 +73,8 @@ pub(super) fn closed_set(
 
 fn count(
     model: &GaitModel,
-    nearest: Option<&Nearest>,
-    person: &Person,
+    nearest: Option<&NearestSubject>,
+    person: &Subject,
     class: usize,
     sessions: &[String],
 ) -> Counts {

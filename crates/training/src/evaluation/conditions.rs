@@ -20,7 +20,7 @@ const NOISE_M_S2: f32 = 0.3;
 
 /// Seeds of what is random in a condition.
 #[derive(Clone, Copy)]
-pub(super) struct Seeds {
+pub struct Seeds {
     /// Of what stays over a recording: how the phone lies.
     pub recording: u64,
     /// Of what differs between probes.
@@ -28,17 +28,17 @@ pub(super) struct Seeds {
 }
 
 /// Changes a probe; `None` where that leaves no recording.
-pub(super) type Change = fn(&Recording, Seeds) -> Option<Recording>;
+pub type Change = fn(&Recording, Seeds) -> Option<Recording>;
 
 /// A way in which probes differ from enrolled walks.
 #[derive(Clone, Copy)]
-pub(super) struct Condition {
+pub struct Condition {
     pub name: &'static str,
     pub change: Change,
 }
 
 /// Nothing is changed.
-pub(super) const UNCHANGED: Condition =
+pub const UNCHANGED: Condition =
     Condition { name: "as recorded", change: |walk, _| Some(walk.clone()) };
 
 const WITHOUT_GYROSCOPE: Condition = Condition {
@@ -46,7 +46,7 @@ const WITHOUT_GYROSCOPE: Condition = Condition {
     change: |walk, _| Some(walk.clone().without_angular_rate()),
 };
 
-pub(super) const CONDITIONS: [Condition; 8] = [
+pub const CONDITIONS: [Condition; 8] = [
     Condition {
         name: "turned in the pocket",
         change: |walk, seeds| {

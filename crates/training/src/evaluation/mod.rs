@@ -7,25 +7,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::calibration::read;
-pub use super::rates::{Figure, Scores, bootstrap};
-pub use super::trial::{FEWEST_PEOPLE, Piece, Protocol, SESSION_PIECES};
-use super::trial::{Trial, protocols};
-use crate::{SplitError, Walk, sessions_exist};
+use crate::data::{SplitError, SubjectRecording, sessions_exist};
 use bipedalnet_core::bnn::{Metadata, Model};
 use bipedalnet_core::gait::Recording;
 use bipedalnet_core::{GaitModel, UnfitModel};
+use calibration::read;
+pub use calibration::{CalibrationFit, HeldOutSubjects, calibrate};
 pub use closed_set::ClosedSet;
 use closed_set::closed_set;
 use conditions::{CONDITIONS, Condition, Seeds, UNCHANGED};
-use measured::measure;
-pub use measured::{IdentificationRates, Measured, Strengths, VerificationRates};
-use people::{Known, Person, people};
+use crew::TestCrew;
+pub use error_rates::{Figure, Scores, bootstrap};
+use open_set::measure;
+pub use open_set::{IdentificationRates, OpenSetRates, Strengths, VerificationRates};
+use protocol::protocols;
+pub use protocol::{FEWEST_PEOPLE, Piece, Protocol, SESSION_PIECES};
+use subjects::{Subject, TrainedSubjects, subjects};
 
+mod calibration;
 mod closed_set;
 mod conditions;
-mod measured;
-mod people;
+mod crew;
+mod error_rates;
+mod open_set;
+pub mod plots;
+mod protocol;
+mod subjects;
 
 /// A folder of recordings.
 #[derive(Debug)]
@@ -33,12 +40,12 @@ pub struct Folder {
     /// Name, by which people of several folders are told apart.
     pub name: String,
     /// Its recordings; subjects without the folder's name.
-    pub walks: Vec<Walk>,
+    pub recordings: Vec<SubjectRecording>,
 }
 
 /// All figures of one model.
 #[derive(Clone, Debug, Serialize)]
-pub struct Evaluation {
+pub struct ModelEvaluation {
     /// As given.
     pub model: String,
     /// Id.
@@ -54,12 +61,12 @@ pub struct Evaluation {
     /// If it knows people of the test sessions.
     pub closed_set: Option<ClosedSet>,
     /// What strangers show, by data set, protocol and condition.
-    pub trials: Vec<TrialRates>,
+    pub trials: Vec<ProtocolRates>,
 }
 
 /// Rates of strangers of one data set.
 #[derive(Clone, Debug, Serialize)]
-pub struct TrialRates {
+pub struct ProtocolRates {
     /// Name of the folder.
     pub data_set: String,
     /// Session that was enrolled.
@@ -70,10 +77,10 @@ pub struct TrialRates {
     pub condition: String,
     /// What came of it.
     #[serde(flatten)]
-    pub measured: Measured,
+    pub measured: OpenSetRates,
 }
 
-impl TrialRates {
+impl ProtocolRates {
     /// Whether probes are as recorded.
     pub fn is_as_recorded(&self) -> bool {
         self.condition == UNCHANGED.name
@@ -144,23 +151,23 @@ pub fn evaluate(
     test_sessions: &[String],
     seed: u64,
     progress: impl Fn(usize, usize) + Sync,
-) -> Result<Evaluation, EvaluationError> {
+) -> Result<ModelEvaluation, EvaluationError> {
     check(folders, test_sessions)?;
     let name = name.to_owned();
     let model = GaitModel::new(model)
         .map_err(|reason| EvaluationError::Unfit { name: name.clone(), reason })?;
     let metadata = &model.file.metadata;
-    let people = people(folders);
-    let known = Known::to(metadata);
+    let subjects = subjects(folders);
+    let known = TrainedSubjects::of(metadata);
     let mut warnings: Vec<String> = trained_on(metadata, test_sessions).into_iter().collect();
-    warnings.extend(known.namesakes(&people));
+    warnings.extend(known.namesakes(&subjects));
 
-    let closed_set = closed_set(&model, &people, test_sessions, seed);
+    let closed_set = closed_set(&model, &subjects, test_sessions, seed);
     if closed_set.is_none() && !test_sessions.is_empty() {
         return Err(EvaluationError::NobodyKnown { name });
     }
-    let strangers: Vec<&Person> =
-        people.iter().filter(|person| known.class(person).is_none()).collect();
+    let strangers: Vec<&Subject> =
+        subjects.iter().filter(|subject| known.class(subject).is_none()).collect();
     let trials = trials(&model, folders, &strangers, seed, progress);
     if trials.is_empty() && closed_set.is_none() {
         return Err(match strangers.len() {
@@ -168,11 +175,11 @@ pub fn evaluate(
             strangers => EvaluationError::TooFewStrangers { name, strangers },
         });
     }
-    Ok(Evaluation {
+    Ok(ModelEvaluation {
         model: name,
         id: model.id().to_owned(),
         training_data: metadata.training_data.clone(),
-        known: people.len() - strangers.len(),
+        known: subjects.len() - strangers.len(),
         strangers: strangers.len(),
         warnings,
         closed_set,
@@ -183,12 +190,12 @@ pub fn evaluate(
 fn trials(
     model: &GaitModel,
     folders: &[Folder],
-    strangers: &[&Person],
+    strangers: &[&Subject],
     seed: u64,
     progress: impl Fn(usize, usize) + Sync,
-) -> Vec<TrialRates> {
+) -> Vec<ProtocolRates> {
     let mut planned: Vec<(usize, Protocol, Condition)> = Vec::new();
-    let walks_of = |folder: usize| -> Vec<&Walk> {
+    let walks_of = |folder: usize| -> Vec<&SubjectRecording> {
         let of_folder = strangers.iter().filter(|person| person.folder == folder);
         of_folder.flat_map(|person| person.walks.iter().copied()).collect()
     };
@@ -214,10 +221,10 @@ fn trials(
             let seeds = Seeds { recording: seed ^ own, probe: seed ^ own.rotate_left(32) };
             read(&(condition.change)(recording, seeds)?)
         };
-        let trial = Trial::new(&walks, protocol, read, changed);
+        let trial = TestCrew::new(&walks, protocol, read, changed);
         let measured = trial.and_then(|trial| measure(&trial, calibration, seed));
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, planned.len());
-        Some(TrialRates {
+        Some(ProtocolRates {
             data_set: folders[*position].name.clone(),
             enrolled: protocol.enroll.clone(),
             probed: protocol.probe.clone(),
@@ -233,7 +240,7 @@ fn check(folders: &[Folder], test_sessions: &[String]) -> Result<(), EvaluationE
     if let Some(folder) = folders.iter().find(|folder| !names.insert(&folder.name)) {
         return Err(EvaluationError::FolderTwice(folder.name.clone()));
     }
-    Ok(sessions_exist(folders.iter().flat_map(|folder| &folder.walks), test_sessions)?)
+    Ok(sessions_exist(folders.iter().flat_map(|folder| &folder.recordings), test_sessions)?)
 }
 
 /// A warning where the model has seen the sessions that it is tested on, as far as it tells.

@@ -1,7 +1,14 @@
 //! A new network for enrolled users, from the one that serves: the loop, and what stops it. A network
 //! without classes has its last layer refitted instead.
 
-use std::error::Error;
+mod checkpoint;
+mod error;
+mod low_priority_pool;
+mod model_file;
+mod refit;
+mod student;
+mod users;
+
 use std::f32::consts::PI;
 use std::num::NonZeroU16;
 use std::ops::ControlFlow;
@@ -12,21 +19,20 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 use sha2::{Digest, Sha256};
 
-use super::checkpoint::{Best, Checkpoint, CheckpointError};
-use super::enrolled::{
-    BACKGROUND_PEOPLE, FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, TooLittle, Users, divide, round,
-    survey,
-};
-use super::network::State;
-use super::refit::{Refitted, refit, refit_bytes};
-use super::samples::Division;
-use super::student::{BATCH, CALIBRATION_BATCHES, Student, Teacher, correct};
-use super::train::Progress;
-use bipedalnet_core::bnn::{
-    self, Architecture, ArchitectureError, Metadata, Model, ModelFileError, NetworkError,
-    Parameters, decode,
-};
-use bipedalnet_core::gait::{Recipe, Rows, WINDOW_ROWS};
+use crate::data::Division;
+use crate::network::State;
+use crate::trainer::{Progress, correct};
+use bipedalnet_core::bnn::{self, Architecture, Metadata, Model, Parameters, decode};
+use bipedalnet_core::gait::Recipe;
+use checkpoint::Best;
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use error::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, RetrainingError, TooLittle};
+pub use low_priority_pool::low_priority_pool;
+pub use model_file::retrained_model;
+use refit::{Refitted, refit, refit_bytes};
+use student::{BATCH, CALIBRATION_BATCHES, Student, Teacher};
+use users::{BACKGROUND_PEOPLE, divide, round, survey};
+pub use users::{ReadRecording, Users};
 
 /// Adam's rate at the start; over the epochs it falls along a cosine.
 const RATE: f32 = 1e-3;
@@ -97,64 +103,6 @@ pub struct Retrained {
     /// Share of the windows of users' last recordings that are named correctly, among users and
     /// simulated walkers; `None` if no user has two recordings.
     pub validation_accuracy: Option<f32>,
-}
-
-/// Why there is nothing to retrain.
-#[derive(Debug, thiserror::Error)]
-pub enum RetrainingError {
-    /// Nobody is enrolled.
-    #[error("there are no users to train on; enroll one or more")]
-    NoUsers,
-    /// There is too little walking.
-    #[error(
-        "too little walking to train on: each user needs {FEWEST_WINDOWS_A_USER} windows, all together {FEWEST_WINDOWS} (about a second each); {}",
-        missing(.users, *.windows)
-    )]
-    TooLittle {
-        /// Users with too little of their own.
-        users: Vec<TooLittle>,
-        /// Windows of walking of all users.
-        windows: usize,
-    },
-    /// A recording cannot be read, or is gone.
-    #[error("a recording cannot be read: {0}")]
-    Recording(Box<dyn Error + Send + Sync>),
-    /// It cannot be done in so little memory.
-    #[error("retraining takes {needed_bytes} bytes of memory; {allowed_bytes} are allowed")]
-    Memory {
-        /// What it takes, with each user's walks as short as can be.
-        needed_bytes: usize,
-        /// The cap.
-        allowed_bytes: usize,
-    },
-    /// The parent is no model.
-    #[error(transparent)]
-    Parent(#[from] ModelFileError),
-    /// The parent reads windows that this version does not cut.
-    #[error("the parent reads {found}; this version cuts {WINDOW_ROWS} rows {}", Rows::names())]
-    Windows {
-        /// What its file says.
-        found: String,
-    },
-    /// The layers do not fit so many classes.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// The checkpoint cannot be gone on from.
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-}
-
-impl From<ArchitectureError> for RetrainingError {
-    fn from(error: ArchitectureError) -> Self {
-        Self::Network(error.into())
-    }
-}
-
-fn missing(users: &[TooLittle], windows: usize) -> String {
-    match users.len() {
-        0 => format!("there are {windows}"),
-        short => format!("there are {windows}, and {short} users have too few"),
-    }
 }
 
 /// Retrains the network of a model file, from the start or from a checkpoint of the same parent,

@@ -1,12 +1,12 @@
 use std::collections::BTreeMap;
 
-use super::super::deflation::Deflation;
-use super::super::enrolled::given;
+use super::users::given;
 use super::*;
 use crate::network::Network;
+use crate::trainer::Deflation;
 use bipedalnet_core::bnn::{self, LayerParameters, Metadata};
-use bipedalnet_core::gait::Recording;
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::{Recording, Rows};
 
 const MEMORY_BYTES: usize = 256 << 20;
 

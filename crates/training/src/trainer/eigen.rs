@@ -18,7 +18,7 @@ const SWEEPS: usize = 12;
 ///
 /// Subspace iteration from a fixed start: the same matrix gives the same result, whatever the number
 /// of threads.
-pub(super) fn largest(matrix: &[f64], size: usize, count: usize) -> Vec<(f64, Vec<f64>)> {
+pub fn largest(matrix: &[f64], size: usize, count: usize) -> Vec<(f64, Vec<f64>)> {
     let width = (count + SPARE_VECTORS).min(size);
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let mut vectors: Vec<Vec<f64>> = (0..width)

@@ -3,8 +3,10 @@
 
 use std::ops::ControlFlow;
 
+use super::accuracy::accuracy;
 use super::deflation::openset;
-use super::{Augmentation, Division, Progress, Schedule, Trained, accuracy, train};
+use super::epochs::{Progress, Schedule, Trained, train};
+use crate::data::{Augmentation, Division};
 use bipedalnet_core::bnn::{Architecture, NetworkError};
 use bipedalnet_core::gait::Recipe;
 

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::calibration::Strangers;
-use crate::{Retrained, Walk};
+use super::Retrained;
+use crate::data::SubjectRecording;
+use crate::evaluation::HeldOutSubjects;
 use bipedalnet_core::bnn::{self, Metadata, Model, ModelFileError, Network};
 use bipedalnet_core::gait::Recipe;
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
@@ -33,7 +34,7 @@ pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>,
     let walks = strangers();
     let network = Network::new(&retrained.architecture, &retrained.parameters)?;
     let [before, after] =
-        [&parent.network, &network].map(|network| Strangers::new(network, recipe, &walks));
+        [&parent.network, &network].map(|network| HeldOutSubjects::new(network, recipe, &walks));
     let mut metrics = BTreeMap::from([
         ("users".to_owned(), retrained.users as f32),
         ("epochs".to_owned(), retrained.epochs as f32),
@@ -79,9 +80,9 @@ pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>,
     bnn::encode(&metadata, &retrained.parameters)
 }
 
-fn strangers() -> Vec<Walk> {
+fn strangers() -> Vec<SubjectRecording> {
     let conditions = Conditions { seconds: STRANGER_SECONDS, ..Conditions::default() };
-    let walk = |number| Walk {
+    let walk = |number| SubjectRecording {
         subject: format!("stranger {}", number + 1),
         session: "1".to_owned(),
         recording: Walker::new(STRANGER_SEED + number).walk(1, &conditions),
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_network_keeps_the_calibration_of_its_parent() {
-        let file = include_bytes!("../../../models/bipedalnet-openset.safetensors");
+        let file = include_bytes!("../../../../models/bipedalnet-openset.safetensors");
         let parent = Model::from_bytes(file).unwrap();
         let (metadata, parameters) = bnn::decode(file).unwrap();
         // As if nothing had been learned: the same scores tell the same.

@@ -5,19 +5,13 @@ use std::error::Error;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::retraining::RetrainingError;
-use super::samples::{Division, LabelledWalk, Track};
+use super::error::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, RetrainingError, TooLittle};
+use crate::data::{Division, LabelledWindows, Track};
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_core::gait::{Recipe, Recording};
 
-/// Windows of walking that each user needs to train on, half a window apart: some nine seconds.
-pub const FEWEST_WINDOWS_A_USER: usize = 8;
-
-/// Windows of walking that all users need together.
-pub const FEWEST_WINDOWS: usize = 32;
-
 /// Simulated walkers beside the users.
-pub(super) const BACKGROUND_PEOPLE: usize = 32;
+pub const BACKGROUND_PEOPLE: usize = 32;
 
 const BACKGROUND_WALKS: u64 = 3;
 const BACKGROUND_SECONDS: f64 = 30.0;
@@ -27,17 +21,6 @@ const BACKGROUND_SEED: u64 = 0xbac0_0000;
 
 /// Recordings of which a pass over the data takes care at a time, between which a stop is heeded.
 const RECORDINGS_AT_A_TIME: usize = 64;
-
-/// A user with too little walking to train on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TooLittle {
-    /// Place among the users, from 0.
-    pub user: usize,
-    /// Recordings given.
-    pub recordings: usize,
-    /// Windows of walking in them, half a window apart.
-    pub windows: usize,
-}
 
 /// Recordings by user, which are read as they are needed: more may be enrolled than fit into memory.
 pub struct Users<'a> {
@@ -58,7 +41,7 @@ impl Users<'_> {
 }
 
 /// What is known of recordings once each was read.
-pub(super) struct Survey {
+pub struct Survey {
     /// Over all samples of all recordings in their order. Users' names do not enter it.
     pub sha256: [u8; 32],
     /// By user.
@@ -66,7 +49,7 @@ pub(super) struct Survey {
 }
 
 /// Reads all recordings. `None` where `stopped` said so.
-pub(super) fn survey(
+pub fn survey(
     users: &Users<'_>,
     stopped: &mut impl FnMut() -> bool,
 ) -> Result<Option<Survey>, RetrainingError> {
@@ -119,7 +102,7 @@ fn fingerprint(recording: &Recording) -> [u8; 32] {
 /// Cuts the walks: users are the first classes, in their order, and the background's the rest.
 /// A user's last walk validates where enough is left to train on. Users with more than
 /// `limit_seconds` have each walk shortened alike. `None` where `stopped` said so.
-pub(super) fn divide(
+pub fn divide(
     users: &Users<'_>,
     survey: &Survey,
     recipe: Recipe,
@@ -155,7 +138,7 @@ pub(super) fn divide(
         }
         let class = division.people.len();
         let validation = cut.validation.into_iter();
-        division.validation.extend(validation.map(|windows| LabelledWalk { class, windows }));
+        division.validation.extend(validation.map(|windows| LabelledWindows { class, windows }));
         division.subjects.push(format!("user {}", class + 1));
         division.people.push(cut.tracks);
     }
@@ -171,7 +154,7 @@ pub(super) fn divide(
 
 /// Labels of which a run through is one round of draws: within users and within the background
 /// every person is as likely, however long their walks, and users make up half or more.
-pub(super) fn round(users: usize, classes: usize) -> Vec<usize> {
+pub fn round(users: usize, classes: usize) -> Vec<usize> {
     let turns = (classes - users).div_ceil(users).max(1);
     (0..turns).flat_map(|_| 0..users).chain(users..classes).collect()
 }
@@ -256,7 +239,7 @@ impl Survey {
 
 /// People's recordings as users.
 #[cfg(test)]
-pub(super) fn given<T>(people: &[Vec<Recording>], then: impl FnOnce(&Users<'_>) -> T) -> T {
+pub fn given<T>(people: &[Vec<Recording>], then: impl FnOnce(&Users<'_>) -> T) -> T {
     let all: Vec<Recording> = people.concat();
     let mut names = 0_i64..;
     let recordings: Vec<Vec<i64>> =

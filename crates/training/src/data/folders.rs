@@ -10,7 +10,7 @@ use bipedalnet_core::gait::{Recording, SignalError};
 
 /// One recording of one person.
 #[derive(Clone, Debug)]
-pub struct Walk {
+pub struct SubjectRecording {
     /// The person. Where several folders are read together, `folder/person`.
     pub subject: String,
     /// The occasion: sessions of one person were recorded apart.
@@ -19,11 +19,20 @@ pub struct Walk {
     pub recording: Recording,
 }
 
+impl SubjectRecording {
+    /// The folder of the person. `None` if only one folder was read.
+    pub(crate) fn folder(&self) -> Option<&str> {
+        self.subject.split_once('/').map(|(folder, _)| folder)
+    }
+}
+
 /// What folders hold.
 #[derive(Debug, Default)]
 pub struct DataSet {
+    /// Names of the folders.
+    pub folders: Vec<String>,
     /// Usable recordings.
-    pub walks: Vec<Walk>,
+    pub recordings: Vec<SubjectRecording>,
     /// Files whose samples make no recording, and why.
     pub left_out: Vec<(PathBuf, SignalError)>,
 }
@@ -63,7 +72,7 @@ pub enum DataError {
         /// What is wrong with it.
         error: FormatError,
     },
-    /// Neither a manifest nor walks of the Padova set.
+    /// Neither a manifest nor recordings of the Padova set.
     #[error(
         "{path}: no recordings; a folder with a manifest.csv is needed, or one of the Padova set's u001_w001 folders",
         path = path.display()
@@ -95,16 +104,17 @@ pub fn read_data(folders: &[PathBuf]) -> Result<DataSet, DataError> {
         } else {
             read_padova(folder)?
         };
-        if found.walks.is_empty() {
+        if found.recordings.is_empty() {
             return Err(DataError::Empty { path: folder.clone() });
         }
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if folders.len() > 1 {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            for walk in &mut found.walks {
+            for walk in &mut found.recordings {
                 walk.subject = format!("{name}/{}", walk.subject);
             }
         }
-        data.walks.extend(found.walks);
+        data.folders.push(name);
+        data.recordings.extend(found.recordings);
         data.left_out.extend(found.left_out);
     }
     Ok(data)
@@ -121,7 +131,7 @@ impl DataSet {
         match recording {
             Ok(recording) => {
                 let (subject, session) = (subject.to_owned(), session.to_owned());
-                self.walks.push(Walk { subject, session, recording });
+                self.recordings.push(SubjectRecording { subject, session, recording });
             }
             Err(FormatError::Signal(error)) => self.left_out.push((path, error)),
             Err(error) => return Err(DataError::Recording { path, error }),
@@ -169,42 +179,42 @@ fn read_padova(folder: &Path) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
-/// One person's walks, divided as a service meets them: some enroll, a later one is unseen.
+/// One person's recordings, divided as a service meets them: some enroll, a later one is probe.
 #[derive(Clone, Debug)]
-pub struct Person {
-    /// As [`Walk::subject`].
+pub struct EnrollmentSplit {
+    /// As [`SubjectRecording::subject`].
     pub subject: String,
     /// Recordings to enroll, one or more.
     pub enrollments: Vec<Recording>,
     /// The later recording.
-    pub unseen: Recording,
+    pub probe: Recording,
 }
 
-/// Walks by person, in the order of their names. Of several sessions the last is unseen, in the
+/// Walks by person, in the order of their names. Of several sessions the last is probe, in the
 /// order `wlk_8`, `wlk_15`; a single recording enrolls with its first half.
-pub fn by_person(walks: Vec<Walk>) -> Vec<Person> {
-    let mut people: BTreeMap<String, Vec<Walk>> = BTreeMap::new();
-    for walk in walks {
+pub fn enrollment_splits(recordings: Vec<SubjectRecording>) -> Vec<EnrollmentSplit> {
+    let mut people: BTreeMap<String, Vec<SubjectRecording>> = BTreeMap::new();
+    for walk in recordings {
         people.entry(walk.subject.clone()).or_default().push(walk);
     }
     people
         .into_iter()
-        .filter_map(|(subject, mut walks)| {
-            walks.sort_by_key(|walk| natural_order(&walk.session));
-            let last = walks.pop()?.recording;
+        .filter_map(|(subject, mut recordings)| {
+            recordings.sort_by_key(|walk| natural_order(&walk.session));
+            let last = recordings.pop()?.recording;
             let half_seconds = last.duration_seconds() / 2.0;
-            let (enrollments, unseen) = if walks.is_empty() {
+            let (enrollments, probe) = if recordings.is_empty() {
                 (vec![last.part(0.0, half_seconds)?], last.part(half_seconds, half_seconds)?)
             } else {
-                (walks.into_iter().map(|walk| walk.recording).collect(), last)
+                (recordings.into_iter().map(|walk| walk.recording).collect(), last)
             };
-            Some(Person { subject, enrollments, unseen })
+            Some(EnrollmentSplit { subject, enrollments, probe })
         })
         .collect()
 }
 
 /// Sorts sessions as people count: `wlk_8` before `wlk_15`.
-pub(crate) fn natural_order(session: &str) -> (String, u64) {
+pub fn natural_order(session: &str) -> (String, u64) {
     let name = session.trim_end_matches(|c: char| c.is_ascii_digit());
     (name.to_owned(), session[name.len()..].parse().unwrap_or(0))
 }
@@ -220,25 +230,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_owned();
         let manifest = |text: &str| fs::write(path.join("manifest.csv"), text).unwrap();
-        fs::create_dir(path.join("walks")).unwrap();
-        fs::write(path.join("walks/a.csv"), "t,ax,ay,az\n0,0,0,9.8\n0.1,0,0,9.8\n").unwrap();
+        fs::create_dir(path.join("recordings")).unwrap();
+        fs::write(path.join("recordings/a.csv"), "t,ax,ay,az\n0,0,0,9.8\n0.1,0,0,9.8\n").unwrap();
 
-        manifest("recording,subject,session,file\nx,ann,monday,walks/a.csv\n");
-        let walks = read_data(std::slice::from_ref(&path)).unwrap().walks;
-        assert_eq!((&walks[0].subject[..], &walks[0].session[..]), ("ann", "monday"));
-        let twice = read_data(&[path.clone(), path.clone()]).unwrap().walks;
+        manifest("recording,subject,session,file\nx,ann,monday,recordings/a.csv\n");
+        let recordings = read_data(std::slice::from_ref(&path)).unwrap().recordings;
+        assert_eq!((&recordings[0].subject[..], &recordings[0].session[..]), ("ann", "monday"));
+        let twice = read_data(&[path.clone(), path.clone()]).unwrap().recordings;
         assert!(twice.len() == 2 && twice[0].subject.ends_with("/ann"));
 
-        fs::write(path.join("walks/c.csv"), "t,ax,ay,az\n0,0,0,9.8\n0,0,0,9.8\n").unwrap();
-        manifest("subject,session,file\nann,1,walks/a.csv\nann,2,walks/c.csv\n");
+        fs::write(path.join("recordings/c.csv"), "t,ax,ay,az\n0,0,0,9.8\n0,0,0,9.8\n").unwrap();
+        manifest("subject,session,file\nann,1,recordings/a.csv\nann,2,recordings/c.csv\n");
         let data = read_data(std::slice::from_ref(&path)).unwrap();
-        assert_eq!((data.walks.len(), data.left_out[0].1.code()), (1, "backward-time"));
+        assert_eq!((data.recordings.len(), data.left_out[0].1.code()), (1, "backward-time"));
 
         for (text, expected) in [
             ("subject,session\nann,1\n", "columns subject, session and file"),
             ("subject,session,file\nann,1,../a.csv\n", "leads out of the folder"),
             ("subject,session,file\nann,1,/etc/passwd\n", "leads out of the folder"),
-            ("subject,session,file\nann,1,walks/b.csv\n", "walks/b.csv cannot be read"),
+            ("subject,session,file\nann,1,recordings/b.csv\n", "recordings/b.csv cannot be read"),
             ("subject,session,file\n", "no recordings"),
         ] {
             manifest(text);
@@ -248,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn padova_folders_are_walks() {
+    fn padova_folders_are_recordings() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         for name in ["u002_w001", "u001_w002", "u001_w001"] {
@@ -260,11 +270,11 @@ mod tests {
             fs::write(path.join(name).join(format!("{name}_accelerometer.log")), log).unwrap();
         }
         fs::create_dir(path.join("readme_first")).unwrap();
-        let walks = read_data(&[path.to_owned()]).unwrap().walks;
+        let recordings = read_data(&[path.to_owned()]).unwrap().recordings;
         let names: Vec<_> =
-            walks.iter().map(|walk| format!("{} {}", walk.subject, walk.session)).collect();
+            recordings.iter().map(|walk| format!("{} {}", walk.subject, walk.session)).collect();
         assert_eq!(names, ["u001 w001", "u001 w002", "u002 w001"]);
-        assert_eq!(walks[0].recording.time_seconds(), [0.0, 0.01]);
+        assert_eq!(recordings[0].recording.time_seconds(), [0.0, 0.01]);
 
         fs::create_dir(path.join("u003_w001")).unwrap();
         let message = read_data(&[path.to_owned()]).unwrap_err().to_string();
@@ -272,14 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_session_is_unseen() {
-        let walk = |subject: &str, session: &str, seconds: f64| Walk {
+    fn the_last_session_is_probe() {
+        let walk = |subject: &str, session: &str, seconds: f64| SubjectRecording {
             subject: subject.to_owned(),
             session: session.to_owned(),
             recording: Recording::new(vec![0.0, seconds / 2.0, seconds], vec![[0.0; 3]; 3], None)
                 .unwrap(),
         };
-        let people = by_person(vec![
+        let people = enrollment_splits(vec![
             walk("bob", "1", 7.0),
             walk("ann", "wlk_15", 15.0),
             walk("ann", "wlk_7", 7.0),
@@ -287,8 +297,8 @@ mod tests {
         ]);
         let seconds: Vec<_> = people[0].enrollments.iter().map(|r| r.duration_seconds()).collect();
         assert_eq!((&people[0].subject[..], seconds), ("ann", vec![7.0, 8.0]));
-        assert_eq!(people[0].unseen.duration_seconds(), 15.0);
+        assert_eq!(people[0].probe.duration_seconds(), 15.0);
         assert_eq!(people[1].enrollments[0].time_seconds(), [0.0, 3.5]);
-        assert_eq!(people[1].unseen.time_seconds(), [3.5, 7.0]);
+        assert_eq!(people[1].probe.time_seconds(), [3.5, 7.0]);
     }
 }

@@ -5,7 +5,7 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatte
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-use super::evaluation::{Evaluation, Scores, Strengths};
+use super::{ModelEvaluation, Scores, Strengths};
 
 const SIZE: (u32, u32) = (720, 540);
 
@@ -43,7 +43,7 @@ type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 ///
 /// # Errors
 /// If a plot cannot be drawn.
-pub fn draw(evaluations: &[Evaluation]) -> Result<Vec<(&'static str, String)>, PlotError> {
+pub fn draw(evaluations: &[ModelEvaluation]) -> Result<Vec<(&'static str, String)>, PlotError> {
     let mut sets: Vec<(String, Strengths)> = Vec::new();
     let trials = evaluations.iter().flat_map(|evaluation| &evaluation.trials);
     for trial in trials.filter(|trial| trial.is_as_recorded() && trial.enrolled == trial.probed) {

@@ -8,17 +8,17 @@
 use rayon::prelude::*;
 
 use super::eigen::largest;
-use super::matrix::{View, multiply};
-use super::samples::Division;
+use crate::data::Division;
+use crate::network::{View, multiply};
 use bipedalnet_core::bnn::{
     self, Architecture, Layer, LayerParameters, NetworkError, Parameters, round_int8,
 };
 
 /// Windows of one person that it is fitted to, at most.
-pub(super) const WINDOWS_A_PERSON: usize = 200;
+pub const WINDOWS_A_PERSON: usize = 200;
 
 /// People whose windows are laid out at a time.
-pub(super) const PEOPLE_AT_A_TIME: usize = 8;
+pub const PEOPLE_AT_A_TIME: usize = 8;
 
 /// The smallest share of a direction's variance that a deflation is taken to leave, since its weights
 /// are rounded.
@@ -75,7 +75,7 @@ impl Deflation {
     /// The deflation gives the covariance of the first people up to a factor, and only along its
     /// directions; the rest is taken to be the same in every direction. The factor is chosen so that one
     /// of the first people varies as much as one of the others, in all directions together.
-    pub(super) fn refit(&self, people: usize, others: &Spread) -> Self {
+    pub(crate) fn refit(&self, people: usize, others: &Spread) -> Self {
         let length = self.centre.len();
         let mut spread = Spread::of_nobody(length);
         for direction in self.directions.chunks_exact(length) {
@@ -106,12 +106,12 @@ impl Deflation {
     }
 
     /// One that changes nothing, in the place of this one.
-    pub(super) fn flattened(&self) -> Self {
+    pub(crate) fn flattened(&self) -> Self {
         Self::none(self.centre.len(), self.directions.len() / self.centre.len())
     }
 
     /// A layer's, if it is a deflation.
-    pub(super) fn read(layer: &LayerParameters) -> Option<Self> {
+    pub(crate) fn read(layer: &LayerParameters) -> Option<Self> {
         match layer {
             LayerParameters::Deflation { centre, directions } => {
                 Some(Self { centre: centre.clone(), directions: directions.clone() })
@@ -134,7 +134,7 @@ impl Deflation {
 ///
 /// # Errors
 /// When the parameters are another network's.
-pub(super) fn openset(
+pub fn openset(
     trained: &Parameters,
     division: &Division,
 ) -> Result<(Architecture, Parameters), NetworkError> {
@@ -169,7 +169,7 @@ fn mean(vectors: &[Vec<f32>]) -> Vec<f64> {
 }
 
 /// How people's windows lie about the mean of each, summed over people.
-pub(super) struct Spread {
+pub struct Spread {
     people: f64,
     /// Sum of the people's means.
     centre: Vec<f64>,

@@ -5,7 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::network::State;
+use crate::network::State;
 use bipedalnet_core::bnn::{LayerParameters, Parameters};
 
 const MAGIC: &[u8; 8] = b"bpncheck";
@@ -34,7 +34,7 @@ pub struct Checkpoint {
 
 /// What a retraining ends with.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Best {
+pub struct Best {
     pub parameters: Parameters,
     pub epoch: u32,
     pub validation_accuracy: Option<f32>,

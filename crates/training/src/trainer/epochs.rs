@@ -10,10 +10,8 @@ use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
 use super::accuracy::argmax;
-use super::compression::Compression;
-use super::layers::Pass;
-use super::network::Network;
-use super::samples::{Augmentation, Division, LabelledWalk, dequantise};
+use crate::data::{Augmentation, Division, LabelledWindows, dequantise};
+use crate::network::{Compression, Network, Pass};
 use bipedalnet_core::bnn::{Architecture, ArchitectureError, Parameters, Weights};
 use bipedalnet_core::gait::WINDOW_ROWS;
 
@@ -77,14 +75,14 @@ pub struct Trained {
 
 /// Windows that the statistics for inference are averaged over before each validation. A moving
 /// average would mix statistics of weights that have since changed sign.
-pub(super) const CALIBRATION_WINDOWS: usize = 1024;
+pub const CALIBRATION_WINDOWS: usize = 1024;
 
 /// Real weights have no sign to overcome.
 const REAL_WEIGHTS_RATE: f32 = 0.5;
 
 /// Logits of a binary network are sums of signs, too hot for a softmax; this brings them near
 /// unit variance. Their order, all that counts after training, stays as it is.
-pub(super) const BINARY_LOGIT_SCALE: f32 = 0.4;
+pub const BINARY_LOGIT_SCALE: f32 = 0.4;
 
 /// Trains a network, reporting after every step; [`ControlFlow::Break`] ends it early with the
 /// best so far, or with `None` before the first epoch has been validated.
@@ -263,7 +261,7 @@ fn read(network: &mut Network, windows: impl IndexedParallelIterator<Item = Vec<
 }
 
 /// Draws windows; each draw has random numbers of its own.
-pub(super) struct Draws<'a> {
+pub struct Draws<'a> {
     division: &'a Division,
     schedule: &'a Schedule,
     /// Windows drawn so far, which number their random streams.
@@ -288,7 +286,7 @@ impl<'a> Draws<'a> {
 }
 
 /// Mean cross-entropy of the softmax, and its gradient with respect to the logits.
-pub(super) fn cross_entropy(
+pub fn cross_entropy(
     logits: &[f32],
     labels: &[usize],
     classes: usize,
@@ -313,7 +311,7 @@ pub(super) fn cross_entropy(
 }
 
 /// Share of windows whose largest output is the right class, while training.
-fn accuracy(network: &mut Network, walks: &[LabelledWalk]) -> f32 {
+fn accuracy(network: &mut Network, walks: &[LabelledWindows]) -> f32 {
     let input_len = network.input_len();
     let (mut right, mut all) = (0, 0);
     for walk in walks {

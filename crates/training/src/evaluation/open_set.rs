@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use crate::rates::{Figure, Scores, bootstrap, equal_error_rate};
-use crate::trial::{LookAt, Looks, Trial};
+use super::crew::{SessionSteps, SubjectScores, TestCrew};
+use super::error_rates::{Figure, Scores, bootstrap, equal_error_rate};
 use bipedalnet_core::identity::{
     Calibration, Candidate, Decision, FALSE_MATCH_RATES, Tails, Template, UserId, Verdict,
 };
 
 /// Rates of one data set, protocol and condition, each with its interval by person.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub struct OpenSetRates {
     /// People enrolled.
     pub people: usize,
     /// Pieces of ten seconds that identified.
@@ -82,9 +82,9 @@ struct Outcomes {
 }
 
 /// Measures a trial with the thresholds that a service with these users would have.
-pub(super) fn measure(trial: &Trial, calibration: &Calibration, seed: u64) -> Option<Measured> {
+pub fn measure(trial: &TestCrew, calibration: &Calibration, seed: u64) -> Option<OpenSetRates> {
     let tails = trial.gallery(calibration, None).cohort().tails();
-    let looks = trial.look(calibration, LookAt::EachPiece);
+    let looks = trial.look(calibration, SessionSteps::EachPiece);
     let people: Vec<Outcomes> =
         looks.iter().map(|looks| outcomes(looks, calibration, tails)).collect();
     let sum = |times: &[usize], of: &dyn Fn(&Outcomes) -> usize| {
@@ -125,7 +125,7 @@ pub(super) fn measure(trial: &Trial, calibration: &Calibration, seed: u64) -> Op
     let verification = FALSE_MATCH_RATES.into_iter().zip([(a, b), (c, d), (e, f)]);
     let collect =
         |of: fn(&Outcomes) -> &[f32]| Scores::new(people.iter().flat_map(of).copied().collect());
-    Some(Measured {
+    Some(OpenSetRates {
         people: people.len(),
         pieces: looks.iter().map(|looks| looks.pieces.len()).sum(),
         sessions: looks.iter().map(|looks| looks.sessions.len()).sum(),
@@ -146,7 +146,7 @@ pub(super) fn measure(trial: &Trial, calibration: &Calibration, seed: u64) -> Op
     })
 }
 
-fn outcomes(looks: &Looks, calibration: &Calibration, tails: Tails) -> Outcomes {
+fn outcomes(looks: &SubjectScores, calibration: &Calibration, tails: Tails) -> Outcomes {
     let accepted = |session: &[(f32, &Template)], fmr: f64| {
         let verdict = |(strength, probe): &(f32, &Template)| {
             Verdict::new(*strength, probe, fmr, calibration, &tails.session)

@@ -4,9 +4,10 @@ use std::iter::zip;
 
 use rayon::prelude::*;
 
-use super::rates::{Scores, equal_error_rate};
-use super::trial::{LookAt, Looks, Protocol, Trial, Windows, protocols};
-use crate::Walk;
+use super::crew::{SessionSteps, SubjectScores, TestCrew, Windows};
+use super::error_rates::{Scores, equal_error_rate};
+use super::protocol::{Protocol, protocols};
+use crate::data::SubjectRecording;
 use bipedalnet_core::bnn::{Network, Scratch};
 use bipedalnet_core::gait::{Recipe, Recording, cut_windows};
 use bipedalnet_core::identity::{Calibration, FIRST_WINDOWS, LAST_WINDOWS, Tail, Tails};
@@ -27,18 +28,18 @@ const UNFAMILIAR_SHARE: f64 = 0.001;
 const COHERENCE_MARGIN: f32 = 0.1;
 
 /// Strangers of one data set, as a network that was not trained on them reads their walks.
-pub struct Strangers {
-    trials: Vec<(Protocol, Trial)>,
+pub struct HeldOutSubjects {
+    trials: Vec<(Protocol, TestCrew)>,
     people: usize,
 }
 
-impl Strangers {
+impl HeldOutSubjects {
     /// Reads the walks of one data set. `None` if too few people have enough walking.
-    pub fn new(network: &Network, recipe: Recipe, walks: &[Walk]) -> Option<Self> {
+    pub fn new(network: &Network, recipe: Recipe, walks: &[SubjectRecording]) -> Option<Self> {
         let read = |recording: &Recording| read(network, recipe, recording);
-        let walks: Vec<&Walk> = walks.iter().collect();
+        let walks: Vec<&SubjectRecording> = walks.iter().collect();
         let trial = |protocol: Protocol| {
-            let trial = Trial::new(&walks, &protocol, read, read)?;
+            let trial = TestCrew::new(&walks, &protocol, read, read)?;
             Some((protocol, trial))
         };
         let trials: Vec<_> = protocols(&walks).into_iter().filter_map(trial).collect();
@@ -47,7 +48,7 @@ impl Strangers {
     }
 }
 
-impl Strangers {
+impl HeldOutSubjects {
     /// Counts others as people of the same data set, each group read by a network of its own.
     pub fn join(&mut self, others: Self) {
         self.trials.extend(others.trials);
@@ -62,7 +63,7 @@ impl Strangers {
     }
 
     /// Trials whose probes come from the session that was enrolled.
-    fn same_session(&self) -> impl Iterator<Item = &Trial> {
+    fn same_session(&self) -> impl Iterator<Item = &TestCrew> {
         let same = self.trials.iter().filter(|(protocol, _)| protocol.is_same_session());
         same.map(|(_, trial)| trial)
     }
@@ -76,10 +77,10 @@ impl Strangers {
     }
 
     /// Equal error rate of pieces of ten seconds of the session that was enrolled.
-    pub(super) fn eer(&self, calibration: &Calibration) -> f32 {
+    pub(crate) fn eer(&self, calibration: &Calibration) -> f32 {
         let (mut genuine, mut impostors) = (Vec::new(), Vec::new());
         for trial in self.same_session() {
-            for looks in trial.look(calibration, LookAt::EachPiece) {
+            for looks in trial.look(calibration, SessionSteps::EachPiece) {
                 genuine.extend(looks.pieces.iter().map(|look| look.own));
                 impostors.extend(looks.pieces.iter().flat_map(|look| look.strangers.clone()));
             }
@@ -89,7 +90,7 @@ impl Strangers {
 
     /// The calibration of another network of the same kind, as far as what these strangers look like
     /// to both tells: thresholds on strengths stay, similarities move.
-    pub(super) fn carry_over(&self, calibration: &Calibration, before: &Self) -> Calibration {
+    pub(crate) fn carry_over(&self, calibration: &Calibration, before: &Self) -> Calibration {
         let mut carried = calibration.clone();
         let ratio = self.coherence() / before.coherence().max(f32::MIN_POSITIVE);
         carried.coherence = (carried.coherence * ratio).clamp(0.05, 1.0);
@@ -106,7 +107,7 @@ impl Strangers {
 }
 
 /// The features of a recording's windows; `None` if it is no walk.
-pub(super) fn read(network: &Network, recipe: Recipe, recording: &Recording) -> Windows {
+pub fn read(network: &Network, recipe: Recipe, recording: &Recording) -> Windows {
     let mut scratch = Scratch::default();
     let windows = cut_windows(recording, &recipe, recipe.samples / 2).ok()?.windows;
     let feature = |values: &[i16]| Some(network.run(values, &mut scratch).ok()?.feature.to_vec());
@@ -115,7 +116,7 @@ pub(super) fn read(network: &Network, recipe: Recipe, recording: &Recording) -> 
 
 /// A calibration, and how well strengths tell the people apart that it was fitted to.
 #[derive(Clone, Debug)]
-pub struct Fitted {
+pub struct CalibrationFit {
     /// The calibration.
     pub calibration: Calibration,
     /// Equal error rate of pieces of ten seconds of the session that was enrolled.
@@ -126,7 +127,7 @@ pub struct Fitted {
 
 /// Fits a calibration whose thresholds hold on each of several data sets. `None` if the strangers are
 /// too few for any threshold.
-pub fn calibrate(data_sets: &[Strangers]) -> Option<Fitted> {
+pub fn calibrate(data_sets: &[HeldOutSubjects]) -> Option<CalibrationFit> {
     let trials = || data_sets.iter().flat_map(|strangers| &strangers.trials);
     let coherences = trials().flat_map(|(_, trial)| trial.probe_templates());
     let coherences: Vec<f32> = coherences
@@ -154,12 +155,14 @@ pub fn calibrate(data_sets: &[Strangers]) -> Option<Fitted> {
     (calibration.impostor_mean, calibration.impostor_deviation) =
         (mean.clamp(-1.0, 1.0), deviation.clamp(0.02, 1.0));
 
-    let looks: Vec<Vec<(&Protocol, Vec<Looks>)>> = data_sets
+    let looks: Vec<Vec<(&Protocol, Vec<SubjectScores>)>> = data_sets
         .par_iter()
         .map(|strangers| {
             let trials = strangers.trials.iter();
             trials
-                .map(|(protocol, trial)| (protocol, trial.look(&calibration, LookAt::EachWindow)))
+                .map(|(protocol, trial)| {
+                    (protocol, trial.look(&calibration, SessionSteps::EachWindow))
+                })
                 .collect()
         })
         .collect();
@@ -219,7 +222,7 @@ pub fn calibrate(data_sets: &[Strangers]) -> Option<Fitted> {
     let [single, session] = worst?;
     calibration.prior = Tails { single, session, users: 0 };
     calibration.pairs = Tail::mean(&of_pairs)?;
-    Some(Fitted {
+    Some(CalibrationFit {
         eer: equal_error_rate(&Scores::new(genuine), &Scores::new(impostors)),
         people: data_sets.iter().map(|strangers| strangers.people).sum(),
         calibration,
@@ -227,7 +230,7 @@ pub fn calibrate(data_sets: &[Strangers]) -> Option<Fitted> {
 }
 
 /// The variance that one window adds to strengths, from short and long looks at strangers.
-fn window_noise<'a>(looks: impl Iterator<Item = &'a Looks>) -> f32 {
+fn window_noise<'a>(looks: impl Iterator<Item = &'a SubjectScores>) -> f32 {
     const MOST: f32 = 4.0;
     let (mut short, mut long) = (Vec::new(), Vec::new());
     for look in looks.flat_map(|looks| looks.sessions.iter().flatten()) {

@@ -4,7 +4,7 @@ use gemm::{Parallelism, gemm};
 
 /// A matrix inside a slice. Rows may overlap: that is how a convolution reads its windows.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub struct View<'a> {
     pub data: &'a [f32],
     pub rows: usize,
     pub columns: usize,
@@ -48,13 +48,7 @@ fn span(rows: usize, columns: usize, row_stride: usize, column_stride: usize) ->
 ///
 /// # Panics
 /// When shapes do not match or a matrix does not fit its slice.
-pub(super) fn multiply(
-    out: &mut [f32],
-    out_stride: usize,
-    a: View<'_>,
-    b: View<'_>,
-    accumulate: bool,
-) {
+pub fn multiply(out: &mut [f32], out_stride: usize, a: View<'_>, b: View<'_>, accumulate: bool) {
     assert_eq!(a.columns, b.rows);
     assert!(out_stride >= b.columns, "rows of the product must not overlap");
     assert!(a.span() <= a.data.len() && b.span() <= b.data.len());

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Folder;
-use crate::{Walk, natural_order};
+use crate::data::{SubjectRecording, natural_order};
 use bipedalnet_core::bnn::Metadata;
 
 /// A person of the data.
-pub struct Person<'a> {
+pub struct Subject<'a> {
     /// Position of the folder.
     pub folder: usize,
     /// The folder's name.
@@ -15,14 +15,14 @@ pub struct Person<'a> {
     /// Name within the folder.
     pub subject: &'a str,
     /// By session.
-    pub walks: Vec<&'a Walk>,
+    pub walks: Vec<&'a SubjectRecording>,
 }
 
 /// Everybody in the folders, by folder, then by name.
-pub fn people(folders: &[Folder]) -> Vec<Person<'_>> {
-    let mut people: BTreeMap<(usize, &str), Vec<&Walk>> = BTreeMap::new();
+pub fn subjects(folders: &[Folder]) -> Vec<Subject<'_>> {
+    let mut people: BTreeMap<(usize, &str), Vec<&SubjectRecording>> = BTreeMap::new();
     for (position, folder) in folders.iter().enumerate() {
-        for walk in &folder.walks {
+        for walk in &folder.recordings {
             people.entry((position, &walk.subject)).or_default().push(walk);
         }
     }
@@ -30,31 +30,31 @@ pub fn people(folders: &[Folder]) -> Vec<Person<'_>> {
         .into_iter()
         .map(|((folder, subject), mut walks)| {
             walks.sort_by_key(|walk| natural_order(&walk.session));
-            Person { folder, folder_name: &folders[folder].name, subject, walks }
+            Subject { folder, folder_name: &folders[folder].name, subject, walks }
         })
         .collect()
 }
 
 /// The people whom a model was trained on, each with its class.
-pub struct Known<'a>(BTreeMap<(&'a str, &'a str), usize>);
+pub struct TrainedSubjects<'a>(BTreeMap<(&'a str, &'a str), usize>);
 
-impl<'a> Known<'a> {
+impl<'a> TrainedSubjects<'a> {
     /// Classes are called `folder/subject` where several folders trained; else `subject`, and the
     /// folder is what the description of the training data begins with.
-    pub fn to(metadata: &'a Metadata) -> Self {
+    pub fn of(metadata: &'a Metadata) -> Self {
         let description = metadata.training_data.split(';').next().unwrap_or_default();
         let name = |class: &'a String| class.split_once('/').unwrap_or((description, class));
         Self(metadata.classes.iter().map(name).zip(0..).collect())
     }
 
     /// The person's class; `None` for strangers.
-    pub fn class(&self, person: &Person) -> Option<usize> {
+    pub fn class(&self, person: &Subject) -> Option<usize> {
         self.0.get(&(person.folder_name, person.subject)).copied()
     }
 
     /// Strangers who are called like somebody known from a folder that is not among the data: that
     /// folder may have been renamed.
-    pub(super) fn namesakes(&self, people: &[Person]) -> Option<String> {
+    pub fn namesakes(&self, people: &[Subject]) -> Option<String> {
         let folders: BTreeSet<&str> = people.iter().map(|person| person.folder_name).collect();
         let elsewhere: BTreeMap<&str, &str> = self
             .0
@@ -81,14 +81,14 @@ mod tests {
     use super::*;
     use bipedalnet_core::gait::simulator::{Conditions, Walker};
 
-    fn walk(subject: &str, session: &str, seconds: f64) -> Walk {
+    fn walk(subject: &str, session: &str, seconds: f64) -> SubjectRecording {
         let conditions = Conditions { seconds, ..Conditions::default() };
         let recording = Walker::new(1).walk(1, &conditions);
-        Walk { subject: subject.to_owned(), session: session.to_owned(), recording }
+        SubjectRecording { subject: subject.to_owned(), session: session.to_owned(), recording }
     }
 
-    fn folder(name: &str, walks: Vec<Walk>) -> Folder {
-        Folder { name: name.to_owned(), walks }
+    fn folder(name: &str, walks: Vec<SubjectRecording>) -> Folder {
+        Folder { name: name.to_owned(), recordings: walks }
     }
 
     fn metadata(classes: &[&str], training_data: &str) -> Metadata {
@@ -104,19 +104,22 @@ mod tests {
             folder("home", vec![walk("ann", "1", 3.0), walk("bob", "1", 3.0)]),
             folder("away", vec![walk("ann", "1", 3.0), walk("eve", "1", 3.0)]),
         ];
-        let people = people(&folders);
+        let subjects = subjects(&folders);
         let classes = |metadata: &Metadata| {
-            people.iter().map(|person| Known::to(metadata).class(person)).collect::<Vec<_>>()
+            subjects
+                .iter()
+                .map(|person| TrainedSubjects::of(metadata).class(person))
+                .collect::<Vec<_>>()
         };
         let several = metadata(&["away/eve", "home/bob"], "away, home; sessions 1");
         assert_eq!(classes(&several), [None, Some(1), None, Some(0)]);
         let single = metadata(&["ann", "eve"], "away; sessions 1");
         assert_eq!(classes(&single), [None, None, Some(0), Some(1)]);
-        assert_eq!(Known::to(&single).namesakes(&people), None);
+        assert_eq!(TrainedSubjects::of(&single).namesakes(&subjects), None);
 
         let renamed = metadata(&["ann", "carl"], "gone");
         assert_eq!(classes(&renamed), [None; 4]);
-        let warning = Known::to(&renamed).namesakes(&people).unwrap();
+        let warning = TrainedSubjects::of(&renamed).namesakes(&subjects).unwrap();
         assert!(warning.starts_with("ann of home and 1 more are taken for strangers"), "{warning}");
     }
 }

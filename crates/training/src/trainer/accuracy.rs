@@ -2,14 +2,16 @@
 
 use std::time::Instant;
 
+use rayon::prelude::*;
+
 use super::deflation::WINDOWS_A_PERSON;
-use super::layers::Pass;
-use super::network::Network;
-use super::samples::{Division, LabelledWalk, dequantise};
+use super::nearest_subject::NearestSubject;
+use crate::data::{Division, LabelledWindows, dequantise};
+use crate::network::{Network, Pass};
 use bipedalnet_core::bnn::{self, Architecture, NetworkError, Parameters};
 
 /// Consecutive windows that are also decided together: six seconds of walking.
-pub(crate) const CONSECUTIVE: usize = 5;
+pub const CONSECUTIVE: usize = 5;
 
 /// What a network reached on windows that it was not trained on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,7 +35,7 @@ pub fn accuracy(
     architecture: &Architecture,
     parameters: &Parameters,
     division: &Division,
-    walks: &[LabelledWalk],
+    walks: &[LabelledWindows],
 ) -> Result<Accuracy, NetworkError> {
     let mut outputs = Vec::with_capacity(walks.len());
     let begin;
@@ -41,7 +43,7 @@ pub fn accuracy(
         Ok(network) => {
             let nearest = (architecture.classes() == 0)
                 .then(|| division.features(&network, 0..division.people.len(), WINDOWS_A_PERSON));
-            let nearest = nearest.map(|people| Nearest::new(&people));
+            let nearest = nearest.map(|people| NearestSubject::new(&people));
             let mut scratch = bnn::Scratch::default();
             begin = Instant::now();
             for walk in walks {
@@ -88,52 +90,9 @@ pub fn accuracy(
     })
 }
 
-/// Names windows by features, for networks that have no classes of their own.
-#[derive(Default)]
-pub(crate) struct Nearest {
-    /// Of each person, the direction of the sum of their windows' directions.
-    directions: Vec<Vec<f32>>,
-}
-
-impl Nearest {
-    /// From the features of each person's windows. A person without any is never named.
-    pub fn new(people: &[Vec<Vec<f32>>]) -> Self {
-        let mut nearest = Self::default();
-        nearest.add(people);
-        nearest
-    }
-
-    /// Adds people after those that there are.
-    pub fn add(&mut self, people: &[Vec<Vec<f32>>]) {
-        let direction = |windows: &Vec<Vec<f32>>| {
-            let mut sum = vec![0.0; windows.first().map_or(0, Vec::len)];
-            for window in windows {
-                sum.iter_mut().zip(direction(window)).for_each(|(sum, value)| *sum += value);
-            }
-            direction(&sum)
-        };
-        self.directions.extend(people.iter().map(direction));
-    }
-
-    /// Cosine of a window with each person, in place of logits.
-    pub fn cosines(&self, feature: &[f32]) -> Vec<f32> {
-        let window = direction(feature);
-        let cosine = |person: &Vec<f32>| match person.len() {
-            0 => -1.0,
-            _ => person.iter().zip(&window).map(|(a, b)| a * b).sum(),
-        };
-        self.directions.iter().map(cosine).collect()
-    }
-}
-
-fn direction(values: &[f32]) -> Vec<f32> {
-    let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
-    values.iter().map(|value| value / length.max(f32::MIN_POSITIVE)).collect()
-}
-
 /// Of runs of so many consecutive windows, how many summed logits name the class, and how many there
 /// are.
-pub(crate) fn named(logits: &[Vec<f32>], class: usize, consecutive: usize) -> [usize; 2] {
+pub fn named(logits: &[Vec<f32>], class: usize, consecutive: usize) -> [usize; 2] {
     let (mut right, mut all) = (0, 0);
     for run in logits.windows(consecutive) {
         // Windows whose softmax outputs are multiplied rank as their summed logits do.
@@ -148,7 +107,7 @@ pub(crate) fn named(logits: &[Vec<f32>], class: usize, consecutive: usize) -> [u
 }
 
 /// Position of the largest value.
-pub(super) fn argmax(values: &[f32]) -> usize {
+pub fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in values.iter().enumerate() {
         if *value > values[best] {
@@ -156,4 +115,24 @@ pub(super) fn argmax(values: &[f32]) -> usize {
         }
     }
     best
+}
+
+/// Windows that a packed network names correctly, by its classes or by who is nearest.
+pub fn correct(
+    network: &bnn::Network,
+    nearest: Option<&NearestSubject>,
+    walks: &[LabelledWindows],
+) -> Result<usize, NetworkError> {
+    walks
+        .par_iter()
+        .flat_map(|walk| walk.windows.par_iter().map(move |window| (walk.class, window)))
+        .map_init(bnn::Scratch::default, |scratch, (class, window)| {
+            let output = network.run(window, scratch)?;
+            let named = match nearest {
+                Some(nearest) => argmax(&nearest.cosines(output.feature)),
+                None => argmax(output.logits),
+            };
+            Ok(usize::from(named == class))
+        })
+        .sum()
 }

@@ -9,21 +9,20 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
-use super::Design;
-use super::accuracy::{Nearest, argmax};
 use super::checkpoint::{Checkpoint, CheckpointError};
-use super::layers::Pass;
-use super::network::{Network, State};
-use super::samples::{Augmentation, Division, LabelledWalk, dequantise};
-use super::train::{BINARY_LOGIT_SCALE, CALIBRATION_WINDOWS, Draws, Schedule, cross_entropy};
+use crate::data::{Augmentation, Division, dequantise};
+use crate::network::{Network, Pass, State};
+use crate::trainer::{
+    BINARY_LOGIT_SCALE, CALIBRATION_WINDOWS, Design, Draws, Schedule, cross_entropy,
+};
 use bipedalnet_core::bnn::{
     self, Architecture, ArchitectureError, Layer, LayerParameters, Model, NetworkError, Parameters,
 };
 
 /// Windows a step.
-pub(super) const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 
-pub(super) const CALIBRATION_BATCHES: usize = CALIBRATION_WINDOWS.div_ceil(BATCH);
+pub const CALIBRATION_BATCHES: usize = CALIBRATION_WINDOWS.div_ceil(BATCH);
 
 /// Size of the latent weights at the start: a hundred steps of Adam away from another sign. Half
 /// of it learns sooner, and forgets more.
@@ -34,14 +33,14 @@ const LATENT_SIZE: f32 = 0.1;
 const RECALL_WEIGHT: f32 = 3.0;
 
 /// The parent: what a student starts from, and learns from beside the recordings.
-pub(super) struct Teacher {
+pub struct Teacher {
     model: Model,
     parameters: Parameters,
     schedule: Schedule,
 }
 
 /// A network in training, on the windows of a division.
-pub(super) struct Student<'a> {
+pub struct Student<'a> {
     teacher: &'a Teacher,
     division: &'a Division,
     draws: Draws<'a>,
@@ -226,26 +225,6 @@ impl<'a> Student<'a> {
         self.draws.drawn = checkpoint.drawn;
         Ok(())
     }
-}
-
-/// Windows that a packed network names correctly, by its classes or by who is nearest.
-pub(super) fn correct(
-    network: &bnn::Network,
-    nearest: Option<&Nearest>,
-    walks: &[LabelledWalk],
-) -> Result<usize, NetworkError> {
-    walks
-        .par_iter()
-        .flat_map(|walk| walk.windows.par_iter().map(move |window| (walk.class, window)))
-        .map_init(bnn::Scratch::default, |scratch, (class, window)| {
-            let output = network.run(window, scratch)?;
-            let named = match nearest {
-                Some(nearest) => argmax(&nearest.cosines(output.feature)),
-                None => argmax(output.logits),
-            };
-            Ok(usize::from(named == class))
-        })
-        .sum()
 }
 
 fn set_classes(architecture: &mut Architecture, classes: usize) {

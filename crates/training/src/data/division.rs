@@ -4,22 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use rand::seq::{IndexedRandom, SliceRandom};
-use rand::{Rng, RngExt, SeedableRng};
-use rand_distr::{Distribution, StandardNormal};
+use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
-use super::dataset::Walk;
+use super::augmentation::Augmentation;
+use super::folders::SubjectRecording;
 use bipedalnet_core::bnn;
-use bipedalnet_core::gait::{
-    Recipe, Recording, Rows, Signal, SignalError, WINDOW_ROWS, quantise, unit_scale_rows,
-};
+use bipedalnet_core::gait::{Recipe, Recording, Signal, SignalError};
 
 /// Training windows may start at every tenth of a second.
 const STARTS_PER_SECOND: f64 = 10.0;
-
-/// Lowest rate that phones sample at.
-const LOWEST_RATE_HZ: f32 = 20.0;
 
 /// Share of the training data, at the end of each recording, that validates.
 const VALIDATION_SHARE: f64 = 0.12;
@@ -50,7 +45,7 @@ pub enum Split {
 
 impl Split {
     /// Whether any part of a walk trains.
-    pub fn trains_on(&self, walk: &Walk) -> bool {
+    pub fn trains_on(&self, walk: &SubjectRecording) -> bool {
         match self {
             Self::Sessions { train, .. } => train.contains(&walk.session),
             Self::Tail { .. } | Self::Random { .. } => true,
@@ -87,18 +82,18 @@ pub struct Division {
     /// The people that have training windows; a class is a position in this list.
     pub subjects: Vec<String>,
     /// Windows that choose the best epoch, never trained on.
-    pub validation: Vec<LabelledWalk>,
+    pub validation: Vec<LabelledWindows>,
     /// Windows that measure, never looked at in training.
-    pub test: Vec<LabelledWalk>,
+    pub test: Vec<LabelledWindows>,
     /// Recordings that cannot be used, as `subject, session`, and why.
     pub left_out: Vec<(String, SignalError)>,
     /// For each class, its walks.
-    pub(super) people: Vec<Vec<Track>>,
+    pub(crate) people: Vec<Vec<Track>>,
 }
 
 /// Windows of one recording, in order, with the person's class.
 #[derive(Clone, Debug)]
-pub struct LabelledWalk {
+pub struct LabelledWindows {
     /// Position in [`Division::subjects`].
     pub class: usize,
     /// Fixed-point values of each window, half a window apart.
@@ -106,28 +101,9 @@ pub struct LabelledWalk {
 }
 
 /// A walk on the network's time grid, with the starts of the windows that may train.
-pub(super) struct Track {
+pub struct Track {
     signal: Signal,
     starts: Vec<usize>,
-}
-
-/// How training varies what it draws, beside the time shift of a random start.
-#[derive(Clone, Copy, Debug)]
-pub struct Augmentation {
-    /// Largest relative change of amplitude. Without effect on rows of unit scale.
-    pub scale: f32,
-    /// Standard deviation of added noise, in units of a window's typical amplitude.
-    pub noise: f32,
-    /// Largest error of the walker's axes, in radians, about each of them.
-    pub turn: f32,
-    /// Largest relative change of speed.
-    pub warp: f32,
-    /// Share of windows that are cut as if the phone had no gyroscope. Without effect on rows that do
-    /// not read one.
-    pub without_gyroscope: f32,
-    /// Share of windows that are coarsened as if the phone sampled at 20 Hz, or at some rate
-    /// between that and the network's.
-    pub low_rate: f32,
 }
 
 impl Track {
@@ -163,7 +139,11 @@ impl Division {
     ///
     /// # Errors
     /// When a session does not exist, or fewer than two people have windows to train on.
-    pub fn new(walks: &[Walk], recipe: Recipe, split: &Split) -> Result<Self, SplitError> {
+    pub fn new(
+        walks: &[SubjectRecording],
+        recipe: Recipe,
+        split: &Split,
+    ) -> Result<Self, SplitError> {
         check_sessions(walks, split)?;
         let cuts: Vec<Result<Cut, SignalError>> = walks
             .par_iter()
@@ -204,7 +184,7 @@ impl Division {
                 [(cut.validation, &mut division.validation), (cut.test, &mut division.test)]
             {
                 if !windows.is_empty() {
-                    list.push(LabelledWalk { class, windows });
+                    list.push(LabelledWindows { class, windows });
                 }
             }
             if !cut.train.is_empty() {
@@ -215,7 +195,7 @@ impl Division {
     }
 
     /// Windows that make up one epoch: the training data cut with half a window's overlap, twice.
-    pub(super) fn windows_per_epoch(&self) -> usize {
+    pub(crate) fn windows_per_epoch(&self) -> usize {
         let starts: usize = self.people.iter().flatten().map(|track| track.starts.len()).sum();
         (starts as f64 * 4.0 / (STARTS_PER_SECOND * self.recipe.window_seconds())) as usize
     }
@@ -245,7 +225,7 @@ impl Division {
     ///
     /// # Panics
     /// When the network reads windows of another length.
-    pub(super) fn features(
+    pub(crate) fn features(
         &self,
         network: &bnn::Network,
         classes: Range<usize>,
@@ -262,53 +242,19 @@ impl Division {
         classes.into_par_iter().map(of_class).collect()
     }
 
-    /// A random window of `class`, varied.
-    pub(super) fn draw(
+    /// Draws a random window of `class` and varies it.
+    pub(crate) fn draw(
         &self,
         class: usize,
         augmentation: &Augmentation,
         random: &mut impl Rng,
     ) -> Vec<i16> {
-        // Longer walks are drawn from more often.
+        // Longer tracks are drawn from more often.
         let track = self.people[class]
             .choose_weighted(random, |track| track.starts.len())
             .expect("every class has a track with starts");
         let start = *track.starts.choose(random).expect("a track has starts");
-        let gyroscope = !random.random_bool(f64::from(augmentation.without_gyroscope));
-        let samples = self.recipe.samples;
-        let speed = 1.0 + random.random_range(-augmentation.warp..=augmentation.warp);
-        // One more, so that there is something to interpolate with at the end.
-        let read = ((samples as f32 * speed).ceil() as usize + 1).min(track.signal.len());
-        // Rows of unit scale follow from the acceleration, so that is what is varied.
-        let of_unit_scale = self.recipe.rows == Rows::TurnedAxes2;
-        let source = |start, samples| match of_unit_scale {
-            true => track.signal.acceleration_axes(start, samples),
-            false => track.signal.rows(start, Recipe { samples, ..self.recipe }, gyroscope),
-        };
-        let mut values = if augmentation.warp == 0.0 {
-            source(start, samples)
-        } else {
-            let start = start.min(track.signal.len() - read);
-            let read_rows = source(start, read);
-            read_rows.chunks_exact(read).flat_map(|row| warped(row, speed, samples)).collect()
-        };
-        if random.random_bool(f64::from(augmentation.low_rate)) {
-            let step = random.random_range(1.0..=self.recipe.rate_hz as f32 / LOWEST_RATE_HZ);
-            let phase = random.random_range(0.0..step);
-            values.chunks_exact_mut(self.recipe.samples).for_each(|row| coarsen(row, step, phase));
-        }
-        if of_unit_scale {
-            Augmentation::turn(&mut values, augmentation.angles(random), samples);
-            values = unit_scale_rows(values);
-        } else {
-            let angles = augmentation.angles(random);
-            for half in values.chunks_exact_mut(WINDOW_ROWS / 2 * samples) {
-                augmentation.scale(half, random);
-                Augmentation::turn(half, angles, samples);
-            }
-        }
-        augmentation.add_noise(&mut values, random);
-        quantise(&values)
+        augmentation.window(&track.signal, start, self.recipe, random)
     }
 }
 
@@ -317,7 +263,7 @@ impl Division {
 /// # Errors
 /// When there is one.
 pub fn sessions_exist<'a>(
-    walks: impl IntoIterator<Item = &'a Walk>,
+    walks: impl IntoIterator<Item = &'a SubjectRecording>,
     sessions: impl IntoIterator<Item = &'a String>,
 ) -> Result<(), SplitError> {
     let known: BTreeSet<&str> = walks.into_iter().map(|walk| &walk.session[..]).collect();
@@ -330,7 +276,7 @@ pub fn sessions_exist<'a>(
     }
 }
 
-fn check_sessions(walks: &[Walk], split: &Split) -> Result<(), SplitError> {
+fn check_sessions(walks: &[SubjectRecording], split: &Split) -> Result<(), SplitError> {
     let Split::Sessions { train, test } = split else { return Ok(()) };
     sessions_exist(walks, train.iter().chain(test))?;
     match train.iter().find(|session| test.contains(session)) {
@@ -339,7 +285,12 @@ fn check_sessions(walks: &[Walk], split: &Split) -> Result<(), SplitError> {
     }
 }
 
-fn cut(number: usize, walk: &Walk, recipe: Recipe, split: &Split) -> Result<Cut, SignalError> {
+fn cut(
+    number: usize,
+    walk: &SubjectRecording,
+    recipe: Recipe,
+    split: &Split,
+) -> Result<Cut, SignalError> {
     let signal = Signal::new(&walk.recording, &recipe)?;
     let dense = dense(recipe);
     let half = recipe.samples / 2;
@@ -378,31 +329,6 @@ fn cut(number: usize, walk: &Walk, recipe: Recipe, split: &Split) -> Result<Cut,
     Ok(Cut { train, validation, test, signal })
 }
 
-/// Keeps a row's values `step` samples apart, and interpolates linearly between them.
-fn coarsen(row: &mut [f32], step: f32, phase: f32) {
-    let kept: Vec<f32> = (0..row.len() + 2)
-        .map(|index| phase + (index as f32 - 1.0) * step)
-        .take_while(|position| *position < row.len() as f32 + step)
-        .map(|position| value_at(row, position))
-        .collect();
-    for (index, value) in row.iter_mut().enumerate() {
-        *value = value_at(&kept, (index as f32 - phase) / step + 1.0);
-    }
-}
-
-/// A row at another speed.
-fn warped(row: &[f32], speed: f32, samples: usize) -> impl Iterator<Item = f32> + '_ {
-    (0..samples).map(move |index| value_at(row, index as f32 * speed))
-}
-
-/// Linear interpolation; beyond the ends, what is there.
-fn value_at(row: &[f32], position: f32) -> f32 {
-    let position = position.clamp(0.0, (row.len() - 1) as f32);
-    let left = position as usize;
-    let right = (left + 1).min(row.len() - 1);
-    row[left] + (row[right] - row[left]) * position.fract()
-}
-
 /// Samples between the starts of training windows.
 fn dense(recipe: Recipe) -> usize {
     (recipe.rate_hz / STARTS_PER_SECOND).round().max(1.0) as usize
@@ -424,74 +350,10 @@ fn walking_starts(signal: &Signal, recipe: Recipe, within: Range<f64>, step: usi
 }
 
 /// Fixed point to the real values that it stands for.
-pub(super) fn dequantise(values: &[i16], into: &mut [f32]) {
+pub fn dequantise(values: &[i16], into: &mut [f32]) {
     for (into, &value) in into.iter_mut().zip(values) {
         *into = f32::from(value) / (1 << bnn::INPUT_FRACTION_BITS) as f32;
     }
 }
 
 const _: () = assert!(bipedalnet_core::gait::WINDOW_FRACTION_BITS == bnn::INPUT_FRACTION_BITS);
-
-impl Augmentation {
-    /// For a network that serves every phone: with a gyroscope and without, fast and slow.
-    pub const SERVED: Self = Self {
-        scale: 0.1,
-        noise: 0.05,
-        turn: 0.1,
-        warp: 0.08,
-        without_gyroscope: 0.3,
-        low_rate: 0.1,
-    };
-
-    fn angles(&self, random: &mut impl Rng) -> [f32; 3] {
-        [(); 3].map(|()| random.random_range(-self.turn..=self.turn))
-    }
-
-    fn scale(&self, rows: &mut [f32], random: &mut impl Rng) {
-        let scale = 1.0 + random.random_range(-self.scale..=self.scale);
-        rows.iter_mut().for_each(|value| *value *= scale);
-    }
-
-    /// Turns the first three rows, which are the walker's axes.
-    fn turn(rows: &mut [f32], angles: [f32; 3], samples: usize) {
-        for (angle, [a, b]) in angles.into_iter().zip([[0, 1], [1, 2], [2, 0]]) {
-            let (sine, cosine) = angle.sin_cos();
-            for index in 0..samples {
-                let (x, y) = (rows[a * samples + index], rows[b * samples + index]);
-                rows[a * samples + index] = cosine * x - sine * y;
-                rows[b * samples + index] = sine * x + cosine * y;
-            }
-        }
-    }
-
-    fn add_noise(&self, values: &mut [f32], random: &mut impl Rng) {
-        for value in values {
-            let noise: f32 = StandardNormal.sample(random);
-            *value += self.noise * noise;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_coarsened_row_keeps_lines_and_loses_what_is_fast() {
-        let mut line: Vec<f32> = (0..100).map(|index| index as f32).collect();
-        let original = line.clone();
-        coarsen(&mut line, 2.5, 1.25);
-        for (a, b) in line[3..97].iter().zip(&original[3..97]) {
-            assert!((a - b).abs() < 1e-3, "{a} {b}");
-        }
-        let mut same: Vec<f32> = (0..100).map(|index| (index as f32).sin()).collect();
-        let original = same.clone();
-        coarsen(&mut same, 1.0, 0.0);
-        for (a, b) in same.iter().zip(&original) {
-            assert!((a - b).abs() < 1e-4, "{a} {b}");
-        }
-        let mut fast: Vec<f32> = (0..100).map(|index| (index % 2) as f32).collect();
-        coarsen(&mut fast, 2.0, 0.0);
-        assert!(fast[2..97].iter().all(|value| *value == fast[2]), "{fast:?}");
-    }
-}

@@ -3,11 +3,10 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::accuracy::Nearest;
-use super::deflation::{Deflation, PEOPLE_AT_A_TIME, Spread, WINDOWS_A_PERSON};
-use super::samples::Division;
-use super::student::correct;
-use super::train::Progress;
+use crate::data::Division;
+use crate::trainer::{
+    Deflation, NearestSubject, PEOPLE_AT_A_TIME, Progress, Spread, WINDOWS_A_PERSON, correct,
+};
 use bipedalnet_core::bnn::{
     self, Architecture, ArchitectureError, Metadata, NetworkError, Parameters,
 };
@@ -16,7 +15,7 @@ use bipedalnet_core::bnn::{
 const WALKS_AT_A_TIME: usize = 16;
 
 /// A deflation fitted to enrolled users and to the people whom its network was trained on.
-pub(super) struct Refitted {
+pub struct Refitted {
     /// Of the whole network.
     pub parameters: Parameters,
     /// Share of the windows of users' last recordings that are named correctly.
@@ -24,10 +23,7 @@ pub(super) struct Refitted {
 }
 
 /// About what a refit takes of memory.
-pub(super) fn refit_bytes(
-    architecture: &Architecture,
-    people: usize,
-) -> Result<usize, ArchitectureError> {
+pub fn refit_bytes(architecture: &Architecture, people: usize) -> Result<usize, ArchitectureError> {
     let length = architecture.shapes()?.last().map_or(0, |shape| shape.len());
     // The covariances of parent and users, one of them again in double precision; windows as they are
     // and from the mean; each person's direction.
@@ -37,7 +33,7 @@ pub(super) fn refit_bytes(
 
 /// Fits the deflation of a network anew. The division's first people are the users.
 /// [`ControlFlow::Break`] ends it with `None`.
-pub(super) fn refit(
+pub fn refit(
     parent: &Metadata,
     mut parameters: Parameters,
     division: &Division,
@@ -85,7 +81,7 @@ pub(super) fn refit(
     parameters.layers[last] = Some(deflation.refit(parent.classes.len(), &spread).parameters());
 
     let network = bnn::Network::new(architecture, &parameters)?;
-    let mut nearest = Nearest::default();
+    let mut nearest = NearestSubject::default();
     for some in chunks(people) {
         let features = division.features(&network, some, WINDOWS_A_PERSON);
         nearest.add(&features);

@@ -1,0 +1,82 @@
+//! Why there is nothing to retrain.
+
+use std::error::Error;
+
+use super::checkpoint::CheckpointError;
+use bipedalnet_core::bnn::{ArchitectureError, ModelFileError, NetworkError};
+use bipedalnet_core::gait::{Rows, WINDOW_ROWS};
+
+/// Windows of walking that each user needs to train on, half a window apart: some nine seconds.
+pub const FEWEST_WINDOWS_A_USER: usize = 8;
+
+/// Windows of walking that all users need together.
+pub const FEWEST_WINDOWS: usize = 32;
+
+/// A user with too little walking to train on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooLittle {
+    /// Place among the users, from 0.
+    pub user: usize,
+    /// Recordings given.
+    pub recordings: usize,
+    /// Windows of walking in them, half a window apart.
+    pub windows: usize,
+}
+
+/// Why there is nothing to retrain.
+#[derive(Debug, thiserror::Error)]
+pub enum RetrainingError {
+    /// Nobody is enrolled.
+    #[error("there are no users to train on; enroll one or more")]
+    NoUsers,
+    /// There is too little walking.
+    #[error(
+        "too little walking to train on: each user needs {FEWEST_WINDOWS_A_USER} windows, all together {FEWEST_WINDOWS} (about a second each); {}",
+        missing(.users, *.windows)
+    )]
+    TooLittle {
+        /// Users with too little of their own.
+        users: Vec<TooLittle>,
+        /// Windows of walking of all users.
+        windows: usize,
+    },
+    /// A recording cannot be read, or is gone.
+    #[error("a recording cannot be read: {0}")]
+    Recording(Box<dyn Error + Send + Sync>),
+    /// It cannot be done in so little memory.
+    #[error("retraining takes {needed_bytes} bytes of memory; {allowed_bytes} are allowed")]
+    Memory {
+        /// What it takes, with each user's walks as short as can be.
+        needed_bytes: usize,
+        /// The cap.
+        allowed_bytes: usize,
+    },
+    /// The parent is no model.
+    #[error(transparent)]
+    Parent(#[from] ModelFileError),
+    /// The parent reads windows that this version does not cut.
+    #[error("the parent reads {found}; this version cuts {WINDOW_ROWS} rows {}", Rows::names())]
+    Windows {
+        /// What its file says.
+        found: String,
+    },
+    /// The layers do not fit so many classes.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The checkpoint cannot be gone on from.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+impl From<ArchitectureError> for RetrainingError {
+    fn from(error: ArchitectureError) -> Self {
+        Self::Network(error.into())
+    }
+}
+
+fn missing(users: &[TooLittle], windows: usize) -> String {
+    match users.len() {
+        0 => format!("there are {windows}"),
+        short => format!("there are {windows}, and {short} users have too few"),
+    }
+}

@@ -1,0 +1,17 @@
+//! Training: the networks, the loop over epochs, and the last layer of an open-set network.
+
+mod accuracy;
+mod deflation;
+mod design;
+mod eigen;
+mod epochs;
+mod nearest_subject;
+
+pub use accuracy::{Accuracy, CONSECUTIVE, accuracy, correct, named};
+pub use deflation::{Deflation, PEOPLE_AT_A_TIME, Spread, WINDOWS_A_PERSON};
+pub use design::Design;
+pub use epochs::{
+    BINARY_LOGIT_SCALE, CALIBRATION_WINDOWS, Draws, Progress, Schedule, Trained, cross_entropy,
+    train,
+};
+pub use nearest_subject::NearestSubject;
