@@ -9,13 +9,13 @@ use crate::data::SubjectRecording;
 use bipedalnet_core::gait::Recording;
 use bipedalnet_core::identity::{Calibration, Candidate, Gallery, Template, UserId};
 
-/// Sessions of one person at most.
+/// Most probe sessions of one person.
 const MOST_SESSIONS: usize = 12;
 
-/// The features of a recording's windows; `None` if it is no walk.
+/// The features of a recording's windows. `None` if it has no walking.
 pub type Windows = Option<Vec<Vec<f32>>>;
 
-/// People of one data set.
+/// People of one data set who are tested by one protocol.
 pub struct TestCrew {
     people: Vec<Participant>,
 }
@@ -26,26 +26,27 @@ struct Participant {
     sessions: Vec<Vec<Vec<Vec<f32>>>>,
 }
 
-/// A probe compared with everybody.
+/// Strengths of one probe against all templates.
 pub struct ProbeScores {
     pub probe: Template,
-    /// Strength at the owner's templates.
-    pub own: f32,
-    /// Strengths at the other users, the owner enrolled.
-    pub rivals: Vec<f32>,
-    /// Strengths at the other users as if the owner had never enrolled, in one order for all looks.
-    pub strangers: Vec<f32>,
+    /// Strength against the owner's templates.
+    pub genuine: f32,
+    /// Strengths against the other users, with the owner in the gallery.
+    pub impostors_beside_owner: Vec<f32>,
+    /// Strengths against the other users, with the owner not in the gallery. All probes have the
+    /// same order.
+    pub impostors: Vec<f32>,
 }
 
-/// Looks at walks of one person.
+/// Scores of one person's probes.
 pub struct SubjectScores {
-    /// Pieces, each by itself.
+    /// Each piece by itself.
     pub pieces: Vec<ProbeScores>,
-    /// Sessions as they grow.
+    /// Each session as it grows.
     pub sessions: Vec<Vec<ProbeScores>>,
 }
 
-/// When a session is looked at.
+/// When a growing session is scored.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SessionSteps {
     EachPiece,
@@ -53,7 +54,7 @@ pub enum SessionSteps {
 }
 
 impl TestCrew {
-    /// Reads enrolled walks with one function and probes with another. `None` if fewer than
+    /// Reads enrolled recordings with one function and probes with another. `None` if fewer than
     /// [`FEWEST_PEOPLE`] become ready and have a probe.
     pub fn new(
         walks: &[&SubjectRecording],
@@ -79,18 +80,17 @@ impl TestCrew {
         (people.len() >= FEWEST_PEOPLE).then_some(Self { people })
     }
 
-    /// People who take part.
     pub fn people(&self) -> usize {
         self.people.len()
     }
 
-    /// All probe pieces.
+    /// A template of each probe piece.
     pub fn probe_templates(&self) -> impl Iterator<Item = Template> + '_ {
         let sessions = self.people.iter().flat_map(|person| &person.sessions);
         sessions.flatten().map(|piece| sum_of(piece))
     }
 
-    /// All people enrolled, but one if given.
+    /// The gallery of all people, or of all but one.
     pub fn gallery(&self, calibration: &Calibration, without: Option<usize>) -> Gallery {
         let feature_len = self.people[0].enrolled[0].values().len();
         let mut gallery = Gallery::new(feature_len, calibration.clone());
@@ -103,45 +103,45 @@ impl TestCrew {
     }
 
     /// Compares all probes with all people.
-    pub fn look(&self, calibration: &Calibration, at: SessionSteps) -> Vec<SubjectScores> {
+    pub fn score(&self, calibration: &Calibration, steps: SessionSteps) -> Vec<SubjectScores> {
         let everybody = self.gallery(calibration, None);
-        let looks = |number: usize| {
+        let scores = |number: usize| {
             let person = &self.people[number];
-            let others = self.gallery(calibration, Some(number));
-            let look = |probe: Template| {
+            let without_owner = self.gallery(calibration, Some(number));
+            let compare = |probe: Template| {
                 let ranked = |gallery: &Gallery| gallery.rank(&probe, None, self.people.len());
-                let (own, rivals): (Vec<_>, Vec<_>) =
+                let (own, others): (Vec<_>, Vec<_>) =
                     ranked(&everybody).into_iter().partition(|it| it.user == person.user);
                 let strengths = |mut candidates: Vec<Candidate>| {
                     candidates.sort_by(|a, b| a.user.cmp(&b.user));
                     candidates.into_iter().map(|candidate| candidate.strength).collect()
                 };
                 ProbeScores {
-                    own: own.first().map_or(f32::MIN, |candidate| candidate.strength),
-                    rivals: strengths(rivals),
-                    strangers: strengths(ranked(&others)),
+                    genuine: own.first().map_or(f32::MIN, |candidate| candidate.strength),
+                    impostors_beside_owner: strengths(others),
+                    impostors: strengths(ranked(&without_owner)),
                     probe,
                 }
             };
             let pieces = person.sessions.iter().flatten();
-            let pieces = pieces.map(|piece| look(sum_of(piece))).collect();
+            let pieces = pieces.map(|piece| compare(sum_of(piece))).collect();
             let grown = |session: &Vec<Vec<Vec<f32>>>| {
                 let mut probe = Template::empty(everybody.feature_len());
-                let mut looks = Vec::new();
+                let mut scores = Vec::new();
                 for piece in session {
                     for (position, window) in piece.iter().enumerate() {
                         probe.add_window(window);
-                        if at == SessionSteps::EachWindow || position + 1 == piece.len() {
-                            looks.push(look(probe.clone()));
+                        if steps == SessionSteps::EachWindow || position + 1 == piece.len() {
+                            scores.push(compare(probe.clone()));
                         }
                     }
                 }
-                looks
+                scores
             };
             let sessions = person.sessions.iter().map(grown).collect();
             SubjectScores { pieces, sessions }
         };
-        (0..self.people.len()).into_par_iter().map(looks).collect()
+        (0..self.people.len()).into_par_iter().map(scores).collect()
     }
 }
 
@@ -151,7 +151,7 @@ fn sum_of(windows: &[Vec<f32>]) -> Template {
     sum
 }
 
-/// A person's enrolled pieces and later recordings. `None` if there is too little of either.
+/// A person's enrolled templates and probe recordings. `None` if there is too little of either.
 fn divide(
     walks: &[&SubjectRecording],
     protocol: &Protocol,

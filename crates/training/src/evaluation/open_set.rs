@@ -1,4 +1,5 @@
-//! What a service decides about strangers, and how well strengths tell them apart.
+//! A service's decisions about subjects that its model does not know, and how well strengths
+//! separate them.
 
 use serde::Serialize;
 
@@ -8,61 +9,61 @@ use bipedalnet_core::identity::{
     Calibration, Candidate, Decision, FALSE_MATCH_RATES, Tails, Template, UserId, Verdict,
 };
 
-/// Rates of one data set, protocol and condition, each with its interval by person.
+/// Rates of one data set, protocol and condition, each with an interval over people.
 #[derive(Clone, Debug, Serialize)]
 pub struct OpenSetRates {
     /// People enrolled.
     pub people: usize,
-    /// Pieces of ten seconds that identified.
+    /// Probes of ten seconds that were identified.
     pub pieces: usize,
-    /// Sessions of thirty seconds at most that verified.
+    /// Probe sessions of at most thirty seconds that were verified.
     pub sessions: usize,
-    /// Equal error rate of pieces, by their strengths.
+    /// Equal error rate of the strengths of pieces.
     pub eer: Figure,
-    /// False non-match rate of pieces at the strength that 1 % of impostors reach.
+    /// False non-match rate of pieces at the strength that 1 % of the impostors reach.
     pub fnmr_at_fmr_1_percent: Figure,
-    /// Verification at each false match rate.
+    /// Verification at each false match rate that a client can ask for.
     pub verification: Vec<VerificationRates>,
-    /// Identification of pieces among all.
+    /// Identification of pieces among all people.
     pub identification: IdentificationRates,
     /// Strengths of pieces, for plots.
     #[serde(skip)]
     pub strengths: Strengths,
 }
 
-/// What verifications do that look at a session after each piece of ten seconds.
+/// Verifications that decide after each piece of ten seconds of a session.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct VerificationRates {
     /// False match rate asked for.
     pub asked: f64,
-    /// Share of own sessions that are accepted.
+    /// Share of genuine sessions that are accepted.
     pub own_accepted: Figure,
-    /// Share of sessions of people who are not enrolled that are accepted at others' claims.
+    /// Share of impostor sessions that are accepted. The impostors are not enrolled.
     pub others_accepted: Figure,
 }
 
-/// What identifications of ten seconds do.
+/// Identifications of ten seconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct IdentificationRates {
-    /// Share of enrolled people's pieces that are given the right name.
+    /// Share of enrolled people's pieces that get the right name.
     pub right: Figure,
-    /// Share that are given a wrong one.
+    /// Share that get a wrong name.
     pub wrong: Figure,
-    /// Share of pieces that are given a name although their owner is not enrolled.
+    /// Share of pieces that get a name although their owner is not enrolled.
     pub strangers_named: Figure,
 }
 
 /// Strengths of genuine and of impostor pieces.
 #[derive(Clone, Debug, Default)]
 pub struct Strengths {
-    /// At the owner's templates.
+    /// Against the owner's templates.
     pub genuine: Scores,
-    /// At other users' templates.
+    /// Against other users' templates.
     pub impostors: Scores,
 }
 
 impl Strengths {
-    /// Adds those of another trial.
+    /// Adds the strengths of another protocol.
     pub fn add(&mut self, other: &Self) {
         let joined = |a: &Scores, b: &Scores| Scores::new([a.as_slice(), b.as_slice()].concat());
         self.genuine = joined(&self.genuine, &other.genuine);
@@ -70,23 +71,23 @@ impl Strengths {
     }
 }
 
-/// Outcomes of one person.
+/// Outcomes for one person.
 struct Outcomes {
     genuine: Vec<f32>,
     impostors: Vec<f32>,
-    /// Accepted and all, of own and of others' claims, by rate.
+    /// By false match rate: accepted and all sessions, genuine first, then impostor.
     verified: [[[usize; 2]; 2]; FALSE_MATCH_RATES.len()],
     right: usize,
     wrong: usize,
     strangers_named: usize,
 }
 
-/// Measures a trial with the thresholds that a service with these users would have.
-pub fn measure(trial: &TestCrew, calibration: &Calibration, seed: u64) -> Option<OpenSetRates> {
-    let tails = trial.gallery(calibration, None).cohort().tails();
-    let looks = trial.look(calibration, SessionSteps::EachPiece);
+/// Measures a crew with the thresholds that a service with these users would have.
+pub fn measure(crew: &TestCrew, calibration: &Calibration, seed: u64) -> Option<OpenSetRates> {
+    let tails = crew.gallery(calibration, None).cohort().tails();
+    let scores = crew.score(calibration, SessionSteps::EachPiece);
     let people: Vec<Outcomes> =
-        looks.iter().map(|looks| outcomes(looks, calibration, tails)).collect();
+        scores.iter().map(|scores| outcomes(scores, calibration, tails)).collect();
     let sum = |times: &[usize], of: &dyn Fn(&Outcomes) -> usize| {
         people.iter().zip(times).map(|(person, times)| times * of(person)).sum::<usize>() as f32
     };
@@ -127,8 +128,8 @@ pub fn measure(trial: &TestCrew, calibration: &Calibration, seed: u64) -> Option
         |of: fn(&Outcomes) -> &[f32]| Scores::new(people.iter().flat_map(of).copied().collect());
     Some(OpenSetRates {
         people: people.len(),
-        pieces: looks.iter().map(|looks| looks.pieces.len()).sum(),
-        sessions: looks.iter().map(|looks| looks.sessions.len()).sum(),
+        pieces: scores.iter().map(|scores| scores.pieces.len()).sum(),
+        sessions: scores.iter().map(|scores| scores.sessions.len()).sum(),
         eer,
         fnmr_at_fmr_1_percent: fnmr,
         verification: verification
@@ -146,7 +147,7 @@ pub fn measure(trial: &TestCrew, calibration: &Calibration, seed: u64) -> Option
     })
 }
 
-fn outcomes(looks: &SubjectScores, calibration: &Calibration, tails: Tails) -> Outcomes {
+fn outcomes(scores: &SubjectScores, calibration: &Calibration, tails: Tails) -> Outcomes {
     let accepted = |session: &[(f32, &Template)], fmr: f64| {
         let verdict = |(strength, probe): &(f32, &Template)| {
             Verdict::new(*strength, probe, fmr, calibration, &tails.session)
@@ -156,15 +157,15 @@ fn outcomes(looks: &SubjectScores, calibration: &Calibration, tails: Tails) -> O
         usize::from(decided == Some(Verdict::Accept))
     };
     let mut verified = [[[0; 2]; 2]; FALSE_MATCH_RATES.len()];
-    for session in &looks.sessions {
-        let others = session.first().map_or(0, |look| look.strangers.len());
+    for session in &scores.sessions {
+        let others = session.first().map_or(0, |probe| probe.impostors.len());
         for (verified, fmr) in verified.iter_mut().zip(FALSE_MATCH_RATES) {
-            let own: Vec<_> = session.iter().map(|look| (look.own, &look.probe)).collect();
+            let own: Vec<_> = session.iter().map(|probe| (probe.genuine, &probe.probe)).collect();
             verified[0][0] += accepted(&own, fmr);
             verified[0][1] += 1;
             for other in 0..others {
                 let claim: Vec<_> =
-                    session.iter().map(|look| (look.strangers[other], &look.probe)).collect();
+                    session.iter().map(|probe| (probe.impostors[other], &probe.probe)).collect();
                 verified[1][0] += accepted(&claim, fmr);
             }
             verified[1][1] += others;
@@ -172,7 +173,7 @@ fn outcomes(looks: &SubjectScores, calibration: &Calibration, tails: Tails) -> O
     }
     let (mut right, mut wrong, mut strangers_named) = (0, 0, 0);
     let (owner, other) = (name("owner"), name("other"));
-    for look in &looks.pieces {
+    for piece in &scores.pieces {
         let named = |own: Option<f32>, others: &[f32]| {
             let others = others.iter().map(|strength| (&other, *strength));
             let mut candidates: Vec<Candidate> = others
@@ -181,19 +182,19 @@ fn outcomes(looks: &SubjectScores, calibration: &Calibration, tails: Tails) -> O
                 .collect();
             candidates.sort_by(|a, b| b.strength.total_cmp(&a.strength));
             let users = candidates.len();
-            Decision::new(&candidates, users, &look.probe, calibration, &tails.single)
+            Decision::new(&candidates, users, &piece.probe, calibration, &tails.single)
         };
-        match named(Some(look.own), &look.rivals) {
+        match named(Some(piece.genuine), &piece.impostors_beside_owner) {
             Decision::Identified(user) if user == owner => right += 1,
             Decision::Identified(_) => wrong += 1,
             Decision::Unknown | Decision::Inconclusive(_) => {}
         }
-        let stranger = named(None, &look.strangers);
+        let stranger = named(None, &piece.impostors);
         strangers_named += usize::from(matches!(stranger, Decision::Identified(_)));
     }
     Outcomes {
-        genuine: looks.pieces.iter().map(|look| look.own).collect(),
-        impostors: looks.pieces.iter().flat_map(|look| look.strangers.clone()).collect(),
+        genuine: scores.pieces.iter().map(|piece| piece.genuine).collect(),
+        impostors: scores.pieces.iter().flat_map(|piece| piece.impostors.clone()).collect(),
         verified,
         right,
         wrong,
