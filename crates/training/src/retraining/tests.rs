@@ -1,10 +1,16 @@
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+use std::time::Duration;
 
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+
+use super::epochs::{MOST_EPOCHS, epochs_within};
 use super::users::given;
 use super::*;
 use crate::network::Network;
 use crate::trainer::Deflation;
-use bipedalnet_core::bnn::{self, LayerParameters, Metadata};
+use bipedalnet_core::bnn::{self, Architecture, LayerParameters, Metadata, Parameters};
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_core::gait::{Recording, Rows};
 

@@ -1,4 +1,4 @@
-//! How well a trained network names people.
+//! Closed-set accuracy: how well a trained network names the people of its division.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use crate::data::{Division, LabelledWindows, dequantise};
 use crate::network::{Network, Pass};
 use bipedalnet_core::bnn::{self, Architecture, NetworkError, Parameters};
 
-/// Consecutive windows that are also decided together: six seconds of walking.
+/// Consecutive windows that are decided together: six seconds of walking.
 pub const CONSECUTIVE: usize = 5;
 
-/// What a network reached on windows that it was not trained on.
+/// The accuracy of a network on windows that it was not trained on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Accuracy {
     /// Share of windows named correctly.
@@ -26,58 +26,41 @@ pub struct Accuracy {
     pub inference_microseconds: f32,
 }
 
-/// Measures a network: packed, as it is deployed, where that can be, else as it was trained. A network
+/// Measures a network: packed, as it is deployed, if it can be, else as it was trained. A network
 /// without classes names the person of the division whose training windows are nearest.
 ///
 /// # Errors
-/// When the parameters do not make a network that can be run.
+/// If the parameters do not make a network that can be run.
 pub fn accuracy(
     architecture: &Architecture,
     parameters: &Parameters,
     division: &Division,
-    walks: &[LabelledWindows],
+    recordings: &[LabelledWindows],
 ) -> Result<Accuracy, NetworkError> {
-    let mut outputs = Vec::with_capacity(walks.len());
     let begin;
-    match bnn::Network::new(architecture, parameters) {
+    let outputs = match bnn::Network::new(architecture, parameters) {
         Ok(network) => {
-            let nearest = (architecture.classes() == 0)
-                .then(|| division.features(&network, 0..division.people.len(), WINDOWS_A_PERSON));
-            let nearest = nearest.map(|people| NearestSubject::new(&people));
-            let mut scratch = bnn::Scratch::default();
+            let nearest = (architecture.classes() == 0).then(|| {
+                let people = 0..division.people.len();
+                NearestSubject::new(&division.features(&network, people, WINDOWS_A_PERSON))
+            });
             begin = Instant::now();
-            for walk in walks {
-                let run = |window: &Vec<i16>| {
-                    let output = network.run(window, &mut scratch)?;
-                    Ok::<_, NetworkError>(match &nearest {
-                        Some(nearest) => nearest.cosines(output.feature),
-                        None => output.logits.to_vec(),
-                    })
-                };
-                outputs.push(walk.windows.iter().map(run).collect::<Result<Vec<_>, _>>()?);
-            }
+            packed_outputs(&network, nearest.as_ref(), recordings)?
         }
         Err(NetworkError::Unsupported { .. }) => {
             let mut network = Network::from_parameters(architecture, parameters)?;
-            let mut input = vec![0.0; network.input_len()];
             begin = Instant::now();
-            for walk in walks {
-                let run = |window: &Vec<i16>| {
-                    dequantise(window, &mut input);
-                    network.forward(&input, Pass::Inference).to_vec()
-                };
-                outputs.push(walk.windows.iter().map(run).collect());
-            }
+            float_outputs(&mut network, recordings)
         }
         Err(error) => return Err(error),
-    }
+    };
     let seconds = begin.elapsed().as_secs_f32();
     let windows = outputs.iter().map(Vec::len).sum::<usize>();
     let share = |consecutive: usize| {
         let (mut right, mut all) = (0, 0);
-        for (walk, logits) in walks.iter().zip(&outputs) {
-            let [of_walk, runs] = named(logits, walk.class, consecutive);
-            right += of_walk;
+        for (recording, outputs) in recordings.iter().zip(&outputs) {
+            let [of_recording, runs] = named(outputs, recording.class, consecutive);
+            right += of_recording;
             all += runs;
         }
         right as f32 / (all as f32).max(1.0)
@@ -90,8 +73,34 @@ pub fn accuracy(
     })
 }
 
-/// Of runs of so many consecutive windows, how many summed logits name the class, and how many there
-/// are.
+/// For each window of each recording, the logits or the cosines.
+fn packed_outputs(
+    network: &bnn::Network,
+    nearest: Option<&NearestSubject>,
+    recordings: &[LabelledWindows],
+) -> Result<Vec<Vec<Vec<f32>>>, NetworkError> {
+    let mut scratch = bnn::Scratch::default();
+    let mut run = |window: &Vec<i16>| {
+        let output = network.run(window, &mut scratch)?;
+        Ok(match nearest {
+            Some(nearest) => nearest.cosines(output.feature),
+            None => output.logits.to_vec(),
+        })
+    };
+    recordings.iter().map(|recording| recording.windows.iter().map(&mut run).collect()).collect()
+}
+
+fn float_outputs(network: &mut Network, recordings: &[LabelledWindows]) -> Vec<Vec<Vec<f32>>> {
+    let mut input = vec![0.0; network.input_len()];
+    let mut run = |window: &Vec<i16>| {
+        dequantise(window, &mut input);
+        network.forward(&input, Pass::Inference).to_vec()
+    };
+    recordings.iter().map(|recording| recording.windows.iter().map(&mut run).collect()).collect()
+}
+
+/// Counts the runs of `consecutive` windows, first those whose summed logits name the class, then
+/// all.
 pub fn named(logits: &[Vec<f32>], class: usize, consecutive: usize) -> [usize; 2] {
     let (mut right, mut all) = (0, 0);
     for run in logits.windows(consecutive) {
@@ -117,7 +126,8 @@ pub fn argmax(values: &[f32]) -> usize {
     best
 }
 
-/// Windows that a packed network names correctly, by its classes or by who is nearest.
+/// Counts the windows that a packed network names correctly, by its classes or by the nearest
+/// person.
 pub fn correct(
     network: &bnn::Network,
     nearest: Option<&NearestSubject>,
