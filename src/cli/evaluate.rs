@@ -14,34 +14,34 @@ use bipedalnet_training::evaluation::{
 };
 use bipedalnet_training::plots;
 
-/// Measure models on folders of recordings: on people that they know, and on strangers
+/// Measure models on folders of recordings: on people whom they know, and on strangers
 ///
-/// Each model is measured by itself, on the folders with people whom it was not trained on. Strangers
-/// of a folder are enrolled together, and probed in pieces of 10 s as clients of the API send them.
+/// Each model is measured by itself. Strangers are people whom it was not trained on. The strangers
+/// of a folder are enrolled together and probed in pieces of 10 s, as clients of the API send them.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Model files
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
     model: Vec<PathBuf>,
-    /// Folders with recordings, as for `train`
+    /// Folders of recordings, as for `train`
     #[arg(long, required = true, num_args = 1.., value_name = "DIR")]
     data: Vec<PathBuf>,
-    /// Sessions on which models name the people that they were trained on
+    /// Sessions on which models name the people whom they were trained on
     #[arg(long, value_delimiter = ',', value_name = "SESSION,...")]
     test_sessions: Vec<String>,
-    /// Also write all figures as JSON
+    /// Also write all figures to a JSON file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Also draw det.svg and scores.svg into a folder
+    /// Also draw det.svg and scores.svg in this folder
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
-    /// Seed of everything random
+    /// Seed of all random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    // First, so that nothing is lost to a wrong path.
+    // First, so that a wrong path does not cost a measurement.
     let json = arguments.json.as_deref().map(OutputFile::create).transpose()?;
     if let Some(folder) = &arguments.plots {
         std::fs::create_dir_all(folder)
@@ -108,8 +108,8 @@ fn print(evaluation: &ModelEvaluation) {
         evaluation.trials.iter().partition(|trial| trial.is_as_recorded());
     if !recorded.is_empty() {
         println!(
-            "\nStrangers, enrolled until ready, in % (95 % interval by person). Probes of the session \
-             that was enrolled come 5 s later: optimistic.\n"
+            "\nStrangers, enrolled until ready, in % (95 % interval by person). Probes of the enrolled \
+             session come 5 s later, which is optimistic.\n"
         );
         print_trials(&recorded);
     }

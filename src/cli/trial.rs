@@ -18,33 +18,33 @@ use bipedalnet_training::evaluation::Figure;
 
 /// Measure the service's decisions on recordings, over HTTP
 ///
-/// Starts a throwaway server, enrolls everybody who has all sessions with 30 s of walking of each
-/// session to enroll, in pieces of 10 s, and probes with other pieces. Identifies each piece among
-/// everybody and, as a stranger's, among everybody else. Verifies up to three pieces in a row at
-/// false match rates of 1 % and 0.1 %: as the walker, and as eight others.
+/// Starts a temporary server and enrolls everybody who has all sessions: 30 s of walking from each
+/// session to enroll, in pieces of 10 s. The other pieces are probes. Each is identified among all
+/// users and, as a stranger's, among all other users. Up to three pieces in a row are verified at
+/// false match rates of 1 % and 0.1 %, as the walker and as eight others.
 ///
 /// People whom the model was trained on are not left out.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Folder with recordings, as for `train`
+    /// Folder of recordings, as for `train`
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Session to enroll; several with commas between, in this order
+    /// Session to enroll. Several sessions, separated by commas, are enrolled in this order
     #[arg(long, value_name = "SESSION", value_delimiter = ',', required = true)]
     enroll: Vec<String>,
-    /// Session to probe with. If it is enrolled, too: what follows there, from 5 s later on
+    /// Session to probe with. If it is also enrolled, probes start 5 s after the enrolled part
     #[arg(long, value_name = "SESSION")]
     probe: String,
-    /// Model file; the shipped model if not given
+    /// Model file. Default: the shipped model
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
-    /// Leave out the gyroscope of these recordings
+    /// Remove the gyroscope's data from these recordings
     #[arg(long, value_name = "WHICH")]
     without_gyroscope: Option<WithoutGyroscope>,
-    /// Also write all figures as JSON
+    /// Also write all figures to a JSON file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Seed of everything random: which others are claimed, and the intervals
+    /// Seed of all random numbers: the users who are claimed, and the intervals
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -52,11 +52,11 @@ pub struct Arguments {
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum WithoutGyroscope {
-    /// Enrolled walks
+    /// Enrolled recordings
     Enroll,
     /// Probes
     Probe,
-    /// All
+    /// All recordings
     Both,
 }
 
@@ -70,9 +70,9 @@ struct Report {
     probed: String,
     without_gyroscope: Option<WithoutGyroscope>,
     seed: u64,
-    /// Who have all sessions.
+    /// People with all sessions.
     people: usize,
-    /// Who probed.
+    /// People who became ready and have probes.
     participants: usize,
     never_ready: Vec<String>,
     without_probes: Vec<String>,
@@ -91,7 +91,7 @@ struct Verification {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    // First, so that nothing is lost to a wrong path.
+    // First, so that a wrong path does not cost a measurement.
     let json = arguments.json.as_deref().map(OutputFile::create).transpose()?;
     let data = read(std::slice::from_ref(&arguments.data))?;
     let without = arguments.without_gyroscope;
@@ -157,7 +157,7 @@ async fn measure(trial: &FieldTrial, arguments: &Arguments) -> Result<Report, Fa
     Ok(report)
 }
 
-/// Enrolls everybody on a server of its own, and asks it.
+/// Enrolls everybody on a new server, and sends requests to it.
 async fn with_enrolled<T>(
     trial: &FieldTrial,
     model: Option<&Path>,
@@ -174,7 +174,7 @@ async fn with_enrolled<T>(
             let bar = bar("enroll");
             let enrolled = trial.enroll(&client, |done, all| show(&bar, done, all)).await?;
             bar.finish_and_clear();
-            // Probes would otherwise meet the old thresholds or the new ones by chance.
+            // Otherwise chance decides whether probes meet the old thresholds or the new ones.
             server.service.settle_thresholds().await?;
             ask(&server.service, enrolled).await
         },
@@ -198,9 +198,10 @@ fn print(report: &Report) {
         "{} > {}: {} people, {} took part; model {}",
         report.enrolled, report.probed, report.people, report.participants, report.model
     );
-    for (what, names) in
-        [("never ready", &report.never_ready), ("no walk to probe with", &report.without_probes)]
-    {
+    for (what, names) in [
+        ("never ready", &report.never_ready),
+        ("no recording to probe with", &report.without_probes),
+    ] {
         if !names.is_empty() {
             println!("{what}: {}", names.join(", "));
         }
@@ -237,7 +238,7 @@ fn row(question: &str, rates: &Rates, decided: [Option<Outcome>; 3]) {
     println!("| {question} | {} |{}", rates.asked, cells.collect::<String>());
 }
 
-/// Two digits, as one false match in a thousand is looked for.
+/// Has two decimals, to show one false match in a thousand.
 fn percent_with_interval(figure: &Figure) -> String {
     let [value, low, high] = [figure.value, figure.low, figure.high].map(|rate| rate * 100.0);
     format!("{value:.2} ({low:.2} to {high:.2})")

@@ -1,7 +1,7 @@
-//! People of a data set as clients of a server: what it decides, counted by person.
+//! Field trial: sends the recordings of a data set to a server and counts its decisions by person.
 //!
-//! Walks are sent as a phone sends them, in pieces of ten seconds. A verification leaves fingerprints
-//! of the walks that it accepted, so each false match rate needs a server of its own.
+//! Recordings are sent in pieces of ten seconds, as a phone sends them. A verification keeps
+//! fingerprints of the recordings that it accepted, so each false match rate needs a new server.
 
 mod questions;
 mod rates;
@@ -17,25 +17,25 @@ pub use questions::{Identifications, Verifications};
 pub use rates::{Outcome, Rates};
 use requests::{Counter, accepted, count, each};
 
-/// How walks are sent.
+/// Which recordings are sent, and how.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Sessions to enroll, in order: the first thirty seconds of walking in each.
     pub enroll: Vec<String>,
-    /// Session whose walks probe; if it is enrolled, too, those that come later.
+    /// Session to probe with. If it is also enrolled, only later recordings are probes.
     pub probe: String,
-    /// Leave out the gyroscope of enrolled walks.
+    /// Remove the gyroscope's data from enrolled recordings.
     pub enroll_without_gyroscope: bool,
-    /// Leave out the gyroscope of probes.
+    /// Remove the gyroscope's data from probes.
     pub probe_without_gyroscope: bool,
     /// Decides which users are claimed.
     pub seed: u64,
 }
 
-/// Why nothing can be measured.
+/// Why a field trial has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum FieldTrialError {
-    /// No walk is of a session.
+    /// A session has no recording.
     #[error(transparent)]
     UnknownSession(#[from] SplitError),
     /// A session would be enrolled twice.
@@ -44,32 +44,31 @@ pub enum FieldTrialError {
     /// Too few people have the sessions.
     #[error("people with recordings of {sessions}: {found}; at least {FEWEST_PEOPLE} are needed")]
     TooFewPeople {
-        /// People who have them.
+        /// People with all sessions.
         found: usize,
         /// The sessions.
         sessions: String,
     },
-    /// Too few people have enough walking in them.
+    /// Too few people have enough walking in the sessions.
     #[error(
-        "{found} of {people} people became ready and have walks left to probe with; at least \
-         {FEWEST_PEOPLE} are needed. It takes 30 s of walking in pieces of 10 s, of each session to \
-         enroll"
+        "{found} of {people} people became ready and have recordings left to probe with; at least \
+         {FEWEST_PEOPLE} are needed. Each session to enroll needs 30 s of walking in pieces of 10 s"
     )]
     TooFewReady {
-        /// People who do.
+        /// People with enough walking.
         found: usize,
-        /// People who have the sessions.
+        /// People with all sessions.
         people: usize,
     },
-    /// The server did not answer, or not as it should.
+    /// The server did not answer, or its answer is an error.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
-/// How many recordings were refused, by the kind of problem.
+/// Number of refused recordings by type of problem.
 pub type Refusals = BTreeMap<String, usize>;
 
-/// People of a data set who have all sessions.
+/// The people of a data set who have all sessions.
 #[derive(Debug)]
 pub struct FieldTrial {
     setup: Setup,
@@ -79,7 +78,7 @@ pub struct FieldTrial {
 #[derive(Debug)]
 struct Subject {
     name: String,
-    /// Id on the server: a name may have characters that no id has.
+    /// Id on the server. A name may have characters that an id must not have.
     user: String,
     walks: Vec<SubjectRecording>,
 }
@@ -90,9 +89,9 @@ pub struct Enrolled<'a> {
     client: &'a Client,
     seed: u64,
     participants: Vec<Participant>,
-    /// People without enough walking in each enrolled session. What they have stays enrolled.
+    /// People without enough walking in each enrolled session. What was enrolled of it stays.
     pub never_ready: Vec<String>,
-    /// People who are ready, with no walk left to probe with.
+    /// People who are ready and have no recording left to probe with.
     pub without_probes: Vec<String>,
     /// Recordings that were not enrolled.
     pub refused: Refusals,
@@ -105,7 +104,7 @@ struct Participant {
 }
 
 impl FieldTrial {
-    /// People who have all sessions.
+    /// Selects the people who have all sessions.
     ///
     /// # Errors
     /// If a session does not exist or is enrolled twice, or too few people have all.
@@ -136,13 +135,13 @@ impl FieldTrial {
         Ok(Self { people: people.into_iter().enumerate().map(person).collect(), setup })
     }
 
-    /// People who have all sessions.
+    /// Number of people who have all sessions.
     pub fn people(&self) -> usize {
         self.people.len()
     }
 
-    /// Enrolls everybody until there is enough of each session. `progress` is told how many people are
-    /// done, and of how many.
+    /// Enrolls everybody until each session has enough walking. `progress` gets the number of people
+    /// who are done, and of all people.
     ///
     /// # Errors
     /// If the server fails, or too few people become ready.
@@ -189,8 +188,8 @@ impl FieldTrial {
         }
     }
 
-    /// The walks that a person probes with, if enough of each session was enrolled, and why pieces
-    /// were refused.
+    /// Enrolls a person. Gives their probes, if enough of each session was enrolled, and the types of
+    /// problem of refused pieces.
     async fn enroll_person(
         &self,
         client: &Client,
@@ -215,7 +214,7 @@ impl FieldTrial {
                 }
             }
             let Some(last) = last else { return Ok((None, refused)) };
-            // Of the session that is also enrolled, only later walks probe.
+            // If the probe session is also enrolled, only later recordings are probes.
             if probes.is_none() || protocol.is_same_session() {
                 probes = Some(protocol.probes(&walks, &last));
             }

@@ -1,4 +1,4 @@
-//! What the service is asked about those who are enrolled.
+//! Identifications and verifications of enrolled people.
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -11,21 +11,21 @@ use bipedalnet_client::{ClientError, VerifyOptions};
 use bipedalnet_core::gait::Recording;
 use bipedalnet_training::evaluation::SESSION_PIECES;
 
-/// Users other than the walker whom each session of a walker claims to be, at most.
+/// Most other users that each session of a walker claims to be.
 const OTHER_CLAIMS: usize = 8;
 
-/// What identifications came to.
+/// Outcomes of identifications.
 #[derive(Clone, Debug)]
 pub struct Identifications {
     /// Pieces of enrolled people, among all users.
     pub enrolled: Rates,
     /// The same pieces among all other ready users, as if the walker were not enrolled.
     pub strangers: Rates,
-    /// Pieces that did not identify.
+    /// Pieces that the service refused.
     pub refused: Refusals,
 }
 
-/// What verifications came to.
+/// Outcomes of verifications.
 #[derive(Clone, Debug)]
 pub struct Verifications {
     /// Sessions of the claimed user.
@@ -34,19 +34,19 @@ pub struct Verifications {
     pub others: Rates,
 }
 
-/// Pieces of one session of a walker, who claims to be a user.
+/// A session of a walker who claims to be a user.
 struct Claim {
     walker: usize,
     session: usize,
 }
 
 impl Enrolled<'_> {
-    /// People who are ready and probe.
+    /// Number of people who are ready and have probes.
     pub fn participants(&self) -> usize {
         self.participants.len()
     }
 
-    /// Identifies each probe by itself, among everybody and among everybody else.
+    /// Identifies each probe by itself, among all users and among all other users.
     ///
     /// # Errors
     /// If the server fails.
@@ -98,8 +98,8 @@ impl Enrolled<'_> {
         Ok(Identifications { enrolled, strangers, refused })
     }
 
-    /// Verifies sessions of up to thirty seconds: the claim of each walker to be themselves, and
-    /// claims to be others.
+    /// Verifies sessions of up to thirty seconds. Each walker claims to be themselves, and to be
+    /// others.
     ///
     /// # Errors
     /// If the server fails.
@@ -111,8 +111,8 @@ impl Enrolled<'_> {
         use Outcome::{Accepted, Inconclusive, Refused, Rejected, SuspectedReplay};
         let claims = self.claims();
         let done = Counter::new(claims.iter().map(Vec::len).sum(), progress);
-        // What a verification leaves behind is the claimed user's. Claims of one user are made one
-        // after the other, so that the same seed gives the same outcomes.
+        // A verification changes the state of the claimed user. So the claims of one user are made
+        // one after the other, and the same seed gives the same outcomes.
         let verify = async |(user, claims): (usize, Vec<Claim>)| {
             let mut outcomes = Vec::new();
             for claim in claims {
@@ -135,7 +135,7 @@ impl Enrolled<'_> {
         })
     }
 
-    /// All claims, by the user who is claimed.
+    /// All claims, by claimed user.
     fn claims(&self) -> Vec<Vec<Claim>> {
         let mut random = Pcg64Mcg::seed_from_u64(self.seed);
         let mut claims: Vec<Vec<Claim>> = self.participants.iter().map(|_| Vec::new()).collect();

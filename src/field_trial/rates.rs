@@ -1,4 +1,4 @@
-//! Outcomes counted by person.
+//! Shares of outcomes, with intervals over people.
 
 use std::collections::BTreeMap;
 
@@ -6,42 +6,42 @@ use serde::Serialize;
 
 use bipedalnet_training::evaluation::{Figure, bootstrap};
 
-/// What came of a question to the service.
+/// Outcome of a request to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// An enrolled walker was named.
+    /// An enrolled walker was identified.
     Right,
-    /// An enrolled walker was taken for another user.
+    /// An enrolled walker was identified as another user.
     Wrong,
-    /// A stranger was taken for a user.
+    /// A stranger was identified as a user.
     Named,
-    /// Nobody was named.
+    /// The walker is unknown to the service.
     Unknown,
     /// A claim was accepted.
     Accepted,
     /// A claim was rejected.
     Rejected,
-    /// The service wanted more walking, and there was none.
+    /// The service needed more walking, and there was none left.
     Inconclusive,
-    /// A walk was taken for a copy of an earlier one.
+    /// A recording was taken for a copy of an earlier one.
     SuspectedReplay,
     /// No recording was usable.
     Refused,
 }
 
-/// How often each outcome came.
+/// How frequent each outcome was.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rates {
-    /// Questions.
+    /// Number of requests.
     pub asked: usize,
-    /// Share of each outcome that is possible.
+    /// Share of each possible outcome.
     #[serde(flatten)]
     pub shares: BTreeMap<Outcome, Figure>,
 }
 
 impl Rates {
-    /// Rates of all people's outcomes. `None` without any.
+    /// Counts all people's outcomes. `None` if there are none.
     pub(super) fn new(people: &[Vec<Outcome>], possible: &[Outcome], seed: u64) -> Option<Self> {
         let count = |of: &dyn Fn(&Outcome) -> bool| -> Vec<usize> {
             people.iter().map(|outcomes| outcomes.iter().filter(|it| of(it)).count()).collect()
@@ -62,7 +62,7 @@ impl Rates {
         Some(Self { asked: asked.iter().sum(), shares })
     }
 
-    /// Share of an outcome, if it is possible.
+    /// The share of an outcome, if it is possible.
     pub fn share(&self, outcome: Outcome) -> Option<&Figure> {
         self.shares.get(&outcome)
     }

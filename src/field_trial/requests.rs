@@ -1,4 +1,4 @@
-//! Many requests, and what is done of them.
+//! Concurrent requests, and their progress.
 
 use std::cell::Cell;
 
@@ -7,13 +7,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::Refusals;
 use bipedalnet_client::ClientError;
 
-/// Requests under way at a time.
+/// Concurrent requests.
 const CONCURRENT: usize = 8;
 
-/// Status of a request whose recording the server cannot use.
+/// Status for a recording that the server cannot use.
 const UNPROCESSABLE: u16 = 422;
 
-/// An answer, or the kind of problem that makes a recording unusable. Other problems are errors.
+/// Gives the answer, or the type of problem of an unusable recording. Other problems are errors.
 pub(super) fn accepted<T>(
     answer: Result<T, ClientError>,
 ) -> Result<Result<T, String>, ClientError> {
@@ -30,7 +30,7 @@ pub(super) fn count(refusals: &mut Refusals, problems: impl IntoIterator<Item = 
     problems.into_iter().for_each(|problem| *refusals.entry(problem).or_default() += 1);
 }
 
-/// Runs a task for each item, some at a time. Results come in the order of the items.
+/// Runs a task for each item, several at a time. Results are in the order of the items.
 pub(super) async fn each<T, R>(
     items: impl IntoIterator<Item = T>,
     task: impl AsyncFn(T) -> Result<R, ClientError>,
@@ -43,7 +43,7 @@ pub(super) async fn each<T, R>(
     Ok(results.into_iter().map(|(_, result)| result).collect())
 }
 
-/// Counts what is done.
+/// Counts finished requests, and reports their number.
 pub(super) struct Counter<F> {
     done: Cell<usize>,
     all: usize,

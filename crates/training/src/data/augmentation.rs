@@ -8,27 +8,27 @@ use bipedalnet_core::gait::{Recipe, Rows, Signal, WINDOW_ROWS, quantise, unit_sc
 /// Lowest rate that phones sample at.
 const LOWEST_RATE_HZ: f32 = 20.0;
 
-/// How training varies what it draws, beside the time shift of a random start.
+/// How training varies the windows that it draws, besides their random start.
 #[derive(Clone, Copy, Debug)]
 pub struct Augmentation {
-    /// Largest relative change of amplitude. Without effect on rows of unit scale.
+    /// Largest relative change of amplitude. It has no effect on rows of unit scale.
     pub scale: f32,
-    /// Standard deviation of added noise, in units of a window's typical amplitude.
+    /// Standard deviation of the added noise, in units of a window's typical amplitude.
     pub noise: f32,
-    /// Largest error of the walker's axes, in radians, about each of them.
+    /// Largest rotation about each of the walker's axes, in radians.
     pub turn: f32,
     /// Largest relative change of speed.
     pub warp: f32,
-    /// Share of windows that are cut as if the phone had no gyroscope. Without effect on rows that do
-    /// not read one.
+    /// Share of windows that are cut as if the phone had no gyroscope. It has no effect on rows that
+    /// do not read one.
     pub without_gyroscope: f32,
-    /// Share of windows that are coarsened as if the phone sampled at 20 Hz, or at some rate
-    /// between that and the network's.
+    /// Share of windows that are coarsened as if the phone sampled at a rate between 20 Hz and the
+    /// network's.
     pub low_rate: f32,
 }
 
 impl Augmentation {
-    /// For a network that serves every phone: with a gyroscope and without, fast and slow.
+    /// For a network that serves every phone: with and without gyroscope, fast and slow.
     pub const SERVED: Self = Self {
         scale: 0.1,
         noise: 0.05,
@@ -49,9 +49,9 @@ impl Augmentation {
         let gyroscope = !random.random_bool(f64::from(self.without_gyroscope));
         let samples = recipe.samples;
         let speed = 1.0 + random.random_range(-self.warp..=self.warp);
-        // One more, so that there is something to interpolate with at the end.
+        // One more, to interpolate with at the end.
         let read = ((samples as f32 * speed).ceil() as usize + 1).min(signal.len());
-        // Rows of unit scale follow from the acceleration, so that is what is varied.
+        // Rows of unit scale are made from the acceleration, so the acceleration is varied.
         let of_unit_scale = recipe.rows == Rows::TurnedAxes2;
         let source = |start, samples| match of_unit_scale {
             true => signal.acceleration_axes(start, samples),
@@ -112,7 +112,7 @@ impl Augmentation {
     }
 }
 
-/// Keeps a row's values `step` samples apart, and interpolates linearly between them.
+/// Keeps a row's values that are `step` samples apart, and interpolates linearly between them.
 fn coarsen(row: &mut [f32], step: f32, phase: f32) {
     let kept: Vec<f32> = (0..row.len() + 2)
         .map(|index| phase + (index as f32 - 1.0) * step)
@@ -124,12 +124,12 @@ fn coarsen(row: &mut [f32], step: f32, phase: f32) {
     }
 }
 
-/// A row at another speed.
+/// Plays a row at another speed.
 fn warped(row: &[f32], speed: f32, samples: usize) -> impl Iterator<Item = f32> + '_ {
     (0..samples).map(move |index| value_at(row, index as f32 * speed))
 }
 
-/// Linear interpolation; beyond the ends, what is there.
+/// Interpolates linearly. Beyond the ends, gives the value at the end.
 fn value_at(row: &[f32], position: f32) -> f32 {
     let position = position.clamp(0.0, (row.len() - 1) as f32);
     let left = position as usize;

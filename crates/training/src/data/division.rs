@@ -1,4 +1,4 @@
-//! Walks to labelled windows: which train, which choose, which measure.
+//! Divides recordings into windows that train, validate and test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -16,25 +16,26 @@ use bipedalnet_core::gait::{Recipe, Recording, Signal, SignalError};
 /// Training windows may start at every tenth of a second.
 const STARTS_PER_SECOND: f64 = 10.0;
 
-/// Share of the training data, at the end of each recording, that validates.
+/// Share of each training recording that validates, at its end.
 const VALIDATION_SHARE: f64 = 0.12;
 
-/// How walks are divided into training and test.
+/// How recordings are divided into training and test.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Split {
-    /// By recording: the honest way.
+    /// By session. This is the honest way.
     Sessions {
         /// Sessions to train on.
         train: Vec<String>,
         /// Sessions to test on.
         test: Vec<String>,
     },
-    /// The end of every recording tests: for data without sessions.
+    /// The end of every recording tests. This is for data without sessions.
     Tail {
         /// Share of each recording; 0 tests nothing.
         fraction: f64,
     },
-    /// Random windows test. Windows overlap, so that the test is partly known: optimistic.
+    /// Random windows test. The result is optimistic: windows overlap, so test windows are partly
+    /// known from training.
     Random {
         /// Share of the windows.
         fraction: f64,
@@ -44,7 +45,7 @@ pub enum Split {
 }
 
 impl Split {
-    /// Whether any part of a walk trains.
+    /// Whether any part of a recording trains.
     pub fn trains_on(&self, walk: &SubjectRecording) -> bool {
         match self {
             Self::Sessions { train, .. } => train.contains(&walk.session),
@@ -53,21 +54,21 @@ impl Split {
     }
 }
 
-/// Why walks cannot be divided.
+/// Why recordings cannot be divided.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum SplitError {
-    /// No walk is of this session.
+    /// No recording has this session.
     #[error("no recording is of session {session:?}; there are {known}")]
     UnknownSession {
-        /// As asked for.
+        /// The session.
         session: String,
-        /// Those that exist.
+        /// Sessions that exist.
         known: String,
     },
     /// A session cannot both train and test.
     #[error("session {0:?} is both for training and for testing")]
     SessionTwice(String),
-    /// There must be someone to tell apart.
+    /// Fewer than two people have training windows.
     #[error("{people} people have windows of walking to train on; 2 or more are needed")]
     TooFewPeople {
         /// People with training windows.
@@ -75,39 +76,39 @@ pub enum SplitError {
     },
 }
 
-/// Walks cut for one network.
+/// Recordings cut for one network.
 pub struct Division {
     /// How windows are cut.
     pub recipe: Recipe,
-    /// The people that have training windows; a class is a position in this list.
+    /// The people with training windows. A class is a position in this list.
     pub subjects: Vec<String>,
-    /// Windows that choose the best epoch, never trained on.
+    /// Windows that choose the best epoch. They never train.
     pub validation: Vec<LabelledWindows>,
-    /// Windows that measure, never looked at in training.
+    /// Windows that measure. Training never sees them.
     pub test: Vec<LabelledWindows>,
     /// Recordings that cannot be used, as `subject, session`, and why.
     pub left_out: Vec<(String, SignalError)>,
-    /// For each class, its walks.
+    /// For each class, its training recordings.
     pub(crate) people: Vec<Vec<Track>>,
 }
 
 /// Windows of one recording, in order, with the person's class.
 #[derive(Clone, Debug)]
 pub struct LabelledWindows {
-    /// Position in [`Division::subjects`].
+    /// A position in [`Division::subjects`].
     pub class: usize,
     /// Fixed-point values of each window, half a window apart.
     pub windows: Vec<Vec<i16>>,
 }
 
-/// A walk on the network's time grid, with the starts of the windows that may train.
+/// A recording on the network's time grid, with the starts of the windows that may train.
 pub struct Track {
     signal: Signal,
     starts: Vec<usize>,
 }
 
 impl Track {
-    /// A walk of which any window may train.
+    /// A recording with training windows anywhere.
     pub fn new(recording: &Recording, recipe: Recipe) -> Result<Self, SignalError> {
         let signal = Signal::new(recording, &recipe)?;
         let starts = walking_starts(&signal, recipe, 0.0..1.0, dense(recipe));
@@ -120,14 +121,14 @@ impl Track {
         windows(&self.signal, recipe, starts)
     }
 
-    /// About how many windows of walking there are, half a window apart.
+    /// Estimates the number of windows of walking, half a window apart.
     pub fn window_count(&self, recipe: Recipe) -> usize {
         (self.starts.len() * dense(recipe)).div_ceil(recipe.samples / 2)
     }
 }
 
-/// One walk, cut.
-struct Cut {
+/// A recording in its parts.
+struct Parts {
     train: Vec<usize>,
     validation: Vec<Vec<i16>>,
     test: Vec<Vec<i16>>,
@@ -135,22 +136,22 @@ struct Cut {
 }
 
 impl Division {
-    /// Cuts walks. Windows that are not walking are left out.
+    /// Cuts recordings. Windows without walking are left out.
     ///
     /// # Errors
-    /// When a session does not exist, or fewer than two people have windows to train on.
+    /// If a session does not exist, or fewer than two people have windows to train on.
     pub fn new(
         walks: &[SubjectRecording],
         recipe: Recipe,
         split: &Split,
     ) -> Result<Self, SplitError> {
         check_sessions(walks, split)?;
-        let cuts: Vec<Result<Cut, SignalError>> = walks
+        let cuts: Vec<Result<Parts, SignalError>> = walks
             .par_iter()
             .enumerate()
             .map(|(number, walk)| cut(number, walk, recipe, split))
             .collect();
-        let trains = |cut: &Result<Cut, _>| cut.as_ref().is_ok_and(|cut| !cut.train.is_empty());
+        let trains = |cut: &Result<Parts, _>| cut.as_ref().is_ok_and(|cut| !cut.train.is_empty());
         let subjects: BTreeSet<&str> = walks
             .iter()
             .zip(&cuts)
@@ -194,14 +195,14 @@ impl Division {
         Ok(division)
     }
 
-    /// Windows that make up one epoch: the training data cut with half a window's overlap, twice.
+    /// Windows of one epoch: twice the training data, cut with an overlap of half a window.
     pub(crate) fn windows_per_epoch(&self) -> usize {
         let starts: usize = self.people.iter().flatten().map(|track| track.starts.len()).sum();
         (starts as f64 * 4.0 / (STARTS_PER_SECOND * self.recipe.window_seconds())) as usize
     }
 
-    /// Windows of `class` that train, half a window apart, as they were recorded. At most `most`,
-    /// evenly spread.
+    /// Training windows of `class`, half a window apart and not varied. At most `most`, evenly
+    /// spread.
     fn plain_windows(&self, class: usize, most: usize) -> Vec<Vec<i16>> {
         let recipe = self.recipe;
         let step = (recipe.samples / 2).div_ceil(dense(recipe));
@@ -220,11 +221,10 @@ impl Division {
             .collect()
     }
 
-    /// A network's features of windows that train, of each of these classes: at most `most` of each, evenly
-    /// spread.
+    /// The features of each class's training windows: at most `most` of each class, evenly spread.
     ///
     /// # Panics
-    /// When the network reads windows of another length.
+    /// If the network reads windows of another length.
     pub(crate) fn features(
         &self,
         network: &bnn::Network,
@@ -258,10 +258,10 @@ impl Division {
     }
 }
 
-/// Looks for sessions that no walk is of.
+/// Checks that each session has a recording.
 ///
 /// # Errors
-/// When there is one.
+/// If one has none.
 pub fn sessions_exist<'a>(
     walks: impl IntoIterator<Item = &'a SubjectRecording>,
     sessions: impl IntoIterator<Item = &'a String>,
@@ -290,7 +290,7 @@ fn cut(
     walk: &SubjectRecording,
     recipe: Recipe,
     split: &Split,
-) -> Result<Cut, SignalError> {
+) -> Result<Parts, SignalError> {
     let signal = Signal::new(&walk.recording, &recipe)?;
     let dense = dense(recipe);
     let half = recipe.samples / 2;
@@ -326,7 +326,7 @@ fn cut(
             (train, windows(validation), windows(all))
         }
     };
-    Ok(Cut { train, validation, test, signal })
+    Ok(Parts { train, validation, test, signal })
 }
 
 /// Samples between the starts of training windows.
@@ -339,7 +339,7 @@ fn windows(signal: &Signal, recipe: Recipe, starts: Vec<usize>) -> Vec<Vec<i16>>
     starts.into_iter().map(window).collect()
 }
 
-/// Starts of walking windows that lie wholly within the part.
+/// Starts of the windows of walking that lie entirely within this part of the signal.
 fn walking_starts(signal: &Signal, recipe: Recipe, within: Range<f64>, step: usize) -> Vec<usize> {
     let first = (signal.len() as f64 * within.start) as usize;
     let last = (signal.len() as f64 * within.end) as usize;
@@ -349,7 +349,7 @@ fn walking_starts(signal: &Signal, recipe: Recipe, within: Range<f64>, step: usi
         .collect()
 }
 
-/// Fixed point to the real values that it stands for.
+/// Converts fixed-point values to real values.
 pub fn dequantise(values: &[i16], into: &mut [f32]) {
     for (into, &value) in into.iter_mut().zip(values) {
         *into = f32::from(value) / (1 << bnn::INPUT_FRACTION_BITS) as f32;

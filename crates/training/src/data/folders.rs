@@ -11,9 +11,9 @@ use bipedalnet_core::gait::{Recording, SignalError};
 /// One recording of one person.
 #[derive(Clone, Debug)]
 pub struct SubjectRecording {
-    /// The person. Where several folders are read together, `folder/person`.
+    /// The person. If several folders are read together, `folder/person`.
     pub subject: String,
-    /// The occasion: sessions of one person were recorded apart.
+    /// The session. Sessions of one person were recorded on different occasions.
     pub session: String,
     /// Raw samples.
     pub recording: Recording,
@@ -26,14 +26,14 @@ impl SubjectRecording {
     }
 }
 
-/// What folders hold.
+/// The recordings of one or more folders.
 #[derive(Debug, Default)]
 pub struct DataSet {
     /// Names of the folders.
     pub folders: Vec<String>,
     /// Usable recordings.
     pub recordings: Vec<SubjectRecording>,
-    /// Files whose samples make no recording, and why.
+    /// Files whose samples are not a usable recording, and why.
     pub left_out: Vec<(PathBuf, SignalError)>,
 }
 
@@ -72,9 +72,9 @@ pub enum DataError {
         /// What is wrong with it.
         error: FormatError,
     },
-    /// Neither a manifest nor recordings of the Padova set.
+    /// The folder has neither a manifest nor recordings of the Padova set.
     #[error(
-        "{path}: no recordings; a folder with a manifest.csv is needed, or one of the Padova set's u001_w001 folders",
+        "{path}: no recordings; the folder needs a manifest.csv, or subfolders such as u001_w001 of the Padova set",
         path = path.display()
     )]
     Empty {
@@ -83,7 +83,7 @@ pub enum DataError {
     },
 }
 
-/// A line of a manifest; other columns are for people.
+/// A line of a manifest. Other columns are ignored.
 #[derive(Deserialize)]
 struct Entry {
     subject: String,
@@ -91,11 +91,12 @@ struct Entry {
     file: String,
 }
 
-/// Reads data sets: a folder with a `manifest.csv` of subject, session and file, or the Padova
-/// set's folders `u001_w001`, `u001_w002` and so on (user and walk, which is taken as session).
+/// Reads data sets. A folder has either a `manifest.csv` with subject, session and file, or the
+/// subfolders of the Padova set: `u001_w001`, `u001_w002` and so on. These name the user and the
+/// walk, which is taken as the session.
 ///
 /// # Errors
-/// When a folder is no data set, or a file in it is unreadable.
+/// If a folder is not a data set, or a file in it cannot be read.
 pub fn read_data(folders: &[PathBuf]) -> Result<DataSet, DataError> {
     let mut data = DataSet::default();
     for folder in folders {
@@ -179,19 +180,19 @@ fn read_padova(folder: &Path) -> Result<DataSet, DataError> {
     Ok(data)
 }
 
-/// One person's recordings, divided as a service meets them: some enroll, a later one is probe.
+/// One person's recordings as a service gets them: some to enroll, a later one as the probe.
 #[derive(Clone, Debug)]
 pub struct EnrollmentSplit {
-    /// As [`SubjectRecording::subject`].
+    /// The name, as in [`SubjectRecording::subject`].
     pub subject: String,
-    /// Recordings to enroll, one or more.
+    /// One recording or more.
     pub enrollments: Vec<Recording>,
     /// The later recording.
     pub probe: Recording,
 }
 
-/// Walks by person, in the order of their names. Of several sessions the last is probe, in the
-/// order `wlk_8`, `wlk_15`; a single recording enrolls with its first half.
+/// Splits recordings by person, in the order of their names. The last session is the probe, in the
+/// order `wlk_8`, `wlk_15`. A single recording enrolls with its first half.
 pub fn enrollment_splits(recordings: Vec<SubjectRecording>) -> Vec<EnrollmentSplit> {
     let mut people: BTreeMap<String, Vec<SubjectRecording>> = BTreeMap::new();
     for walk in recordings {
@@ -213,7 +214,7 @@ pub fn enrollment_splits(recordings: Vec<SubjectRecording>) -> Vec<EnrollmentSpl
         .collect()
 }
 
-/// Sorts sessions as people count: `wlk_8` before `wlk_15`.
+/// A key that sorts sessions by number: `wlk_8` before `wlk_15`.
 pub fn natural_order(session: &str) -> (String, u64) {
     let name = session.trim_end_matches(|c: char| c.is_ascii_digit());
     (name.to_owned(), session[name.len()..].parse().unwrap_or(0))

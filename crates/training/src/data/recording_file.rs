@@ -1,4 +1,4 @@
-//! Recordings in files: CSV, JSON, CBOR, each of them gzipped or not, and the Padova set's logs.
+//! Recordings in files: CSV, JSON or CBOR, gzipped or not, and the logs of the Padova set.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 use bipedalnet_core::cbor::{self, CborError};
 use bipedalnet_core::gait::{Recording, RecordingDocument, SignalError};
 
-/// Largest file, after decompression, that is read.
+/// Largest file that is read, after decompression.
 pub const MAX_RECORDING_BYTES: u64 = 64 << 20;
 
 /// Why a file is not a recording.
@@ -18,16 +18,16 @@ pub enum FormatError {
     /// The file cannot be read, or its gzip is damaged.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// The name says nothing of the format.
+    /// The ending of the name does not tell the format.
     #[error("has no known ending; .csv, .json and .cbor are read, gzipped with .gz after it")]
     UnknownEnding,
-    /// Too long to be a walk.
-    #[error("holds more than {MAX_RECORDING_BYTES} bytes; split the walk")]
+    /// The file is too large.
+    #[error("has more than {MAX_RECORDING_BYTES} bytes; split the recording")]
     TooLarge,
-    /// Quotes or encoding of a table are broken, or a line has too few or too many cells.
+    /// The quotes or the encoding of a table are broken, or a line has too few or too many cells.
     #[error("is not a table: {0}")]
     Table(#[from] csv::Error),
-    /// A column is not there.
+    /// A column is missing.
     #[error("has no column {column}; its header is {header:?}")]
     MissingColumn {
         /// The column needed.
@@ -38,11 +38,11 @@ pub enum FormatError {
     /// A cell is not a number.
     #[error("line {line}, column {column}: {value:?} is not a number")]
     NotANumber {
-        /// From 1, the header included.
+        /// Counts from 1, with the header.
         line: u64,
         /// Name of the column.
         column: String,
-        /// What stands there.
+        /// The content of the cell.
         value: String,
     },
     /// Not the JSON of a recording.
@@ -51,21 +51,21 @@ pub enum FormatError {
     /// Not the CBOR of a recording.
     #[error("is not the CBOR of a recording: {0}")]
     Cbor(#[from] CborError),
-    /// Acceleration and angular rate were not recorded at the same time.
-    #[error("the gyroscope's log and the accelerometer's do not overlap in time")]
+    /// Acceleration and angular rate were recorded at different times.
+    #[error("the logs of gyroscope and accelerometer do not overlap in time")]
     NoOverlap,
     /// The numbers are not a usable recording.
     #[error(transparent)]
     Signal(#[from] SignalError),
 }
 
-/// Reads a `.csv`, `.json` or `.cbor` file, gzipped where it ends in `.gz`.
+/// Reads a `.csv`, `.json` or `.cbor` file. If the name ends in `.gz`, the file is gzipped.
 ///
 /// CSV has the header `t,ax,ay,az` or `t,ax,ay,az,gx,gy,gz`: seconds, m/s^2 with gravity, rad/s.
 /// JSON and CBOR are a [`RecordingDocument`].
 ///
 /// # Errors
-/// When the file is no recording; what is wrong with it, and where.
+/// If the file is not a recording. The error names the fault and its place.
 pub fn read_recording(path: &Path) -> Result<Recording, FormatError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let (name, zipped) = match name.strip_suffix(".gz") {
@@ -117,15 +117,16 @@ fn read_csv(reader: impl Read) -> Result<Recording, FormatError> {
     Ok(Recording::new(times, acceleration, has_gyroscope.then_some(rates))?)
 }
 
-/// Reads one walk of the Padova set (IDNet, arXiv 1606.03238): a folder such as `u001_w001` that
-/// holds `u001_w001_accelerometer.log` and, where the phone had one, `u001_w001_gyroscope.log`.
+/// Reads one recording of the Padova set (IDNet, arXiv 1606.03238): a folder such as `u001_w001`
+/// with `u001_w001_accelerometer.log` and, if the phone had a gyroscope,
+/// `u001_w001_gyroscope.log`.
 ///
-/// The gyroscope's clock ticks apart from the accelerometer's: its values are interpolated at
-/// the accelerometer's times, and what only one of them recorded is left out. Where Android
-/// delivered an event twice, the first counts.
+/// The two sensors have different clocks. Angular rates are interpolated at the accelerometer's
+/// times, and times that only one sensor recorded are left out. If Android delivered an event
+/// twice, the first one counts.
 ///
 /// # Errors
-/// When a log is no recording; what is wrong with it, and where.
+/// If a log is not a recording. The error names the fault and its place.
 pub fn read_padova_walk(folder: &Path) -> Result<Recording, FormatError> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let log = |sensor: &str| folder.join(format!("{name}_{sensor}.log"));
@@ -168,7 +169,7 @@ fn read_log(path: &Path, sensor: &str) -> Result<(Vec<f64>, Vec<[f32; 3]>), Form
     Ok((times, values))
 }
 
-/// Linear interpolation; `time` lies between the first and the last of `times`.
+/// Interpolates linearly. `time` lies between the first and the last of `times`.
 fn at(times: &[f64], values: &[[f32; 3]], time: f64) -> [f32; 3] {
     let right = times.partition_point(|&t| t < time).clamp(1, times.len().max(2) - 1);
     let (Some(&before), Some(&after)) = (values.get(right - 1), values.get(right)) else {

@@ -1,4 +1,4 @@
-//! How well a model names the people that it was trained on.
+//! Closed-set identification: naming people whom the model was trained on.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -11,8 +11,9 @@ use bipedalnet_core::GaitModel;
 use bipedalnet_core::bnn::{Output, Scratch};
 use bipedalnet_core::gait::{Recording, cut_windows};
 
-/// How well a model names people on sessions of theirs, each window by its largest output. A model
-/// without classes names the person whose other sessions are nearest.
+/// How well a model names the people whom it was trained on, on some of their sessions. A window is
+/// named by its largest output. A model without classes names the person with the nearest other
+/// sessions.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClosedSet {
     /// People measured.
@@ -25,10 +26,10 @@ pub struct ClosedSet {
     pub top1_of_5: Figure,
 }
 
-/// Right ones and all, of single windows and of five.
+/// Right runs and all runs, of single windows and of five.
 type Counts = [[usize; 2]; 2];
 
-/// `None` where the model knows nobody with windows in these sessions.
+/// `None` if the model knows nobody with windows in these sessions.
 pub fn closed_set(
     model: &GaitModel,
     people: &[Subject],
@@ -93,7 +94,7 @@ fn count(
     counts
 }
 
-/// What the network gives for each window of walking, half a window apart.
+/// Runs the network on each window of walking, half a window apart.
 fn outputs<T>(
     model: &GaitModel,
     recording: &Recording,

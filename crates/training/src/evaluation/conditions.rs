@@ -1,4 +1,4 @@
-//! What phones and people do to a walk between enrollment and probe.
+//! Changes to a probe that phones and people cause after enrollment.
 
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
@@ -10,34 +10,34 @@ use bipedalnet_core::{
     gait::{Precision, Recording, RecordingDocument, compact},
 };
 
-/// Share of samples that get lost.
+/// Share of the samples that are lost.
 const MISSING_SHARE: f64 = 0.1;
 
-/// The smallest common range of a sensor, 2 g.
+/// The smallest common range of a sensor: 2 g.
 const RANGE_M_S2: f32 = 19.6;
 
 const NOISE_M_S2: f32 = 0.3;
 
-/// Seeds of what is random in a condition.
+/// Seeds of a condition's random numbers.
 #[derive(Clone, Copy)]
 pub struct Seeds {
-    /// Of what stays over a recording: how the phone lies.
+    /// For what stays the same over a recording, such as the phone's orientation.
     pub recording: u64,
-    /// Of what differs between probes.
+    /// For what differs between probes.
     pub probe: u64,
 }
 
-/// Changes a probe; `None` where that leaves no recording.
+/// Changes a probe. `None` if no recording is left.
 pub type Change = fn(&Recording, Seeds) -> Option<Recording>;
 
-/// A way in which probes differ from enrolled walks.
+/// A way in which probes differ from enrolled recordings.
 #[derive(Clone, Copy)]
 pub struct Condition {
     pub name: &'static str,
     pub change: Change,
 }
 
-/// Nothing is changed.
+/// No change.
 pub const UNCHANGED: Condition =
     Condition { name: "as recorded", change: |walk, _| Some(walk.clone()) };
 

@@ -1,61 +1,61 @@
-//! Error rates of comparisons (terms of ISO/IEC 19795-1), and how sure they are.
+//! Error rates of comparisons, with intervals. Terms are those of ISO/IEC 19795-1.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 use serde::Serialize;
 
-/// Fewer people tell nothing of others.
+/// People that an interval needs.
 const FEWEST_PEOPLE: usize = 5;
 
-/// Times that people are drawn anew for an interval.
+/// Draws of people for an interval.
 const RESAMPLES: usize = 500;
 
-/// Scores of comparisons, rising.
+/// Scores of comparisons, in rising order.
 #[derive(Clone, Debug, Default)]
 pub struct Scores(Vec<f32>);
 
 impl Scores {
-    /// Of scores in any order.
+    /// Sorts scores.
     pub fn new(mut scores: Vec<f32>) -> Self {
         scores.sort_by(f32::total_cmp);
         Self(scores)
     }
 
-    /// The scores, rising.
+    /// The scores in rising order.
     pub fn as_slice(&self) -> &[f32] {
         &self.0
     }
 
-    /// The score that a share of all are below; `None` without scores.
+    /// The score that this share of all scores are below. `None` if there are no scores.
     pub fn quantile(&self, share: f64) -> Option<f32> {
         let last = self.0.len().checked_sub(1)?;
         Some(self.0[(share * last as f64).round() as usize])
     }
 
-    /// Share of the scores that are `threshold` or more.
+    /// The share of the scores that reach `threshold`.
     pub fn share_from(&self, threshold: f32) -> f32 {
         let below = self.0.partition_point(|&score| score < threshold);
         (self.0.len() - below) as f32 / self.0.len() as f32
     }
 
-    /// The least threshold that no more than `share` of the scores reach.
+    /// The lowest threshold that at most `share` of the scores reach.
     ///
     /// # Panics
-    /// When there is no score.
+    /// If there is no score.
     pub fn threshold_at(&self, share: f64) -> f32 {
         let position = (self.0.len() as f64 * (1.0 - share)).ceil() as usize;
         self.0[position.clamp(1, self.0.len()) - 1].next_up()
     }
 }
 
-/// The rate at which as many genuine scores fall short as impostor scores reach the threshold.
+/// The error rate at the threshold at which false non-matches are as frequent as false matches.
 ///
 /// # Panics
-/// When there is no score of either kind.
+/// If there is no genuine or no impostor score.
 pub fn equal_error_rate(genuine: &Scores, impostors: &Scores) -> f32 {
-    // False non-matches rise with the threshold and false matches fall: the crossing is found by
-    // halving.
+    // False non-matches rise with the threshold and false matches fall, so bisection finds the
+    // crossing.
     let crossing = |thresholds: &[f32]| {
         let position = thresholds.partition_point(|&threshold| {
             1.0 - genuine.share_from(threshold) < impostors.share_from(threshold)
@@ -68,21 +68,22 @@ pub fn equal_error_rate(genuine: &Scores, impostors: &Scores) -> f32 {
     f32::midpoint(1.0 - genuine.share_from(threshold), impostors.share_from(threshold))
 }
 
-/// A measured figure with its 95 % interval.
+/// A measured rate with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Figure {
-    /// As measured.
+    /// The measured rate.
     pub value: f32,
-    /// Lower end.
+    /// The lower end.
     pub low: f32,
-    /// Upper end.
+    /// The upper end.
     pub high: f32,
 }
 
-/// Figures with intervals that tell how far they depend on who was measured: people are drawn anew,
-/// some twice, some not at all (the percentile bootstrap). `estimate` makes rates and is told how
-/// often each person was drawn. From less than five people a rate may be anything. `None` where
-/// `estimate` makes nothing of each person once.
+/// Computes rates with intervals that show how far they depend on the people measured.
+///
+/// This is the percentile bootstrap: people are drawn at random with replacement. `estimate` computes
+/// the rates, given how often each person was drawn. With fewer than five people, intervals go from
+/// 0 to 1. `None` if `estimate` gives nothing for each person once.
 pub fn bootstrap<const N: usize>(
     people: usize,
     seed: u64,
@@ -106,7 +107,7 @@ pub fn bootstrap<const N: usize>(
         let mut drawn: Vec<f32> = resampled.iter().map(|values| values[index]).collect();
         drawn.sort_by(f32::total_cmp);
         let at = |share: f32| drawn.get((drawn.len() as f32 * share) as usize).unwrap_or(&value);
-        // Of few people, draws can all lie to one side.
+        // With few people, all draws can lie on one side.
         Figure { value, low: value.min(*at(0.025)), high: value.max(*at(0.975)) }
     }))
 }

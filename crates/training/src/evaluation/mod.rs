@@ -1,5 +1,5 @@
-//! How well a model does on real recordings: on people that it knows, and on strangers (terms of
-//! ISO/IEC 19795-1).
+//! Error rates of a model on real recordings: of people whom it knows, and of strangers. Terms are
+//! those of ISO/IEC 19795-1.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,94 +37,94 @@ mod subjects;
 /// A folder of recordings.
 #[derive(Debug)]
 pub struct Folder {
-    /// Name, by which people of several folders are told apart.
+    /// The name, which separates people of several folders.
     pub name: String,
-    /// Its recordings; subjects without the folder's name.
+    /// Its recordings. The subjects do not have the folder's name.
     pub recordings: Vec<SubjectRecording>,
 }
 
 /// All figures of one model.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelEvaluation {
-    /// As given.
+    /// The name that was given.
     pub model: String,
-    /// Id.
+    /// The model's id.
     pub id: String,
-    /// What it was trained on.
+    /// The description of its training data.
     pub training_data: String,
-    /// People of the data whom it was trained on.
+    /// People in the data whom it was trained on.
     pub known: usize,
-    /// People of the data whom it was not trained on.
+    /// People in the data whom it was not trained on.
     pub strangers: usize,
-    /// What must be known to read the figures.
+    /// Warnings about the figures.
     pub warnings: Vec<String>,
-    /// If it knows people of the test sessions.
+    /// Rates of known people, if there are any in the test sessions.
     pub closed_set: Option<ClosedSet>,
-    /// What strangers show, by data set, protocol and condition.
+    /// Rates of strangers, by data set, protocol and condition.
     pub trials: Vec<ProtocolRates>,
 }
 
 /// Rates of strangers of one data set.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProtocolRates {
-    /// Name of the folder.
+    /// The folder's name.
     pub data_set: String,
     /// Session that was enrolled.
     pub enrolled: String,
     /// Session that probed.
     pub probed: String,
-    /// What was done to the probes.
+    /// The change to the probes.
     pub condition: String,
-    /// What came of it.
+    /// The rates.
     #[serde(flatten)]
     pub measured: OpenSetRates,
 }
 
 impl ProtocolRates {
-    /// Whether probes are as recorded.
+    /// Whether the probes were not changed.
     pub fn is_as_recorded(&self) -> bool {
         self.condition == UNCHANGED.name
     }
 }
 
-/// Why nothing can be measured.
+/// Why a model cannot be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum EvaluationError {
-    /// A model cannot serve.
+    /// The model cannot serve.
     #[error("{name}: {reason}")]
     Unfit {
         /// The model.
         name: String,
-        /// Why.
+        /// The reason.
         reason: UnfitModel,
     },
-    /// People could not be told apart.
+    /// Two folders have the same name.
     #[error(
-        "two folders are called {0:?}, and people are told apart by folder and name: rename one"
+        "two folders are called {0:?}; rename one, since a person's name includes the folder's"
     )]
     FolderTwice(String),
-    /// No walk is of a session.
+    /// A session has no recording.
     #[error(transparent)]
     UnknownSession(#[from] SplitError),
-    /// The model was not trained on anybody who walks in the test sessions.
+    /// The model knows nobody who walks in the test sessions.
     #[error(
-        "{name} was not trained on anybody with walking in the test sessions: leave them out, or give \
-         the folders of the training under the names that they had"
+        "{name} was not trained on anybody with walking in the test sessions; omit --test-sessions, or \
+         give the folders of the training under the names that they had"
     )]
     NobodyKnown {
         /// The model.
         name: String,
     },
-    /// Everybody was trained on.
+    /// The model knows everybody.
     #[error(
-        "{name} was trained on everybody in these folders: give a folder of other people, a model \
-         from `train --leave-out-data` or `train --leave-out`, or --test-sessions"
+        "{name} was trained on everybody in these folders; give a folder of other people, a model from \
+         `train --leave-out-data` or `train --leave-out`, or --test-sessions"
     )]
     NoStrangers {
         /// The model.
         name: String,
     },
-    /// There is nobody to compare with.
+    /// There are too few strangers to compare.
     #[error(
         "{name}: of {strangers} strangers fewer than {FEWEST_PEOPLE} in any folder have 30 s of walking \
          in one session and more to probe with"
@@ -132,18 +132,18 @@ pub enum EvaluationError {
     TooFewStrangers {
         /// The model.
         name: String,
-        /// People of the data whom it was not trained on.
+        /// People in the data whom it was not trained on.
         strangers: usize,
     },
 }
 
-/// Measures a model. Strangers of each folder are enrolled together, in each of their sessions, and
-/// probed with each other's walks.
+/// Measures a model. The strangers of each folder are enrolled together, once for each session, and
+/// probed with their other recordings.
 ///
-/// `progress` is told how many steps are done, and of how many.
+/// `progress` gets the number of steps done, and of all steps.
 ///
 /// # Errors
-/// When there is nothing to measure, or a session does not exist.
+/// If there is nothing to measure, or a session does not exist.
 pub fn evaluate(
     name: &str,
     model: Model,
@@ -203,7 +203,7 @@ fn trials(
         let protocols = protocols(&walks_of(position));
         let unchanged = protocols.iter().map(|protocol| (position, protocol.clone(), UNCHANGED));
         planned.extend(unchanged);
-        // Conditions are measured once for each folder: on other sessions, if there are any.
+        // Conditions are measured once for each folder, with probes of another session if possible.
         let other = protocols.iter().find(|protocol| !protocol.is_same_session());
         let chosen = other.or(protocols.first());
         let changed = CONDITIONS.into_iter().flat_map(|condition| chosen.map(|it| (it, condition)));
@@ -215,7 +215,7 @@ fn trials(
         let walks = walks_of(*position);
         let read = |recording: &Recording| read(&model.file.network, model.recipe, recording);
         let changed = |recording: &Recording| {
-            // Enough to differ between recordings and probes.
+            // The first sample is enough to give recordings and probes different seeds.
             let samples = recording.acceleration_m_s2();
             let own = samples.first().map_or(0, |axes| u64::from(axes[0].to_bits()));
             let seeds = Seeds { recording: seed ^ own, probe: seed ^ own.rotate_left(32) };
@@ -243,7 +243,7 @@ fn check(folders: &[Folder], test_sessions: &[String]) -> Result<(), EvaluationE
     Ok(sessions_exist(folders.iter().flat_map(|folder| &folder.recordings), test_sessions)?)
 }
 
-/// A warning where the model has seen the sessions that it is tested on, as far as it tells.
+/// Warns if the model was trained on a test session, according to its own description.
 fn trained_on(metadata: &Metadata, test_sessions: &[String]) -> Option<String> {
     let sessions =
         metadata.training_data.split("; ").find_map(|part| part.strip_prefix("sessions "));
@@ -252,5 +252,5 @@ fn trained_on(metadata: &Metadata, test_sessions: &[String]) -> Option<String> {
         None => true,
     };
     let session = test_sessions.iter().find(trained)?;
-    Some(format!("session {session} was trained on, too: figures of it are too good"))
+    Some(format!("session {session} was trained on, too; its figures are too good"))
 }

@@ -1,4 +1,4 @@
-//! Figures of an evaluation as SVG.
+//! Plots of an evaluation as SVG.
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
@@ -12,7 +12,7 @@ const SIZE: (u32, u32) = (720, 540);
 const TITLE: (&str, u32) = ("sans-serif", 24);
 const LABEL: (&str, u32) = ("sans-serif", 18);
 
-/// Told apart in light and dark, and by those who do not see all colours.
+/// Distinct on light and dark backgrounds, and for readers with colour blindness.
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -22,7 +22,7 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(90, 90, 90),
 ];
 
-/// Error rates that axes of normal deviates are marked at.
+/// Error rates at the marks of an axis of normal deviates.
 const DET_RATES: [f64; 9] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4];
 
 /// Points of a line.
@@ -37,9 +37,10 @@ pub struct PlotError(#[from] DrawingAreaErrorKind<std::io::Error>);
 
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws the plots, each with the name of its file. Draws none if no strangers were compared.
+/// Draws the plots, each with the name of its file. The result is empty if no strangers were
+/// compared.
 ///
-/// Each line is a data set: all of its protocols with walks as recorded.
+/// Each line is a data set, over all of its protocols with unchanged probes.
 ///
 /// # Errors
 /// If a plot cannot be drawn.
@@ -74,7 +75,7 @@ fn drawn(draw: impl FnOnce(&Canvas) -> Result<(), PlotError>) -> Result<String, 
     Ok(svg)
 }
 
-/// Detection error trade-off, a line for each data set.
+/// Draws the detection error trade-off, with a line for each data set.
 fn det(canvas: &Canvas, sets: &[(String, Strengths)]) -> Result<(), PlotError> {
     let (least, most) = (deviate(DET_RATES[0]), deviate(DET_RATES[DET_RATES.len() - 1]));
     let axis = || Marked {
@@ -99,7 +100,7 @@ fn det(canvas: &Canvas, sets: &[(String, Strengths)]) -> Result<(), PlotError> {
                 let fmr = normal_share(fmr_at);
                 let threshold = row.impostors.threshold_at(fmr);
                 let fnmr = f64::from(1.0 - row.genuine.share_from(threshold));
-                // Beyond what was measured there is no line.
+                // The line ends where the measurements do.
                 (fmr >= fewest && fnmr > 0.0).then(|| (fmr_at, deviate(fnmr)))
             })
             .filter(|(_, fnmr_at)| (least..=most).contains(fnmr_at));
@@ -112,7 +113,7 @@ fn det(canvas: &Canvas, sets: &[(String, Strengths)]) -> Result<(), PlotError> {
     legend(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
-/// Histograms of genuine and impostor strengths.
+/// Draws histograms of genuine and impostor strengths.
 fn scores(canvas: &Canvas, strengths: &Strengths) -> Result<(), PlotError> {
     let bars = [&strengths.genuine, &strengths.impostors].map(histogram);
     let ends = || bars.iter().flatten().map(|(from, _)| *from);
@@ -148,7 +149,7 @@ fn builder<'a, 'b>(canvas: &'a Canvas<'b>, title: &str) -> ChartBuilder<'a, 'b, 
     builder
 }
 
-/// Says what each series is.
+/// Draws the legend.
 fn legend<'a, X: Ranged<ValueType = f64>, Y: Ranged<ValueType = f64>>(
     chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
     position: SeriesLabelPosition,
@@ -159,7 +160,7 @@ fn legend<'a, X: Ranged<ValueType = f64>, Y: Ranged<ValueType = f64>>(
     Ok(())
 }
 
-/// An axis with labels at these values alone.
+/// An axis with labels at these values only.
 struct Marked {
     axis: RangedCoordf64,
     marks: Vec<(f64, String)>,
@@ -189,7 +190,7 @@ impl ValueFormatter<f64> for Marked {
     }
 }
 
-/// Lower end and share of each bin that is not empty.
+/// The lower end and the share of each bin that is not empty.
 fn histogram(scores: &Scores) -> Vec<(f64, f64)> {
     let bin = |score: &f32| (f64::from(*score) / BIN).floor();
     let all = scores.as_slice();
@@ -197,7 +198,7 @@ fn histogram(scores: &Scores) -> Vec<(f64, f64)> {
     bins.map(|run| (bin(&run[0]) * BIN, run.len() as f64 / all.len() as f64)).collect()
 }
 
-/// Share of a normal distribution below a deviate, by the series of its integral.
+/// The share of a normal distribution below a deviate, by the series of its integral.
 fn normal_share(deviate: f64) -> f64 {
     let (mut term, mut sum) = (deviate, deviate);
     for odd in (3..200).step_by(2) {

@@ -1,4 +1,4 @@
-//! People enrolled together and probed with other walks of theirs, as clients of the API do it.
+//! Protocols: which recordings are enrolled and which are probes, as clients of the API send them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,45 +6,45 @@ use crate::data::{SubjectRecording, natural_order};
 use bipedalnet_core::gait::Recording;
 use bipedalnet_core::identity::READY_WINDOWS;
 
-/// Length of the pieces in which walks are sent.
+/// Length of the pieces in which recordings are sent.
 const PIECE_SECONDS: f64 = 10.0;
 
-/// Shorter pieces are not sent.
+/// Shortest piece that is sent.
 const LEAST_PIECE_SECONDS: f64 = 4.0;
 
 /// Time between the last enrolled piece and the first probe of the same session.
 const PAUSE_SECONDS: f64 = 5.0;
 
-/// Pieces of one session: thirty seconds.
+/// Pieces of a probe session, thirty seconds in all.
 pub const SESSION_PIECES: usize = 3;
 
-/// Fewer people say nothing.
+/// People that a protocol needs.
 pub const FEWEST_PEOPLE: usize = 3;
 
-/// Which session enrolls and which probes.
+/// The session to enroll and the session to probe with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Protocol {
-    /// The first thirty seconds of walking in this session are enrolled.
+    /// Session with the enrolled recordings: its first thirty seconds of walking.
     pub enroll: String,
-    /// Walks of this session probe; if it is the same, those that come later.
+    /// Session with the probes. If it is the enrolled session, only later recordings are probes.
     pub probe: String,
 }
 
 impl Protocol {
-    /// Windows of walking that are enrolled at least.
+    /// Fewest windows of walking to enroll.
     pub const ENROLLED_WINDOWS: u64 = READY_WINDOWS;
 
-    /// Whether probes come from the session that was enrolled, which is easier.
+    /// Whether probes come from the enrolled session, which is easier.
     pub fn is_same_session(&self) -> bool {
         self.enroll == self.probe
     }
 
-    /// Pieces of one person to enroll, in order, until there are enough.
+    /// One person's pieces to enroll, in order. The caller stops once there are enough windows.
     pub fn to_enroll(&self, walks: &[&SubjectRecording]) -> impl Iterator<Item = Piece> {
         pieces_of(walks, &self.enroll)
     }
 
-    /// Recordings of one person to probe with, given the last piece that was enrolled.
+    /// One person's probes, given the last piece that was enrolled.
     pub fn probes(&self, walks: &[&SubjectRecording], last_enrolled: &Piece) -> Vec<Recording> {
         pieces_of(walks, &self.probe)
             .filter(|piece| !self.is_same_session() || piece.is_later_than(last_enrolled))
@@ -53,18 +53,18 @@ impl Protocol {
     }
 }
 
-/// At most ten seconds of a walk, as clients send them.
+/// At most ten seconds of a recording, as clients send them.
 #[derive(Clone, Debug)]
 pub struct Piece {
     /// The samples.
     pub recording: Recording,
-    /// Number of the walk in its session.
+    /// Number of the recording in its session.
     walk: usize,
     start_seconds: f64,
 }
 
 impl Piece {
-    /// Whether it was walked after another piece of its session, with a pause between.
+    /// Whether it comes after another piece of its session, with a pause between.
     fn is_later_than(&self, other: &Self) -> bool {
         let end_seconds = other.start_seconds + other.recording.duration_seconds();
         self.walk > other.walk
@@ -72,13 +72,13 @@ impl Piece {
     }
 }
 
-/// Pieces of a session, in order.
+/// The pieces of a session, in order.
 fn pieces_of(walks: &[&SubjectRecording], session: &str) -> impl Iterator<Item = Piece> {
     let walks = walks.iter().filter(move |walk| walk.session == session);
     walks.enumerate().flat_map(|(number, walk)| pieces(number, &walk.recording))
 }
 
-/// Pieces of walk `walk` of its session.
+/// The pieces of a recording, given its number in the session.
 fn pieces(walk: usize, recording: &Recording) -> impl Iterator<Item = Piece> {
     let starts = (0..).map(|index| f64::from(index) * PIECE_SECONDS);
     let starts =
@@ -92,7 +92,7 @@ fn pieces(walk: usize, recording: &Recording) -> impl Iterator<Item = Piece> {
         .filter(|piece| piece.recording.duration_seconds() >= LEAST_PIECE_SECONDS)
 }
 
-/// Every pair of sessions that several people have, those of one session first.
+/// All pairs of sessions that several people have. Pairs of a session with itself come first.
 pub fn protocols(walks: &[&SubjectRecording]) -> Vec<Protocol> {
     let mut people: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for walk in walks {

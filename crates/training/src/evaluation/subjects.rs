@@ -1,4 +1,4 @@
-//! Whom a model knows.
+//! The subjects of an evaluation, and those that a model was trained on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::Folder;
 use crate::data::{SubjectRecording, natural_order};
 use bipedalnet_core::bnn::Metadata;
 
-/// A person of the data.
+/// A person in a data set, with their recordings.
 pub struct Subject<'a> {
     /// Position of the folder.
     pub folder: usize,
@@ -14,11 +14,11 @@ pub struct Subject<'a> {
     pub folder_name: &'a str,
     /// Name within the folder.
     pub subject: &'a str,
-    /// By session.
+    /// In the order of their sessions.
     pub walks: Vec<&'a SubjectRecording>,
 }
 
-/// Everybody in the folders, by folder, then by name.
+/// All subjects of the folders, by folder, then by name.
 pub fn subjects(folders: &[Folder]) -> Vec<Subject<'_>> {
     let mut people: BTreeMap<(usize, &str), Vec<&SubjectRecording>> = BTreeMap::new();
     for (position, folder) in folders.iter().enumerate() {
@@ -35,25 +35,25 @@ pub fn subjects(folders: &[Folder]) -> Vec<Subject<'_>> {
         .collect()
 }
 
-/// The people whom a model was trained on, each with its class.
+/// The subjects that a model was trained on, each with its class.
 pub struct TrainedSubjects<'a>(BTreeMap<(&'a str, &'a str), usize>);
 
 impl<'a> TrainedSubjects<'a> {
-    /// Classes are called `folder/subject` where several folders trained; else `subject`, and the
-    /// folder is what the description of the training data begins with.
+    /// If several folders trained, classes are called `folder/subject`. Otherwise they are called
+    /// `subject`, and the description of the training data begins with the folder.
     pub fn of(metadata: &'a Metadata) -> Self {
         let description = metadata.training_data.split(';').next().unwrap_or_default();
         let name = |class: &'a String| class.split_once('/').unwrap_or((description, class));
         Self(metadata.classes.iter().map(name).zip(0..).collect())
     }
 
-    /// The person's class; `None` for strangers.
+    /// The subject's class. `None` for strangers.
     pub fn class(&self, person: &Subject) -> Option<usize> {
         self.0.get(&(person.folder_name, person.subject)).copied()
     }
 
-    /// Strangers who are called like somebody known from a folder that is not among the data: that
-    /// folder may have been renamed.
+    /// Warns about strangers who have the name of a known person in a folder that is not among the
+    /// data: that folder may have been renamed.
     pub fn namesakes(&self, people: &[Subject]) -> Option<String> {
         let folders: BTreeSet<&str> = people.iter().map(|person| person.folder_name).collect();
         let elsewhere: BTreeMap<&str, &str> = self
@@ -69,8 +69,8 @@ impl<'a> TrainedSubjects<'a> {
         let (person, folder) = namesakes.next()?;
         let (subject, here) = (person.subject, person.folder_name);
         Some(format!(
-            "{subject} of {here} and {} more are taken for strangers, though the model was trained on \
-             people of these names in {folder}: if they are the same, call the folder {folder}",
+            "{subject} of {here} and {} more are taken for strangers, but the model was trained on people \
+             of these names in {folder}; if they are the same people, call the folder {folder}",
             namesakes.count()
         ))
     }

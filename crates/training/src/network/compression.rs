@@ -1,20 +1,20 @@
-//! Other ways to few bytes than signs, to measure signs against.
+//! Other ways than signs to save bytes, for comparison.
 
 use rayon::prelude::*;
 
 use bipedalnet_core::bnn::int8_step;
 
-/// What weights are restricted to while they are learned and once they are. No model file can hold
-/// what comes of it in fewer bytes: this is for comparisons (`examples/compression.rs`).
+/// A restriction of weights, during training and after. It is for comparisons only
+/// (`examples/ablations.rs`): the model file does not store compressed weights in fewer bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Compression {
-    /// -1, 0 and 1, where a binary network has signs: 0 for what is smaller than 0.7 of a layer's
-    /// mean size (Ternary Weight Networks, arXiv 1605.04711).
+    /// -1, 0 or 1. Weights below 0.7 of a layer's mean size become 0 (Ternary Weight Networks, arXiv
+    /// 1605.04711).
     Ternary,
-    /// This share of a layer's weights, the largest, as [`Compression::Int8`] has them; the others
-    /// are 0.
+    /// Keeps this share of a layer's weights, the largest, as [`Compression::Int8`] does. The others
+    /// become 0.
     Pruned(f32),
-    /// Whole multiples of a power of two for each filter or unit, 127 times at most.
+    /// Whole multiples, at most 127, of a power of two that each filter or unit has.
     Int8,
 }
 
@@ -22,8 +22,7 @@ pub enum Compression {
 const TERNARY_THRESHOLD: f32 = 0.7;
 
 impl Compression {
-    /// Weights as they are after compression; `outputs` is the number of filters or units, which lie
-    /// next to each other.
+    /// Compresses weights. The weights of the `outputs` filters or units lie side by side.
     pub(super) fn apply(self, weights: &[f32], outputs: usize, compressed: &mut [f32]) {
         let each = |to: &mut [f32], compress: &(dyn Fn(f32) -> f32 + Sync)| {
             to.par_iter_mut().zip(weights).for_each(|(to, &weight)| *to = compress(weight));
@@ -54,7 +53,7 @@ impl Compression {
     }
 }
 
-/// To whole multiples of each output's step.
+/// Rounds to whole multiples of each output's step.
 fn round(weights: &mut [f32], outputs: usize) {
     let of_output = |output: usize| weights.iter().skip(output).step_by(outputs).copied();
     let steps: Vec<f32> =

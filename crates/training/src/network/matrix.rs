@@ -1,8 +1,8 @@
-//! Safe face of the matrix product.
+//! A safe interface to the matrix product.
 
 use gemm::{Parallelism, gemm};
 
-/// A matrix inside a slice. Rows may overlap: that is how a convolution reads its windows.
+/// A matrix inside a slice. Rows may overlap, as the windows of a convolution do.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub data: &'a [f32],
@@ -33,7 +33,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// Length of the slice that a matrix reaches into.
+/// Length of the slice that a matrix covers.
 fn span(rows: usize, columns: usize, row_stride: usize, column_stride: usize) -> usize {
     if rows == 0 || columns == 0 {
         return 0;
@@ -44,10 +44,11 @@ fn span(rows: usize, columns: usize, row_stride: usize, column_stride: usize) ->
     last_row.saturating_add(last_column).saturating_add(1)
 }
 
-/// `out = a b`, or `out += a b` where `accumulate`; `out` is row-major, rows `out_stride` apart.
+/// Computes `out = a b`, or `out += a b` if `accumulate` is set. `out` is row-major, with rows
+/// `out_stride` apart.
 ///
 /// # Panics
-/// When shapes do not match or a matrix does not fit its slice.
+/// If shapes do not match or a matrix does not fit its slice.
 pub fn multiply(out: &mut [f32], out_stride: usize, a: View<'_>, b: View<'_>, accumulate: bool) {
     assert_eq!(a.columns, b.rows);
     assert!(out_stride >= b.columns, "rows of the product must not overlap");

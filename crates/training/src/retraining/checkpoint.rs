@@ -1,7 +1,7 @@
-//! A retraining between two epochs, as bytes.
+//! The state of a retraining between two epochs, as bytes.
 //!
-//! Little-endian: magic, version, the fields in their order, each list after its length, and the
-//! SHA-256 of all that.
+//! The format is little-endian: a magic number, the version, the fields in their order, and the
+//! SHA-256 of all bytes before. A list has its length before it.
 
 use sha2::{Digest, Sha256};
 
@@ -12,19 +12,19 @@ const MAGIC: &[u8; 8] = b"bpncheck";
 const VERSION: u32 = 1;
 const DIGEST_BYTES: usize = 32;
 
-/// A retraining after one of its epochs: a run that goes on from it ends with the same network as
+/// The state of a retraining after an epoch. A run that resumes from it ends with the same network as
 /// one that was never stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// Tells the parent, the data and the options that it belongs to.
+    /// Identifies the parent, the data and the options.
     pub(super) job: [u8; DIGEST_BYTES],
     /// Epochs done.
     pub(super) epoch: u32,
-    /// Epochs of the whole, which set the schedule.
+    /// All epochs of the job. They set the schedule.
     pub(super) epochs: u32,
-    /// Windows drawn, which number the random streams of the next ones.
+    /// Windows drawn so far. Each number has its own random stream.
     pub(super) drawn: u64,
-    /// Mean cross-entropy over the last epoch; `None` where nothing is learned by gradients.
+    /// Mean cross-entropy over the last epoch. `None` if nothing is learned by gradients.
     pub(super) loss: Option<f32>,
     pub(super) network: State,
     /// Share of validation windows that were named correctly after the last epoch.
@@ -32,7 +32,7 @@ pub struct Checkpoint {
     pub(super) best: Best,
 }
 
-/// What a retraining ends with.
+/// The best network so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Best {
     pub parameters: Parameters,
@@ -43,20 +43,22 @@ pub struct Best {
 /// Why bytes are not a checkpoint that can be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
-    /// Something else.
-    #[error("this is no checkpoint of a retraining")]
+    /// The bytes are something else.
+    #[error("this is not a checkpoint of a retraining")]
     Foreign,
-    /// Of another version of this program.
+    /// Another version of this program wrote it.
     #[error("the checkpoint has format version {0}; this program reads {VERSION}")]
     Version(u32),
-    /// Not the bytes that were written.
-    #[error("the checkpoint is cut short or was altered: its checksum does not hold")]
+    /// The bytes are not those that were written.
+    #[error("the checkpoint is incomplete or was altered: its checksum is wrong")]
     Checksum,
-    /// Its checksum holds, yet what it says makes no sense.
+    /// The checksum is right, but the content cannot be used.
     #[error("the checkpoint's {0} cannot be used")]
     Content(&'static str),
-    /// Of another retraining.
-    #[error("the checkpoint is of a retraining with another parent, other data or other options")]
+    /// It belongs to another retraining.
+    #[error(
+        "the checkpoint belongs to a retraining with another parent, other data or other options"
+    )]
     OtherJob,
 }
 
@@ -66,23 +68,23 @@ impl Checkpoint {
         self.epoch
     }
 
-    /// Epochs of the whole, which a time budget decides after the first.
+    /// All epochs of the job. A time budget decides their number after the first.
     pub fn epochs(&self) -> u32 {
         self.epochs
     }
 
-    /// Mean cross-entropy over the last epoch; `None` where nothing is learned by gradients.
+    /// Mean cross-entropy over the last epoch. `None` if nothing is learned by gradients.
     pub fn loss(&self) -> Option<f32> {
         self.loss
     }
 
-    /// Share of validation windows that were named correctly after the last epoch; `None` where
-    /// there are none.
+    /// Share of validation windows that were named correctly after the last epoch. `None` if there are
+    /// none.
     pub fn validation_accuracy(&self) -> Option<f32> {
         self.validation_accuracy
     }
 
-    /// Some 5 MB.
+    /// Encodes the checkpoint, in about 5 MB.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
@@ -120,10 +122,10 @@ impl Checkpoint {
         bytes
     }
 
-    /// The reverse of [`Checkpoint::to_bytes`].
+    /// Decodes a checkpoint.
     ///
     /// # Errors
-    /// On bytes that it did not write.
+    /// If [`Checkpoint::to_bytes`] did not write these bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
         let version = bytes.strip_prefix(MAGIC).ok_or(CheckpointError::Foreign)?;
         let (version, _) = version.split_first_chunk().ok_or(CheckpointError::Checksum)?;
@@ -154,12 +156,12 @@ fn write_list(bytes: &mut Vec<u8>, list: &[f32]) {
     bytes.extend(list.iter().flat_map(|value| value.to_le_bytes()));
 }
 
-/// NaN stands for none.
+/// Writes NaN for `None`.
 fn write_figure(bytes: &mut Vec<u8>, figure: Option<f32>) {
     bytes.extend(figure.unwrap_or(f32::NAN).to_le_bytes());
 }
 
-/// What is left to read; `None` wherever that is too little.
+/// The bytes that are left to read. Its methods give `None` if there are too few.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -212,7 +214,7 @@ impl Reader<'_> {
         Some((!figure.is_nan()).then_some(figure))
     }
 
-    /// Each item takes a byte at least, so that no count can ask for more than there is.
+    /// Each item takes at least one byte, so a wrong count cannot allocate more than there is.
     fn many<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
         let count = u64::from_le_bytes(self.array()?);
         (0..count).map(|_| item(self)).collect()

@@ -1,4 +1,4 @@
-//! Why there is nothing to retrain.
+//! Why a retraining has no result.
 
 use std::error::Error;
 
@@ -6,7 +6,7 @@ use super::checkpoint::CheckpointError;
 use bipedalnet_core::bnn::{ArchitectureError, ModelFileError, NetworkError};
 use bipedalnet_core::gait::{Rows, WINDOW_ROWS};
 
-/// Windows of walking that each user needs to train on, half a window apart: some nine seconds.
+/// Windows of walking that each user needs, half a window apart: about nine seconds.
 pub const FEWEST_WINDOWS_A_USER: usize = 8;
 
 /// Windows of walking that all users need together.
@@ -15,19 +15,19 @@ pub const FEWEST_WINDOWS: usize = 32;
 /// A user with too little walking to train on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TooLittle {
-    /// Place among the users, from 0.
+    /// The user's position, from 0.
     pub user: usize,
-    /// Recordings given.
+    /// The user's recordings.
     pub recordings: usize,
     /// Windows of walking in them, half a window apart.
     pub windows: usize,
 }
 
-/// Why there is nothing to retrain.
+/// Why a retraining has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum RetrainingError {
-    /// Nobody is enrolled.
-    #[error("there are no users to train on; enroll one or more")]
+    /// There are no users.
+    #[error("there are no users to train on; enroll at least one")]
     NoUsers,
     /// There is too little walking.
     #[error(
@@ -40,30 +40,30 @@ pub enum RetrainingError {
         /// Windows of walking of all users.
         windows: usize,
     },
-    /// A recording cannot be read, or is gone.
+    /// A recording cannot be read, or was deleted.
     #[error("a recording cannot be read: {0}")]
     Recording(Box<dyn Error + Send + Sync>),
-    /// It cannot be done in so little memory.
+    /// The memory limit is too low.
     #[error("retraining takes {needed_bytes} bytes of memory; {allowed_bytes} are allowed")]
     Memory {
-        /// What it takes, with each user's walks as short as can be.
+        /// Memory that it needs with the shortest recordings possible.
         needed_bytes: usize,
-        /// The cap.
+        /// The limit.
         allowed_bytes: usize,
     },
-    /// The parent is no model.
+    /// The parent is not a model.
     #[error(transparent)]
     Parent(#[from] ModelFileError),
     /// The parent reads windows that this version does not cut.
     #[error("the parent reads {found}; this version cuts {WINDOW_ROWS} rows {}", Rows::names())]
     Windows {
-        /// What its file says.
+        /// The windows, according to its file.
         found: String,
     },
-    /// The layers do not fit so many classes.
+    /// The layers do not fit this number of classes.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// The checkpoint cannot be gone on from.
+    /// The checkpoint cannot be resumed from.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }

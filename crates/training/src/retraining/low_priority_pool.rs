@@ -1,31 +1,32 @@
-//! Threads that leave the processor to whoever else wants it.
+//! Threads at the lowest priority, so that training does not slow requests down.
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-/// The largest niceness: a thread of the default one gets 68 times as much time
+/// The largest niceness. A thread with the default niceness gets 68 times as much time
 /// (`sched_prio_to_weight` of Linux).
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 19;
 
-/// A pool for [`retrain`](super::retrain), 0 threads meaning one a core. On Linux its threads run
-/// at the lowest priority; elsewhere niceness is a whole process's, and stays as it is.
+/// Builds a thread pool for [`retrain`](super::retrain). 0 threads means one for each core. On Linux
+/// the threads run at the lowest priority. Other systems set the priority of a whole process, which
+/// stays as it is.
 ///
 /// # Errors
-/// When the system starts no more threads.
+/// If the system cannot start the threads.
 pub fn low_priority_pool(threads: usize) -> Result<ThreadPool, ThreadPoolBuildError> {
     ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|number| format!("train-{number}"))
         .start_handler(|_| lower_priority())
-        // What was spawned is dropped then, which whoever waits for it sees.
+        // The spawned task is dropped, so its receiver gets an error.
         .panic_handler(|_| tracing::error!("a training panicked"))
         .build()
 }
 
 #[cfg(target_os = "linux")]
 fn lower_priority() {
-    // Of the calling thread alone: Linux keeps niceness by thread, against POSIX (setpriority(2)).
-    // Stepping back needs no right, and training at normal priority is better than none.
+    // This changes the calling thread only: Linux keeps niceness for each thread, unlike POSIX
+    // (setpriority(2)). If it fails, training at normal priority is better than none.
     let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 

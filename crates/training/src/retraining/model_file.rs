@@ -1,9 +1,9 @@
-//! A retrained network's model file, with what its scores tell.
+//! The model file of a retrained network, with its calibration.
 //!
-//! Nobody is left whom a network trained on all users has not seen. Training more networks, each
-//! without some users, is what `train` does, and takes too long here. So the calibration is carried over
-//! from the parent. Thresholds stay, since strengths are normalised by the gallery. The prior of
-//! similarities moves as the similarities of simulated strangers do, whom neither network has seen.
+//! A network that was trained on all users has no strangers left to calibrate it. `train` trains more
+//! networks, each without some people, which takes too long here. So the parent's calibration is
+//! carried over. Thresholds stay, since the gallery normalises strengths. The prior of similarities
+//! moves as the similarities of simulated strangers do: neither network was trained on these.
 
 use std::collections::BTreeMap;
 
@@ -15,18 +15,18 @@ use bipedalnet_core::gait::Recipe;
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_core::identity::Calibration;
 
-/// Simulated strangers: enough comparisons for a spread.
+/// Simulated strangers. They give enough comparisons for a spread.
 const STRANGERS: u64 = 48;
 
 const STRANGER_SECONDS: f64 = 56.0;
 
-/// Simulated walkers from here on are nobody else's; no network is trained on them.
+/// First seed of the simulated strangers. No network is trained on walkers from here on.
 const STRANGER_SEED: u64 = 0xca11_0000;
 
-/// The model file of a retrained network. Takes about a second of compute.
+/// Makes the model file of a retrained network. It takes about a second of compute.
 ///
 /// # Errors
-/// When the network does not fit a model file.
+/// If the network does not fit a model file.
 pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>, ModelFileError> {
     let metadata = &parent.metadata;
     let recipe = Recipe::for_input(&metadata.rows, metadata.rate_hz, metadata.architecture.input)
@@ -55,7 +55,7 @@ pub fn retrained_model(parent: &Model, retrained: &Retrained) -> Result<Vec<u8>,
     }
     let Retrained { users, data_sha256, .. } = retrained;
     let training_data = match retrained.architecture.classes() {
-        // The network still knows the people whom it was trained on.
+        // The network still knows the people of its first training.
         0 => format!(
             "{}; refitted to {users} users, recordings of SHA-256 {data_sha256}; from model {}",
             metadata.training_data,

@@ -1,9 +1,9 @@
-//! A network that learns to tell enrolled users apart without forgetting what its parent knew.
+//! A student: a network that learns to recognise users, and keeps what its parent knew.
 //!
-//! Its latent weights start from the parent's signs. Its last layer names users and background,
-//! and has the parent's classes too: there it must go on giving what the parent gives on the same
-//! window (learning without forgetting, arXiv 1606.09282), which keeps the features that tell
-//! people apart who are in no recording here.
+//! Its latent weights start from the parent's signs. Its last layer has classes for the users and for
+//! simulated strangers, and the parent's classes too. These must keep the parent's outputs on the same
+//! window (learning without forgetting, arXiv 1606.09282). So features stay that separate people who
+//! are in none of the recordings.
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -19,20 +19,20 @@ use bipedalnet_core::bnn::{
     self, Architecture, ArchitectureError, Layer, LayerParameters, Model, NetworkError, Parameters,
 };
 
-/// Windows a step.
+/// Windows in a step.
 pub const BATCH: usize = 64;
 
 pub const CALIBRATION_BATCHES: usize = CALIBRATION_WINDOWS.div_ceil(BATCH);
 
-/// Size of the latent weights at the start: a hundred steps of Adam away from another sign. Half
-/// of it learns sooner, and forgets more.
+/// Size of the latent weights at the start. It takes a hundred steps of Adam to change a sign. With
+/// half the size, the student learns sooner and forgets more.
 const LATENT_SIZE: f32 = 0.1;
 
-/// What the parent's outputs count for beside the names of those who walk. Without it people
-/// outside are confused two to four times as often as by the parent; more of it learns less.
+/// Weight of the parent's outputs in the loss. Without them, other people are confused two to four
+/// times as often as by the parent. With a larger weight, the student learns less.
 const RECALL_WEIGHT: f32 = 3.0;
 
-/// The parent: what a student starts from, and learns from beside the recordings.
+/// The parent. A student starts from it, and learns from it and from the recordings.
 pub struct Teacher {
     model: Model,
     parameters: Parameters,
@@ -44,13 +44,13 @@ pub struct Student<'a> {
     teacher: &'a Teacher,
     division: &'a Division,
     draws: Draws<'a>,
-    /// The layers that are trained, with the parent's classes after the people's.
+    /// The layers that are trained. The last one has the people's classes, then the parent's.
     network: Network,
-    /// The parent's first layers, which stay as they are.
+    /// Number of the parent's first layers, which stay as they are.
     kept_layers: usize,
-    /// Layers with weights that follow it.
+    /// Layers with weights after the first trained one.
     layers_after: usize,
-    /// Of the whole, with the people's classes alone.
+    /// The whole network, without the parent's classes.
     architecture: Architecture,
 }
 
@@ -67,15 +67,15 @@ impl Teacher {
 }
 
 impl Student<'_> {
-    /// About what it takes of memory.
+    /// Estimates the memory that training takes.
     pub fn bytes(parent: &Architecture, people: usize) -> Result<usize, ArchitectureError> {
         let outputs = people.saturating_add(parent.classes());
         let mut architecture = parent.clone();
         set_classes(&mut architecture, outputs);
         let values: usize = architecture.shapes()?.iter().map(|shape| shape.len()).sum();
         let weights: usize = architecture.weight_counts()?.iter().sum();
-        // Values and their gradients, with the positions that only pad and what dense and first
-        // layers lay out anew; weights, signs, gradient, two moments, the best and a checkpoint.
+        // Values and gradients, with padding and with the copies of dense and first layers. Then
+        // weights, signs, gradients, two moments, the best network and a checkpoint.
         let floats =
             values.saturating_mul(BATCH * 5 / 2).saturating_add(weights.saturating_mul(12));
         Ok(floats.saturating_mul(size_of::<f32>()))
@@ -83,7 +83,7 @@ impl Student<'_> {
 }
 
 impl<'a> Student<'a> {
-    /// A student that knows what the teacher knows, and nobody of the division yet.
+    /// A student that knows what the teacher knows, and does not know the division's people yet.
     pub fn new(
         teacher: &'a Teacher,
         division: &'a Division,
@@ -130,12 +130,12 @@ impl<'a> Student<'a> {
         })
     }
 
-    /// Layers of the whole network, as it will serve.
+    /// The layers of the whole network, as it will serve.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
     }
 
-    /// Learns from one window of each class named; gives the mean cross-entropy.
+    /// Learns from one window for each label. Gives the mean cross-entropy.
     pub fn step(&mut self, labels: &[usize], rate: f32) -> f32 {
         let taught = self.read(labels);
         let logits = self.network.run(Pass::Training);
@@ -171,13 +171,13 @@ impl<'a> Student<'a> {
         loss
     }
 
-    /// Averages the statistics for inference over one more batch, the first being number 0.
+    /// Averages the statistics for inference over one more batch. The first is number 0.
     pub fn calibrate(&mut self, labels: &[usize], number: usize) {
         self.read(labels);
         self.network.run(Pass::Calibration(number));
     }
 
-    /// Gives the network a window of each class named to read, and what the teacher makes of it.
+    /// Writes a window for each label to the network's inputs. Gives the teacher's logits for them.
     fn read(&mut self, labels: &[usize]) -> Vec<f32> {
         let (teacher, layers_after) = (&self.teacher.model.network, self.layers_after);
         let input_len = self.network.input_len();
@@ -199,7 +199,7 @@ impl<'a> Student<'a> {
         logits.collect::<Vec<_>>().concat()
     }
 
-    /// The whole network as it would serve, the parent's classes left out.
+    /// The parameters of the whole network, without the parent's classes.
     pub fn parameters(&self) -> Parameters {
         let mut layers = self.teacher.parameters.layers[..self.kept_layers].to_vec();
         layers.extend(self.network.parameters().layers);
@@ -210,13 +210,12 @@ impl<'a> Student<'a> {
         Parameters { layers }
     }
 
-    /// All that training goes on from, between two epochs: the network's state, and how many
-    /// windows were drawn.
+    /// The state between two epochs: the network's state, and the number of windows drawn.
     pub fn state(&mut self) -> (State, u64) {
         (self.network.state(), self.draws.drawn)
     }
 
-    /// Goes on where a checkpoint was made.
+    /// Resumes from a checkpoint.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         if checkpoint.best.parameters.check(&self.architecture).is_err() {
             return Err(CheckpointError::Content("best network"));

@@ -1,4 +1,4 @@
-//! Whom a retraining learns to tell apart: enrolled users, and simulated walkers as strangers.
+//! The people that a retraining learns from: enrolled users, and simulated walkers as strangers.
 
 use std::error::Error;
 
@@ -10,27 +10,27 @@ use crate::data::{Division, LabelledWindows, Track};
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_core::gait::{Recipe, Recording};
 
-/// Simulated walkers beside the users.
+/// Number of simulated walkers.
 pub const BACKGROUND_PEOPLE: usize = 32;
 
 const BACKGROUND_WALKS: u64 = 3;
 const BACKGROUND_SECONDS: f64 = 30.0;
 
-/// Simulated walkers from here on are nobody else's.
+/// First seed of the simulated walkers. Nothing else uses seeds from here on.
 const BACKGROUND_SEED: u64 = 0xbac0_0000;
 
-/// Recordings of which a pass over the data takes care at a time, between which a stop is heeded.
+/// Recordings that are read between two looks for a stop.
 const RECORDINGS_AT_A_TIME: usize = 64;
 
-/// Recordings by user, which are read as they are needed: more may be enrolled than fit into memory.
+/// Recordings by user. They are read when they are needed, since they may not fit into memory.
 pub struct Users<'a> {
-    /// The caller's names for recordings, by user, the latest last.
+    /// The caller's ids of each user's recordings. The latest comes last.
     pub recordings: &'a [Vec<i64>],
-    /// Gives a recording. Called from several threads, twice for each.
+    /// Reads a recording. It is called from several threads, twice for each recording.
     pub read: &'a ReadRecording<'a>,
 }
 
-/// Gives a recording by its name, or says why there is none.
+/// Reads a recording by its id, or says why it cannot.
 pub type ReadRecording<'a> =
     dyn Fn(i64) -> Result<Recording, Box<dyn Error + Send + Sync>> + Sync + 'a;
 
@@ -40,15 +40,15 @@ impl Users<'_> {
     }
 }
 
-/// What is known of recordings once each was read.
+/// The result of reading each recording once.
 pub struct Survey {
-    /// Over all samples of all recordings in their order. Users' names do not enter it.
+    /// Digest of all samples of all recordings in their order. It does not include users' names.
     pub sha256: [u8; 32],
-    /// By user.
+    /// Recorded time of each user.
     seconds: Vec<f64>,
 }
 
-/// Reads all recordings. `None` where `stopped` said so.
+/// Reads all recordings. `None` if `stopped` says so.
 pub fn survey(
     users: &Users<'_>,
     stopped: &mut impl FnMut() -> bool,
@@ -99,9 +99,10 @@ fn fingerprint(recording: &Recording) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Cuts the walks: users are the first classes, in their order, and the background's the rest.
-/// A user's last walk validates where enough is left to train on. Users with more than
-/// `limit_seconds` have each walk shortened alike. `None` where `stopped` said so.
+/// Cuts the recordings. The first classes are the users, in their order; the rest are simulated
+/// walkers. A user's last recording validates if enough others are left to train on. If a user has
+/// more than `limit_seconds`, all of their recordings are shortened alike. `None` if `stopped` says
+/// so.
 pub fn divide(
     users: &Users<'_>,
     survey: &Survey,
@@ -129,7 +130,7 @@ pub fn divide(
             let some = names.par_iter().map(|&name| Ok(track(&users.read(name)?, share, recipe)));
             tracks.extend(some.collect::<Result<Vec<_>, RetrainingError>>()?.into_iter().flatten());
         }
-        let cut = Cut::new(tracks, recipe);
+        let cut = UserTracks::new(tracks, recipe);
         windows += cut.windows;
         if cut.windows < FEWEST_WINDOWS_A_USER {
             let (recordings, windows) = (recordings.len(), cut.windows);
@@ -152,28 +153,28 @@ pub fn divide(
     Ok(Some(division))
 }
 
-/// Labels of which a run through is one round of draws: within users and within the background
-/// every person is as likely, however long their walks, and users make up half or more.
+/// The labels of one round of draws. All users are equally likely, and so are all simulated walkers,
+/// however long their recordings. Users make up at least half.
 pub fn round(users: usize, classes: usize) -> Vec<usize> {
     let turns = (classes - users).div_ceil(users).max(1);
     (0..turns).flat_map(|_| 0..users).chain(users..classes).collect()
 }
 
-/// The first so much of a recording, cut; `None` without walking, which adds nothing and cannot
+/// Cuts the first `share` of a recording. `None` if it has no walking: it adds nothing and cannot
 /// validate.
 fn track(recording: &Recording, share: f64, recipe: Recipe) -> Option<Track> {
     let part = recording.part(0.0, recording.duration_seconds() * share)?;
     Track::new(&part, recipe).ok().filter(|track| track.window_count(recipe) > 0)
 }
 
-/// One user, cut.
-struct Cut {
+/// One user's recordings, cut.
+struct UserTracks {
     windows: usize,
     tracks: Vec<Track>,
     validation: Option<Vec<Vec<i16>>>,
 }
 
-impl Cut {
+impl UserTracks {
     fn new(mut tracks: Vec<Track>, recipe: Recipe) -> Self {
         let counts: Vec<usize> = tracks.iter().map(|track| track.window_count(recipe)).collect();
         let windows = counts.iter().sum();
@@ -202,15 +203,15 @@ fn background(recipe: Recipe) -> Vec<Vec<Track>> {
 }
 
 impl Survey {
-    /// How much of each user's walking fits, when those with less leave their share to the others.
+    /// The seconds of each user that fit into memory. Users with less leave their share to the others.
     pub fn seconds_a_user(
         &self,
         memory_bytes: usize,
         network_bytes: usize,
         recipe: Recipe,
     ) -> Result<f64, RetrainingError> {
-        // A point of the grid takes 29 bytes and its share of the starts, or as part of two
-        // validation windows 32.
+        // A grid point takes 29 bytes and its share of the starts, or 32 bytes in two validation
+        // windows.
         let bytes_per_second = 32.0 * recipe.rate_hz;
         let background = BACKGROUND_PEOPLE as f64 * BACKGROUND_WALKS as f64 * BACKGROUND_SECONDS;
         let needed = |seconds_a_user: f64| {
@@ -237,7 +238,7 @@ impl Survey {
     }
 }
 
-/// People's recordings as users.
+/// Gives people's recordings to a function as users.
 #[cfg(test)]
 pub fn given<T>(people: &[Vec<Recording>], then: impl FnOnce(&Users<'_>) -> T) -> T {
     let all: Vec<Recording> = people.concat();

@@ -1,9 +1,9 @@
-//! Fits the last layer of the network that serves, in closed form.
+//! The deflation: the last layer of the open-set network, fitted in closed form.
 //!
-//! What varies most within a person is how they walk just then and how the phone lies. A deflation
-//! makes these directions of the feature count for less (nuisance attribute projection of speaker
-//! recognition, Solomonoff et al., ICASSP 2005, with weights). It is not told what tells the people of
-//! the training apart, so that it holds for others as well.
+//! Within a person, features vary most with the way of walking on the day and the place of the
+//! phone. A deflation makes these directions count for less. It is the nuisance attribute projection
+//! of speaker recognition (Solomonoff et al., ICASSP 2005), with weights. It does not learn what
+//! separates the people of the training, so it holds for other people as well.
 
 use rayon::prelude::*;
 
@@ -14,14 +14,14 @@ use bipedalnet_core::bnn::{
     self, Architecture, Layer, LayerParameters, NetworkError, Parameters, round_int8,
 };
 
-/// Windows of one person that it is fitted to, at most.
+/// Most windows of one person that it is fitted to.
 pub const WINDOWS_A_PERSON: usize = 200;
 
-/// People whose windows are laid out at a time.
+/// People whose windows are in memory at a time.
 pub const PEOPLE_AT_A_TIME: usize = 8;
 
-/// The smallest share of a direction's variance that a deflation is taken to leave, since its weights
-/// are rounded.
+/// The smallest share of a direction's variance that a deflation is taken to leave. Its weights are
+/// rounded, so the computed share can be smaller.
 const LEAST_REST: f64 = 0.002;
 
 /// Rows of the covariance that one task computes.
@@ -31,17 +31,17 @@ const ROWS_PER_TASK: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deflation {
     centre: Vec<f32>,
-    /// `V`, direction by direction, rounded to what a model file holds.
+    /// `V`, direction by direction, rounded to the values that a model file can store.
     directions: Vec<f32>,
 }
 
 impl Deflation {
-    /// Fits it to each person's values, a vector of the same length for each window. There is one
-    /// person at least, and one window of each. People count alike.
+    /// Fits it to each person's vectors, one for each window, all of the same length. There must be at
+    /// least one person, with at least one window each. All people count alike.
     ///
     /// The directions are the first eigenvectors of the within-person covariance. Each one keeps the
-    /// share `rest / lambda` of its length, where `rest` is the mean of the eigenvalues that are left.
-    /// So no direction varies more within a person than the others do in the mean.
+    /// share `rest / lambda` of its length. `rest` is the mean of the other eigenvalues. Afterwards,
+    /// no direction varies more within a person than the others do on average.
     pub fn fit(people: &[Vec<Vec<f32>>], directions: usize) -> Self {
         let mut spread = Spread::of_nobody(people[0][0].len());
         people.chunks(PEOPLE_AT_A_TIME).for_each(|some| spread.add(some));
@@ -70,11 +70,11 @@ impl Deflation {
         Self { centre, directions: rows }
     }
 
-    /// Fits it anew to the people of the first fit and to others, all of whom count alike.
+    /// Refits it to the people of the first fit and to others. All people count alike.
     ///
     /// The deflation gives the covariance of the first people up to a factor, and only along its
-    /// directions; the rest is taken to be the same in every direction. The factor is chosen so that one
-    /// of the first people varies as much as one of the others, in all directions together.
+    /// directions. The rest is taken to be the same in every direction. The factor makes one of the
+    /// first people vary as much as one of the others, over all directions.
     pub(crate) fn refit(&self, people: usize, others: &Spread) -> Self {
         let length = self.centre.len();
         let mut spread = Spread::of_nobody(length);
@@ -100,17 +100,17 @@ impl Deflation {
         Self::to(&spread, self.directions.len() / length)
     }
 
-    /// One that changes nothing, for so many values.
+    /// A deflation that changes nothing.
     pub fn none(length: usize, directions: usize) -> Self {
         Self { centre: vec![0.0; length], directions: vec![0.0; directions * length] }
     }
 
-    /// One that changes nothing, in the place of this one.
+    /// A deflation of the same size that changes nothing.
     pub(crate) fn flattened(&self) -> Self {
         Self::none(self.centre.len(), self.directions.len() / self.centre.len())
     }
 
-    /// A layer's, if it is a deflation.
+    /// Reads a layer. `None` if it is not a deflation.
     pub(crate) fn read(layer: &LayerParameters) -> Option<Self> {
         match layer {
             LayerParameters::Deflation { centre, directions } => {
@@ -120,7 +120,7 @@ impl Deflation {
         }
     }
 
-    /// As a model file holds it.
+    /// The layer for a model file.
     pub fn parameters(&self) -> LayerParameters {
         LayerParameters::Deflation {
             centre: self.centre.clone(),
@@ -129,11 +129,11 @@ impl Deflation {
     }
 }
 
-/// [`Architecture::openset`] from a trained [`Architecture::openset_classifier`], with a deflation
-/// that is fitted to the people whom it was trained on.
+/// Makes an [`Architecture::openset`] from a trained [`Architecture::openset_classifier`]. Its
+/// deflation is fitted to the people of the training.
 ///
 /// # Errors
-/// When the parameters are another network's.
+/// If the parameters are another network's.
 pub fn openset(
     trained: &Parameters,
     division: &Division,
@@ -168,7 +168,7 @@ fn mean(vectors: &[Vec<f32>]) -> Vec<f64> {
     mean
 }
 
-/// How people's windows lie about the mean of each, summed over people.
+/// The spread of people's windows about each person's mean, summed over people.
 pub struct Spread {
     people: f64,
     /// Sum of the people's means.
@@ -183,7 +183,7 @@ impl Spread {
         Self { people: 0.0, centre: vec![0.0; length], covariance: vec![0.0; length * length] }
     }
 
-    /// Adds people by the values of each one's windows. There is one window of each at least.
+    /// Adds people, given the vectors of each one's windows. Each needs at least one.
     pub fn add(&mut self, people: &[Vec<Vec<f32>>]) {
         let length = self.centre.len();
         self.people += people.len() as f64;

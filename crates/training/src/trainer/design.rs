@@ -1,5 +1,5 @@
-//! The networks that are trained, each with what suits it: the three of the published table (arXiv
-//! 2103.16609), and one of our own.
+//! The network designs: the three of the published table (arXiv 2103.16609), and the open-set
+//! network.
 
 use std::ops::ControlFlow;
 
@@ -10,31 +10,31 @@ use crate::data::{Augmentation, Division};
 use bipedalnet_core::bnn::{Architecture, NetworkError};
 use bipedalnet_core::gait::Recipe;
 
-/// A network.
+/// A network with its layers, its windows and its schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Design {
     /// The float network of the published table (arXiv 1606.03238).
     Idnet,
-    /// The same with binary weights and signs, and nothing else changed.
+    /// The same with binary weights and signs.
     BinarizedIdnet,
     /// The binary network of the published table.
     Bipedalnet,
-    /// The binary network that serves: it tells strangers apart best.
+    /// The shipped binary network. It recognises strangers best.
     Openset,
 }
 
-/// Windows that the network that serves learns from. With four times as many it tells the strangers of
-/// other data sets apart no better.
+/// Windows that the open-set network learns from. Four times as many do not improve the recognition
+/// of strangers of other data sets.
 const OPENSET_WINDOWS: usize = 400_000;
 
-/// Most passes of the network that serves over little data.
+/// Most passes of the open-set network over little data.
 const MOST_EPOCHS: usize = 40;
 
 impl Design {
     /// In the order of the published table.
     pub const PUBLISHED: [Self; 3] = [Self::Idnet, Self::BinarizedIdnet, Self::Bipedalnet];
 
-    /// Those that can serve, the better one first.
+    /// The designs that can serve, the better one first.
     pub const SERVING: [Self; 2] = [Self::Openset, Self::Bipedalnet];
 
     /// Name for machines.
@@ -47,7 +47,7 @@ impl Design {
         }
     }
 
-    /// Published share of windows named correctly, of 38 people of the Padova set.
+    /// The published share of windows that are named correctly, among 38 people of the Padova set.
     pub fn published_top1(self) -> Option<f32> {
         match self {
             Self::Idnet => Some(0.9805),
@@ -57,7 +57,7 @@ impl Design {
         }
     }
 
-    /// How its windows are cut: two seconds for all.
+    /// How its windows of two seconds are cut.
     pub fn recipe(self) -> Recipe {
         match self {
             Self::Idnet | Self::BinarizedIdnet => Recipe::IDNET,
@@ -66,7 +66,7 @@ impl Design {
         }
     }
 
-    /// Its layers. A network that serves strangers has no classes.
+    /// Its layers. The open-set network has no classes.
     pub fn architecture(self, classes: usize) -> Architecture {
         match self {
             Self::Idnet => Architecture::idnet(classes),
@@ -76,10 +76,10 @@ impl Design {
         }
     }
 
-    /// Trains it; as [`train`] does, what there is of it where it is stopped early.
+    /// Trains it. If it is stopped, the result is the same as that of [`train`].
     ///
     /// # Errors
-    /// When the division's windows are not of its length.
+    /// If the division's windows have another length.
     pub fn train(
         self,
         division: &Division,
@@ -126,8 +126,8 @@ impl Design {
         }
     }
 
-    /// Passes over this data that suit it. The network that serves learns as much from few passes
-    /// over many people as from many over few.
+    /// Passes over this data that suit it. The open-set network learns as much from few passes over
+    /// many people as from many passes over few.
     pub fn epochs(self, division: &Division) -> usize {
         match self {
             Self::Openset => {

@@ -5,19 +5,19 @@ use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
-/// Vectors that are iterated beside those that are wanted. The last wanted ones converge sooner.
+/// Vectors that are iterated beside the wanted ones, so that the last of these converge sooner.
 const SPARE_VECTORS: usize = 16;
 
 const ITERATIONS: usize = 60;
 
-/// Sweeps of Jacobi's method, which converges quadratically.
+/// Sweeps of Jacobi's method. It converges quadratically.
 const SWEEPS: usize = 12;
 
-/// The `count` largest eigenvalues of a symmetric, positive semidefinite matrix, in falling order,
-/// each with its eigenvector of length 1.
+/// Computes the `count` largest eigenvalues of a symmetric, positive semidefinite matrix, in falling
+/// order, each with its eigenvector of length 1.
 ///
-/// Subspace iteration from a fixed start: the same matrix gives the same result, whatever the number
-/// of threads.
+/// This is subspace iteration from a fixed start. The same matrix gives the same result, whatever
+/// the number of threads.
 pub fn largest(matrix: &[f64], size: usize, count: usize) -> Vec<(f64, Vec<f64>)> {
     let width = (count + SPARE_VECTORS).min(size);
     let mut random = Pcg64Mcg::seed_from_u64(1);
@@ -66,13 +66,13 @@ fn product(matrix: &[f64], vectors: &[Vec<f64>]) -> Vec<Vec<f64>> {
     (0..width).map(|at| products.iter().skip(at).step_by(width).copied().collect()).collect()
 }
 
-/// Gram and Schmidt's method. Vectors that depend on the ones before become zero.
+/// The Gram-Schmidt process. Vectors that depend on those before become zero.
 fn orthonormalise(vectors: &mut [Vec<f64>]) {
     for at in 0..vectors.len() {
         let (before, rest) = vectors.split_at_mut(at);
         let vector = &mut rest[0];
         let length = dot(vector, vector).sqrt();
-        // The second time removes what rounding left of the first.
+        // The second round removes the rounding errors of the first.
         for other in before.iter().chain(before.iter()) {
             let along = dot(vector, other);
             vector.iter_mut().zip(other).for_each(|(value, other)| *value -= along * other);
@@ -83,7 +83,7 @@ fn orthonormalise(vectors: &mut [Vec<f64>]) {
     }
 }
 
-/// All eigenvalues of a small symmetric matrix, and the eigenvectors as columns.
+/// Computes all eigenvalues of a small symmetric matrix, and the eigenvectors as columns.
 fn jacobi(mut matrix: Vec<f64>, size: usize) -> (Vec<f64>, Vec<f64>) {
     let mut rotation = vec![0.0; size * size];
     (0..size).for_each(|at| rotation[at * size + at] = 1.0);

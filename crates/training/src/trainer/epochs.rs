@@ -1,4 +1,4 @@
-//! The training loop.
+//! The loop over epochs.
 
 use std::f32::consts::PI;
 use std::ops::{ControlFlow, Range};
@@ -20,41 +20,41 @@ use bipedalnet_core::gait::WINDOW_ROWS;
 pub struct Schedule {
     /// Passes over the training data.
     pub epochs: usize,
-    /// Share of these that a binary or compressed network goes through with real weights, from which
-    /// it then starts.
+    /// Share of the epochs in which a binary or compressed network trains with real weights. It then
+    /// goes on from their values.
     pub real_share: f32,
-    /// Windows a step.
+    /// Windows in a step.
     pub batch: usize,
-    /// Adam's rate at the start, from which it falls to nothing along half a cosine. With real
-    /// weights it is half of that.
+    /// Adam's rate at the start. It falls to zero along half a cosine. Real weights have half the
+    /// rate.
     pub rate: f32,
-    /// Share of the past in the moving average of the weights that is kept at each step; it is the
-    /// average's signs that make a binary network. 0 keeps the weights as they are.
+    /// Share of the past that the moving average of the weights keeps at each step. A binary network
+    /// has the signs of the average. 0 turns averaging off.
     pub averaging: f32,
-    /// Everything random follows from it.
+    /// Decides everything random.
     pub seed: u64,
-    /// Variations of the data.
+    /// How windows are varied.
     pub augmentation: Augmentation,
-    /// What weights are restricted to, beside what the architecture says.
+    /// A further restriction of the weights.
     pub compression: Option<Compression>,
 }
 
-/// State of a running training.
+/// The state of a running training.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
     /// Steps done, of [`Progress::steps`].
     pub step: usize,
     /// Steps of the whole schedule.
     pub steps: usize,
-    /// Epoch of the last step, from 1.
+    /// Epoch of the last step. Counts from 1.
     pub epoch: usize,
-    /// Mean cross-entropy over the epoch so far; `None` where nothing is learned by gradients.
+    /// Mean cross-entropy over the epoch so far. `None` if nothing is learned by gradients.
     pub loss: Option<f32>,
-    /// Share of validation windows named correctly after the last finished epoch.
+    /// Share of validation windows that were named correctly after the last finished epoch.
     pub validation_accuracy: Option<f32>,
-    /// Training windows a second since the start, validation included.
+    /// Training windows a second since the start. The time includes validation.
     pub samples_per_second: f32,
-    /// Time that the rest of the schedule will take, at this speed.
+    /// Time that the rest of the schedule takes at this speed.
     pub seconds_left: f32,
 }
 
@@ -63,37 +63,37 @@ pub struct Progress {
 pub struct Trained {
     /// Parameters after the epoch with the best validation accuracy.
     pub parameters: Parameters,
-    /// That accuracy.
+    /// That validation accuracy.
     pub validation_accuracy: f32,
     /// Epochs finished.
     pub epochs: usize,
     /// Time taken.
     pub elapsed: Duration,
-    /// Training windows a second, validation included.
+    /// Training windows a second. The time includes validation.
     pub samples_per_second: f32,
 }
 
-/// Windows that the statistics for inference are averaged over before each validation. A moving
-/// average would mix statistics of weights that have since changed sign.
+/// Windows over which the statistics for inference are averaged before each validation. A moving
+/// average would mix in statistics of weights that have since changed their signs.
 pub const CALIBRATION_WINDOWS: usize = 1024;
 
-/// Real weights have no sign to overcome.
+/// Share of the rate for real weights, which need not be pushed to another sign.
 const REAL_WEIGHTS_RATE: f32 = 0.5;
 
-/// Logits of a binary network are sums of signs, too hot for a softmax; this brings them near
-/// unit variance. Their order, all that counts after training, stays as it is.
+/// Scale of the logits of a binary network, which brings these sums of signs near unit variance for
+/// the softmax. Their order, which is all that counts after training, does not change.
 pub const BINARY_LOGIT_SCALE: f32 = 0.4;
 
-/// Trains a network, reporting after every step; [`ControlFlow::Break`] ends it early with the
-/// best so far, or with `None` before the first epoch has been validated.
+/// Trains a network and reports after every step. [`ControlFlow::Break`] stops it: the result is then
+/// the best network so far, or `None` before the first epoch was validated.
 ///
 /// The same inputs and seed give the same network, whatever the number of threads.
 ///
 /// # Errors
-/// When the layers do not fit one another.
+/// If the layers do not fit together.
 ///
 /// # Panics
-/// When the architecture has not one class for each subject, or reads other windows.
+/// If the architecture does not have one class for each subject, or reads other windows.
 pub fn train(
     architecture: &Architecture,
     division: &Division,
@@ -123,7 +123,7 @@ pub fn train(
             network = start_from(&learned, &phase, &mut random)?;
             average = network.state();
         }
-        // Every person is as likely, however long their walks.
+        // All people are equally likely, however long their recordings.
         let mut order: Vec<usize> =
             (0..steps * schedule.batch).map(|index| index % classes).collect();
         order.shuffle(&mut random);
@@ -138,7 +138,7 @@ pub fn train(
             let steps_before = state.step - phase.epochs.start * steps;
             let done = steps_before as f32 / (phase.epochs.len() * steps) as f32;
             network.step(phase.rate * (0.5 + 0.5 * (PI * done).cos()));
-            // The first steps count for themselves, not for what was drawn by chance.
+            // The first steps have no past but the random start.
             let share = schedule.averaging.min(steps_before as f32 / (steps_before + 1) as f32);
             network.average(&mut average, share);
 
@@ -158,7 +158,7 @@ pub fn train(
         let accuracy = accuracy(&mut network, &division.validation);
         state.validation_accuracy = (!division.validation.is_empty()).then_some(accuracy);
         let before = best.as_ref().map_or(-1.0, |(_, accuracy)| *accuracy);
-        // Of equals the later one has learned more.
+        // If two are equal, the later one has learned more.
         if accuracy >= before {
             best = Some((network.parameters(), accuracy));
         }
@@ -168,7 +168,7 @@ pub fn train(
     if let Some((learned, kept)) = &mut best
         && phase.epochs.end < schedule.epochs
     {
-        // Stopped before it had the weights that it is to have.
+        // It was stopped before its weights were restricted.
         let last = Phase::last(architecture, schedule);
         let mut network = start_from(learned, &last, &mut random)?;
         let order: Vec<usize> = (0..CALIBRATION_WINDOWS).map(|index| index % classes).collect();
@@ -184,7 +184,7 @@ pub fn train(
     }))
 }
 
-/// Epochs in which the weights are of one kind.
+/// Epochs with one kind of weights.
 struct Phase {
     architecture: Architecture,
     compression: Option<Compression>,
@@ -232,7 +232,7 @@ impl Phase {
     }
 }
 
-/// A network of a phase whose latent weights are those that another one of its layers has learned.
+/// A network for a phase. Its latent weights are those that the phase before has learned.
 fn start_from(
     learned: &Parameters,
     phase: &Phase,
@@ -244,7 +244,7 @@ fn start_from(
     Ok(network)
 }
 
-/// Averages the statistics for inference, over windows of the classes named, again and again.
+/// Averages the statistics for inference over windows of these classes, repeated as needed.
 fn calibrate(network: &mut Network, draws: &mut Draws<'_>, labels: &[usize]) {
     let batch = draws.schedule.batch;
     let batches = labels.chunks_exact(batch).cycle().take(CALIBRATION_WINDOWS.div_ceil(batch));
@@ -260,11 +260,11 @@ fn read(network: &mut Network, windows: impl IndexedParallelIterator<Item = Vec<
     inputs.zip(windows).for_each(|(input, window)| dequantise(&window, input));
 }
 
-/// Draws windows; each draw has random numbers of its own.
+/// Draws windows. Each draw has its own random numbers.
 pub struct Draws<'a> {
     division: &'a Division,
     schedule: &'a Schedule,
-    /// Windows drawn so far, which number their random streams.
+    /// Windows drawn so far. Each number has its own random stream.
     pub drawn: u64,
 }
 
@@ -273,7 +273,7 @@ impl<'a> Draws<'a> {
         Self { division, schedule, drawn: 0 }
     }
 
-    /// One window of each class named, in that order.
+    /// Draws one window for each label, in this order.
     pub fn draw(&mut self, labels: &[usize]) -> impl IndexedParallelIterator<Item = Vec<i16>> {
         let (division, schedule, drawn) = (self.division, self.schedule, self.drawn);
         self.drawn += labels.len() as u64;
@@ -285,7 +285,7 @@ impl<'a> Draws<'a> {
     }
 }
 
-/// Mean cross-entropy of the softmax, and its gradient with respect to the logits.
+/// Computes the mean cross-entropy of the softmax, and its gradient of the logits.
 pub fn cross_entropy(
     logits: &[f32],
     labels: &[usize],
@@ -310,7 +310,7 @@ pub fn cross_entropy(
     loss
 }
 
-/// Share of windows whose largest output is the right class, while training.
+/// Share of windows whose largest output is the right class, for a network in training.
 fn accuracy(network: &mut Network, walks: &[LabelledWindows]) -> f32 {
     let input_len = network.input_len();
     let (mut right, mut all) = (0, 0);

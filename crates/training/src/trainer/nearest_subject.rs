@@ -1,21 +1,21 @@
 //! Names the subject whose features are nearest.
 
-/// Names windows by features, for networks that have no classes of their own.
+/// Names windows by their features, for networks without classes.
 #[derive(Default)]
 pub struct NearestSubject {
-    /// Of each person, the direction of the sum of their windows' directions.
+    /// For each person, the direction of the sum of their windows' directions.
     directions: Vec<Vec<f32>>,
 }
 
 impl NearestSubject {
-    /// From the features of each person's windows. A person without any is never named.
+    /// Takes the features of each person's windows. A person without windows is never named.
     pub fn new(people: &[Vec<Vec<f32>>]) -> Self {
         let mut nearest = Self::default();
         nearest.add(people);
         nearest
     }
 
-    /// Adds people after those that there are.
+    /// Adds more people.
     pub fn add(&mut self, people: &[Vec<Vec<f32>>]) {
         let direction = |windows: &Vec<Vec<f32>>| {
             let mut sum = vec![0.0; windows.first().map_or(0, Vec::len)];
@@ -27,7 +27,7 @@ impl NearestSubject {
         self.directions.extend(people.iter().map(direction));
     }
 
-    /// Cosine of a window with each person, in place of logits.
+    /// The cosine of a window with each person. It replaces logits.
     pub fn cosines(&self, feature: &[f32]) -> Vec<f32> {
         let window = direction(feature);
         let cosine = |person: &Vec<f32>| match person.len() {
