@@ -1,6 +1,7 @@
 //! AVX2. It has no instruction that counts bits, so a byte shuffle looks up counts, 32 filters at a time.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::{FACTORS, FirstBlock, LANES, Lanes, MAX_SIGN_WORDS, Windows, pair};
 
@@ -87,84 +88,70 @@ static MISMATCHES: [[u8; 16]; 16] = {
 };
 
 #[derive(Clone, Debug)]
-pub(super) struct Filters {
-    /// Blocks of up to 64 filters, one per output word.
-    blocks: Vec<Block>,
-    /// Whether positions use the upper half of a word.
-    upper_half: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Block {
+pub(super) struct Block {
     /// Half a byte of each filter, ordered `[word][half byte][register]`.
     weights: Vec<Bytes>,
     registers: usize,
     limits: Vec<i32>,
+    /// Whether positions use the upper half of a word.
+    upper_half: bool,
 }
 
 #[repr(C, align(32))]
 #[derive(Clone, Copy, Debug)]
 struct Bytes([u8; BYTES]);
 
-impl Filters {
-    pub(super) fn new(weights: &[u64], filters: usize, channels: usize, limits: &[i32]) -> Self {
-        let upper_half = channels > 32;
+impl super::Block for Block {
+    fn new(
+        weights: &[u64],
+        filters: usize,
+        block: Range<usize>,
+        upper_half: bool,
+        limits: Vec<i32>,
+    ) -> Self {
         let half_bytes = if upper_half { 16 } else { 8 };
-        let block = |first: usize| {
-            let block = first..filters.min(first + 64);
-            let registers = block.len().div_ceil(BYTES);
-            let mut lanes =
-                vec![Bytes([0; BYTES]); weights.len() / filters * half_bytes * registers];
-            for (words, lanes) in
-                weights.chunks_exact(filters).zip(lanes.chunks_exact_mut(half_bytes * registers))
-            {
-                for (filter, word) in words[block.clone()].iter().enumerate() {
-                    for (at, lanes) in lanes.chunks_exact_mut(registers).enumerate() {
-                        lanes[filter / BYTES].0[filter % BYTES] = (word >> (4 * at)) as u8 & 15;
-                    }
+        let registers = block.len().div_ceil(BYTES);
+        let mut packed = vec![Bytes([0; BYTES]); weights.len() / filters * half_bytes * registers];
+        for (words, lanes) in
+            weights.chunks_exact(filters).zip(packed.chunks_exact_mut(half_bytes * registers))
+        {
+            for (filter, word) in words[block.clone()].iter().enumerate() {
+                for (at, lanes) in lanes.chunks_exact_mut(registers).enumerate() {
+                    lanes[filter / BYTES].0[filter % BYTES] = (word >> (4 * at)) as u8 & 15;
                 }
             }
-            let mut limits = limits.get(block).unwrap_or_default().to_vec();
-            limits.resize(registers * BYTES, -1);
-            Block { weights: lanes, registers, limits }
-        };
-        Self { blocks: (0..filters).step_by(64).map(block).collect(), upper_half }
+        }
+        Self { weights: packed, registers, limits, upper_half }
     }
 
-    pub(super) fn signs(&self, windows: Windows, signs: &mut [u64]) {
-        for (at, block) in self.blocks.iter().enumerate() {
-            let signs = signs[at..].iter_mut().step_by(self.blocks.len());
-            // SAFETY: this layout exists only if the processor has the instructions.
-            unsafe {
-                match (block.registers, self.upper_half) {
-                    (1, false) => block.signs::<1, 8>(windows, signs),
-                    (1, true) => block.signs::<1, 16>(windows, signs),
-                    (_, false) => block.signs::<2, 8>(windows, signs),
-                    (_, true) => block.signs::<2, 16>(windows, signs),
-                }
+    fn signs<'a>(&self, windows: Windows, signs: impl ExactSizeIterator<Item = &'a mut u64>) {
+        // SAFETY: this layout exists only if the processor has the instructions.
+        unsafe {
+            match (self.registers, self.upper_half) {
+                (1, false) => self.all_signs::<1, 8>(windows, signs),
+                (1, true) => self.all_signs::<1, 16>(windows, signs),
+                (_, false) => self.all_signs::<2, 8>(windows, signs),
+                (_, true) => self.all_signs::<2, 16>(windows, signs),
             }
         }
     }
 
-    pub(super) fn mismatches(&self, window: &[u64], mismatches: &mut [i32]) {
-        for (block, mismatches) in self.blocks.iter().zip(mismatches.chunks_mut(64)) {
-            // SAFETY: this layout exists only if the processor has the instructions.
-            let sums = unsafe {
-                match (block.registers, self.upper_half) {
-                    (1, false) => block.all_mismatches::<1, 8>(window),
-                    (1, true) => block.all_mismatches::<1, 16>(window),
-                    (_, false) => block.all_mismatches::<2, 8>(window),
-                    (_, true) => block.all_mismatches::<2, 16>(window),
-                }
-            };
-            mismatches.copy_from_slice(&sums[..mismatches.len()]);
+    fn mismatches(&self, window: &[u64]) -> [i32; 64] {
+        // SAFETY: this layout exists only if the processor has the instructions.
+        unsafe {
+            match (self.registers, self.upper_half) {
+                (1, false) => self.all_mismatches::<1, 8>(window),
+                (1, true) => self.all_mismatches::<1, 16>(window),
+                (_, false) => self.all_mismatches::<2, 8>(window),
+                (_, true) => self.all_mismatches::<2, 16>(window),
+            }
         }
     }
 }
 
 impl Block {
     #[target_feature(enable = "avx2")]
-    fn signs<'a, const REGISTERS: usize, const HALF_BYTES: usize>(
+    fn all_signs<'a, const REGISTERS: usize, const HALF_BYTES: usize>(
         &self,
         windows: Windows,
         mut signs: impl ExactSizeIterator<Item = &'a mut u64>,

@@ -1,6 +1,7 @@
 //! AVX-512 with VPOPCNTDQ: 16 filters per register.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::{FACTORS, FirstBlock, LANES, Lanes, Windows, lanes, pair};
 
@@ -74,76 +75,63 @@ pub(super) fn first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Filters {
-    /// Blocks of up to 64 filters, one per output word.
-    blocks: Vec<Block>,
+pub(super) struct Block {
+    /// Ordered `[word][half word][register]`.
+    weights: Vec<Lanes>,
+    limits: Vec<Lanes>,
     /// Whether positions use the upper half of a word.
     upper_half: bool,
 }
 
-#[derive(Clone, Debug)]
-struct Block {
-    /// Ordered `[word][half word][register]`.
-    weights: Vec<Lanes>,
-    limits: Vec<Lanes>,
-}
-
-impl Filters {
-    pub(super) fn new(weights: &[u64], filters: usize, channels: usize, limits: &[i32]) -> Self {
-        let upper_half = channels > 32;
+impl super::Block for Block {
+    fn new(
+        weights: &[u64],
+        filters: usize,
+        block: Range<usize>,
+        upper_half: bool,
+        limits: Vec<i32>,
+    ) -> Self {
         let shifts: &[u32] = if upper_half { &[0, 32] } else { &[0] };
-        let block = |first: usize| {
-            let block = first..filters.min(first + 64);
-            // Without a list for each half word, because training packs filters at each step.
-            let registers = block.len().next_multiple_of(2 * LANES) / LANES;
-            let mut packed = Vec::with_capacity(weights.len() / filters * shifts.len() * registers);
-            for weights in weights.chunks_exact(filters) {
-                let weights = &weights[block.clone()];
-                for shift in shifts {
-                    packed.extend((0..registers).map(|register| {
-                        let mut lanes = Lanes([0; LANES]);
-                        let words = weights.get(register * LANES..).unwrap_or_default();
-                        for (lane, word) in lanes.0.iter_mut().zip(words) {
-                            *lane = (word >> shift) as i32;
-                        }
-                        lanes
-                    }));
-                }
+        // Without a list for each half word, because training packs filters at each step.
+        let registers = block.len().next_multiple_of(2 * LANES) / LANES;
+        let mut packed = Vec::with_capacity(weights.len() / filters * shifts.len() * registers);
+        for weights in weights.chunks_exact(filters) {
+            let weights = &weights[block.clone()];
+            for shift in shifts {
+                packed.extend((0..registers).map(|register| {
+                    let mut lanes = Lanes([0; LANES]);
+                    let words = weights.get(register * LANES..).unwrap_or_default();
+                    for (lane, word) in lanes.0.iter_mut().zip(words) {
+                        *lane = (word >> shift) as i32;
+                    }
+                    lanes
+                }));
             }
-            let mut limits = limits.get(block.clone()).unwrap_or_default().to_vec();
-            limits.resize(block.len(), -1);
-            Block { weights: packed, limits: lanes(limits.into_iter(), -1) }
-        };
-        Self { blocks: (0..filters).step_by(64).map(block).collect(), upper_half }
+        }
+        Self { weights: packed, limits: lanes(limits.into_iter(), -1), upper_half }
     }
 
-    pub(super) fn signs(&self, windows: Windows, signs: &mut [u64]) {
-        for (at, block) in self.blocks.iter().enumerate() {
-            let signs = signs[at..].iter_mut().step_by(self.blocks.len());
-            // SAFETY: this layout exists only if the processor has the instructions.
-            unsafe {
-                match (block.limits.len(), self.upper_half) {
-                    (2, false) => block.signs::<2, 1>(windows, signs),
-                    (2, true) => block.signs::<2, 2>(windows, signs),
-                    (_, false) => block.signs::<4, 1>(windows, signs),
-                    (_, true) => block.signs::<4, 2>(windows, signs),
-                }
+    fn signs<'a>(&self, windows: Windows, signs: impl ExactSizeIterator<Item = &'a mut u64>) {
+        // SAFETY: this layout exists only if the processor has the instructions.
+        unsafe {
+            match (self.limits.len(), self.upper_half) {
+                (2, false) => self.all_signs::<2, 1>(windows, signs),
+                (2, true) => self.all_signs::<2, 2>(windows, signs),
+                (_, false) => self.all_signs::<4, 1>(windows, signs),
+                (_, true) => self.all_signs::<4, 2>(windows, signs),
             }
         }
     }
 
-    pub(super) fn mismatches(&self, window: &[u64], mismatches: &mut [i32]) {
-        for (block, mismatches) in self.blocks.iter().zip(mismatches.chunks_mut(64)) {
-            // SAFETY: this layout exists only if the processor has the instructions.
-            let sums = unsafe {
-                match (block.limits.len(), self.upper_half) {
-                    (2, false) => block.all_mismatches::<2, 1>(window),
-                    (2, true) => block.all_mismatches::<2, 2>(window),
-                    (_, false) => block.all_mismatches::<4, 1>(window),
-                    (_, true) => block.all_mismatches::<4, 2>(window),
-                }
-            };
-            mismatches.copy_from_slice(&sums[..mismatches.len()]);
+    fn mismatches(&self, window: &[u64]) -> [i32; 64] {
+        // SAFETY: this layout exists only if the processor has the instructions.
+        unsafe {
+            match (self.limits.len(), self.upper_half) {
+                (2, false) => self.all_mismatches::<2, 1>(window),
+                (2, true) => self.all_mismatches::<2, 2>(window),
+                (_, false) => self.all_mismatches::<4, 1>(window),
+                (_, true) => self.all_mismatches::<4, 2>(window),
+            }
         }
     }
 }
@@ -151,7 +139,7 @@ impl Filters {
 impl Block {
     #[inline]
     #[target_feature(enable = "avx512f,avx512vpopcntdq")]
-    fn mismatches<const REGISTERS: usize, const HALVES: usize>(
+    fn sums<const REGISTERS: usize, const HALVES: usize>(
         &self,
         window: &[u64],
     ) -> [__m512i; REGISTERS] {
@@ -170,7 +158,7 @@ impl Block {
     }
 
     #[target_feature(enable = "avx512f,avx512vpopcntdq")]
-    fn signs<'a, const REGISTERS: usize, const HALVES: usize>(
+    fn all_signs<'a, const REGISTERS: usize, const HALVES: usize>(
         &self,
         windows: Windows,
         signs: impl Iterator<Item = &'a mut u64>,
@@ -180,7 +168,7 @@ impl Block {
             *limit = load(lanes);
         }
         for (position, sign) in signs.enumerate() {
-            let sums = self.mismatches::<REGISTERS, HALVES>(windows.at(position));
+            let sums = self.sums::<REGISTERS, HALVES>(windows.at(position));
             *sign = 0;
             for register in 0..REGISTERS {
                 let mask = _mm512_cmple_epi32_mask(sums[register], limits[register]);
@@ -195,7 +183,7 @@ impl Block {
         window: &[u64],
     ) -> [i32; 64] {
         let mut all = [0; 64];
-        let sums = self.mismatches::<REGISTERS, HALVES>(window);
+        let sums = self.sums::<REGISTERS, HALVES>(window);
         for (lanes, sums) in all.chunks_exact_mut(LANES).zip(sums) {
             // SAFETY: a chunk has room for 16 lanes.
             unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), sums) }

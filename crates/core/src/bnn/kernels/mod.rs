@@ -8,20 +8,24 @@
 //! There are kernels for the common shapes; `network/stage.rs` runs the others layer by layer. All
 //! arithmetic is on integers, so all kernels give the same bits.
 //!
-//! The vector kernels share their steps, but not a vector type. They differ in the width of a sum (a
-//! byte or 32 bits), in how they count bits, and in what stays in registers.
+//! The vector kernels share their blocks of filters, but no vector type. They differ in the width of a
+//! sum (a byte or 32 bits), in how they count bits, and in what stays in registers.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod blocks;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
 
-pub(super) use portable::add_mismatches;
-
 use std::sync::OnceLock;
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use blocks::{Block, Blocks};
+pub(super) use portable::add_mismatches;
 
 /// The instructions that packed networks use. A value exists only if the processor has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,11 +247,11 @@ pub(super) struct Filters {
 #[derive(Clone, Debug)]
 enum Layout {
     #[cfg(target_arch = "x86_64")]
-    Avx512(avx512::Filters),
+    Avx512(Blocks<avx512::Block>),
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Filters),
+    Avx2(Blocks<avx2::Block>),
     #[cfg(target_arch = "aarch64")]
-    Neon(neon::Filters),
+    Neon(Blocks<neon::Block>),
     Portable(portable::Filters),
 }
 
@@ -268,17 +272,11 @@ impl Filters {
     ) -> Self {
         let layout = match kernels.0 {
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx512 => {
-                Layout::Avx512(avx512::Filters::new(weights, filters, channels, limits))
-            }
+            Instructions::Avx512 => Layout::Avx512(Blocks::new(weights, filters, channels, limits)),
             #[cfg(target_arch = "x86_64")]
-            Instructions::Avx2 => {
-                Layout::Avx2(avx2::Filters::new(weights, filters, channels, limits))
-            }
+            Instructions::Avx2 => Layout::Avx2(Blocks::new(weights, filters, channels, limits)),
             #[cfg(target_arch = "aarch64")]
-            Instructions::Neon => {
-                Layout::Neon(neon::Filters::new(weights, filters, channels, limits))
-            }
+            Instructions::Neon => Layout::Neon(Blocks::new(weights, filters, channels, limits)),
             Instructions::Portable => {
                 Layout::Portable(portable::Filters::new(weights, filters, channels, limits))
             }

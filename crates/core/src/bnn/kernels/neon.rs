@@ -2,6 +2,7 @@
 
 use std::arch::aarch64::*;
 use std::arch::is_aarch64_feature_detected;
+use std::ops::Range;
 
 use super::{FirstBlock, LANES, Lanes, MAX_SIGN_WORDS, Windows};
 
@@ -80,81 +81,68 @@ const BYTES: usize = 16;
 
 const _: () = assert!(MAX_SIGN_WORDS * 64 < 255);
 
-#[derive(Clone, Debug)]
-pub(super) struct Filters {
-    /// Blocks of up to 64 filters, one per output word.
-    blocks: Vec<Block>,
-    /// Whether positions use the upper half of a word.
-    upper_half: bool,
-}
-
 /// The filters of one output word, in 2 or 4 registers.
 #[derive(Clone, Debug)]
-struct Block {
+pub(super) struct Block {
     /// One byte of each filter, ordered `[word][byte][register]`.
     weights: Vec<[u8; BYTES]>,
     registers: usize,
     limits: Vec<i32>,
+    /// Whether positions use the upper half of a word.
+    upper_half: bool,
 }
 
-impl Filters {
-    pub(super) fn new(weights: &[u64], filters: usize, channels: usize, limits: &[i32]) -> Self {
-        let upper_half = channels > 32;
+impl super::Block for Block {
+    fn new(
+        weights: &[u64],
+        filters: usize,
+        block: Range<usize>,
+        upper_half: bool,
+        limits: Vec<i32>,
+    ) -> Self {
         let word_bytes = if upper_half { 8 } else { 4 };
-        let block = |first: usize| {
-            let block = first..filters.min(first + 64);
-            let registers = block.len().div_ceil(2 * BYTES) * 2;
-            let mut lanes = vec![[0; BYTES]; weights.len() / filters * word_bytes * registers];
-            for (words, lanes) in
-                weights.chunks_exact(filters).zip(lanes.chunks_exact_mut(word_bytes * registers))
-            {
-                for (filter, word) in words[block.clone()].iter().enumerate() {
-                    for (at, lanes) in lanes.chunks_exact_mut(registers).enumerate() {
-                        lanes[filter / BYTES][filter % BYTES] = (word >> (8 * at)) as u8;
-                    }
+        let registers = block.len().div_ceil(2 * BYTES) * 2;
+        let mut packed = vec![[0; BYTES]; weights.len() / filters * word_bytes * registers];
+        for (words, lanes) in
+            weights.chunks_exact(filters).zip(packed.chunks_exact_mut(word_bytes * registers))
+        {
+            for (filter, word) in words[block.clone()].iter().enumerate() {
+                for (at, lanes) in lanes.chunks_exact_mut(registers).enumerate() {
+                    lanes[filter / BYTES][filter % BYTES] = (word >> (8 * at)) as u8;
                 }
             }
-            let mut limits = limits.get(block).unwrap_or_default().to_vec();
-            limits.resize(registers * BYTES, -1);
-            Block { weights: lanes, registers, limits }
-        };
-        Self { blocks: (0..filters).step_by(64).map(block).collect(), upper_half }
+        }
+        Self { weights: packed, registers, limits, upper_half }
     }
 
-    pub(super) fn signs(&self, windows: Windows, signs: &mut [u64]) {
-        for (at, block) in self.blocks.iter().enumerate() {
-            let signs = signs[at..].iter_mut().step_by(self.blocks.len());
-            // SAFETY: this layout exists only if the processor has the instructions.
-            unsafe {
-                match (block.registers, self.upper_half) {
-                    (2, false) => block.signs::<2, 4>(windows, signs),
-                    (2, true) => block.signs::<2, 8>(windows, signs),
-                    (_, false) => block.signs::<4, 4>(windows, signs),
-                    (_, true) => block.signs::<4, 8>(windows, signs),
-                }
+    fn signs<'a>(&self, windows: Windows, signs: impl ExactSizeIterator<Item = &'a mut u64>) {
+        // SAFETY: this layout exists only if the processor has the instructions.
+        unsafe {
+            match (self.registers, self.upper_half) {
+                (2, false) => self.all_signs::<2, 4>(windows, signs),
+                (2, true) => self.all_signs::<2, 8>(windows, signs),
+                (_, false) => self.all_signs::<4, 4>(windows, signs),
+                (_, true) => self.all_signs::<4, 8>(windows, signs),
             }
         }
     }
 
-    pub(super) fn mismatches(&self, window: &[u64], mismatches: &mut [i32]) {
-        for (block, mismatches) in self.blocks.iter().zip(mismatches.chunks_mut(64)) {
-            // SAFETY: this layout exists only if the processor has the instructions.
-            let sums = unsafe {
-                match (block.registers, self.upper_half) {
-                    (2, false) => block.all_mismatches::<2, 4>(window),
-                    (2, true) => block.all_mismatches::<2, 8>(window),
-                    (_, false) => block.all_mismatches::<4, 4>(window),
-                    (_, true) => block.all_mismatches::<4, 8>(window),
-                }
-            };
-            mismatches.copy_from_slice(&sums[..mismatches.len()]);
+    fn mismatches(&self, window: &[u64]) -> [i32; 64] {
+        // SAFETY: this layout exists only if the processor has the instructions.
+        unsafe {
+            match (self.registers, self.upper_half) {
+                (2, false) => self.all_mismatches::<2, 4>(window),
+                (2, true) => self.all_mismatches::<2, 8>(window),
+                (_, false) => self.all_mismatches::<4, 4>(window),
+                (_, true) => self.all_mismatches::<4, 8>(window),
+            }
         }
     }
 }
 
 impl Block {
     #[target_feature(enable = "neon")]
-    fn signs<'a, const REGISTERS: usize, const WORD_BYTES: usize>(
+    fn all_signs<'a, const REGISTERS: usize, const WORD_BYTES: usize>(
         &self,
         windows: Windows,
         signs: impl Iterator<Item = &'a mut u64>,
