@@ -209,7 +209,7 @@ fn offset(random: &mut Pcg64Mcg) -> f32 {
     }
 }
 
-/// A random window, now and then all extremes.
+/// A random window. Some have only extreme values.
 pub fn window(length: usize, seed: u64) -> Vec<i16> {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
     let kind = random.random_range(0..5);

@@ -1,4 +1,4 @@
-//! Sums of a binary layer by counting bits. For training, where weights change at each step.
+//! Sums of a binary layer by counting bits. For training, which changes weights at each step.
 
 use super::kernels::{Filters, Kernels, negatives};
 

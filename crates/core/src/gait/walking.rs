@@ -62,7 +62,7 @@ impl Signal {
         let lag = |seconds: f64| ((seconds * self.rate_hz).round() as usize).min(samples - 1);
         let [shortest, step, longest] =
             [SHORTEST_LAG_SECONDS, SHORTEST_STEP_SECONDS, LONGEST_STRIDE_SECONDS].map(lag);
-        // One lag more on each side, to tell peaks.
+        // A peak is higher than the lags on both sides, so one more lag is needed.
         let correlations = Correlations::new(&movement, shortest - 1..=longest);
         let (step_correlation, step_lag) = correlations.strongest(step..=longest);
         let (tremor_correlation, tremor_lag) =

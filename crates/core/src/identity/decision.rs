@@ -4,7 +4,7 @@ use super::calibration::{Calibration, Tail};
 use super::{Candidate, Template, UserId};
 
 /// A probe with this many windows is accepted or rejected: thirty seconds of one walk. A longer walk
-/// hardly tells more.
+/// adds little.
 pub const LAST_WINDOWS: u32 = 29;
 
 /// A probe with fewer windows is inconclusive. Four windows are five seconds of one walk.
@@ -15,7 +15,7 @@ pub const FIRST_WINDOWS: u32 = 4;
 const REJECT_BELOW: f32 = 0.0;
 
 /// False-positive identification rate (FPIR): the share of strangers who are identified as a user.
-pub const FPIR: f64 = 0.03;
+const FPIR: f64 = 0.03;
 
 /// Windows, over all enrollments, that a user needs to be ready: thirty seconds in one walk.
 pub const READY_WINDOWS: u64 = 29;
@@ -77,7 +77,7 @@ impl Decision {
 
 /// The false match rate of one comparison that gives [`FPIR`] among N users:
 /// `1 - (1 - FMR)^N = FPIR`.
-pub fn fmr_among(users: usize) -> f64 {
+fn fmr_among(users: usize) -> f64 {
     -((-FPIR).ln_1p() / users.max(1) as f64).exp_m1()
 }
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_matches_many_is_nobody() {
+    fn a_probe_that_matches_many_users_is_ambiguous() {
         let calibration = calibration();
         let decide = |strengths: &[f32], users, windows| {
             let candidates: Vec<Candidate> = strengths

@@ -8,9 +8,7 @@ mod user;
 mod user_templates;
 
 pub use calibration::{Calibration, FALSE_MATCH_RATES, Tail, Tails};
-pub use decision::{
-    Decision, Doubt, FIRST_WINDOWS, FPIR, LAST_WINDOWS, READY_WINDOWS, Verdict, fmr_among,
-};
+pub use decision::{Decision, Doubt, FIRST_WINDOWS, LAST_WINDOWS, READY_WINDOWS, Verdict};
 pub use gallery::{Candidate, Cohort, Gallery};
 pub use template::{Template, TemplateError};
 pub use user::{UserId, UserIdError};

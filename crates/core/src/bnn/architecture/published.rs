@@ -27,7 +27,7 @@ impl Architecture {
     /// The open-set network, for windows of 8 x `samples`: BiPedalNet's first two convolutions, means
     /// and autocorrelations of their signs over time, and a deflation.
     ///
-    /// It has no classes. Its features tell people apart who were not in the training data.
+    /// It has no classes. Its features also distinguish people who were not in the training data.
     pub fn openset(samples: usize) -> Self {
         let mut architecture = Self::openset_trunk(samples);
         architecture.layers.push(Layer::Deflation { directions: 40 });

@@ -60,7 +60,7 @@ impl Affine {
         }
     }
 
-    /// The smallest integer in `-bound..=bound` whose sign is +1, or `bound + 1`.
+    /// The smallest integer in `-bound..=bound` with a sign of +1, or `bound + 1`.
     ///
     /// Evaluates the float function itself, so that ties fall as in the float network.
     pub fn threshold(&self, channel: usize, bound: i32) -> i32 {

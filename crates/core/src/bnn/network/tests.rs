@@ -23,8 +23,7 @@ fn assert_same(layer: usize, packed: &[f32], float: &[f32]) {
     }
 }
 
-/// Runs stage by stage and compares every layer's output with the reference's; then compares all
-/// kernels with that.
+/// Compares the output of each layer with the reference, and then that of all kernels.
 fn assert_equals_reference(architecture: &Architecture, seed: u64, scratch: &mut Scratch) {
     let parameters = parameters(architecture, seed);
     let values = window(architecture.input[0] * architecture.input[1], seed);
@@ -43,7 +42,7 @@ fn assert_run_equals_reference(
     let shapes = architecture.shapes().unwrap();
 
     let mut stages = network.stages.iter();
-    // What a packed sum still lacks of its float value.
+    // The float steps that turn a packed sum into its float value.
     let mut affine = Affine::new(1.0 / 1024.0);
     let mut is_bits = false;
     let of_direction = architecture.layers.iter().position(|layer| *layer == Layer::Normalise);
@@ -119,7 +118,7 @@ fn assert_run_equals_reference(
     }
 }
 
-/// What each stage that ends in bits makes of a window.
+/// The output of each stage that ends in bits.
 fn bits_of_stages(network: &Network, values: &[i16], scratch: &mut Scratch) -> Vec<Vec<u64>> {
     let mut bits = Vec::new();
     for stage in &network.stages {
@@ -137,7 +136,7 @@ fn bits_of_stages(network: &Network, values: &[i16], scratch: &mut Scratch) -> V
     bits
 }
 
-/// Feature and logits, bit by bit.
+/// The bits of the feature and the logits.
 fn output_bits(network: &Network, values: &[i16], scratch: &mut Scratch) -> [Vec<u32>; 2] {
     let output = network.run(values, scratch).unwrap();
     [output.feature, output.logits].map(|values| values.iter().map(|v| v.to_bits()).collect())
@@ -153,7 +152,7 @@ proptest! {
             1..3,
         ),
     ) {
-        // One scratch for several networks: what one leaves behind must not reach the next.
+        // One scratch for several networks: one must not change the results of the next.
         let mut scratch = Scratch::default();
         for (architecture, seed) in networks {
             assert_equals_reference(&architecture, seed, &mut scratch);
@@ -162,7 +161,7 @@ proptest! {
 }
 
 #[test]
-fn the_networks_that_are_trained_equal_their_float_forms() {
+fn the_trained_networks_equal_their_float_forms() {
     let mut scratch = Scratch::default();
     for seed in 0..5 {
         assert_equals_reference(&Architecture::bipedalnet(100, 38), seed, &mut scratch);
@@ -175,7 +174,7 @@ fn the_networks_that_are_trained_equal_their_float_forms() {
 }
 
 #[test]
-fn bipedalnet_runs_on_kernels_alone() {
+fn all_stages_of_bipedalnet_have_kernels() {
     let architecture = Architecture::bipedalnet(100, 38);
     for kernels in Kernels::available() {
         let network =
@@ -227,7 +226,7 @@ fn the_largest_sums_of_the_first_block_are_exact() {
 
 #[test]
 fn sums_of_the_widest_first_filter_are_exact() {
-    // 512 values of -32768 are the limit of what a float holds exactly.
+    // The sum of 512 values of -32768 is the largest that a float holds exactly.
     let architecture: Architecture = "binary 2x256 dense3+ bn sign dense1".parse().unwrap();
     for seed in 0..64 {
         assert_equals_reference(&architecture, seed, &mut Scratch::default());
@@ -248,7 +247,7 @@ fn features_come_before_the_last_sign_or_direction() {
 }
 
 #[test]
-fn what_a_layer_reads_is_shown() {
+fn the_input_of_a_layer_is_shown() {
     let architecture: Architecture =
         "binary 8x20 conv5/3x3 pool2x2 bn sign conv70/1x3 bn sign mean bn dense7 bn norm dense3"
             .parse()
@@ -268,7 +267,7 @@ fn what_a_layer_reads_is_shown() {
 
 #[test]
 fn a_tie_is_plus_one() {
-    // One weight of +1 and no bias: the sum is the input itself, and the mean is a tie.
+    // With one weight of +1 and no bias, the sum is the input. An input equal to the mean is a tie.
     let architecture: Architecture = "binary 1x3 conv1/1x1 bn sign dense1".parse().unwrap();
     let weights = |count| Some(LayerParameters::Weights { weights: vec![1.0; count], bias: None });
     let batch_norm = LayerParameters::BatchNorm {
@@ -285,7 +284,7 @@ fn a_tie_is_plus_one() {
 }
 
 #[test]
-fn what_cannot_run_packed_is_named() {
+fn layers_that_cannot_run_packed_are_named() {
     for (text, layer, reason) in [
         ("float 8x20 sign dense2", 0, "float weights cannot be packed"),
         ("binary 8x20 conv4/3x3 conv4/3x3 sign dense2", 1, NEEDS_SIGN),
@@ -315,7 +314,7 @@ fn what_cannot_run_packed_is_named() {
 }
 
 #[test]
-fn parameters_of_another_network_are_refused() {
+fn parameters_of_another_network_are_rejected() {
     let architecture: Architecture = "binary 4x9 conv3/2x2+ bn sign dense2".parse().unwrap();
     let fitting = parameters(&architecture, 1);
     type Damage = fn(&mut Parameters);
@@ -369,7 +368,7 @@ fn parameters_of_another_network_are_refused() {
 }
 
 #[test]
-fn weights_of_eight_bits_have_no_more() {
+fn weights_of_eight_bits_need_no_more_bits() {
     let architecture: Architecture =
         "binary 4x9 conv3/2x2 sign mean project2 norm dense2".parse().unwrap();
     let fitting = parameters(&architecture, 1);
@@ -379,7 +378,7 @@ fn weights_of_eight_bits_have_no_more() {
         let Some(LayerParameters::Weights { weights, .. }) = &mut parameters.layers[3] else {
             unreachable!();
         };
-        // The largest of its unit, whose others are as far apart as eight bits can be.
+        // The largest weight of its unit. The others are as far apart as eight bits allow.
         let length = weights.len();
         weights[length / 2..].fill(1.0);
         weights[length - 1] = value;
@@ -394,7 +393,7 @@ fn weights_of_eight_bits_have_no_more() {
 }
 
 #[test]
-fn a_window_of_another_length_is_refused() {
+fn a_window_of_another_length_is_rejected() {
     let architecture = Architecture::bipedalnet(100, 3);
     let parameters = parameters(&architecture, 1);
     let network = Network::new(&architecture, &parameters).unwrap();
@@ -421,7 +420,7 @@ fn later_runs_allocate_nothing() {
     for architecture in ours.into_iter().chain(others) {
         let network = Network::new(&architecture, &parameters(&architecture, 1)).unwrap();
         let mut scratch = Scratch::default();
-        // A buffer that grew or was replaced would have moved.
+        // A buffer that grew or was replaced would have another address.
         let buffers = |scratch: &Scratch| {
             (
                 scratch.integers.as_ptr(),

@@ -126,7 +126,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn a_stride_is_the_one_with_the_least_mean_difference_around_a_point(
+    fn a_stride_has_the_smallest_mean_difference_around_a_point(
         values in vec(-50..50i8, SHORTEST_STRIDE + 1..200),
     ) {
         // Integers, so that sums do not depend on their order.
