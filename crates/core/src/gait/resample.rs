@@ -86,7 +86,7 @@ impl Signal {
     }
 
     /// Number of grid points.
-    pub fn len(&self) -> usize {
+    pub fn grid_points(&self) -> usize {
         self.acceleration_m_s2.len()
     }
 }
@@ -173,7 +173,7 @@ mod tests {
         let times = (0..200).map(|index| index as f64 / 50.0).collect();
         let source = recording(times, |time| (time * 5.0).sin() as f32);
         let signal = Signal::new(&source, &Recipe::BIPEDALNET).unwrap();
-        assert_eq!(signal.len(), 200);
+        assert_eq!(signal.grid_points(), 200);
         for (resampled, original) in signal.acceleration_m_s2.iter().zip(source.acceleration_m_s2())
         {
             assert!((resampled[0] - original[0]).abs() < 1e-4);
@@ -186,7 +186,7 @@ mod tests {
         let source = recording(times, |time| (time * 48.0 * std::f64::consts::TAU).sin() as f32);
         let signal = Signal::new(&source, &Recipe::BIPEDALNET).unwrap();
         // The first and the last point have samples on one side only.
-        let inner = &signal.acceleration_m_s2[1..signal.len() - 1];
+        let inner = &signal.acceleration_m_s2[1..signal.grid_points() - 1];
         let loudest = inner.iter().map(|a| a[0].abs()).fold(0.0, f32::max);
         assert!(loudest < 0.1, "{loudest}");
     }

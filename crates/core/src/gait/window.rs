@@ -39,7 +39,7 @@ pub fn cut_windows(
     let signal = Signal::new(recording, recipe)?;
     let mut windows = Vec::new();
     let mut refused: Vec<(SignalError, usize)> = Vec::new();
-    for start in (0..=signal.len() - recipe.samples).step_by(stride_samples) {
+    for start in (0..=signal.grid_points() - recipe.samples).step_by(stride_samples) {
         match signal.check_walking(start, recipe.samples) {
             Ok(()) => windows.push(Window {
                 start_seconds: start as f64 / recipe.rate_hz,

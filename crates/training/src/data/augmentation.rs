@@ -50,7 +50,7 @@ impl Augmentation {
         let samples = recipe.samples;
         let speed = 1.0 + random.random_range(-self.warp..=self.warp);
         // One more, to interpolate with at the end.
-        let read = ((samples as f32 * speed).ceil() as usize + 1).min(signal.len());
+        let read = ((samples as f32 * speed).ceil() as usize + 1).min(signal.grid_points());
         // Rows of unit scale are made from the acceleration, so the acceleration is varied.
         let of_unit_scale = recipe.rows == Rows::TurnedAxes2;
         let source = |start, samples| match of_unit_scale {
@@ -60,7 +60,7 @@ impl Augmentation {
         let mut values = if self.warp == 0.0 {
             source(start, samples)
         } else {
-            let start = start.min(signal.len() - read);
+            let start = start.min(signal.grid_points() - read);
             let read_rows = source(start, read);
             read_rows.chunks_exact(read).flat_map(|row| warped(row, speed, samples)).collect()
         };

@@ -341,8 +341,8 @@ fn windows(signal: &Signal, recipe: Recipe, starts: Vec<usize>) -> Vec<Vec<i16>>
 
 /// Starts of the windows of walking that lie entirely within this part of the signal.
 fn walking_starts(signal: &Signal, recipe: Recipe, within: Range<f64>, step: usize) -> Vec<usize> {
-    let first = (signal.len() as f64 * within.start) as usize;
-    let last = (signal.len() as f64 * within.end) as usize;
+    let first = (signal.grid_points() as f64 * within.start) as usize;
+    let last = (signal.grid_points() as f64 * within.end) as usize;
     (first..(last + 1).saturating_sub(recipe.samples))
         .step_by(step)
         .filter(|&start| signal.is_walking(start, recipe.samples))
