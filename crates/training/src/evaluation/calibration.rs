@@ -125,8 +125,8 @@ pub fn read(network: &Network, recipe: Recipe, recording: &Recording) -> Windows
     windows.iter().map(|window| window.values.as_slice()).map(feature).collect()
 }
 
-/// Fits a calibration whose thresholds hold on each of several data sets. `None` if there are too
-/// few people for any threshold.
+/// Fits a calibration with thresholds that hold on each of several data sets. `None` if there are
+/// too few people for any threshold.
 pub fn calibrate(data_sets: &[HeldOutSubjects]) -> Option<CalibrationFit> {
     let mut calibration = without_thresholds(data_sets);
     // The worst data set counts: the first users of a new gallery may be as alike.

@@ -22,7 +22,7 @@ pub struct ClosedSet {
     pub windows: usize,
     /// Share of windows named correctly.
     pub top1: Figure,
-    /// Share of runs of five consecutive windows whose summed outputs name the right person.
+    /// Share of runs of five consecutive windows that are named correctly by their summed outputs.
     pub top1_of_5: Figure,
 }
 

@@ -9,10 +9,10 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 
 use super::checkpoint::{Best, Checkpoint};
+use super::division::round;
 use super::error::RetrainingError;
 use super::options::{Event, Length, RetrainingOptions};
 use super::student::{BATCH, CALIBRATION_BATCHES, Student};
-use super::users::round;
 use crate::data::Division;
 use crate::trainer::{Progress, correct};
 use bipedalnet_core::bnn::{self, NetworkError, Parameters};

@@ -4,7 +4,9 @@
 //! recordings and from its parent (`student`, `epochs`). A network without classes has its last
 //! layer refitted in closed form (`refit`).
 
+mod background;
 mod checkpoint;
+mod division;
 mod epochs;
 mod error;
 mod low_priority_pool;
@@ -18,9 +20,11 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use crate::trainer::Progress;
+use background::BACKGROUND_PEOPLE;
 use bipedalnet_core::bnn::{Model, decode};
 use bipedalnet_core::gait::Recipe;
 pub use checkpoint::{Checkpoint, CheckpointError};
+use division::divide;
 use epochs::{Run, train};
 pub use error::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, RetrainingError, TooLittle};
 pub use low_priority_pool::low_priority_pool;
@@ -28,7 +32,7 @@ pub use model_file::retrained_model;
 pub use options::{Event, Length, Retrained, RetrainingOptions};
 use refit::{refit, refit_bytes};
 use student::{Student, Teacher};
-use users::{BACKGROUND_PEOPLE, divide, survey};
+use users::survey;
 pub use users::{ReadRecording, Users};
 
 /// Retrains the network of a model file, from the start or from a checkpoint of the same parent,

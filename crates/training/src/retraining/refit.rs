@@ -96,7 +96,7 @@ pub fn refit(
     Ok(observe(Event::Checkpoint(&done)).is_continue().then_some(done))
 }
 
-/// People whose windows are read at a time.
+/// Ranges of people with windows in memory at a time.
 fn chunks(people: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
     (0..people).step_by(PEOPLE_AT_A_TIME).map(move |at| at..(at + PEOPLE_AT_A_TIME).min(people))
 }

@@ -18,7 +18,7 @@ pub const CONSECUTIVE: usize = 5;
 pub struct Accuracy {
     /// Share of windows named correctly.
     pub top1: f32,
-    /// Share of runs of five consecutive windows whose summed logits name the right person.
+    /// Share of runs of five consecutive windows that are named correctly by their summed logits.
     pub top1_of_5: f32,
     /// Number of windows.
     pub windows: usize,
@@ -27,7 +27,7 @@ pub struct Accuracy {
 }
 
 /// Measures a network: packed, as it is deployed, if it can be, else as it was trained. A network
-/// without classes names the person of the division whose training windows are nearest.
+/// without classes names the person of the division with the nearest training windows.
 ///
 /// # Errors
 /// If the parameters do not make a network that can be run.
@@ -99,12 +99,12 @@ fn float_outputs(network: &mut Network, recordings: &[LabelledWindows]) -> Vec<V
     recordings.iter().map(|recording| recording.windows.iter().map(&mut run).collect()).collect()
 }
 
-/// Counts the runs of `consecutive` windows, first those whose summed logits name the class, then
-/// all.
+/// Counts the runs of `consecutive` windows: first those that are named correctly by their summed
+/// logits, then all.
 pub fn named(logits: &[Vec<f32>], class: usize, consecutive: usize) -> [usize; 2] {
     let (mut right, mut all) = (0, 0);
     for run in logits.windows(consecutive) {
-        // Windows whose softmax outputs are multiplied rank as their summed logits do.
+        // Summed logits rank as products of softmax outputs do.
         let mut sums = vec![0.0; run[0].len()];
         for logits in run {
             sums.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += logit);

@@ -1,7 +1,7 @@
 //! The loop over epochs.
 
 use std::f32::consts::PI;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -10,9 +10,10 @@ use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
 use super::accuracy::argmax;
+use super::phase::{Phase, start_from};
 use crate::data::{Augmentation, Division, LabelledWindows, dequantise};
 use crate::network::{Compression, Network, Pass};
-use bipedalnet_core::bnn::{Architecture, ArchitectureError, Parameters, Weights};
+use bipedalnet_core::bnn::{Architecture, ArchitectureError, Parameters};
 use bipedalnet_core::gait::WINDOW_ROWS;
 
 /// How to train.
@@ -77,12 +78,7 @@ pub struct Trained {
 /// average would mix in statistics of weights that have since changed their signs.
 pub const CALIBRATION_WINDOWS: usize = 1024;
 
-/// Share of the rate for real weights, which need not be pushed to another sign.
-const REAL_WEIGHTS_RATE: f32 = 0.5;
-
-/// Scale of the logits of a binary network, which brings these sums of signs near unit variance for
-/// the softmax. Their order, which is all that counts after training, does not change.
-pub const BINARY_LOGIT_SCALE: f32 = 0.4;
+const SAME_NETWORK: &str = "a state of the same network";
 
 /// Trains a network and reports after every step. [`ControlFlow::Break`] stops it: the result is then
 /// the best network so far, or `None` before the first epoch was validated.
@@ -184,66 +180,6 @@ pub fn train(
     }))
 }
 
-/// Epochs with one kind of weights.
-struct Phase {
-    architecture: Architecture,
-    compression: Option<Compression>,
-    epochs: Range<usize>,
-    rate: f32,
-    logit_scale: f32,
-}
-
-const SAME_NETWORK: &str = "a state of the same network";
-
-impl Phase {
-    fn first(architecture: &Architecture, schedule: &Schedule) -> Self {
-        let real = Self::real_epochs(architecture, schedule);
-        if real == 0 {
-            return Self::last(architecture, schedule);
-        }
-        Self {
-            architecture: Architecture { weights: Weights::Float, ..architecture.clone() },
-            compression: None,
-            epochs: 0..real,
-            rate: REAL_WEIGHTS_RATE * schedule.rate,
-            logit_scale: 1.0,
-        }
-    }
-
-    fn last(architecture: &Architecture, schedule: &Schedule) -> Self {
-        let logit_scale = match architecture.weights {
-            Weights::Binary => BINARY_LOGIT_SCALE,
-            Weights::Float => 1.0,
-        };
-        Self {
-            architecture: architecture.clone(),
-            compression: schedule.compression,
-            epochs: Self::real_epochs(architecture, schedule)..schedule.epochs,
-            rate: schedule.rate,
-            logit_scale,
-        }
-    }
-
-    fn real_epochs(architecture: &Architecture, schedule: &Schedule) -> usize {
-        if architecture.weights == Weights::Float && schedule.compression.is_none() {
-            return 0;
-        }
-        (schedule.epochs as f32 * schedule.real_share) as usize
-    }
-}
-
-/// A network for a phase. Its latent weights are those that the phase before has learned.
-fn start_from(
-    learned: &Parameters,
-    phase: &Phase,
-    random: &mut Pcg64Mcg,
-) -> Result<Network, ArchitectureError> {
-    let mut network = Network::new(&phase.architecture, random)?;
-    network.import(&learned.layers, 1.0);
-    network.compress(phase.compression);
-    Ok(network)
-}
-
 /// Averages the statistics for inference over windows of these classes, repeated as needed.
 fn calibrate(network: &mut Network, draws: &mut Draws<'_>, labels: &[usize]) {
     let batch = draws.schedule.batch;
@@ -310,7 +246,7 @@ pub fn cross_entropy(
     loss
 }
 
-/// Share of windows whose largest output is the right class, for a network in training.
+/// Share of windows that a network in training names correctly.
 fn accuracy(network: &mut Network, walks: &[LabelledWindows]) -> f32 {
     let input_len = network.input_len();
     let (mut right, mut all) = (0, 0);

@@ -1,4 +1,4 @@
-//! Names the subject whose features are nearest.
+//! Names the subject with the nearest features.
 
 /// Names windows by their features, for networks without classes.
 #[derive(Default)]

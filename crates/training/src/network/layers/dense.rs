@@ -17,7 +17,7 @@ pub struct Dense {
     flat_gradient: Vec<f32>,
 }
 
-/// Inputs whose weights' gradient one task computes.
+/// Inputs for which one task computes the gradient of the weights.
 const INPUTS_PER_TASK: usize = 2048;
 
 impl Dense {
@@ -32,7 +32,7 @@ impl Dense {
         }
     }
 
-    /// A layer whose weights will be imported, and hardly learned.
+    /// A layer for imported weights, which hardly learn.
     pub fn projection(input: Extent, units: usize) -> Self {
         let mut layer = Self::new(input, units, true, false);
         layer.weights.fitted = true;
