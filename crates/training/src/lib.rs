@@ -24,7 +24,6 @@ pub use data::{
     Split, SplitError, SubjectRecording, enrollment_splits, read_data, read_recording,
     sessions_exist,
 };
-pub use evaluation::{CalibrationFit, HeldOutSubjects, calibrate, plots};
 pub use network::Compression;
 pub use pipeline::{
     FEWEST_SUBJECTS_TO_CALIBRATE, Stage, SubjectPart, TableRow, TrainModelOptions, TrainedModel,
@@ -35,4 +34,4 @@ pub use retraining::{
     ReadRecording, Retrained, RetrainingError, RetrainingOptions, TooLittle, Users,
     low_priority_pool, retrain, retrained_model,
 };
-pub use trainer::{Accuracy, Deflation, Design, Progress, Schedule, Trained, accuracy, train};
+pub use trainer::{Accuracy, Design, Progress, Schedule, Trained, accuracy, train};

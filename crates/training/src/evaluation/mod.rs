@@ -12,7 +12,7 @@ use bipedalnet_core::bnn::{Metadata, Model};
 use bipedalnet_core::gait::Recording;
 use bipedalnet_core::{GaitModel, UnfitModel};
 use calibration::read;
-pub use calibration::{CalibrationFit, HeldOutSubjects, calibrate};
+pub(crate) use calibration::{HeldOutSubjects, calibrate};
 pub use closed_set::ClosedSet;
 use closed_set::closed_set;
 use conditions::{CONDITIONS, Condition, Seeds, UNCHANGED};
