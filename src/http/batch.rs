@@ -8,7 +8,7 @@ use axum::response::Response;
 use super::App;
 use super::body::{Document, Format};
 use super::once::{Once, sent};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::recognition::{among, claim_of};
 use super::walk::{enrolled_answer, evidence, identify_answer, verify_answer};
 use crate::access::{Principal, Scope};
@@ -47,9 +47,7 @@ pub(super) fn batch_of(
     let most = settings.max_batch;
     if items.is_empty() || items.len() > most {
         let problem = Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "batch-size",
-            "The batch has too few or too many items",
+            ProblemType::BatchSize,
             format!("there are {} items; 1 to {most} are taken at once", items.len()),
         );
         return Err(problem.at("items"));
@@ -63,7 +61,7 @@ fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
         BatchItem::Identify(_) | BatchItem::Verify(_) => Scope::Identify,
     };
     if !principal.scopes.contains(scope) {
-        return Err(Problem::forbidden(scope));
+        return Err(Problem::missing_scope(scope));
     }
     Ok(match item {
         BatchItem::Enroll(item) => {

@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::encoding::Encoding;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use crate::service::Reply;
 use bipedalnet_core::cbor;
 
@@ -122,9 +122,7 @@ impl Format {
             Some(name) if name.eq_ignore_ascii_case(JSON) => Ok(Self::Json),
             Some(name) if name.eq_ignore_ascii_case(CBOR) => Ok(Self::Cbor),
             _ => Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media-type",
-                "The body's media type is not supported",
+                ProblemType::UnsupportedMediaType,
                 "send application/json or application/cbor, and say so",
             )
             .at("content-type")),
@@ -134,9 +132,7 @@ impl Format {
     fn decode<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, Problem> {
         if body.is_empty() {
             return Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "empty-body",
-                "The body is empty",
+                ProblemType::EmptyBody,
                 "send a document as JSON or CBOR; /docs says what it holds",
             ));
         }
@@ -237,9 +233,7 @@ async fn read(mut body: Body, most: usize, app: &App) -> Result<(Vec<u8>, Held),
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             Problem::new(
-                StatusCode::BAD_REQUEST,
-                "incomplete-body",
-                "The body broke off",
+                ProblemType::IncompleteBody,
                 "the connection ended before the body did; nothing was changed, send it again",
             )
         })?;
@@ -285,22 +279,19 @@ fn bad_json(body: &[u8], path: &str, error: &serde_json::Error) -> Problem {
         }
         text => text,
     };
-    let title = "The body is not JSON";
-    named(path, Problem::new(StatusCode::BAD_REQUEST, "malformed-json", title, detail))
+    named(path, Problem::new(ProblemType::MalformedJson, detail))
 }
 
 fn bad_cbor(path: &str, error: &cbor::CborError) -> Problem {
     if let cbor::CborError::Data { .. } | cbor::CborError::Array { .. } = error {
         return invalid_field(path, error.to_string());
     }
-    let title = "The body is not CBOR that is read here";
-    named(path, Problem::new(StatusCode::BAD_REQUEST, "malformed-cbor", title, error.to_string()))
+    named(path, Problem::new(ProblemType::MalformedCbor, error.to_string()))
 }
 
 /// A field whose type is right, or not even that.
 pub(super) fn invalid_field(path: &str, detail: String) -> Problem {
-    let title = "A field of the body is wrong";
-    named(path, Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", title, detail))
+    named(path, Problem::new(ProblemType::InvalidField, detail))
 }
 
 fn named(path: &str, problem: Problem) -> Problem {

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use crate::config::{HttpSettings, Live};
 use crate::service;
 
@@ -33,9 +33,7 @@ pub(super) async fn deadline(
     match tokio::time::timeout(limit, answer).await {
         Ok(response) => response,
         Err(_) if limit < allowed => Problem::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "deadline-passed",
-            "The deadline has passed",
+            ProblemType::DeadlinePassed,
             format!(
                 "there was no answer within the {} ms of {DEADLINE}; a write may be under way: \
                  send it again under its idempotency key",
@@ -45,9 +43,7 @@ pub(super) async fn deadline(
         .at(DEADLINE)
         .into_response(),
         Err(_) => Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "timeout",
-            "The request took too long",
+            ProblemType::Timeout,
             format!(
                 "a request must be whole and answered within {} s; send a write again under its \
                  idempotency key",
@@ -63,9 +59,7 @@ fn asked_for(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
     match value.to_str().ok().and_then(|text| text.parse().ok()) {
         Some(milliseconds @ 1u32..) => Ok(Some(Duration::from_millis(milliseconds.into()))),
         _ => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-deadline",
-            "The deadline cannot be used",
+            ProblemType::InvalidDeadline,
             "give the milliseconds for which the client waits, a whole number from 1 on",
         )
         .at(DEADLINE)),

@@ -4,8 +4,7 @@
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::problem::Problem;
-use super::problem_types::PROBLEM_TYPES;
+use super::problem::ProblemType;
 use crate::access::Scope;
 use bipedalnet_client::api;
 use bipedalnet_core::identity::FALSE_MATCH_RATES;
@@ -172,8 +171,10 @@ fn complete_schemas(schemas: &mut Value) {
         "required": ["epochs", "budget_seconds"],
         "properties": {"epochs": {"type": "integer"}, "budget_seconds": {"type": "integer"}},
     });
-    let types = PROBLEM_TYPES.iter().map(|(code, status, meaning)| {
-        json!({"type": Problem::type_of(code), "status": status, "meaning": meaning})
+    let types = ProblemType::all().map(|kind| {
+        // 0 stands for any status.
+        let status = kind.status().map_or(0, |status| status.as_u16());
+        json!({"type": kind.uri(), "status": status, "meaning": kind.meaning()})
     });
     let problem = &mut schemas["Problem"];
     problem["x-types"] = types.collect();

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::io::Read;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 
 use zstd::zstd_safe::DCtx;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 
 /// Window of a zstd stream, as a power of two: it bounds the memory that a body can ask for.
 const ZSTD_WINDOW_LOG: u32 = 21;
@@ -42,9 +42,7 @@ impl Encoding {
             Ok("zstd") => Ok(Self::Zstd),
             Ok("br") => Ok(Self::Brotli),
             _ => Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-encoding",
-                "The body's compression is not supported",
+                ProblemType::UnsupportedEncoding,
                 "send it plain, or in one of gzip, zstd and br",
             )
             .at("content-encoding")),
@@ -69,9 +67,7 @@ impl Encoding {
         };
         let plain = plain.map_err(|error| {
             Problem::new(
-                StatusCode::BAD_REQUEST,
-                "malformed-encoding",
-                "The body cannot be decompressed",
+                ProblemType::MalformedEncoding,
                 format!("{error}; is content-encoding what was used, and is the body whole?"),
             )
             .at("content-encoding")

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
@@ -19,7 +19,7 @@ use governor::{Quota, RateLimiter};
 use serde_json::Value;
 
 use super::body::discard;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::server::Peer;
 use crate::access::{Principal, Scope};
 use crate::config::{HttpSettings, Live};
@@ -96,7 +96,7 @@ impl Guard {
         if let Need::Scope(scope) = need
             && !principal.scopes.contains(scope)
         {
-            return Err(Problem::forbidden(scope));
+            return Err(Problem::missing_scope(scope));
         }
         let tightest = by_address.into_iter().chain(by_key).min_by_key(|left| left.requests);
         Ok((principal, tightest))
@@ -225,9 +225,7 @@ impl<K: Hash + Eq + Clone> Limit<K> {
             Err(until) => {
                 let wait = until.wait_time_from(self.limiter.clock().now());
                 let problem = Problem::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too-many-requests",
-                    "Too many requests",
+                    ProblemType::TooManyRequests,
                     format!(
                         "this {} may send {} requests a second; wait, or send batches",
                         self.name,

@@ -15,7 +15,7 @@ mod operation;
 mod path;
 mod places;
 mod problem;
-mod problem_types;
+
 mod range;
 mod recognition;
 mod server;

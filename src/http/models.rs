@@ -8,7 +8,7 @@ use super::body::{Document, Format};
 use super::etag;
 use super::once::{Once, nothing, sent};
 use super::path::ModelPath;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::range::Wanted;
 use crate::access::hexadecimal;
 use crate::service::{Activation, Comparison, Outcomes, Service, StoredModel};
@@ -99,12 +99,7 @@ pub(super) async fn file(
 }
 
 fn beyond(length: usize) -> Problem {
-    let problem = Problem::new(
-        StatusCode::RANGE_NOT_SATISFIABLE,
-        "range-beyond-end",
-        "There are no such bytes",
-        format!("the file has {length} bytes"),
-    );
+    let problem = Problem::new(ProblemType::RangeBeyondEnd, format!("the file has {length} bytes"));
     match HeaderValue::try_from(format!("bytes */{length}")) {
         Ok(length) => problem.at("range").with(header::CONTENT_RANGE, length),
         Err(_) => problem,

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use super::body;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use crate::access::Principal;
 use crate::service::{Answer, Reply, Request};
 
@@ -42,9 +42,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Once {
         let key = parts.headers.get(KEY).map(|value| match value.to_str() {
             Ok(key) if (1..=MAX_KEY_BYTES).contains(&key.len()) => Ok(key.to_owned()),
             _ => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "invalid-idempotency-key",
-                "The idempotency key cannot be used",
+                ProblemType::InvalidIdempotencyKey,
                 format!(
                     "1 to {MAX_KEY_BYTES} visible ASCII characters are needed, a UUID for example"
                 ),

@@ -2,11 +2,11 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use crate::service::Service;
 
 /// Prometheus' text format.
@@ -48,9 +48,7 @@ pub(super) async fn ready(State(service): State<Service>) -> Result<&'static str
         return Ok("ready\n");
     }
     Err(Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "not-ready",
-        "The server is stopping",
+        ProblemType::NotReady,
         "it answers what is open; send other requests elsewhere",
     ))
 }

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use bipedalnet_core::identity::UserId;
 
 /// The user named in the path.
@@ -20,13 +20,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
         let Path(path) = path.map_err(|error| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "malformed-path",
-                "The path is not valid UTF-8",
-                error.body_text(),
-            )
-            .at("user")
+            Problem::new(ProblemType::MalformedPath, error.body_text()).at("user")
         })?;
         Ok(Self(path["user"].parse()?))
     }
@@ -85,13 +79,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         let Query(parameters) = query.map_err(|error| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "invalid-query",
-                "A query parameter is wrong",
-                error.body_text(),
-            )
-            .at("query")
+            Problem::new(ProblemType::InvalidQuery, error.body_text()).at("query")
         })?;
         Ok(Self(parameters))
     }

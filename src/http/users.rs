@@ -12,7 +12,7 @@ use super::batch::{batch_of, outcomes};
 use super::body::{Document, Format};
 use super::once::{Once, nothing, sent};
 use super::path::{EnrollmentPath, Parameters, UserPath};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::{Principal, hexadecimal};
 use crate::service::{Enrollment, ExportedTemplate, Service, WalkSource};
@@ -52,9 +52,7 @@ pub(super) async fn list(
     let limit = page.limit.unwrap_or(PAGE);
     if !(1..=PAGE).contains(&limit) {
         let problem = Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-query",
-            "A query parameter is wrong",
+            ProblemType::InvalidQuery,
             format!("{limit} users do not go on a page; ask for 1 to {PAGE}"),
         );
         return Err(problem.at("limit"));

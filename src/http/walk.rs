@@ -1,8 +1,6 @@
 //! Between the documents of walks and what the service makes of them.
 
-use axum::http::StatusCode;
-
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use crate::access::{Principal, Scope};
 use crate::service::{Enrolled, Evidence, Identification, UserStatus, Verification};
 use bipedalnet_client::api;
@@ -12,13 +10,7 @@ use bipedalnet_core::identity::{Decision, Doubt, Tails, Verdict};
 /// The walk of a document.
 pub(super) fn evidence(document: api::WalkDocument) -> Result<Evidence, Problem> {
     let missing = |field: &'static str, detail: &'static str| {
-        Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "invalid-field",
-            "A field of the body is wrong",
-            detail,
-        )
-        .at(field)
+        Problem::new(ProblemType::InvalidField, detail).at(field)
     };
     match (document.acceleration, document.features) {
         (Some(_), Some(_)) => {
@@ -78,7 +70,7 @@ pub(super) fn user_answer(UserStatus { user, windows_missing }: UserStatus) -> a
 
 pub(super) fn enrolled_answer(enrolled: Enrolled) -> api::EnrolledAnswer {
     let refused = enrolled.refused.iter().map(|(error, windows)| api::RefusedAnswer {
-        r#type: Problem::type_of(error.code()),
+        r#type: ProblemType::of_signal(error).uri(),
         windows: *windows as u64,
         detail: error.to_string(),
     });

@@ -1,0 +1,151 @@
+//! Which problem type, detail and field each error has.
+
+use axum::http::{HeaderValue, header};
+use bipedalnet_core::identity::UserIdError;
+
+use super::{Problem, ProblemType};
+use crate::service::{AccessError, PoolError, ServiceError};
+
+/// Seconds to wait if nothing better is known.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+const CHALLENGE_RETRY_AFTER_SECONDS: u64 = 60;
+
+impl From<AccessError> for Problem {
+    fn from(error: AccessError) -> Self {
+        let kind = match error {
+            AccessError::NoKey => ProblemType::NoApiKey,
+            AccessError::BadKey => ProblemType::BadApiKey,
+        };
+        let detail = format!(
+            "{error}: send `Authorization: Bearer` with a key from `bipedalnet keys create`"
+        );
+        Self::new(kind, detail)
+            .at("authorization")
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+}
+
+impl From<UserIdError> for Problem {
+    fn from(error: UserIdError) -> Self {
+        Self::new(ProblemType::InvalidId, error.to_string()).at("user")
+    }
+}
+
+impl From<PoolError> for Problem {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Overloaded { retry_after_seconds } => {
+                Self::new(ProblemType::Overloaded, error.to_string())
+                    .retry_after(retry_after_seconds)
+            }
+            PoolError::Failed => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        use ProblemType as Type;
+        use ServiceError as Error;
+        let reason = error.to_string();
+        match error {
+            Error::Pool(error) => error.into(),
+            Error::Store(error) if error.is_transient() => Self::new(
+                Type::DatabaseBusy,
+                "another program, such as a backup, has locked it; nothing was changed; try again",
+            )
+            .retry_after(RETRY_AFTER_SECONDS),
+            Error::Randomness(_) | Error::NotCompared | Error::Store(_) => Self::internal(&reason),
+            Error::Signal(error) => {
+                Self::new(Type::of_signal(&error), reason).at(error.field())
+            }
+            Error::TooLong { .. } => Self::new(Type::TooLong, reason).at("acceleration"),
+            Error::OtherModel { .. } => Self::new(Type::OtherModel, reason).at("model"),
+            Error::FeatureCount { .. } | Error::Feature { .. } => {
+                Self::new(Type::BadFeatures, reason).at("features")
+            }
+            // The next two name no user: responses are kept, and may outlive the user.
+            Error::NoSuchUser(_) => {
+                Self::new(Type::UnknownUser, "create the user first, with PUT /v1/users/{user}")
+                    .at("user")
+            }
+            Error::TooManyEnrollments { most, .. } => Self::new(
+                Type::TooManyEnrollments,
+                format!("the user has {most} enrollments, the maximum; delete some"),
+            )
+            .at("user"),
+            Error::AnswerErased => Self::new(Type::AnswerErased, reason).at("idempotency-key"),
+            Error::TooManyUsers { .. } => Self::new(Type::TooManyUsers, reason).at("user"),
+            Error::ChallengeNeeded => Self::new(
+                Type::ChallengeNeeded,
+                format!("{reason}; create one with POST /v1/users/{{user}}/challenges"),
+            )
+            .at("challenge"),
+            Error::BadChallenge => Self::new(
+                Type::BadChallenge,
+                format!("{reason}; create a new one with POST /v1/users/{{user}}/challenges"),
+            )
+            .at("challenge"),
+            Error::TooManyChallenges => Self::new(Type::TooManyChallenges, reason)
+                .retry_after(CHALLENGE_RETRY_AFTER_SECONDS),
+            Error::NoSuchEnrollment { .. } => Self::new(
+                Type::UnknownEnrollment,
+                format!("{reason}; GET /v1/users/{{user}}/enrollments lists the user's enrollments"),
+            )
+            .at("enrollment"),
+            Error::OtherRequest => Self::new(
+                Type::IdempotencyKeyReused,
+                "send the same method, path and body as before, or use a new key",
+            )
+            .at("idempotency-key"),
+            Error::InFlight => Self::new(
+                Type::RequestInFlight,
+                "send the request again in a second to get its response",
+            )
+            .at("idempotency-key")
+            .retry_after(RETRY_AFTER_SECONDS),
+            Error::NotEnrolled(_) => Self::new(
+                Type::NotEnrolled,
+                "there is nothing to compare with; enroll a walk with POST /v1/users/{user}/enrollments",
+            )
+            .at("user"),
+            Error::UnknownRate { .. } => Self::new(Type::UnknownFalseMatchRate, reason).at("fmr"),
+            Error::NoSuchModel(_) => {
+                Self::new(Type::UnknownModel, format!("{reason}; GET /v1/models lists the models"))
+                    .at("model")
+            }
+            Error::ModelInUse { .. } => Self::new(Type::ModelInUse, reason).at("model"),
+            Error::UnusableModel(_) => Self::new(Type::UnusableModel, reason).at("model"),
+            Error::WalksLost { .. } => Self::new(
+                Type::WalksLost,
+                format!("{reason}; enroll these users again, or set force"),
+            )
+            .at("force"),
+            Error::WorseModel(_) => {
+                Self::new(Type::WorseModel, format!("{reason}; set force to activate it anyway"))
+                    .at("force")
+            }
+            Error::NobodyToTrainOn => Self::new(
+                Type::NobodyToTrainOn,
+                format!("{reason}; enroll walks with POST /v1/users/{{user}}/enrollments"),
+            ),
+            Error::TooLittleToTrainOn { .. } => Self::new(
+                Type::TooLittleData,
+                format!("{reason}; enroll more walks, or set skip_users_with_too_little"),
+            )
+            .at("skip_users_with_too_little"),
+            Error::NoSuchJob(_) => Self::new(
+                Type::UnknownTrainingJob,
+                format!("{reason}; GET /v1/training-jobs lists the training jobs"),
+            )
+            .at("job"),
+            Error::TooManyJobs { seconds, .. } => Self::new(
+                Type::TooManyTrainingJobs,
+                format!("{reason}; try again later, or cancel one"),
+            )
+            .retry_after(seconds),
+            Error::JobOver { .. } => Self::new(Type::TrainingJobOver, reason).at("job"),
+        }
+    }
+}

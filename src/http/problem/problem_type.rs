@@ -1,0 +1,270 @@
+//! The table of problem types. Statuses, titles, OpenAPI and the documentation follow from it.
+
+use axum::http::StatusCode;
+use bipedalnet_core::gait::SignalError;
+
+/// Makes the enum, and the table in the same order.
+macro_rules! problem_types {
+    ($($name:ident: $status:literal $code:literal, $title:literal, $meaning:literal;)*) => {
+        /// What kind of problem a request met.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(in super::super) enum ProblemType {
+            $($name,)*
+        }
+
+        const TABLE: &[Entry] = &[$(Entry {
+            kind: ProblemType::$name,
+            status: $status,
+            code: $code,
+            title: $title,
+            meaning: $meaning,
+        },)*];
+    };
+}
+
+struct Entry {
+    kind: ProblemType,
+    /// 0 if any status is possible.
+    status: u16,
+    /// The end of the `type` URI. It never changes.
+    code: &'static str,
+    /// The same for every problem of this type.
+    title: &'static str,
+    /// For the documentation.
+    meaning: &'static str,
+}
+
+problem_types! {
+    EmptyBody: 400 "empty-body", "The body is empty",
+        "The body is empty.";
+    IncompleteBody: 400 "incomplete-body", "The body is incomplete",
+        "The connection ended before the body did. Nothing was changed.";
+    InvalidDeadline: 400 "invalid-deadline", "The deadline is invalid",
+        "`Request-Deadline-Ms` is not a whole number of at least 1.";
+    InvalidIdempotencyKey: 400 "invalid-idempotency-key", "The idempotency key is invalid",
+        "`Idempotency-Key` is not 1 to 255 visible ASCII characters.";
+    InvalidQuery: 400 "invalid-query", "A query parameter is invalid",
+        "A query parameter is unknown, or its value is invalid.";
+    MalformedCbor: 400 "malformed-cbor", "The body is not valid CBOR",
+        "The body is not CBOR, or uses a feature of CBOR that the service does not support.";
+    MalformedEncoding: 400 "malformed-encoding", "The body cannot be decompressed",
+        "The body is not compressed as `Content-Encoding` says.";
+    MalformedJson: 400 "malformed-json", "The body is not valid JSON",
+        "The body is not JSON.";
+    MalformedPath: 400 "malformed-path", "The path is not valid UTF-8",
+        "The path is not UTF-8.";
+    BadApiKey: 401 "bad-api-key", "A valid API key is required",
+        "The API key is unknown, wrong, expired or revoked.";
+    NoApiKey: 401 "no-api-key", "A valid API key is required",
+        "The service requires an API key, and the request has none.";
+    MissingScope: 403 "missing-scope", "The API key lacks a scope",
+        "The API key is valid, but lacks the scope that the operation requires.";
+    NoSuchResource: 404 "no-such-resource", "There is nothing at this path",
+        "There is nothing at this path.";
+    UnknownEnrollment: 404 "unknown-enrollment", "The enrollment does not exist",
+        "The user has no enrollment with this number.";
+    UnknownModel: 404 "unknown-model", "The model does not exist",
+        "The model does not exist.";
+    UnknownTrainingJob: 404 "unknown-training-job", "The training job does not exist",
+        "The training job does not exist, or was deleted because of its age.";
+    UnknownUser: 404 "unknown-user", "The user does not exist",
+        "The user does not exist. Create it first.";
+    MethodNotAllowed: 405 "method-not-allowed", "The path does not have this method",
+        "The path has other methods. `Allow` lists them.";
+    Timeout: 408 "timeout", "The request took too long",
+        "The request was not received and answered within the time that the server allows.";
+    BadChallenge: 409 "bad-challenge", "The challenge is invalid",
+        "The challenge is unknown, used, expired or another user's. Create a new one.";
+    ModelInUse: 409 "model-in-use", "The model is in use",
+        "The model is active, or part of the program. It cannot be deleted.";
+    NobodyToTrainOn: 409 "nobody-to-train-on", "There are no users to train on",
+        "No user has an enrollment.";
+    NotEnrolled: 409 "not-enrolled", "The user has no enrollment",
+        "The user has no enrollment to compare with.";
+    OtherModel: 409 "other-model", "The features are from another model",
+        "The features are from a model that is not active.";
+    RequestInFlight: 409 "request-in-flight", "The request is still being processed",
+        "Another request with this idempotency key is being processed. Try again.";
+    TooLittleData: 409 "too-little-data", "There is too little walking to train on",
+        "Some users have too little walking in kept recordings. The detail lists them.";
+    TooManyEnrollments: 409 "too-many-enrollments", "The user has too many enrollments",
+        "The user has the maximum number of enrollments. Delete some.";
+    TooManyUsers: 409 "too-many-users", "There are too many users",
+        "The service has the maximum number of users.";
+    TrainingJobOver: 409 "training-job-over", "The training job has ended",
+        "The training job has already ended. It cannot be cancelled.";
+    UnusableModel: 409 "unusable-model", "The model cannot be used",
+        "The model cannot be activated, or its file was changed.";
+    WalksLost: 409 "walks-lost", "Enrollments would be lost",
+        "Enrollments would not count under the model, because their recordings are not kept.";
+    WorseModel: 409 "worse-model", "The model is worse than the active one",
+        "The model does worse than the active one on the same recordings.";
+    AnswerErased: 410 "answer-erased", "The response was deleted",
+        "The request was processed. Its response named a user who was deleted since.";
+    BodyTooLarge: 413 "body-too-large", "The body is too large",
+        "The body is too large, as sent or after decompression.";
+    UnsupportedEncoding: 415 "unsupported-encoding", "The body's compression is not supported",
+        "`Content-Encoding` is not gzip, zstd, br or identity.";
+    UnsupportedMediaType: 415 "unsupported-media-type", "The body's media type is not supported",
+        "`Content-Type` is neither JSON nor CBOR.";
+    RangeBeyondEnd: 416 "range-beyond-end", "The range is beyond the end of the file",
+        "The `Range` begins after the end of the file.";
+    AmbiguousTime: 422 "ambiguous-time", "The recording cannot be used",
+        "The recording has both or neither of `time_seconds` and `rate_hz`.";
+    BackwardTime: 422 "backward-time", "The recording cannot be used",
+        "A sample's time is not later than the time of the sample before it.";
+    BadFeatures: 422 "bad-features", "The recording cannot be used",
+        "There are no features, too many, or some have the wrong length or are not finite.";
+    BatchSize: 422 "batch-size", "The batch has too few or too many items",
+        "The batch has too few or too many items.";
+    ClippedSensor: 422 "clipped-sensor", "The recording cannot be used",
+        "The sensor's range is too small for the movement.";
+    EmptyRecording: 422 "empty-recording", "The recording cannot be used",
+        "The recording has no samples.";
+    FlatSensor: 422 "flat-sensor", "The recording cannot be used",
+        "An axis never changes: the sensor is stuck.";
+    GravityUnits: 422 "gravity-units", "The recording cannot be used",
+        "Gravity is about 1: the acceleration is in g, but its unit is given as m/s².";
+    IdempotencyKeyReused: 422 "idempotency-key-reused",
+        "The idempotency key was used for another request",
+        "The idempotency key was used for a request with another method, path or body.";
+    ImplausibleGravity: 422 "implausible-gravity", "The recording cannot be used",
+        "Gravity is missing, or far from 9.8 m/s².";
+    InvalidField: 422 "invalid-field", "A field of the body is invalid",
+        "A field of the body is missing, unknown or of the wrong type.";
+    InvalidId: 422 "invalid-id", "The id is invalid",
+        "An id is not 1 to 64 of the characters `A-Z a-z 0-9 . _ ~ -`.";
+    InvalidRate: 422 "invalid-rate", "The recording cannot be used",
+        "`rate_hz` is not a positive number.";
+    InvalidScale: 422 "invalid-scale", "The recording cannot be used",
+        "A scale is not a positive number.";
+    LengthMismatch: 422 "length-mismatch", "The recording cannot be used",
+        "A list is longer or shorter than `acceleration`.";
+    MissingSamples: 422 "missing-samples", "The recording cannot be used",
+        "Samples are missing for too long.";
+    NoSteps: 422 "no-steps", "The recording cannot be used",
+        "There is movement, but there are no steps.";
+    NonFiniteValue: 422 "non-finite-value", "The recording cannot be used",
+        "A value is NaN or infinite.";
+    RateTooLow: 422 "rate-too-low", "The recording cannot be used",
+        "The sample rate is too low to detect steps.";
+    Shaking: 422 "shaking", "The recording cannot be used",
+        "The movement is too fast or too strong for walking.";
+    StandingStill: 422 "standing-still", "The recording cannot be used",
+        "There is hardly any movement.";
+    TooLong: 422 "too-long", "The recording cannot be used",
+        "The recording is longer than the service accepts.";
+    TooShort: 422 "too-short", "The recording cannot be used",
+        "The recording is shorter than one window, 2 s.";
+    UnknownFalseMatchRate: 422 "unknown-false-match-rate", "The false match rate is not supported",
+        "`fmr` is not one of the supported rates.";
+    ChallengeNeeded: 428 "challenge-needed", "A challenge is required",
+        "The verification requires a challenge. Create one first.";
+    TooManyRequests: 429 "too-many-requests", "There are too many requests",
+        "The rate limit of the API key or the address is reached. `Retry-After` says how long to wait.";
+    TooManyTrainingJobs: 429 "too-many-training-jobs", "Too many training jobs are waiting",
+        "The maximum number of training jobs is waiting. `Retry-After` says when the running job should end.";
+    Internal: 500 "internal", "The server failed",
+        "The service has a defect, or its machine failed. Nothing was changed.";
+    DatabaseBusy: 503 "database-busy", "The database is busy",
+        "Another program has locked the database. Try again.";
+    NotReady: 503 "not-ready", "The server is stopping",
+        "The server is stopping. Send requests elsewhere.";
+    Overloaded: 503 "overloaded", "The server is busy",
+        "The server has more work waiting than it can hold, or than it can do in time. Try again.";
+    TooManyChallenges: 503 "too-many-challenges", "The server is busy",
+        "Too many challenges are open. Try again.";
+    DeadlinePassed: 504 "deadline-passed", "The deadline has passed",
+        "The `Request-Deadline-Ms` of the request has passed.";
+    Http: 0 "http", "The request failed",
+        "The request was refused before it reached the service. The status says why.";
+}
+
+impl ProblemType {
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|entry| entry.kind)
+    }
+
+    /// The type of a recording's error.
+    pub fn of_signal(error: &SignalError) -> Self {
+        let entry = TABLE.iter().find(|entry| entry.code == error.code());
+        entry.expect("a test compares the table with all errors of recordings").kind
+    }
+
+    fn entry(self) -> &'static Entry {
+        &TABLE[self as usize]
+    }
+
+    /// The stable URI that clients compare.
+    pub fn uri(self) -> String {
+        format!("urn:bipedalnet:problem:{}", self.entry().code)
+    }
+
+    /// `None` if any status is possible.
+    pub fn status(self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.entry().status).ok()
+    }
+
+    pub fn title(self) -> &'static str {
+        self.entry().title
+    }
+
+    pub fn meaning(self) -> &'static str {
+        self.entry().meaning
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_type_has_its_own_code_and_an_error_status() {
+        let codes: BTreeSet<&str> = TABLE.iter().map(|entry| entry.code).collect();
+        assert_eq!(codes.len(), TABLE.len());
+        for kind in ProblemType::all() {
+            assert_eq!(kind.entry().kind, kind);
+            let is_error =
+                |status: StatusCode| status.is_client_error() || status.is_server_error();
+            assert!(kind == ProblemType::Http || kind.status().is_some_and(is_error), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn each_error_of_a_recording_has_a_type() {
+        use SignalError::*;
+        let field = "acceleration";
+        let all = [
+            Empty,
+            LengthMismatch { field, length: 0, samples: 0 },
+            NonFinite { field, index: 0 },
+            BackwardTime { index: 0, previous_seconds: 0.0, time_seconds: 0.0 },
+            InvalidRate { rate_hz: 0.0 },
+            InvalidScale { field, scale: 0.0 },
+            AmbiguousTime,
+            RateTooLow { rate_hz: 0.0, needed_hz: 0.0 },
+            TooShort { seconds: 0.0, needed_seconds: 0.0 },
+            GravityUnits { median: 0.0 },
+            ImplausibleGravity { median_m_s2: 0.0 },
+            Gap { gap_seconds: 0.0, at_seconds: 0.0, allowed_seconds: 0.0 },
+            FlatSensor { field, axis: 'x', value: 0.0 },
+            ClippedSensor { percent: 0.0 },
+            StandingStill { deviation_m_s2: 0.0, needed_m_s2: 0.0 },
+            Shaking { repeats_hz: 0.0, rms_m_s2: 0.0, allowed_hz: 0.0, allowed_m_s2: 0.0 },
+            NoSteps { correlation: 0.0, needed: 0.0 },
+        ];
+        for error in &all {
+            // A new error does not compile here until the list above has it.
+            match error {
+                Empty | LengthMismatch { .. } | NonFinite { .. } | BackwardTime { .. } => {}
+                InvalidRate { .. } | InvalidScale { .. } | AmbiguousTime | RateTooLow { .. } => {}
+                TooShort { .. } | GravityUnits { .. } | ImplausibleGravity { .. } => {}
+                Gap { .. } | FlatSensor { .. } | ClippedSensor { .. } => {}
+                StandingStill { .. } | Shaking { .. } | NoSteps { .. } => {}
+            }
+            assert_eq!(ProblemType::of_signal(error).entry().code, error.code());
+        }
+    }
+}
