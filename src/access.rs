@@ -14,6 +14,9 @@ const PREFIX: &str = "bpn";
 const ID_BYTES: usize = 6;
 const SECRET_BYTES: usize = 32;
 
+/// Keys of earlier versions may have this scope. It never allowed anything.
+const RETIRED_SCOPE: &str = "metrics";
+
 /// Something that a key may allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
@@ -25,16 +28,14 @@ pub enum Scope {
     Train,
     /// List, export and erase users.
     Admin,
-    /// Read metrics.
-    Metrics,
     /// See scores beside decisions: they help whoever climbs toward a match.
     Scores,
 }
 
 impl Scope {
     /// All of them, in the order of their names' first mention in the documentation.
-    pub const ALL: [Self; 6] =
-        [Self::Identify, Self::Enroll, Self::Train, Self::Admin, Self::Metrics, Self::Scores];
+    pub const ALL: [Self; 5] =
+        [Self::Identify, Self::Enroll, Self::Train, Self::Admin, Self::Scores];
 
     /// As it is written.
     pub fn name(self) -> &'static str {
@@ -43,7 +44,6 @@ impl Scope {
             Self::Enroll => "enroll",
             Self::Train => "train",
             Self::Admin => "admin",
-            Self::Metrics => "metrics",
             Self::Scores => "scores",
         }
     }
@@ -51,7 +51,7 @@ impl Scope {
 
 /// Why a text is no scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no scope {0:?}; there are identify, enroll, train, admin, metrics and scores")]
+#[error("there is no scope {0:?}; there are identify, enroll, train, admin and scores")]
 pub struct ScopeError(String);
 
 impl FromStr for Scope {
@@ -89,7 +89,7 @@ impl FromStr for Scopes {
     type Err = ScopeError;
 
     fn from_str(text: &str) -> Result<Self, ScopeError> {
-        text.split_whitespace().map(str::parse).collect()
+        text.split_whitespace().filter(|name| *name != RETIRED_SCOPE).map(str::parse).collect()
     }
 }
 
@@ -186,12 +186,7 @@ impl ApiKey {
 pub fn random_hex<const BYTES: usize>() -> Result<String, getrandom::Error> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes)?;
-    Ok(hexadecimal(&bytes))
-}
-
-/// Bytes as lower-case hexadecimal digits, two a byte.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(const_hex::encode(bytes))
 }
 
 #[cfg(test)]
@@ -221,6 +216,7 @@ mod tests {
         let all = Scopes::all();
         assert_eq!(all.to_string().parse(), Ok(all));
         assert_eq!("enroll  identify".parse::<Scopes>().unwrap().to_string(), "identify enroll");
+        assert_eq!("identify metrics".parse::<Scopes>().unwrap().to_string(), "identify");
         assert_eq!("enrol".parse::<Scopes>(), Err(ScopeError("enrol".to_owned())));
     }
 }

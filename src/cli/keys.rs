@@ -36,7 +36,7 @@ enum Action {
         /// Whom or what it is for
         #[arg(long)]
         name: String,
-        /// What it allows: of identify, enroll, train, admin, metrics, scores
+        /// What it allows: of identify, enroll, train, admin, scores
         #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE,...")]
         scopes: Vec<Scope>,
         /// Days after which it is worth nothing; never where not given

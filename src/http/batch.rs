@@ -24,8 +24,7 @@ use bipedalnet_client::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAn
 /// then nothing was changed.
 #[utoipa::path(post, path = "/v1/batch", operation_id = "batch", tag = "recognition",
     request_body = BatchDocument,
-    responses((status = 200, description = "What came of each item", body = OutcomesAnswer)),
-    security(("api_key" = [])))]
+    responses((status = 200, description = "What came of each item", body = OutcomesAnswer)))]
 pub(super) async fn batch(
     State(app): State<App>,
     Extension(principal): Extension<Principal>,

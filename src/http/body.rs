@@ -9,7 +9,11 @@ use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use headers::HeaderMapExt;
+use headers_accept::Accept;
 use http_body_util::BodyExt;
+use mediatype::MediaType;
+use mediatype::names::{self, APPLICATION};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -23,6 +27,10 @@ use bipedalnet_core::cbor;
 
 const JSON: &str = "application/json";
 const CBOR: &str = "application/cbor";
+
+/// What responses may be written in. The first is the default.
+static FORMATS: [MediaType; 2] =
+    [MediaType::new(APPLICATION, names::JSON), MediaType::new(APPLICATION, names::CBOR)];
 
 /// For caches: the format is the client's wish.
 pub(super) const VARY: (HeaderName, &str) = (header::VARY, "accept");
@@ -103,15 +111,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Format {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let accepted = parts.headers.get_all(header::ACCEPT).iter();
-        let cbor = accepted
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .any(|range| {
-                let refused = range.split(';').any(|part| part.trim() == "q=0");
-                essence(range).eq_ignore_ascii_case(CBOR) && !refused
-            });
-        Ok(if cbor { Self::Cbor } else { Self::Json })
+        let accept = parts.headers.typed_get::<Accept>();
+        let chosen = accept.as_ref().and_then(|accept| accept.negotiate(&FORMATS));
+        Ok(if chosen == Some(&FORMATS[1]) { Self::Cbor } else { Self::Json })
     }
 }
 

@@ -1,4 +1,4 @@
-//! REST over HTTP: routes, JSON and CBOR, and errors as problem+json. Knows the service alone.
+//! REST over HTTP: routes, JSON and CBOR, and errors as problem+json.
 
 mod batch;
 mod body;
@@ -13,13 +13,11 @@ mod observe;
 mod once;
 mod operation;
 mod path;
-mod places;
 mod problem;
-
 mod range;
+mod rate_limit;
 mod recognition;
 mod server;
-mod tls;
 mod training_jobs;
 mod users;
 mod walk;
@@ -28,81 +26,112 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::header;
-use axum::middleware::{from_fn, from_fn_with_state, map_response};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::Scope;
 use crate::config::{HttpSettings, Live};
 use crate::service::Service;
-use guard::Guard;
-use observe::Ids;
+use guard::{Guard, Requires};
+use observe::RequestIds;
 pub use operation::operator_router;
-use problem::Problem;
-pub use server::{ConnectionLimits, serve};
-pub use tls::{TlsError, tls_config};
+use problem::{PROBLEM_JSON, Problem};
+pub use server::{ConnectionLimits, TlsError, serve, tls_config};
 
-/// What handlers work with.
+/// The state of handlers.
 #[derive(Clone)]
 struct App {
     service: Service,
     http: Live<HttpSettings>,
-    /// A permit for each byte of a body that is in memory.
+    /// One permit for each byte of a body in memory.
     bodies: Arc<Semaphore>,
 }
 
-/// The API over a service.
+/// The API of a service.
 pub fn router(service: Service, http: Live<HttpSettings>) -> Router {
-    let (routes, openapi) = OpenApiRouter::with_openapi(description::base())
-        .routes(routes!(users::list))
-        .routes(routes!(users::put, users::read, users::erase))
-        .routes(routes!(users::export))
-        .routes(routes!(users::enroll, users::enrollments))
-        .routes(routes!(users::erase_enrollment))
-        .routes(routes!(recognition::challenge))
-        .routes(routes!(recognition::verify))
-        .routes(routes!(recognition::identify))
+    let guard = Guard::new(service.clone(), http.clone());
+    let (routes, openapi) = api(&guard).split_for_parts();
+    let openapi = description::complete(openapi);
+    let routes = routes
+        .merge(docs::routes(&openapi))
+        .fallback(async || Problem::no_such_resource())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed());
+    let bodies = Arc::new(Semaphore::new(body::BODIES_BYTES));
+    with_middleware(routes, &service, &http, guard).with_state(App { service, http, bodies })
+}
+
+/// The routes of the API by what they require of a key.
+fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
+    let open = OpenApiRouter::with_openapi(description::base())
+        .routes(routes!(operation::live))
+        .routes(routes!(operation::ready));
+    let any_key = OpenApiRouter::new()
         .routes(routes!(batch::batch))
         .routes(routes!(models::list))
-        .routes(routes!(models::read, models::delete))
-        .routes(routes!(models::file))
+        .routes(routes!(models::read))
+        .routes(routes!(models::file));
+    let identify = OpenApiRouter::new()
+        .routes(routes!(recognition::challenge))
+        .routes(routes!(recognition::verify))
+        .routes(routes!(recognition::identify));
+    let enroll = OpenApiRouter::new()
+        .routes(routes!(users::put, users::read))
+        .routes(routes!(users::enroll, users::enrollments))
+        .routes(routes!(users::erase_enrollment));
+    let train = OpenApiRouter::new()
+        .routes(routes!(models::delete))
         .routes(routes!(models::activate))
         .routes(routes!(training_jobs::list, training_jobs::post))
         .routes(routes!(training_jobs::read, training_jobs::cancel))
-        .routes(routes!(training_jobs::events))
-        .routes(routes!(operation::live))
-        .routes(routes!(operation::ready))
-        .split_for_parts();
-    let openapi = description::complete(openapi);
-    let guard = Arc::new(Guard::new(service.clone(), http.clone(), &openapi));
-    // Outermost last.
-    routes
-        .merge(docs::routes(&openapi))
-        .layer(from_fn(etag::etag))
-        .layer(from_fn_with_state(guard, guard::guard))
-        .layer(from_fn_with_state(http.clone(), deadline::deadline))
-        // Weights do not shrink, and their ETag is of the bytes as they are.
-        .layer(CompressionLayer::new().compress_when(
-            DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream")),
-        ))
-        .layer(CatchPanicLayer::custom(Problem::of_panic))
-        .layer(map_response(explain_bare_errors))
-        .layer(from_fn_with_state((service.clone(), Arc::new(Ids::new())), observe::observe))
-        .with_state(App { service, http, bodies: Arc::new(Semaphore::new(body::BODIES_BYTES)) })
+        .routes(routes!(training_jobs::events));
+    let admin = OpenApiRouter::new()
+        .routes(routes!(users::list))
+        .routes(routes!(users::erase))
+        .routes(routes!(users::export));
+    open.merge(guard.protect(Requires::Key, any_key))
+        .merge(guard.protect(Requires::Scope(Scope::Identify), identify))
+        .merge(guard.protect(Requires::Scope(Scope::Enroll), enroll))
+        .merge(guard.protect(Requires::Scope(Scope::Train), train))
+        .merge(guard.protect(Requires::Scope(Scope::Admin), admin))
 }
 
-/// Gives a body to errors of layers and of the router, which have none of their own.
-async fn explain_bare_errors(response: Response) -> Response {
+/// What every request passes, outermost first.
+fn with_middleware(
+    routes: Router<App>,
+    service: &Service,
+    http: &Live<HttpSettings>,
+    guard: Arc<Guard>,
+) -> Router<App> {
+    // Weights do not compress, and the ETag of a model file belongs to its uncompressed bytes.
+    let compressible =
+        DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
+    let ids = Arc::new(RequestIds::new());
+    routes.layer(
+        ServiceBuilder::new()
+            .layer(from_fn_with_state((service.clone(), ids), observe::observe))
+            .map_response(explain_bare_errors)
+            .layer(CatchPanicLayer::custom(Problem::of_panic))
+            .layer(CompressionLayer::new().compress_when(compressible))
+            // tower's time-out has neither a deadline for each request nor settings that change.
+            .layer(from_fn_with_state(http.clone(), deadline::deadline))
+            .layer(from_fn_with_state(guard, guard::limit_by_address))
+            .layer(from_fn(etag::etag)),
+    )
+}
+
+/// Gives a problem+json body to errors of layers that have none.
+fn explain_bare_errors(response: impl IntoResponse) -> Response {
+    let response = response.into_response();
     let is_error = response.status().is_client_error() || response.status().is_server_error();
-    let explained = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value == "application/problem+json");
-    if !is_error || explained {
+    let is_explained = response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON);
+    if !is_error || is_explained {
         return response;
     }
     let (mut parts, _) = response.into_parts();

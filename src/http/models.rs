@@ -1,16 +1,15 @@
 //! Models: which there are, their files, and which serves.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use headers::{AcceptRanges, ETag, HeaderMapExt, IfNoneMatch, IfRange};
 
 use super::body::{Document, Format};
-use super::etag;
 use super::once::{Once, nothing, sent};
 use super::path::ModelPath;
 use super::problem::{Problem, ProblemType};
 use super::range::Wanted;
-use crate::access::hexadecimal;
 use crate::service::{Activation, Comparison, Outcomes, Service, StoredModel};
 use bipedalnet_client::api::{self, ActivateDocument};
 
@@ -20,8 +19,7 @@ const FOR_EVER: HeaderValue = HeaderValue::from_static("private, max-age=3153600
 
 /// List models
 #[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models",
-    responses((status = 200, description = "All models", body = api::ModelsAnswer)),
-    security(("api_key" = [])))]
+    responses((status = 200, description = "All models", body = api::ModelsAnswer)))]
 pub(super) async fn list(
     State(service): State<Service>,
     format: Format,
@@ -35,8 +33,7 @@ pub(super) async fn list(
 /// What it was trained on, how well it does, and how it did beside the model that served.
 #[utoipa::path(get, path = "/v1/models/{model}", operation_id = "get_model", tag = "models",
     params(("model" = String, Path, description = "The model")),
-    responses((status = 200, description = "The model", body = api::ModelAnswer)),
-    security(("api_key" = [])))]
+    responses((status = 200, description = "The model", body = api::ModelAnswer)))]
 pub(super) async fn read(
     State(service): State<Service>,
     ModelPath(id): ModelPath,
@@ -58,29 +55,30 @@ pub(super) async fn read(
     responses(
         (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 206, description = "The part asked for", body = Vec<u8>, content_type = "application/octet-stream"),
-    ),
-    security(("api_key" = [])))]
+    ))]
 pub(super) async fn file(
     State(service): State<Service>,
     ModelPath(id): ModelPath,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let tag = format!("\"{}\"", hexadecimal(&service.model(&id).await?.sha256));
-    let common = [
-        (header::ETAG, HeaderValue::try_from(&tag).expect("hexadecimal digits in quotes")),
-        (header::CACHE_CONTROL, FOR_EVER),
-        (header::ACCEPT_RANGES, HeaderValue::from_static("bytes")),
-    ];
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|known| etag::matches(known, &tag)) {
+    let digest = const_hex::encode(service.model(&id).await?.sha256);
+    let tag: ETag = format!("\"{digest}\"").parse().expect("hexadecimal digits in quotes");
+    let mut common = HeaderMap::from_iter([(header::CACHE_CONTROL, FOR_EVER)]);
+    common.typed_insert(AcceptRanges::bytes());
+    common.typed_insert(tag.clone());
+    let known = headers.typed_get::<IfNoneMatch>();
+    if known.is_some_and(|known| !known.precondition_passes(&tag)) {
         return Ok((StatusCode::NOT_MODIFIED, common).into_response());
     }
     let file = service.model_file(&id).await?;
-    let of = |header: HeaderName| headers.get(header).and_then(|value| value.to_str().ok());
+    let is_unchanged = match headers.typed_try_get::<IfRange>() {
+        Ok(condition) => condition.is_none_or(|known| !known.is_modified(Some(&tag), None)),
+        Err(_) => false,
+    };
     // Ranges are for GET alone (section 14.2).
-    let range = of(header::RANGE).filter(|_| {
-        method == Method::GET && of(header::IF_RANGE).is_none_or(|known| known.trim() == tag)
-    });
+    let range = headers.get(header::RANGE).filter(|_| method == Method::GET && is_unchanged);
+    let range = range.and_then(|range| range.to_str().ok());
     let length = file.len();
     let (status, place, bytes) =
         match range.map_or(Wanted::Whole, |range| Wanted::of(range, length)) {
@@ -116,8 +114,7 @@ fn beyond(length: usize) -> Problem {
 #[utoipa::path(post, path = "/v1/models/{model}/activate", operation_id = "activate_model", tag = "models",
     params(("model" = String, Path, description = "The model")),
     request_body = ActivateDocument,
-    responses((status = 200, description = "It serves", body = api::ActivatedAnswer)),
-    security(("api_key" = ["train"])))]
+    responses((status = 200, description = "It serves", body = api::ActivatedAnswer)))]
 pub(super) async fn activate(
     State(service): State<Service>,
     ModelPath(id): ModelPath,
@@ -137,8 +134,7 @@ pub(super) async fn activate(
 /// With all that it made of walks. Not the one that serves, nor the one that ships with the program.
 #[utoipa::path(delete, path = "/v1/models/{model}", operation_id = "delete_model", tag = "models",
     params(("model" = String, Path, description = "The model")),
-    responses((status = 204, description = "It is gone")),
-    security(("api_key" = ["train"])))]
+    responses((status = 204, description = "It is gone")))]
 pub(super) async fn delete(
     State(service): State<Service>,
     ModelPath(id): ModelPath,
@@ -158,7 +154,7 @@ fn model_answer(model: StoredModel) -> api::ModelAnswer {
         metrics: model.metrics,
         comparison: model.comparison.as_ref().map(comparison_answer),
         size_bytes: model.size_bytes,
-        sha256: hexadecimal(&model.sha256),
+        sha256: const_hex::encode(model.sha256),
         created_at_unix_seconds: model.created_at_unix_seconds,
     }
 }

@@ -25,14 +25,14 @@ tokio::task_local! {
     static CURRENT: HeaderValue;
 }
 
-/// Ids of requests that bring none.
-pub(super) struct Ids {
+/// RequestIds of requests that bring none.
+pub(super) struct RequestIds {
     /// No two runs of the server have it in common, by all odds.
     run: u32,
     next: AtomicU64,
 }
 
-impl Ids {
+impl RequestIds {
     pub fn new() -> Self {
         let mut run = [0; 4];
         // Without randomness ids are good within one run.
@@ -92,7 +92,7 @@ impl Drop for Measured<'_> {
 
 /// Names, measures and logs a request.
 pub(super) async fn observe(
-    State((service, ids)): State<(Service, Arc<Ids>)>,
+    State((service, ids)): State<(Service, Arc<RequestIds>)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn only_ids_that_can_stand_in_a_log_are_taken_over() {
-        let ids = Ids::new();
+        let ids = RequestIds::new();
         let of = |sent: &str| {
             let headers = HeaderMap::from_iter([(REQUEST_ID, sent.parse().unwrap())]);
             text(&ids.of(&headers)).to_owned()

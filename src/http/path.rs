@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, Path, Query};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -34,7 +33,7 @@ async fn part<T: FromStr>(
 ) -> Result<T, Problem> {
     let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
     let part = path.ok().and_then(|Path(path)| path.get(name)?.parse().ok());
-    part.ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))
+    part.ok_or_else(|| Problem::no_such_resource())
 }
 
 /// The number of an enrollment in the path.

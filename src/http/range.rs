@@ -1,49 +1,33 @@
-//! Parts of an answer (RFC 9110, section 14).
+//! Partial responses (RFC 9110, section 14).
 
 use std::ops::Range;
+
+use http_range_header::{RangeUnsatisfiableError, parse_range_header};
 
 /// What a `Range` header asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// Everything: there is no header, or one of a kind that may be ignored, such as several ranges.
+    /// Everything: the header is invalid, or asks for several ranges. A server may ignore both.
     Whole,
-    /// These bytes, of which there is at least one.
+    /// At least one byte.
     Part(Range<usize>),
-    /// Bytes that there are not.
+    /// Nothing that exists.
     Beyond,
 }
 
 impl Wanted {
-    /// Of a representation with so many bytes.
+    /// `length` is the size of the whole, in bytes.
     pub fn of(header: &str, length: usize) -> Self {
-        let Some(part) = header
-            .split_once('=')
-            .filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes"))
-            .and_then(|(_, range)| range.trim().split_once('-'))
-        else {
+        let Ok(ranges) = parse_range_header(header) else { return Self::Whole };
+        if ranges.len() != 1 {
             return Self::Whole;
-        };
-        let range = match part {
-            ("", suffix) => match number(suffix) {
-                Some(suffix) => length.saturating_sub(suffix)..length,
-                None => return Self::Whole,
-            },
-            (first, last) => match (number(first), number(last)) {
-                (Some(first), None) if last.is_empty() => first..length,
-                (Some(first), Some(last)) if first <= last => {
-                    first..length.min(last.saturating_add(1))
-                }
-                _ => return Self::Whole,
-            },
-        };
-        if range.is_empty() { Self::Beyond } else { Self::Part(range) }
+        }
+        match ranges.validate(length as u64).as_deref() {
+            Ok([range]) => Self::Part(*range.start() as usize..*range.end() as usize + 1),
+            Err(RangeUnsatisfiableError::Unsatisfiable) => Self::Beyond,
+            _ => Self::Whole,
+        }
     }
-}
-
-/// Digits; more than any length is as good as the largest.
-fn number(digits: &str) -> Option<usize> {
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| digits.parse().unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]

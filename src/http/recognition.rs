@@ -38,8 +38,7 @@ pub(super) struct IdentifyParameters {
 /// more alike the nearest must be: about 3 % of strangers are to be taken for someone, at most.
 #[utoipa::path(post, path = "/v1/identify", operation_id = "identify", tag = "recognition", params(IdentifyParameters),
     request_body = WalkDocument,
-    responses((status = 200, description = "Who it is", body = api::IdentifyAnswer)),
-    security(("api_key" = ["identify"])))]
+    responses((status = 200, description = "Who it is", body = api::IdentifyAnswer)))]
 pub(super) async fn identify(
     State(service): State<Service>,
     Extension(principal): Extension<Principal>,
@@ -84,8 +83,7 @@ pub(super) struct VerifyParameters {
 #[utoipa::path(post, path = "/v1/users/{user}/verify", operation_id = "verify", tag = "recognition",
     params(("user" = String, Path, description = "The user"), VerifyParameters),
     request_body = WalkDocument,
-    responses((status = 200, description = "Whether it is", body = api::VerifyAnswer)),
-    security(("api_key" = ["identify"])))]
+    responses((status = 200, description = "Whether it is", body = api::VerifyAnswer)))]
 pub(super) async fn verify(
     State(service): State<Service>,
     Extension(principal): Extension<Principal>,
@@ -135,8 +133,7 @@ pub(super) fn claim_of(principal: &Principal, item: api::VerifyItem) -> Result<C
 /// that is good. Pass it to the phone, and have it sent with the walk.
 #[utoipa::path(post, path = "/v1/users/{user}/challenges", operation_id = "create_challenge", tag = "recognition",
     params(("user" = String, Path, description = "The user")),
-    responses((status = 201, description = "The challenge", body = api::ChallengeAnswer)),
-    security(("api_key" = ["identify"])))]
+    responses((status = 201, description = "The challenge", body = api::ChallengeAnswer)))]
 pub(super) async fn challenge(
     State(service): State<Service>,
     UserPath(user): UserPath,

@@ -32,8 +32,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[utoipa::path(post, path = "/v1/training-jobs", operation_id = "post_training_job", tag = "training",
     request_body = TrainDocument,
     responses((status = 202, description = "It waits for its turn", body = api::TrainingJobAnswer,
-        headers(("Location" = String, description = "Path of the job.")))),
-    security(("api_key" = ["train"])))]
+        headers(("Location" = String, description = "Path of the job.")))))]
 pub(super) async fn post(
     State(service): State<Service>,
     format: Format,
@@ -53,8 +52,7 @@ pub(super) async fn post(
 
 /// List training jobs
 #[utoipa::path(get, path = "/v1/training-jobs", operation_id = "list_training_jobs", tag = "training",
-    responses((status = 200, description = "The jobs", body = api::TrainingJobsAnswer)),
-    security(("api_key" = ["train"])))]
+    responses((status = 200, description = "The jobs", body = api::TrainingJobsAnswer)))]
 pub(super) async fn list(
     State(service): State<Service>,
     format: Format,
@@ -66,8 +64,7 @@ pub(super) async fn list(
 /// Read a training job
 #[utoipa::path(get, path = "/v1/training-jobs/{job}", operation_id = "get_training_job", tag = "training",
     params(("job" = i64, Path, description = "The job")),
-    responses((status = 200, description = "The job", body = api::TrainingJobAnswer)),
-    security(("api_key" = ["train"])))]
+    responses((status = 200, description = "The job", body = api::TrainingJobAnswer)))]
 pub(super) async fn read(
     State(service): State<Service>,
     JobPath(id): JobPath,
@@ -81,8 +78,7 @@ pub(super) async fn read(
 /// One that waits or runs: it is over at once, and its model will not take over.
 #[utoipa::path(delete, path = "/v1/training-jobs/{job}", operation_id = "cancel_training_job", tag = "training",
     params(("job" = i64, Path, description = "The job")),
-    responses((status = 204, description = "It is cancelled")),
-    security(("api_key" = ["train"])))]
+    responses((status = 204, description = "It is cancelled")))]
 pub(super) async fn cancel(
     State(service): State<Service>,
     JobPath(id): JobPath,
@@ -104,8 +100,7 @@ pub(super) async fn cancel(
     responses(
         (status = 200, description = "Events", body = String, content_type = "text/event-stream"),
         (status = 204, description = "The job is over, and all events were told: do not come again"),
-    ),
-    security(("api_key" = ["train"])))]
+    ))]
 pub(super) async fn events(
     State(service): State<Service>,
     JobPath(id): JobPath,

@@ -96,25 +96,21 @@ impl Problem {
         Self::internal(&"panic").into_response()
     }
 
-    /// For an error of a layer or the router, which has no body of its own.
+    pub fn no_such_resource() -> Self {
+        Self::new(ProblemType::NoSuchResource, "/docs and /openapi.json list the paths of the API")
+    }
+
+    pub fn method_not_allowed() -> Self {
+        Self::new(ProblemType::MethodNotAllowed, "the Allow header lists the path's methods")
+    }
+
+    /// For an error of a layer, which has no body of its own.
     pub fn of_status(status: StatusCode) -> Self {
-        match status {
-            StatusCode::NOT_FOUND => Self::new(
-                ProblemType::NoSuchResource,
-                "/docs and /openapi.json list the paths of the API",
-            ),
-            StatusCode::METHOD_NOT_ALLOWED => Self::new(
-                ProblemType::MethodNotAllowed,
-                "the Allow header lists the path's methods",
-            ),
-            _ => Self {
-                status,
-                title: status.canonical_reason().unwrap_or(ProblemType::Http.title()),
-                ..Self::new(
-                    ProblemType::Http,
-                    "the request was refused before it reached the service",
-                )
-            },
+        let detail = "the request was refused before it reached the service";
+        Self {
+            status,
+            title: status.canonical_reason().unwrap_or(ProblemType::Http.title()),
+            ..Self::new(ProblemType::Http, detail)
         }
     }
 }

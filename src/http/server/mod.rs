@@ -1,0 +1,256 @@
+//! Connections: HTTP/1.1 and HTTP/2 with and without TLS, bounded in number and in time, drained at
+//! the end.
+
+mod connection_limit;
+mod limits;
+mod peer;
+mod tls;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use connection_limit::ConnectionLimit;
+pub use limits::ConnectionLimits;
+pub(super) use peer::Peer;
+pub use tls::{TlsError, tls_config};
+
+/// Pause after the system refuses a connection, for want of file descriptors for example.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a client that speaks HTTP/2 sends first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How near the end a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// It answers all that comes, and asks clients to go elsewhere.
+    Leaving,
+    /// It answers what has begun.
+    Closing,
+}
+
+/// Serves HTTP/1.1 and HTTP/2, over TLS where `tls` is given, until `stop` is done; then gives notice
+/// for as long as there are connections, and lets open requests finish. A client may begin HTTP/2 without TLS if it knows that it may (RFC 9113,
+/// section 3.3).
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    stop: impl Future<Output = ()>,
+) {
+    let ConnectionLimits { notice, drain_timeout, .. } = limits;
+    let server = Arc::new(Server::new(router, limits, tls));
+    // Each connection holds a receiver until it ends.
+    let (phase, _) = watch::channel(Phase::Serving);
+    tokio::select! {
+        () = server.accept(&listener, &phase) => {}
+        () = stop => {}
+    }
+    phase.send_replace(Phase::Leaving);
+    tokio::select! {
+        () = server.accept(&listener, &phase) => {}
+        () = tokio::time::sleep(notice) => {}
+        () = phase.closed() => {}
+    }
+    phase.send_replace(Phase::Closing);
+    // What the system has accepted meanwhile may hold requests.
+    tokio::select! {
+        biased;
+        () = server.accept(&listener, &phase) => {}
+        () = std::future::ready(()) => {}
+    }
+    drop(listener);
+    if tokio::time::timeout(drain_timeout, phase.closed()).await.is_err() {
+        tracing::warn!("open requests did not finish in time");
+    }
+}
+
+/// What all connections share.
+struct Server {
+    router: Router,
+    limits: ConnectionLimits,
+    tls: Option<TlsAcceptor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    connection_limit: Arc<ConnectionLimit>,
+}
+
+/// Why a connection broke off.
+type Broken = Box<dyn Error + Send + Sync>;
+
+impl Server {
+    fn new(
+        router: Router,
+        limits: ConnectionLimits,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.header_timeout)
+            .max_header_size(limits.header_bytes as usize);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_header_list_size(limits.header_bytes)
+            .max_concurrent_streams(limits.streams)
+            .keep_alive_interval(limits.ping_interval)
+            .keep_alive_timeout(limits.ping_timeout)
+            .max_pending_accept_reset_streams(limits.pending_resets);
+        let connection_limit =
+            ConnectionLimit::new(limits.connections, limits.connections_per_address);
+        Self { router, limits, tls: tls.map(TlsAcceptor::from), http1, http2, connection_limit }
+    }
+
+    /// Takes connections, for as long as it is let.
+    async fn accept(self: &Arc<Self>, listener: &TcpListener, phase: &watch::Sender<Phase>) {
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok((stream, address)) => (stream, Peer(address)),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(permit) = self.connection_limit.try_acquire(peer.network()) else {
+                continue;
+            };
+            let (server, phase) = (Arc::clone(self), phase.subscribe());
+            tokio::spawn(async move {
+                let _permit = permit;
+                if let Err(error) = server.open(stream, peer, phase).await {
+                    // Clients on bad networks vanish all the time.
+                    tracing::debug!(error, "a connection broke off");
+                }
+            });
+        }
+    }
+
+    async fn open(
+        &self,
+        stream: TcpStream,
+        peer: Peer,
+        mut phase: watch::Receiver<Phase>,
+    ) -> Result<(), Broken> {
+        // Answers are small: waiting to fill a packet only delays them.
+        let _ = stream.set_nodelay(true);
+        match &self.tls {
+            Some(tls) => {
+                let stream = self.promptly(tls.accept(stream), &mut phase).await?;
+                self.speak(stream, peer, phase).await
+            }
+            None => self.speak(stream, peer, phase).await,
+        }
+    }
+
+    /// Waits for a step before the first request, which may be given up at any time.
+    async fn promptly<T>(
+        &self,
+        step: impl Future<Output = io::Result<T>>,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> io::Result<T> {
+        tokio::select! {
+            // What is there already is taken.
+            biased;
+            done = tokio::time::timeout(self.limits.header_timeout, step) => done?,
+            () = is(phase, Phase::Closing) => Err(io::Error::other("the server stops")),
+        }
+    }
+
+    /// Tells the protocol by the first bytes, with TLS too: ALPN is only what the client said.
+    async fn speak<S>(
+        &self,
+        mut stream: S,
+        peer: Peer,
+        mut phase: watch::Receiver<Phase>,
+    ) -> Result<(), Broken>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let first = self.promptly(first_bytes(&mut stream), &mut phase).await?;
+        let is_http2 = first == PREFACE;
+        let (read, write) = tokio::io::split(stream);
+        let stream = TokioIo::new(tokio::io::join(io::Cursor::new(first).chain(read), write));
+        let routes = TowerToHyperService::new(self.router.clone());
+        let now = phase.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            let (answer, now) = (routes.call(request), now.clone());
+            async move {
+                let mut response = answer.await?;
+                if !is_http2 && *now.borrow() > Phase::Serving {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
+        if is_http2 {
+            // HTTP/2 tells the client which requests are still answered.
+            let connection = self.http2.serve_connection(stream, service);
+            return self.drive(connection, is(&mut phase, Phase::Leaving)).await;
+        }
+        let connection = self.http1.serve_connection(stream, service);
+        if *phase.borrow() == Phase::Closing {
+            // To shut it down would drop the request whose first bytes are there.
+            return self.drive(connection, std::future::pending()).await;
+        }
+        self.drive(connection, is(&mut phase, Phase::Closing)).await
+    }
+
+    /// Answers requests until the client or the server has enough.
+    async fn drive<C>(&self, connection: C, end: impl Future<Output = ()>) -> Result<(), Broken>
+    where
+        C: GracefulConnection<Error = hyper::Error>,
+    {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = &mut connection => return Ok(ended?),
+            () = end => {}
+            () = tokio::time::sleep(self.limits.longest_life) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        Ok(tokio::time::timeout(self.limits.drain_timeout, connection).await??)
+    }
+}
+
+/// Waits for a phase, or for the end of the server.
+async fn is(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+    let _ = phase.wait_for(|phase| *phase >= wanted).await;
+}
+
+/// Reads the preface of HTTP/2, or as much as it takes to see that this is none.
+async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut first = Vec::with_capacity(PREFACE.len());
+    while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+        let missing = (PREFACE.len() - first.len()) as u64;
+        if (&mut *stream).take(missing).read_buf(&mut first).await? == 0 {
+            break;
+        }
+    }
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests;
