@@ -1,7 +1,7 @@
-//! Who may do what: API keys and their scopes. Pure: no I/O but the system's randomness.
+//! API keys and their scopes. No I/O except the system's random numbers.
 //!
-//! A key reads `bpn_<id>_<secret>`: the id finds it, the secret proves it. The secret has 256
-//! random bits, so that its bare SHA-256 may be stored: there is nothing to guess.
+//! A key is `bpn_<id>_<secret>`. The id finds the key, the secret proves it. The secret has 256 random
+//! bits and cannot be guessed, so its plain SHA-256 may be stored.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,27 +17,27 @@ const SECRET_BYTES: usize = 32;
 /// Keys of earlier versions may have this scope. It never allowed anything.
 const RETIRED_SCOPE: &str = "metrics";
 
-/// Something that a key may allow.
+/// Something that an API key may allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// Ask who is walking.
+    /// Identify and verify walkers.
     Identify,
-    /// Make users, read them, and add or erase their walks.
+    /// Create and read users, and add or delete their enrollments.
     Enroll,
-    /// Train and change models.
+    /// Train, activate and delete models.
     Train,
-    /// List, export and erase users.
+    /// List, export and delete users.
     Admin,
-    /// See scores beside decisions: they help whoever climbs toward a match.
+    /// See scores. They would help an attacker to approach a match step by step.
     Scores,
 }
 
 impl Scope {
-    /// All of them, in the order of their names' first mention in the documentation.
+    /// All scopes, in the order of the documentation.
     pub const ALL: [Self; 5] =
         [Self::Identify, Self::Enroll, Self::Train, Self::Admin, Self::Scores];
 
-    /// As it is written.
+    /// The name in options, databases and OpenAPI.
     pub fn name(self) -> &'static str {
         match self {
             Self::Identify => "identify",
@@ -49,7 +49,7 @@ impl Scope {
     }
 }
 
-/// Why a text is no scope.
+/// A name that is not a scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("there is no scope {0:?}; there are identify, enroll, train, admin and scores")]
 pub struct ScopeError(String);
@@ -63,17 +63,17 @@ impl FromStr for Scope {
     }
 }
 
-/// A set of scopes, written with spaces between.
+/// A set of scopes, written with spaces between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scopes(BTreeSet<Scope>);
 
 impl Scopes {
-    /// Every scope.
+    /// The set of all scopes.
     pub fn all() -> Self {
         Scope::ALL.into_iter().collect()
     }
 
-    /// Whether a scope is among them.
+    /// Whether the set contains a scope.
     pub fn contains(&self, scope: Scope) -> bool {
         self.0.contains(&scope)
     }
@@ -100,48 +100,48 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// Who sends a request.
+/// The sender of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// Id of the key, or empty where the service asks for none.
+    /// Id of the API key, or empty if the service requires none.
     pub id: String,
-    /// What the key allows.
+    /// What the sender may do.
     pub scopes: Scopes,
 }
 
 impl Principal {
-    /// Anybody, where the service asks for no key.
+    /// Anybody, if the service requires no API key.
     pub fn anonymous() -> Self {
         Self { id: String::new(), scopes: Scopes::all() }
     }
 }
 
-/// A key as it is kept: without its secret.
+/// A stored API key, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
-    /// Names the key; no secret.
+    /// Identifies the key. It is not secret.
     pub id: String,
     /// SHA-256 of the secret.
     pub secret_digest: [u8; 32],
-    /// Whom or what it is for, in the operator's words.
+    /// The operator's name for the user of the key.
     pub name: String,
-    /// What it allows.
+    /// What the key allows.
     pub scopes: Scopes,
-    /// When it was made.
+    /// When the key was created.
     pub created_at_unix_seconds: i64,
-    /// From when on it is worth nothing.
+    /// When the key expires. `None` for never.
     pub expires_at_unix_seconds: Option<i64>,
-    /// Whether it was revoked.
+    /// Whether the key was revoked.
     pub revoked: bool,
-    /// When it was last used, to the minute.
+    /// When the key was last used, to the minute.
     pub last_used_at_unix_seconds: Option<i64>,
 }
 
 impl ApiKey {
-    /// A new key, and the text that its holder sends. The text is nowhere else.
+    /// Creates a key. The text, which its holder sends, is stored nowhere.
     ///
     /// # Errors
-    /// When the system has no randomness to give.
+    /// If the system has no random numbers.
     pub fn generate(
         name: String,
         scopes: Scopes,
@@ -163,14 +163,14 @@ impl ApiKey {
         Ok((key, text))
     }
 
-    /// The id in a key's text, where it has a key's form.
+    /// The id in a key's text. `None` if it does not look like a key.
     pub fn id_in(text: &str) -> Option<&str> {
         let (id, secret) = text.strip_prefix(PREFIX)?.strip_prefix('_')?.split_once('_')?;
         (id.len() == 2 * ID_BYTES && secret.len() == 2 * SECRET_BYTES).then_some(id)
     }
 
-    /// Whether a text is this key, and the key is good at that time. Takes as long whichever
-    /// character of the secret is wrong.
+    /// Whether a text is this key, and the key is valid at that time. Compares secrets in constant
+    /// time.
     pub fn accepts(&self, text: &str, now_unix_seconds: i64) -> bool {
         let secret = text.rsplit('_').next().unwrap_or_default();
         let same = Sha256::digest(secret).ct_eq(&self.secret_digest);
@@ -179,10 +179,10 @@ impl ApiKey {
     }
 }
 
-/// Random bytes as lower-case hexadecimal digits, two a byte.
+/// Random bytes as hexadecimal digits.
 ///
 /// # Errors
-/// When the system has no randomness to give.
+/// If the system has no random numbers.
 pub fn random_hex<const BYTES: usize>() -> Result<String, getrandom::Error> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes)?;

@@ -41,7 +41,7 @@ enroll() {
     for user in ann bob; do
         curl --silent --show-error --fail "$@" -X PUT "$url/v1/users/$user" >/dev/null
         curl --silent --show-error --fail "$@" -H 'content-type: application/json' \
-            --data-binary @src/http/example_walk.json "$url/v1/users/$user/enrollments" >/dev/null
+            --data-binary @src/http/description/example_walk.json "$url/v1/users/$user/enrollments" >/dev/null
     done
 }
 

@@ -111,13 +111,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Format {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        let accept = parts.headers.typed_get::<Accept>();
-        let chosen = accept.as_ref().and_then(|accept| accept.negotiate(&FORMATS));
-        Ok(if chosen == Some(&FORMATS[1]) { Self::Cbor } else { Self::Json })
+        Ok(Self::accepted(&parts.headers))
     }
 }
 
 impl Format {
+    fn accepted(headers: &HeaderMap) -> Self {
+        let accept = headers.typed_get::<Accept>();
+        let chosen = accept.as_ref().and_then(|accept| accept.negotiate(&FORMATS));
+        if chosen == Some(&FORMATS[1]) { Self::Cbor } else { Self::Json }
+    }
+
     fn of_body(headers: &HeaderMap) -> Result<Self, Problem> {
         let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         match media_type.map(essence) {
@@ -305,5 +309,32 @@ fn named(path: &str, problem: Problem) -> Problem {
 impl FromRef<App> for crate::service::Service {
     fn from_ref(app: &App) -> Self {
         app.service.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_chooses_the_format_of_responses() {
+        for (accept, expected) in [
+            ("application/cbor", Format::Cbor),
+            ("Application/CBOR", Format::Cbor),
+            ("application/cbor, */*", Format::Cbor),
+            ("application/json;q=0.5, application/cbor", Format::Cbor),
+            ("application/json, application/cbor;q=0.1", Format::Json),
+            ("application/json, application/cbor;q=0", Format::Json),
+            ("application/cbor;q=0", Format::Json),
+            ("application/*", Format::Json),
+            ("*/*", Format::Json),
+            ("text/html", Format::Json),
+            ("", Format::Json),
+            ("nonsense", Format::Json),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+            assert_eq!(Format::accepted(&headers), expected, "{accept}");
+        }
+        assert_eq!(Format::accepted(&HeaderMap::new()), Format::Json);
     }
 }

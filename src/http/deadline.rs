@@ -1,4 +1,4 @@
-//! How long a request may take: as long as the server allows, or as the client will wait.
+//! How long a request may take: the server's limit, or the client's deadline if it is shorter.
 
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,13 @@ use super::problem::{Problem, ProblemType};
 use crate::config::{HttpSettings, Live};
 use crate::service;
 
-/// Milliseconds, from now, for which the client waits.
+/// How long the client waits, in milliseconds.
 const DEADLINE: &str = "request-deadline-ms";
 
-/// Drops a request that is not answered in time; what is queued for it is then dropped at its turn.
-/// One that cannot be answered in time is refused at once.
-/// A change that is being written is finished all the same, and a retry under its idempotency key
-/// gets the answer.
+/// Drops a request that is not answered in time, with its queued work. If the queue is too long for
+/// the deadline, the service refuses the request at once.
+///
+/// A write that has started is finished. A retry with its idempotency key gets the response.
 pub(super) async fn deadline(
     State(settings): State<Live<HttpSettings>>,
     request: Request,
@@ -35,8 +35,8 @@ pub(super) async fn deadline(
         Err(_) if limit < allowed => Problem::new(
             ProblemType::DeadlinePassed,
             format!(
-                "there was no answer within the {} ms of {DEADLINE}; a write may be under way: \
-                 send it again under its idempotency key",
+                "there was no response within the {} ms of {DEADLINE}; a write may have started: \
+                 retry it with its idempotency key",
                 limit.as_millis()
             ),
         )
@@ -45,7 +45,7 @@ pub(super) async fn deadline(
         Err(_) => Problem::new(
             ProblemType::Timeout,
             format!(
-                "a request must be whole and answered within {} s; send a write again under its \
+                "a request must be received and answered within {} s; retry a write with its \
                  idempotency key",
                 allowed.as_secs()
             ),
@@ -60,7 +60,7 @@ fn asked_for(headers: &HeaderMap) -> Result<Option<Duration>, Problem> {
         Some(milliseconds @ 1u32..) => Ok(Some(Duration::from_millis(milliseconds.into()))),
         _ => Err(Problem::new(
             ProblemType::InvalidDeadline,
-            "give the milliseconds for which the client waits, a whole number from 1 on",
+            "give the time that the client waits in milliseconds, a whole number of at least 1",
         )
         .at(DEADLINE)),
     }

@@ -1,4 +1,4 @@
-//! Compressed bodies (RFC 9110, section 8.4).
+//! Compressed request bodies (RFC 9110, section 8.4).
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -9,21 +9,19 @@ use zstd::zstd_safe::DCtx;
 
 use super::problem::{Problem, ProblemType};
 
-/// Window of a zstd stream, as a power of two: it bounds the memory that a body can ask for.
+/// Largest window of a zstd stream, as a power of two. It limits the memory that a body can take.
 const ZSTD_WINDOW_LOG: u32 = 21;
 
-/// Room for a plain body, to begin with: ten seconds of a walk in CBOR take less.
+/// Initial capacity for a decompressed body: ten seconds of walking in CBOR take less.
 const PLAIN_BYTES: usize = 8192;
 
-/// Buffer of a brotli stream.
 const BROTLI_BUFFER_BYTES: usize = 4096;
 
 thread_local! {
-    /// State of a decompression, which costs more to make than a small body to decompress.
+    /// Creating this costs more than decompressing a small body.
     static ZSTD: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
-/// How a body is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     Identity,
@@ -33,7 +31,6 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
-    /// Of a request with these headers.
     pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Self::Identity) };
         match value.to_str().map(str::to_ascii_lowercase).as_deref() {
@@ -43,14 +40,13 @@ impl Encoding {
             Ok("br") => Ok(Self::Brotli),
             _ => Err(Problem::new(
                 ProblemType::UnsupportedEncoding,
-                "send it plain, or in one of gzip, zstd and br",
+                "send it uncompressed, or compressed with gzip, zstd or br",
             )
             .at("content-encoding")),
         }
     }
 
-    /// The plain body. A compressed one is given up on as soon as it exceeds `most` bytes, as many as
-    /// a plain one may have.
+    /// Decompresses a body. Stops as soon as the result exceeds `most` bytes.
     pub fn decode(self, body: Vec<u8>, most: usize) -> Result<Vec<u8>, Problem> {
         let compressed = &body[..];
         let plain = match self {
@@ -68,7 +64,9 @@ impl Encoding {
         let plain = plain.map_err(|error| {
             Problem::new(
                 ProblemType::MalformedEncoding,
-                format!("{error}; is content-encoding what was used, and is the body whole?"),
+                format!(
+                    "{error}; check that content-encoding is right and that the body is complete"
+                ),
             )
             .at("content-encoding")
         })?;
@@ -79,7 +77,7 @@ impl Encoding {
     }
 }
 
-/// All of a stream, or a little more than is allowed of it.
+/// Reads a stream, up to one byte more than allowed.
 fn limited(stream: impl Read, most: usize) -> std::io::Result<Vec<u8>> {
     let mut plain = Vec::with_capacity(PLAIN_BYTES);
     stream.take(most as u64 + 1).read_to_end(&mut plain)?;
@@ -118,7 +116,7 @@ mod tests {
         [Encoding::Identity, Encoding::Gzip, Encoding::Zstd, Encoding::Brotli];
 
     #[test]
-    fn a_bomb_is_given_up_on() {
+    fn a_decompression_bomb_is_stopped() {
         for encoding in &ALL[1..] {
             let bomb = encode(*encoding, &vec![0; 64 << 20]);
             assert!(bomb.len() < 100_000);
@@ -145,7 +143,7 @@ mod tests {
             plain in prop::collection::vec(any::<u8>(), 1..200),
         ) {
             for encoding in &ALL[1..] {
-                // Whatever comes of it, it is no panic.
+                // It may succeed, but not panic.
                 let _ = encoding.decode(garbage.clone(), MOST);
                 let mut cut = encode(*encoding, &plain);
                 cut.truncate(cut.len() / 2);

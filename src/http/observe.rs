@@ -1,4 +1,4 @@
-//! Each request as the operator sees it: an id, a span, its time, and a line in the log.
+//! What operators see of each request: an id, a span, its duration and a line in the log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,21 +13,21 @@ use tracing::Instrument;
 use crate::service::Service;
 use crate::telemetry::Metrics;
 
-/// Names a request, in its answer and in the log.
+/// Identifies a request in its response and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const MAX_ID_BYTES: usize = 64;
 
-/// Of a request whose client hung up, as other servers have it too.
+/// The status of a request whose client disconnected, as in nginx.
 const HUNG_UP: &str = "499";
 
 tokio::task_local! {
     static CURRENT: HeaderValue;
 }
 
-/// RequestIds of requests that bring none.
+/// Makes ids for requests without one.
 pub(super) struct RequestIds {
-    /// No two runs of the server have it in common, by all odds.
+    /// Random, so that ids of two runs of the server differ.
     run: u32,
     next: AtomicU64,
 }
@@ -35,19 +35,19 @@ pub(super) struct RequestIds {
 impl RequestIds {
     pub fn new() -> Self {
         let mut run = [0; 4];
-        // Without randomness ids are good within one run.
+        // Without randomness, ids are unique within one run.
         let _ = getrandom::fill(&mut run);
         Self { run: u32::from_ne_bytes(run), next: AtomicU64::new(0) }
     }
 
-    /// The client's, where it can stand in a log, or a new one.
+    /// The client's id if it is safe in a log, or a new one.
     fn of(&self, headers: &HeaderMap) -> HeaderValue {
-        let sane = |value: &&HeaderValue| {
+        let is_safe = |value: &&HeaderValue| {
             let bytes = value.as_bytes();
             (1..=MAX_ID_BYTES).contains(&bytes.len())
                 && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
         };
-        headers.get(REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
+        headers.get(REQUEST_ID).filter(is_safe).cloned().unwrap_or_else(|| {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let id = format!("{:08x}-{number:x}", self.run);
             HeaderValue::try_from(id).expect("digits and a hyphen")
@@ -55,7 +55,7 @@ impl RequestIds {
     }
 }
 
-/// Id of the request that is being answered, where one is.
+/// The id of the current request, if there is one.
 pub(super) fn request_id() -> Option<String> {
     CURRENT.try_with(|id| text(id).to_owned()).ok()
 }
@@ -64,7 +64,7 @@ fn text(id: &HeaderValue) -> &str {
     id.to_str().expect("ids are ASCII")
 }
 
-/// A request under way; counted when it ends, however it does.
+/// An open request. It is counted when it is dropped, even if the client disconnects.
 struct Measured<'a> {
     metrics: &'a Metrics,
     method: &'static str,
@@ -90,7 +90,7 @@ impl Drop for Measured<'_> {
     }
 }
 
-/// Names, measures and logs a request.
+/// Identifies, measures and logs a request.
 pub(super) async fn observe(
     State((service, ids)): State<(Service, Arc<RequestIds>)>,
     request: Request,
@@ -102,7 +102,7 @@ pub(super) async fn observe(
     let mut measured = Measured {
         metrics,
         method: known(request.method()),
-        // The route, not the path: paths hold user ids, and are without number.
+        // The route, not the path: paths contain user ids, and there is no end of them.
         route: request.extensions().get().cloned(),
         status: None,
         begin: Instant::now(),
@@ -127,7 +127,7 @@ pub(super) async fn observe(
     response
 }
 
-/// Clients may make methods up.
+/// A label for the metrics. Clients may invent methods.
 fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_ids_that_can_stand_in_a_log_are_taken_over() {
+    fn only_ids_that_are_safe_in_a_log_are_kept() {
         let ids = RequestIds::new();
         let of = |sent: &str| {
             let headers = HeaderMap::from_iter([(REQUEST_ID, sent.parse().unwrap())]);

@@ -1,4 +1,4 @@
-//! For operators, and for the programs that watch a server.
+//! Metrics and probes.
 
 use axum::Router;
 use axum::extract::State;
@@ -9,11 +9,13 @@ use axum::routing::get;
 use super::problem::{Problem, ProblemType};
 use crate::service::Service;
 
-/// Prometheus' text format.
+/// Prometheus's text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What is for the operator alone: metrics, of which scores are a part, so that they are no more for
-/// everybody than answers are. With the probes, since this is served to the end.
+/// Metrics and probes for the operator's port.
+///
+/// Metrics include scores, so they are not on the public port. The probes are here as well, because
+/// this port is served to the end.
 pub fn operator_router(service: Service) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
@@ -24,24 +26,24 @@ pub fn operator_router(service: Service) -> Router {
 
 async fn metrics(State(service): State<Service>) -> Response {
     if let Err(error) = service.observe().await {
-        tracing::error!(%error, "metrics of the database were not read");
+        tracing::error!(%error, "cannot read metrics from the database");
     }
     ([(header::CONTENT_TYPE, METRICS)], service.metrics().encode()).into_response()
 }
 
-/// Whether the server runs
+/// Check that the server runs
 #[utoipa::path(get, path = "/livez", operation_id = "livez", tag = "operation", responses(
-    (status = 200, description = "It does", body = String, content_type = "text/plain")
+    (status = 200, description = "The server runs", body = String, content_type = "text/plain")
 ))]
 pub(super) async fn live() -> &'static str {
     "live\n"
 }
 
-/// Whether requests should be sent here
+/// Check that the server accepts requests
 ///
-/// Not while the server stops: what is open then is still answered.
+/// While the server stops, the status is 503. Open requests are still answered.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "operation", responses(
-    (status = 200, description = "They should", body = String, content_type = "text/plain")
+    (status = 200, description = "The server accepts requests", body = String, content_type = "text/plain")
 ))]
 pub(super) async fn ready(State(service): State<Service>) -> Result<&'static str, Problem> {
     if service.is_ready() {
@@ -49,6 +51,6 @@ pub(super) async fn ready(State(service): State<Service>) -> Result<&'static str
     }
     Err(Problem::new(
         ProblemType::NotReady,
-        "it answers what is open; send other requests elsewhere",
+        "it still answers open requests; send new ones elsewhere",
     ))
 }

@@ -1,4 +1,4 @@
-//! Paths and queries, with errors that name what is wrong.
+//! Extractors for paths and queries. Their errors are problems that name the field.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -10,7 +10,6 @@ use serde::de::DeserializeOwned;
 use super::problem::{Problem, ProblemType};
 use bipedalnet_core::identity::UserId;
 
-/// The user named in the path.
 pub(super) struct UserPath(pub UserId);
 
 impl<S: Send + Sync> FromRequestParts<S> for UserPath {
@@ -25,7 +24,7 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
     }
 }
 
-/// A part of the path; there is nothing where it is not of its type.
+/// A part of the path. If it has the wrong type, the path does not exist.
 async fn part<T: FromStr>(
     parts: &mut Parts,
     state: &(impl Send + Sync),
@@ -36,7 +35,6 @@ async fn part<T: FromStr>(
     part.ok_or_else(|| Problem::no_such_resource())
 }
 
-/// The number of an enrollment in the path.
 pub(super) struct EnrollmentPath(pub i64);
 
 impl<S: Send + Sync> FromRequestParts<S> for EnrollmentPath {
@@ -47,7 +45,6 @@ impl<S: Send + Sync> FromRequestParts<S> for EnrollmentPath {
     }
 }
 
-/// The model named in the path.
 pub(super) struct ModelPath(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
@@ -58,7 +55,6 @@ impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
     }
 }
 
-/// The number of a training job in the path.
 pub(super) struct JobPath(pub i64);
 
 impl<S: Send + Sync> FromRequestParts<S> for JobPath {
@@ -69,7 +65,6 @@ impl<S: Send + Sync> FromRequestParts<S> for JobPath {
     }
 }
 
-/// The query.
 pub(super) struct Parameters<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {

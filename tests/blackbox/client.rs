@@ -244,7 +244,7 @@ async fn the_client_stops_retrying() {
         (answered("429 Too Many Requests", &wait, ""), 1, "answered 429"),
         (answered("302 Found", "location: /elsewhere", ""), 1, "answered 302"),
         // The client does not retry after a problem.
-        (Fate::Passed, 1, "There is no such user: make the user first"),
+        (Fate::Passed, 1, "The user does not exist: create the user first"),
     ] {
         let stub = Stub::start(&server, vec![fate; 9]).await;
         let error = Client::new(&stub.url, None).unwrap().user("ann").await.unwrap_err();

@@ -245,14 +245,14 @@ fn a_shell_enrolls_identifies_and_verifies() {
     let answer: VerifyAnswer = serde_json::from_str(&shown).unwrap();
     assert_eq!((answer.decision, answer.windows), (Verified::Accept, 9));
 
-    asked(&["verify", "carl", &walk(11, 5)], 1, "There is no such user");
+    asked(&["verify", "carl", &walk(11, 5)], 1, "The user does not exist");
     asked(&["verify", "ann", &walk(11, 5), "--fmr", "0.5"], 1, "false match rate");
     asked(&["verify", "ann"], 2, "FILE");
     asked(&["identify", "/no/such.csv"], 1, "/no/such.csv: cannot be read");
     // If one of the files is broken, the command sends none of them.
     let broken = file("broken.csv", b"t,ax,ay,az\n0,a,b,c\n");
     asked(&["enroll", "dora", &walk(13, 1), &broken], 1, "broken.csv: line 2");
-    asked(&["verify", "dora", &walk(13, 1)], 1, "There is no such user");
+    asked(&["verify", "dora", &walk(13, 1)], 1, "The user does not exist");
     // The message names the file that the server refuses.
     let still = file("still.csv", b"t,ax,ay,az\n0,0,0,9.8\n1,0,0,9.8\n2,0,0,9.8\n");
     asked(&["enroll", "ann", &still], 1, "still.csv: The recording cannot be used");
@@ -278,7 +278,7 @@ fn a_shell_uses_a_key_over_tls() {
     let (status, shown) = enroll(&trusted, Some(&secret));
     assert_eq!(status, 0, "{shown}");
     let (status, shown) = enroll(&trusted, None);
-    assert!(status == 1 && shown.contains("An API key is needed"), "{shown}");
+    assert!(status == 1 && shown.contains("A valid API key is required"), "{shown}");
     let (status, shown) = enroll(&untrusted, Some(&secret));
     assert!(status == 1 && shown.contains("certificate"), "{shown}");
 

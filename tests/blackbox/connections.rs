@@ -151,7 +151,7 @@ fn a_server_that_cannot_speak_tls_says_why() {
         (&empty, &key, &empty, "an X.509 certificate with"),
         (&certificate, &certificate, &certificate, "openssl pkey"),
         (&certificate, &locked, &locked, "openssl pkey"),
-        (&certificate, &other_key, &other_key, "give the key that the certificate was made with"),
+        (&certificate, &other_key, &other_key, "give the certificate's key"),
     ] {
         let mut serve = program();
         serve.args(["serve", "--listen", "127.0.0.1:0", "--tls-certificate", certificate]);

@@ -1,4 +1,4 @@
-//! Small pieces of HTML, and of the JSON that it is made of.
+//! Small pieces of HTML, and iterators over JSON.
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ pub(super) fn capitalised(word: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// A string, fit for HTML.
+/// A JSON string, escaped.
 pub(super) fn text(value: &Value) -> String {
     escaped(value.as_str().unwrap_or_default())
 }
@@ -51,13 +51,13 @@ pub(super) fn escaped(text: &str) -> String {
     html
 }
 
-/// Paragraphs of a description.
+/// Turns a description into paragraphs.
 pub(super) fn prose(description: &Value) -> String {
     let paragraphs = description.as_str().into_iter().flat_map(|text| text.split("\n\n"));
     paragraphs.map(|paragraph| format!("<p>{}</p>", inline(paragraph))).collect()
 }
 
-/// Text with code between backticks.
+/// Turns backticks into code.
 pub(super) fn inline(text: &str) -> String {
     let mut html = String::new();
     for (index, part) in text.split('`').enumerate() {

@@ -1,5 +1,5 @@
-//! The API's documentation for people, made of its OpenAPI description: one page that needs no script
-//! and nothing from elsewhere.
+//! The HTML documentation, made from the OpenAPI description: one page without scripts or external
+//! resources.
 
 mod html;
 mod schema;
@@ -19,31 +19,9 @@ const STYLE: &str = include_str!("style.css");
 const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// The first steps, as they are typed.
-const FIRST_STEPS: &str = r#"server=http://localhost:8080
+const FIRST_STEPS: &str = include_str!("first_steps.sh");
 
-# On the server's machine, beside its database.
-# As long as there is no key, the server asks for none.
-key=$(bipedalnet keys create --name "first steps" \
-  --scopes enroll,identify)
-
-# Two walks of one person; a phone's own look the same.
-bipedalnet simulate --walker 7 --walk 1 > monday.json
-bipedalnet simulate --walker 7 --walk 2 > tuesday.json
-
-request() {
-  curl --fail-with-body -H "authorization: Bearer $key" "$@"
-}
-send() {
-  request -H 'content-type: application/json' --data-binary "$@"
-}
-
-request -X PUT $server/v1/users/ann
-send @monday.json $server/v1/users/ann/enrollments
-send @tuesday.json $server/v1/identify
-"#;
-
-/// `/openapi.json`, and `/docs` made of it.
+/// Serves `/openapi.json` and `/docs`.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Router<S> {
     let serve = |content_type: &'static str, body: String| {
         let body = Bytes::from(body);
@@ -66,7 +44,6 @@ struct Page<'a> {
     openapi: &'a Value,
 }
 
-/// An operation, and where it stands.
 struct Operation<'a> {
     path: &'a str,
     method: &'a str,
@@ -106,10 +83,10 @@ impl<'a> Page<'a> {
              <li><a href=\"#headers\">Headers</a></li>{contents}\
              <li><a href=\"#problems\">Problems</a></li></ul></nav>\
              <main id=\"top\"><h1>{title} <small>API {version}</small></h1>{about}\
-             <p>For programs: <a href=\"/openapi.json\">/openapi.json</a>.</p>\
+             <p>OpenAPI description: <a href=\"/openapi.json\">/openapi.json</a>.</p>\
              <h2 id=\"first-steps\">First steps</h2>{access}<pre><code>{steps}</code></pre>\
-             <h2 id=\"headers\">Headers</h2><h4>Of requests</h4>{parameters}\
-             <h4>Of answers</h4>{headers}{operations}\
+             <h2 id=\"headers\">Headers</h2><h4>Request headers</h4>{parameters}\
+             <h4>Response headers</h4>{headers}{operations}\
              <h2 id=\"problems\">Problems</h2>{problem}{problems}</main></body></html>\n",
             version = text(&info["version"]),
             about = prose(&info["description"]),
@@ -123,7 +100,7 @@ impl<'a> Page<'a> {
         )
     }
 
-    /// The operations under a tag, in the order in which one comes to need them.
+    /// The operations of a tag: first those that create something.
     fn operations(&self, tag: &Value) -> Vec<Operation<'a>> {
         let mut operations: Vec<Operation<'a>> = entries(&self.openapi["paths"])
             .flat_map(|(path, methods)| {
@@ -139,9 +116,9 @@ impl<'a> Page<'a> {
     fn operation(&self, &Operation { path, method, value }: &Operation<'a>) -> String {
         let id = text(&value["operationId"]);
         let access = match value["security"][0]["api_key"].as_array().map(Vec::as_slice) {
-            None => "needs no key".to_owned(),
-            Some([]) => "needs a key".to_owned(),
-            Some([scope, ..]) => format!("needs the scope <code>{}</code>", text(scope)),
+            None => "requires no API key".to_owned(),
+            Some([]) => "requires an API key".to_owned(),
+            Some([scope, ..]) => format!("requires the scope <code>{}</code>", text(scope)),
         };
         let mut html = format!(
             "<section id=\"{id}\"><h3><a href=\"#{id}\">{summary}</a></h3>\
@@ -170,12 +147,12 @@ impl<'a> Page<'a> {
         if body.is_object() {
             let _ = write!(html, "<h4>Body</h4>{}", self.content(body));
         }
-        html.push_str("<h4>Answers</h4>");
+        html.push_str("<h4>Responses</h4>");
         for (status, response) in entries(&value["responses"]) {
             let (_, response) = self.resolved(response);
             let (status, description, content) = match status {
                 "default" => {
-                    ("other", "<a href=\"#problems\">What went wrong</a>".to_owned(), String::new())
+                    ("other", "<a href=\"#problems\">An error</a>".to_owned(), String::new())
                 }
                 _ => (status, text(&response["description"]), self.content(&response["content"])),
             };
@@ -189,7 +166,7 @@ impl<'a> Page<'a> {
         html
     }
 
-    /// The schema of a body in whatever format.
+    /// The schema of a body. It is the same in all formats.
     fn content(&self, content: &Value) -> String {
         let Some((media_type, body)) = entries(content).last() else { return String::new() };
         let kind = self.kind(&body["schema"]);
@@ -226,7 +203,7 @@ impl<'a> Page<'a> {
 
 fn examples(schema: &Value) -> String {
     let example = |example: &Value| {
-        format!("<h5>For example</h5><pre><code>{}</code></pre>", escaped(&example.to_string()))
+        format!("<h5>Example</h5><pre><code>{}</code></pre>", escaped(&example.to_string()))
     };
     list(&schema["examples"]).map(example).collect()
 }
@@ -245,8 +222,8 @@ fn problems(schema: &Value) -> String {
         )
     };
     format!(
-        "<p>A <code>type</code> is <code>urn:bipedalnet:problem:</code> and a word of these. They never \
-         change; new ones may come: treat an unknown one by its status.</p>\
+        "<p>A <code>type</code> is <code>urn:bipedalnet:problem:</code> followed by one of these. They never \
+         change. New ones may be added: handle an unknown one by its status.</p>\
          <table><thead><tr><th>Status</th><th>Type</th><th>Meaning</th></tr></thead><tbody>{}</tbody></table>",
         list(&schema["x-types"]).map(row).collect::<String>()
     )
@@ -260,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_a_description_says_is_text() {
+    fn descriptions_are_escaped() {
         let hostile = "<script>alert(\"1\")</script>";
         let schema = json!({
             "type": "object", "description": hostile, "required": [hostile],
@@ -297,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_schema_without_end_has_an_outline() {
+    fn a_recursive_schema_has_an_outline() {
         let openapi = json!({"components": {"schemas": {"Tree": {
             "type": "object", "properties": {"left": {"$ref": "#/components/schemas/Tree"}},
         }}}});

@@ -1,4 +1,4 @@
-//! Schemas as outlines: fields within fields.
+//! Schemas as nested lists of fields.
 
 use std::fmt::Write;
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 use super::Page;
 use super::html::{entries, escaped, field, list, text};
 
-/// Schemas within schemas that are shown; a recursive one would have no end.
+/// Nesting that is shown. A recursive schema would have no end.
 pub(super) const MAX_DEPTH: usize = 8;
 
 impl<'a> Page<'a> {
-    /// The fields of a schema, and theirs; nothing where it has none.
+    /// The fields of a schema, nested. Empty if it has none.
     pub(super) fn outline(&self, schema: &'a Value, depth: usize) -> String {
         if depth == MAX_DEPTH {
             return String::new();
@@ -47,7 +47,7 @@ impl<'a> Page<'a> {
         html
     }
 
-    /// What a value is, in a few words.
+    /// The type of a value, in a few words.
     pub(super) fn kind(&self, schema: &Value) -> String {
         let (name, schema) = self.resolved(schema);
         let choices: Vec<&Value> = alternatives(schema).collect();
@@ -81,7 +81,7 @@ impl<'a> Page<'a> {
         }
     }
 
-    /// A schema, parameter or response with its name, where it stands elsewhere.
+    /// Follows a reference. Returns the name of its target, if it is one.
     pub(super) fn resolved(&self, value: &'a Value) -> (Option<&'a str>, &'a Value) {
         let Some(reference) = value["$ref"].as_str() else { return (None, value) };
         let target = self.openapi.pointer(reference.trim_start_matches('#'));
@@ -89,12 +89,12 @@ impl<'a> Page<'a> {
     }
 }
 
-/// What a schema may be instead, other than null.
+/// The alternatives of a schema, without null.
 fn alternatives(schema: &Value) -> impl Iterator<Item = &Value> {
     list(&schema["oneOf"]).chain(list(&schema["anyOf"])).filter(|choice| choice["type"] != "null")
 }
 
-/// What holds for a number or a string, said after its type.
+/// The limits of a number or a string, for after its type.
 fn bounds(schema: &Value) -> String {
     let mut words = String::new();
     let range = span(&schema["minimum"], &schema["maximum"]);
@@ -114,7 +114,7 @@ fn bounds(schema: &Value) -> String {
     words
 }
 
-/// Bounds as they are said before a noun, or nothing.
+/// A range for before a noun, or nothing.
 fn span(least: &Value, most: &Value) -> String {
     match (least, most) {
         (Value::Null, Value::Null) => String::new(),

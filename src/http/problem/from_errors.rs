@@ -51,11 +51,7 @@ impl From<ServiceError> for Problem {
         let reason = error.to_string();
         match error {
             Error::Pool(error) => error.into(),
-            Error::Store(error) if error.is_transient() => Self::new(
-                Type::DatabaseBusy,
-                "another program, such as a backup, has locked it; nothing was changed; try again",
-            )
-            .retry_after(RETRY_AFTER_SECONDS),
+            Error::Store(error) if error.is_transient() => database_busy(),
             Error::Randomness(_) | Error::NotCompared | Error::Store(_) => Self::internal(&reason),
             Error::Signal(error) => {
                 Self::new(Type::of_signal(&error), reason).at(error.field())
@@ -148,4 +144,9 @@ impl From<ServiceError> for Problem {
             Error::JobOver { .. } => Self::new(Type::TrainingJobOver, reason).at("job"),
         }
     }
+}
+
+fn database_busy() -> Problem {
+    let detail = "another program, such as a backup, has locked it; nothing was changed; try again";
+    Problem::new(ProblemType::DatabaseBusy, detail).retry_after(RETRY_AFTER_SECONDS)
 }

@@ -1,39 +1,40 @@
-//! What one client may use.
+//! Limits of connections.
 
 use std::time::Duration;
 
 use crate::config::ConnectionSettings;
 
-/// Bounds on what clients can take.
+/// What clients may use.
 ///
-/// An HTTP/1.1 request may have 100 headers: hyper's own bound, which costs least.
+/// An HTTP/1.1 request may also have at most 100 headers: hyper's default, which is the fastest.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
-    /// Connections open at a time; a further one is closed at once.
+    /// Open connections. A further one is closed at once.
     pub connections: usize,
-    /// Those of them from one IPv4 address or one IPv6 /64, the least that a subscriber gets.
+    /// Open connections from one IPv4 address or one IPv6 /64, the smallest network that providers
+    /// assign.
     pub connections_per_address: usize,
-    /// Time for a TLS handshake, for the first bytes after it, for each header of HTTP/1.1, and for
-    /// an idle HTTP/1.1 connection to send its next request.
+    /// Time for each of these: a TLS handshake, the first bytes after it, the headers of an HTTP/1.1
+    /// request, and the wait for the next HTTP/1.1 request.
     pub header_timeout: Duration,
-    /// Bytes of a request's line and headers; more are answered 431.
+    /// Bytes of a request's line and headers. A larger request gets 431.
     pub header_bytes: u32,
-    /// Requests at a time on one HTTP/2 connection.
+    /// Concurrent requests on one HTTP/2 connection.
     pub streams: u32,
-    /// Silence on an HTTP/2 connection after which the client is asked for a sign of life.
+    /// Silence on an HTTP/2 connection after which the server sends a ping.
     pub ping_interval: Duration,
-    /// Time for that sign; without it the connection is closed.
+    /// Time for the response to a ping. Without one, the connection is closed.
     pub ping_timeout: Duration,
-    /// HTTP/2 requests that the client took back before they were begun; more of them close the
+    /// HTTP/2 requests that the client resets before the server starts them. More of them close the
     /// connection (rapid reset, CVE-2023-44487).
     pub pending_resets: usize,
-    /// Age at which a connection takes no further request, so that neither pings nor answers that
-    /// are never read hold a place for ever.
+    /// Age at which a connection takes no further request. Otherwise, a client could hold a connection
+    /// for ever with pings, or by not reading a response.
     pub longest_life: Duration,
-    /// Time between the wish to stop and the end of new connections: whoever sends requests here gets
-    /// to know, by the readiness probe or by `connection: close`, and goes elsewhere.
+    /// How long a stopping server still takes connections. Meanwhile clients notice, by the readiness
+    /// probe or `connection: close`, and send requests elsewhere.
     pub notice: Duration,
-    /// Time for open requests to finish, once the server is told to stop or the connection is old.
+    /// Time for open requests to finish, after the server stops or the connection gets too old.
     pub drain_timeout: Duration,
 }
 

@@ -1,5 +1,4 @@
-//! Connections: HTTP/1.1 and HTTP/2 with and without TLS, bounded in number and in time, drained at
-//! the end.
+//! Connections: HTTP/1.1 and HTTP/2, with and without TLS, limited in number and in time.
 
 mod connection_limit;
 mod limits;
@@ -32,25 +31,26 @@ pub use limits::ConnectionLimits;
 pub(super) use peer::Peer;
 pub use tls::{TlsError, tls_config};
 
-/// Pause after the system refuses a connection, for want of file descriptors for example.
+/// Pause after the system refuses a connection, for example because file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a client that speaks HTTP/2 sends first (RFC 9113, section 3.4).
+/// The first bytes from an HTTP/2 client (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How near the end a server is.
+/// How far a server is with stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
-    /// It answers all that comes, and asks clients to go elsewhere.
+    /// It answers all requests, and asks clients to go elsewhere.
     Leaving,
-    /// It answers what has begun.
+    /// It answers open requests.
     Closing,
 }
 
-/// Serves HTTP/1.1 and HTTP/2, over TLS where `tls` is given, until `stop` is done; then gives notice
-/// for as long as there are connections, and lets open requests finish. A client may begin HTTP/2 without TLS if it knows that it may (RFC 9113,
-/// section 3.3).
+/// Serves HTTP/1.1 and HTTP/2 until `stop` completes, over TLS if `tls` is given.
+///
+/// Then it gives notice while there are connections, and lets open requests finish. Without TLS, a
+/// client may start with HTTP/2 if it knows that the server supports it (RFC 9113, section 3.3).
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -73,7 +73,7 @@ pub async fn serve(
         () = phase.closed() => {}
     }
     phase.send_replace(Phase::Closing);
-    // What the system has accepted meanwhile may hold requests.
+    // Connections that the system accepted meanwhile may have sent requests.
     tokio::select! {
         biased;
         () = server.accept(&listener, &phase) => {}
@@ -85,7 +85,6 @@ pub async fn serve(
     }
 }
 
-/// What all connections share.
 struct Server {
     router: Router,
     limits: ConnectionLimits,
@@ -95,7 +94,7 @@ struct Server {
     connection_limit: Arc<ConnectionLimit>,
 }
 
-/// Why a connection broke off.
+/// Why a connection broke.
 type Broken = Box<dyn Error + Send + Sync>;
 
 impl Server {
@@ -122,13 +121,13 @@ impl Server {
         Self { router, limits, tls: tls.map(TlsAcceptor::from), http1, http2, connection_limit }
     }
 
-    /// Takes connections, for as long as it is let.
+    /// Accepts connections. It never returns.
     async fn accept(self: &Arc<Self>, listener: &TcpListener, phase: &watch::Sender<Phase>) {
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok((stream, address)) => (stream, Peer(address)),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -140,8 +139,8 @@ impl Server {
             tokio::spawn(async move {
                 let _permit = permit;
                 if let Err(error) = server.open(stream, peer, phase).await {
-                    // Clients on bad networks vanish all the time.
-                    tracing::debug!(error, "a connection broke off");
+                    // Not a warning: on bad networks, this is normal.
+                    tracing::debug!(error, "connection broken");
                 }
             });
         }
@@ -153,7 +152,7 @@ impl Server {
         peer: Peer,
         mut phase: watch::Receiver<Phase>,
     ) -> Result<(), Broken> {
-        // Answers are small: waiting to fill a packet only delays them.
+        // Responses are small: waiting for a full packet only delays them.
         let _ = stream.set_nodelay(true);
         match &self.tls {
             Some(tls) => {
@@ -164,21 +163,21 @@ impl Server {
         }
     }
 
-    /// Waits for a step before the first request, which may be given up at any time.
+    /// Waits for a step before the first request. Until then, the server may drop the connection.
     async fn promptly<T>(
         &self,
         step: impl Future<Output = io::Result<T>>,
         phase: &mut watch::Receiver<Phase>,
     ) -> io::Result<T> {
         tokio::select! {
-            // What is there already is taken.
+            // A step that is done already counts.
             biased;
             done = tokio::time::timeout(self.limits.header_timeout, step) => done?,
-            () = is(phase, Phase::Closing) => Err(io::Error::other("the server stops")),
+            () = is(phase, Phase::Closing) => Err(io::Error::other("the server is stopping")),
         }
     }
 
-    /// Tells the protocol by the first bytes, with TLS too: ALPN is only what the client said.
+    /// Detects the protocol by the first bytes, with TLS too: a client need not do as its ALPN says.
     async fn speak<S>(
         &self,
         mut stream: S,
@@ -207,19 +206,19 @@ impl Server {
             }
         });
         if is_http2 {
-            // HTTP/2 tells the client which requests are still answered.
+            // HTTP/2 tells the client which requests will still be answered.
             let connection = self.http2.serve_connection(stream, service);
             return self.drive(connection, is(&mut phase, Phase::Leaving)).await;
         }
         let connection = self.http1.serve_connection(stream, service);
         if *phase.borrow() == Phase::Closing {
-            // To shut it down would drop the request whose first bytes are there.
+            // A shutdown would drop the request, although its first bytes have arrived.
             return self.drive(connection, std::future::pending()).await;
         }
         self.drive(connection, is(&mut phase, Phase::Closing)).await
     }
 
-    /// Answers requests until the client or the server has enough.
+    /// Answers requests until the client closes the connection, `end` completes, or it is too old.
     async fn drive<C>(&self, connection: C, end: impl Future<Output = ()>) -> Result<(), Broken>
     where
         C: GracefulConnection<Error = hyper::Error>,
@@ -235,12 +234,12 @@ impl Server {
     }
 }
 
-/// Waits for a phase, or for the end of the server.
+/// Waits until the server has reached a phase, or is gone.
 async fn is(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     let _ = phase.wait_for(|phase| *phase >= wanted).await;
 }
 
-/// Reads the preface of HTTP/2, or as much as it takes to see that this is none.
+/// Reads the HTTP/2 preface, or enough bytes to see that it is something else.
 async fn first_bytes(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut first = Vec::with_capacity(PREFACE.len());
     while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {

@@ -1,13 +1,13 @@
-//! The other end of a connection.
+//! The client's address.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// The client's end of the connection: an extension of each request.
+/// The client's end of the connection. Every request has it as an extension.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
 impl Peer {
-    /// What counts as one client: an IPv4 address, or the first address of an IPv6 /64.
+    /// The network that counts as one client: an IPv4 address, or an IPv6 /64.
     pub fn network(self) -> IpAddr {
         match self.0.ip().to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

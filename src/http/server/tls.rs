@@ -1,4 +1,4 @@
-//! The certificate and key that the server shows, from PEM files.
+//! The server's certificate and private key, from PEM files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,31 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// Why a server cannot speak TLS.
+/// Why a server cannot use TLS.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("TLS: {}: {reason}; name a PEM file that this user may read", path.display())]
+    #[error("TLS: {}: {reason}; give a PEM file that this user may read", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why not.
         reason: io::Error,
     },
-    /// A file has a section that is not whole, or not PEM.
+    /// A file has an incomplete section, or is not PEM.
     #[error(
-        "TLS: {} is damaged, cut off or locked by a passphrase; copy it again from where it was \
-         made, and take a passphrase off with `openssl pkey -in FILE -out NEW`",
+        "TLS: {} is damaged, incomplete or encrypted; copy it again from where it was created, \
+         or decrypt it with `openssl pkey -in FILE -out NEW`",
         path.display()
     )]
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// The certificate file has no certificate in it.
+    /// The certificate file has no certificate.
     #[error(
-        "TLS: {} holds no certificate; it must hold the server's, then its issuers', each between \
+        "TLS: {} has no certificate; it must have the server's, then its issuers', each between \
          BEGIN CERTIFICATE and END CERTIFICATE",
         path.display()
     )]
@@ -41,10 +41,10 @@ pub enum TlsError {
         /// The certificate file.
         path: PathBuf,
     },
-    /// The key file has no private key in it, or an encrypted one.
+    /// The key file has no private key, or an encrypted one.
     #[error(
-        "TLS: {} holds no private key without a passphrase; `openssl pkey -in FILE -out NEW` takes a \
-         passphrase off",
+        "TLS: {} has no unencrypted private key; decrypt a key with \
+         `openssl pkey -in FILE -out NEW`",
         path.display()
     )]
     NoKey {
@@ -53,8 +53,8 @@ pub enum TlsError {
     },
     /// The key belongs to another certificate.
     #[error(
-        "TLS: the key in {} is not that of the first certificate in {}; give the key that the \
-         certificate was made with, and the server's own certificate before its issuers'",
+        "TLS: the key in {} does not belong to the first certificate in {}; give the certificate's \
+         key, and put the server's certificate before its issuers'",
         key.display(),
         certificate.display()
     )]
@@ -64,10 +64,10 @@ pub enum TlsError {
         /// The key file.
         key: PathBuf,
     },
-    /// A certificate or key of a kind that is not supported, or a damaged one.
+    /// A certificate or key that is damaged or of an unsupported type.
     #[error(
-        "TLS: {} with {}: {reason}; an X.509 certificate with an RSA, ECDSA (P-256, P-384) or \
-         Ed25519 key is needed",
+        "TLS: {} with {}: {reason}; use an X.509 certificate with an RSA, ECDSA (P-256, P-384) or \
+         Ed25519 key",
         certificate.display(),
         key.display()
     )]
@@ -81,12 +81,12 @@ pub enum TlsError {
     },
 }
 
-/// TLS 1.2 and 1.3, HTTP/2 before HTTP/1.1 (ALPN, RFC 7301), with the certificate chain and the
-/// private key in two PEM files (RFC 7468).
+/// Configures TLS 1.2 and 1.3 with a certificate chain and a private key, each in a PEM file (RFC
+/// 7468). Prefers HTTP/2 to HTTP/1.1 (ALPN, RFC 7301).
 ///
 /// # Errors
 ///
-/// A file that cannot be read or lacks what it is for, or a key of another certificate.
+/// If a file cannot be used, or the key belongs to another certificate.
 pub fn tls_config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)

@@ -1,0 +1,97 @@
+//! Headers, parameters and responses that all operations share.
+
+use serde_json::{Map, Value, json};
+
+use crate::access::Scope;
+
+pub(super) fn security_scheme() -> Value {
+    let scopes = Scope::ALL.map(|scope| format!("`{}`", scope.name())).join(", ");
+    json!({
+        "type": "http",
+        "scheme": "bearer",
+        "description": format!(
+            "An API key from `bipedalnet keys create`. Its scopes are some of {scopes}. Until the \
+             first key is created, the service requires none. Responses have scores only if the key \
+             has the scope `scores`."
+        ),
+    })
+}
+
+pub(super) fn parameters() -> Value {
+    json!({
+        "idempotency_key": {
+            "name": "Idempotency-Key", "in": "header", "required": false,
+            "description": "Makes retries safe: a retry with the same key gets the first response. \
+                Different API keys may use the same idempotency key.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+        },
+        "deadline": {
+            "name": "Request-Deadline-Ms", "in": "header", "required": false,
+            "description": "How long the client waits, in milliseconds. Later, the request is dropped.",
+            "schema": {"type": "integer", "minimum": 1, "maximum": u32::MAX},
+        },
+        "request_id": {
+            "name": "X-Request-Id", "in": "header", "required": false,
+            "description": "Identifies the request in the operator's log. An id that is not 1 to 64 \
+                of `A-Z a-z 0-9 . _ -` is replaced.",
+            "schema": {"type": "string"},
+        },
+        "known": {
+            "name": "If-None-Match", "in": "header", "required": false,
+            "description": "The `ETag` of a response that the client has. If it is still current, \
+                the status is 304.",
+            "schema": {"type": "string"},
+        },
+    })
+}
+
+pub(super) fn headers() -> Value {
+    let text =
+        |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    json!({
+        "Content-Range": text("Which bytes of the file these are, and its size."),
+        "ETag": text("Identifies this response, for `If-None-Match`. Responses over 256 KiB have none."),
+        "Idempotency-Replayed": {
+            "description": "`true` if this is the stored response of an earlier request with the \
+                same `Idempotency-Key`.",
+            "schema": {"type": "string", "enum": ["true"]},
+        },
+        "RateLimit": text("What is left of the tightest rate limit: `r` requests. The full burst is \
+            available again in `t` seconds."),
+        "RateLimit-Policy": text("The tightest rate limit: `q` requests in `w` seconds."),
+        "Retry-After": {
+            "description": "Seconds to wait before the next attempt. With 409, 429 and 503.",
+            "schema": {"type": "integer", "minimum": 0},
+        },
+        "X-Request-Id": text("Identifies the request in the operator's log: the client's id, or a new one."),
+        "WWW-Authenticate": text("`Bearer`, with 401."),
+    })
+}
+
+pub(super) fn responses() -> Value {
+    json!({
+        "problem": {
+            "description": "An error",
+            "content": {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
+            },
+            "headers": header_references(&[
+                "Retry-After",
+                "RateLimit",
+                "RateLimit-Policy",
+                "WWW-Authenticate",
+                "X-Request-Id",
+            ]),
+        },
+        "unchanged": {
+            "description": "The client's response is still current",
+            "headers": header_references(&["ETag", "RateLimit", "RateLimit-Policy", "X-Request-Id"]),
+        },
+    })
+}
+
+pub(super) fn header_references(names: &[&str]) -> Value {
+    let reference =
+        |name: &&str| (name.to_string(), json!({"$ref": format!("#/components/headers/{name}")}));
+    names.iter().map(reference).collect::<Map<_, _>>().into()
+}
