@@ -1,6 +1,6 @@
 //! A safe interface to the matrix product.
 
-use gemm::{Parallelism, gemm};
+use gemm_common::Parallelism;
 
 /// A matrix inside a slice. Rows may overlap, as the windows of a convolution do.
 #[derive(Clone, Copy)]
@@ -57,20 +57,21 @@ pub fn multiply(out: &mut [f32], out_stride: usize, a: View<'_>, b: View<'_>, ac
     // SAFETY: the spans asserted above are every element that the strides reach; `out` is
     // borrowed mutably, so it overlaps neither input, and its rows do not overlap one another.
     unsafe {
-        gemm(
-            a.rows,
+        // As the transposed product, because the kernels prefer a column-major `out`.
+        gemm_f32::gemm::f32::get_gemm_fn()(
             b.columns,
+            a.rows,
             a.columns,
             out.as_mut_ptr(),
-            1,
             out_stride as isize,
+            1,
             accumulate,
-            a.data.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
             b.data.as_ptr(),
-            b.column_stride as isize,
             b.row_stride as isize,
+            b.column_stride as isize,
+            a.data.as_ptr(),
+            a.row_stride as isize,
+            a.column_stride as isize,
             1.0,
             1.0,
             false,
