@@ -113,11 +113,11 @@ async fn every_method_works() {
     let page = client.users(Some("ann")).await.unwrap();
     assert_eq!(page.users.len(), 1);
 
-    client.erase_enrollment("ann", first.enrollment).await.unwrap();
+    client.delete_enrollment("ann", first.enrollment).await.unwrap();
     let export = client.export("ann").await.unwrap();
     assert_eq!(export.walks.len(), 1);
     assert_eq!(export.walks[0].enrollment.enrollment, second.enrollment);
-    client.erase_user("ann").await.unwrap();
+    client.delete_user("ann").await.unwrap();
     assert_eq!(problem(client.user("ann").await), (404, urn("unknown-user")));
 }
 
@@ -265,9 +265,9 @@ async fn errors_say_what_is_wrong() {
     );
     for (url, expected) in [
         ("localhost:8080", "neither http nor https"),
-        ("127.0.0.1", "is not the URL of a server"),
+        ("127.0.0.1", "is not a server URL"),
         ("ftp://example.com", "neither http nor https"),
-        ("http://example.com/?x=1", "nothing may follow its path"),
+        ("http://example.com/?x=1", "it has a query or a fragment"),
     ] {
         let shown = Client::new(url, None).unwrap_err().to_string();
         assert!(shown.contains(url) && shown.contains(expected), "{shown}");
@@ -279,7 +279,7 @@ async fn errors_say_what_is_wrong() {
         let error = client(&server).export(dots).await.unwrap_err();
         assert!(matches!(error, ClientError::Id(_)), "{error}");
     }
-    assert_eq!(problem(client(&server).erase_user("../users").await), (422, urn("invalid-id")));
+    assert_eq!(problem(client(&server).delete_user("../users").await), (422, urn("invalid-id")));
     let below = Client::new(&server.url("/gait/"), None).unwrap().user("ann").await;
     assert_eq!(problem(below), (404, urn("no-such-resource")));
 }

@@ -1,323 +1,327 @@
-//! What the server sends.
+//! Answers.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use bipedalnet_core::gait::RecordingDocument;
 
-/// Whether a user is known well enough to be recognised.
+/// Whether enough walking is enrolled to recognise the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UserState {
-    /// Not yet: more walking is needed.
+    /// More walking is needed.
     Collecting,
-    /// Known well enough.
+    /// The user can be recognised.
     Ready,
 }
 
-/// What would help most to recognise a user.
+/// What would improve recognition of the user most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NextStep {
-    /// More walking, until the user is ready.
+    /// Enroll more walking, until the user is ready.
     WalkMore,
-    /// A walk at another time, more than an hour later: on another day, in other shoes or at another
-    /// pace. It cuts misses more than a longer walk today.
+    /// Enroll a walk more than an hour later: on another day, in other shoes or at another pace. It
+    /// avoids more misses than a longer walk today.
     WalkAnotherTime,
 }
 
 /// A user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UserAnswer {
-    /// Their id.
+    /// Id of the user.
     pub user: String,
-    /// `ready` once enough walking is known, `collecting` before.
+    /// `collecting` until enough walking is enrolled, then `ready`.
     pub status: UserState,
-    /// Windows of walking that are known of them, to the model that serves.
+    /// Windows of walking in the user's template for the active model.
     pub windows: u64,
     /// Windows that are missing until the user is ready.
     pub windows_missing: u64,
-    /// Walks that are kept of them.
+    /// Number of enrollments.
     pub enrollments: u64,
-    /// Occasions on which they walked: more than an hour apart.
+    /// Number of occasions on which the user walked. Two occasions are more than an hour apart.
     pub occasions: u64,
-    /// What would help most to recognise them.
+    /// What would improve recognition of the user most. Absent if nothing in particular would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_step: Option<NextStep>,
-    /// When the user was made.
+    /// When the user was created.
     pub created_at_unix_seconds: i64,
 }
 
 /// A page of users.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UsersAnswer {
-    /// In the order of their ids.
+    /// The users, in the order of their ids.
     pub users: Vec<UserAnswer>,
-    /// The `after` of the next page, where there is one.
+    /// `after` for the next page. Absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
-/// What a walk that is kept came with.
+/// Where an enrollment comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WalkSource {
-    /// It was enrolled.
+    /// A request to enroll.
     Enrollment,
-    /// A verification accepted it beyond doubt, and the service learns from those.
+    /// A verification that was certain enough to update the template.
     Verification,
 }
 
-/// A walk that is kept.
+/// An enrollment: one walk of a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EnrollmentAnswer {
-    /// Its number.
+    /// Number of the enrollment.
     pub enrollment: i64,
-    /// Windows of walking in it; 0 where the model that serves cannot use the walk.
+    /// Windows of walking in it. 0 if the active model cannot use it.
     pub windows: u32,
-    /// Id of the model that serves, where it can use the walk.
+    /// Id of the active model. Absent if that model cannot use the enrollment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What it came with.
+    /// Where the enrollment comes from.
     pub source: WalkSource,
     /// When it was added.
     pub created_at_unix_seconds: i64,
 }
 
-/// The walks of a user.
+/// The enrollments of a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EnrollmentsAnswer {
-    /// In the order of enrollment.
+    /// The enrollments, oldest first.
     pub enrollments: Vec<EnrollmentAnswer>,
 }
 
-/// All that is held about one person.
+/// Everything stored about a user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExportAnswer {
     /// The user.
     #[serde(flatten)]
     pub user: UserAnswer,
-    /// Their walks.
+    /// The user's enrollments.
     pub walks: Vec<ExportedWalk>,
-    /// Marks by which a walk that is sent again is known, of enrolled and verified walks: hexadecimal.
+    /// Fingerprints of enrolled and verified walks, in hexadecimal digits. A walk that is sent again
+    /// is detected by its fingerprint.
     pub fingerprints: Vec<String>,
 }
 
-/// A walk with all that is held of it.
+/// An enrollment with everything stored about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExportedWalk {
-    /// The walk.
+    /// The enrollment.
     #[serde(flatten)]
     pub enrollment: EnrollmentAnswer,
-    /// What models made of it.
+    /// The walk's features, one entry per model.
     pub templates: Vec<ExportedTemplate>,
-    /// The recording, where the service keeps recordings.
+    /// The recording, if it is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<super::WalkDocument>)]
     pub recording: Option<RecordingDocument>,
 }
 
-/// What a model made of a walk.
+/// Features of a walk by one model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExportedTemplate {
     /// Id of the model.
     pub model: String,
-    /// Windows of walking that it found.
+    /// Windows of walking in the walk.
     pub windows: u32,
-    /// Sum of the windows' unit feature vectors.
+    /// Sum of the windows' feature vectors, each of length 1.
     pub template: Vec<f32>,
 }
 
-/// What came of an enrollment.
+/// A new enrollment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EnrolledAnswer {
-    /// Number of the walk.
+    /// Number of the enrollment.
     pub enrollment: i64,
-    /// Windows of walking that were taken.
+    /// Windows that were accepted as walking.
     pub windows_accepted: u32,
-    /// Windows that were not, by reason.
+    /// Windows that were refused, by reason.
     pub windows_refused: Vec<RefusedAnswer>,
-    /// The user, now.
+    /// The user after the enrollment.
     #[serde(flatten)]
     pub user: UserAnswer,
 }
 
-/// Windows that are not walking.
+/// Windows that were refused for one reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RefusedAnswer {
-    /// The kind of problem, as in problem+json.
+    /// The problem type, as in `Problem`.
     pub r#type: String,
-    /// How many windows it holds for.
+    /// Number of windows with this problem.
     pub windows: u64,
-    /// Of one of these windows.
+    /// Details of one of these windows.
     pub detail: String,
 }
 
-/// Who it is.
+/// Result of an identification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Identified {
-    /// The user that the answer names.
+    /// The walker is the user in `user`.
     Identified,
-    /// Nobody who is enrolled, as far as can be told.
+    /// The walker matches no enrolled user.
     Unknown,
-    /// It cannot be told; see `reason`.
+    /// The walk does not allow a decision; see `reason`.
     Inconclusive,
 }
 
-/// Why there is no decision.
+/// Why a walk does not allow a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Doubt {
-    /// Too little walking to tell: send more.
+    /// There is too little walking. Send more.
     TooShort,
-    /// The movement is unlike any walking that the model knows, so that no error rate can be promised.
+    /// The walking is unlike any that the model was calibrated on, so the error rates do not hold.
     Unfamiliar,
-    /// Several users match about equally.
+    /// Several users match about equally well.
     Ambiguous,
 }
 
-/// What the thresholds of a decision were fitted to.
+/// What the decision thresholds were fitted to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CalibrationSource {
-    /// The data sets that the model was calibrated on.
+    /// The model's own calibration data.
     Model,
-    /// These, and the users of this service compared with one another.
+    /// The model's calibration data, and comparisons among the enrolled users of this service.
     Gallery,
 }
 
-/// Who is walking.
+/// Answer to an identification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct IdentifyAnswer {
-    /// Who it is.
+    /// The result.
     pub decision: Identified,
-    /// Whom the decision names, or null.
+    /// Id of the identified user; null if there is none.
     #[schema(required)]
     pub user: Option<String>,
-    /// Why the decision is `inconclusive`.
+    /// Why the decision is `inconclusive`. Absent for other decisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Doubt>,
-    /// The nearest users, the strongest match first, for keys that may see scores. `score` is a plain
-    /// cosine and need not fall.
+    /// The nearest users, best match first. Only for keys with the scope `scores`. The order is by
+    /// `estimated_fmr`; a later candidate can have a higher `score`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<Vec<CandidateAnswer>>,
-    /// Windows of walking that the decision rests on.
+    /// Windows of walking that were used.
     pub windows: u32,
-    /// What the thresholds were fitted to.
+    /// What the decision thresholds were fitted to.
     pub calibration: CalibrationSource,
-    /// Id of the model that decided.
+    /// Id of the model that was used.
     pub model: String,
 }
 
-/// A user whom the walker may be.
+/// A user who may be the walker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CandidateAnswer {
-    /// The user.
+    /// Id of the user.
     pub user: String,
-    /// Likeness, from -1 to 1, in two digits.
+    /// Cosine similarity of the walk and the user's template, from -1 to 1, rounded to two digits.
     pub score: f64,
-    /// Estimated share of other people's walks that are as much like the user: in two digits, 0.000001
-    /// or more. `calibration` says what it was fitted to.
+    /// Estimated false match rate at this score: the share of other people's walks that match the user
+    /// at least as well. Rounded to two digits, at least 0.000001.
     pub estimated_fmr: f64,
 }
 
-/// Whether a claim holds.
+/// Result of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verified {
-    /// It does.
+    /// The walker is the user.
     Accept,
-    /// It does not.
+    /// The walker is not the user.
     Reject,
-    /// It cannot be told; see `reason`. If it is `too_short`, send more under the same session.
+    /// The walk does not allow a decision; see `reason`. If it is `too_short`, send more walking in the
+    /// same session.
     Inconclusive,
-    /// The recording is an earlier one of the user's, sent again.
+    /// The recording repeats an earlier one of the user.
     SuspectedReplay,
 }
 
-/// Whether it is the user who walks.
+/// Answer to a verification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VerifyAnswer {
-    /// Whether it is.
+    /// The result.
     pub decision: Verified,
-    /// The user.
+    /// Id of the claimed user.
     pub user: String,
-    /// Why the decision is `inconclusive`.
+    /// Why the decision is `inconclusive`. Absent for other decisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Doubt>,
-    /// Likeness, from -1 to 1, in two digits, for keys that may see scores.
+    /// Cosine similarity of the walk and the user's template, from -1 to 1, rounded to two digits. Only
+    /// for keys with the scope `scores`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// Estimated share of other people's walks that are as much like the user: in two digits, 0.000001
-    /// or more, for keys that may see scores. With a session, the share that ever are, in any look at
-    /// it. `calibration` says what it was fitted to.
+    /// Estimated false match rate at this score: the share of other people's walks that match the user
+    /// at least as well. In a session, the share that do so at any time during it. Rounded to two
+    /// digits, at least 0.000001. Only for keys with the scope `scores`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_fmr: Option<f64>,
-    /// The false match rate that decided.
+    /// The false match rate of the threshold that was used.
     pub fmr: f64,
-    /// Windows of walking that the decision rests on, earlier ones of the session included.
+    /// Windows of walking that were used, including earlier ones of the session.
     pub windows: u32,
-    /// What the thresholds were fitted to.
+    /// What the decision thresholds were fitted to.
     pub calibration: CalibrationSource,
-    /// Id of the model that decided.
+    /// Id of the model that was used.
     pub model: String,
-    /// Number of the walk among the user's, where it was added to them: a service that is told to
-    /// learns from what it accepts beyond doubt.
+    /// Number of the enrollment that was made from this walk. Absent unless the service updates
+    /// templates and this walk was certain enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrollment: Option<i64>,
 }
 
-/// A nonce that makes a verification good once.
+/// A nonce for one verification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ChallengeAnswer {
-    /// To be sent with the verification.
+    /// The nonce. Send it with the verification.
     pub challenge: String,
-    /// For how long it is good.
+    /// Time until the nonce expires.
     pub expires_in_seconds: u64,
 }
 
-/// What came of the items of a batch.
+/// Outcomes of a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OutcomesAnswer {
-    /// One an item, in their order.
+    /// One outcome per item, in the order of the items.
     pub outcomes: Vec<OutcomeAnswer>,
 }
 
-/// What came of one item.
+/// Outcome of one item of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OutcomeAnswer {
-    /// The status that a request of its own would have been answered with.
+    /// HTTP status that a single request would have got.
     pub status: u16,
-    /// Of an enrollment that was made.
+    /// The new enrollment, for an `enroll` item that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolled: Option<EnrolledAnswer>,
-    /// Of an identification.
+    /// The answer to an `identify` item that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identified: Option<IdentifyAnswer>,
-    /// Of a verification.
+    /// The answer to a `verify` item that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<VerifyAnswer>,
-    /// Of an item that failed; the others are none the worse.
+    /// Why the item failed. Other items are not affected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
 }
 
-/// What went wrong (RFC 9457).
+/// An error, as in RFC 9457.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// The kind of problem: stable, for programs.
+    /// The problem type: a stable URN for programs.
     pub r#type: String,
-    /// The kind of problem, for people.
+    /// Name of the problem type, for people.
     pub title: String,
     /// HTTP status.
     pub status: u16,
-    /// What was seen, and what is needed.
+    /// What was found, and what was expected.
     pub detail: String,
-    /// The part of the request at fault.
+    /// The part of the request that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// Names the request to the operator, as `X-Request-Id` does; not in an outcome of a batch.
+    /// Id of the request in the server's log, the same as in the header `X-Request-Id`. Absent in the
+    /// outcome of a batch item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }

@@ -1,5 +1,7 @@
-//! Documents of the API: what requests and answers hold, in JSON or CBOR alike. The server and the
-//! client share them, and the OpenAPI description is made from them.
+//! The API's documents: the bodies of requests and answers, in JSON or CBOR.
+//!
+//! The server and the client share these types. The OpenAPI description is generated from them, so
+//! their doc comments are its texts.
 
 mod answers;
 mod models;

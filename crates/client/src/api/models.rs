@@ -1,94 +1,96 @@
-//! Documents about models.
+//! Models.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A model that can serve.
+/// A model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelAnswer {
-    /// Its id.
+    /// Id of the model.
     pub model: String,
-    /// Whether it serves.
+    /// Whether the model is active: it answers all requests.
     pub active: bool,
-    /// Whether it ships with the program.
+    /// Whether the model ships with the program.
     pub shipped: bool,
-    /// Name for people.
+    /// Name of the model, for people.
     pub name: String,
-    /// Id of the model that it was made from, which may be gone.
+    /// Id of the model that this one was trained from. That model may have been deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// What it was trained on.
+    /// Description of the data that the model was trained on.
     pub training_data: String,
-    /// Measured figures by name.
+    /// Measured figures, by name.
     pub metrics: BTreeMap<String, f32>,
-    /// With the model that served when this one was last to take over.
+    /// Comparison with the model that was active when this one was last to be activated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<ComparisonAnswer>,
-    /// Length of its file.
+    /// Length of the model file.
     pub size_bytes: u64,
-    /// SHA-256 of its file, in hexadecimal digits: its `ETag` too.
+    /// SHA-256 of the model file in hexadecimal digits. It is also the `ETag` of the file.
     pub sha256: String,
-    /// When it was registered.
+    /// When the model was registered.
     pub created_at_unix_seconds: i64,
 }
 
-/// Models.
+/// A list of models.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelsAnswer {
-    /// The oldest first.
+    /// The models, oldest first.
     pub models: Vec<ModelAnswer>,
 }
 
-/// Two models on the same recordings: the last of each user with several, the others being enrolled.
+/// Comparison of two models on the same recordings.
+///
+/// The last recording of each user with several kept recordings is identified; the others are enrolled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ComparisonAnswer {
-    /// Recordings, one a user.
+    /// Number of recordings that were identified, one per user.
     pub recordings: u32,
-    /// Id of the model that served.
+    /// Id of the old model, which was active.
     pub old_model: String,
-    /// What it made of them.
+    /// Results of the old model.
     pub old: SharesAnswer,
-    /// What the other made of them.
+    /// Results of the new model.
     pub new: SharesAnswer,
 }
 
-/// What a model makes of recordings: shares of them.
+/// Results of a model, as shares of the recordings from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SharesAnswer {
-    /// Identified as who walks.
+    /// Recordings that were identified as the right user.
     pub identified_right: f64,
-    /// Identified as someone else.
+    /// Recordings that were identified as a wrong user.
     pub identified_wrong: f64,
-    /// Identified as someone else where who walks is not enrolled.
+    /// Recordings that were identified as a wrong user while the walker was not enrolled.
     pub strangers_identified: f64,
 }
 
-/// How a model takes over.
+/// Options for activating a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActivateDocument {
-    /// Whether it takes over even where walks would no longer count, or it does worse.
+    /// Activate the model even if enrollments would be lost or it is less accurate.
     #[serde(default)]
     pub force: bool,
 }
 
-/// A model that took over.
+/// Result of activating a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ActivatedAnswer {
-    /// Id of the model that serves now.
+    /// Id of the model that is active now.
     pub model: String,
-    /// Id of the model that served before: the same where it served already.
+    /// Id of the model that was active before. The same as `model` if that was active already.
     pub previous_model: String,
-    /// Between the two, where there are recordings to compare them on.
+    /// Comparison of the two models. Absent if there were no recordings to compare them on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<ComparisonAnswer>,
-    /// Why there is no comparison, where there is none.
+    /// Why `comparison` is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_compared: Option<String>,
-    /// Walks that counted before and do not now, as their recordings are not kept.
+    /// Enrollments that the new model cannot use because their recordings are not kept.
     pub walks_lost: u64,
-    /// Users whose walks they are.
+    /// Number of users who have such enrollments.
     pub users_with_walks_lost: u64,
 }

@@ -1,4 +1,4 @@
-//! What clients send.
+//! Requests about walks.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,56 +12,59 @@ use utoipa::{PartialSchema, ToSchema};
 
 use bipedalnet_core::gait::{AccelerationUnit, AngularRateUnit};
 
-/// A walk: a recording, or the features that the phone's own copy of the network made of it.
+/// A walk: either a recording, or features that the phone computed with its own copy of the model.
 ///
-/// A recording is `acceleration`, in the phone's own axes and with gravity, at `time_seconds` or at an
-/// even `rate_hz`, and `angular_rate` where the phone has a gyroscope. Ten seconds make a good walk.
-/// Features are `features` and the `model` that made them: the raw walk never leaves the phone then.
+/// A recording has `acceleration` in the phone's axes with gravity included, and either `time_seconds`
+/// or `rate_hz`. It has `angular_rate` if the phone has a gyroscope. Ten seconds of walking are enough.
+///
+/// Features are `features` and `model`. The recording then never leaves the phone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WalkDocument {
-    /// Time of each sample, in seconds from any origin. Uneven sampling is welcome.
+    /// Time of each sample, in seconds since any point in time. The samples may be uneven.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_seconds: Option<Vec<f64>>,
-    /// Samples a second, for even sampling: 20 to 200.
+    /// Sample rate of even samples, from 20 to 200 Hz.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_hz: Option<f64>,
-    /// Unit of `acceleration`: `m/s^2` or `g`; `m/s^2` where not given.
+    /// Unit of `acceleration`: `m/s^2` (the default) or `g`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub acceleration_unit: Option<AccelerationUnit>,
-    /// Units that each step of `acceleration` is worth, for integers; 1 where not given.
+    /// Factor that turns the values of `acceleration` into its unit, for integer values. The default is
+    /// 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0)]
     pub acceleration_scale: Option<f32>,
-    /// x, y and z of each sample, gravity included.
+    /// Acceleration of each sample along x, y and z, with gravity included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acceleration: Option<Vec<[f32; 3]>>,
-    /// Unit of `angular_rate`: `rad/s` or `deg/s`; `rad/s` where not given.
+    /// Unit of `angular_rate`: `rad/s` (the default) or `deg/s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub angular_rate_unit: Option<AngularRateUnit>,
-    /// Units that each step of `angular_rate` is worth, for integers; 1 where not given.
+    /// Factor that turns the values of `angular_rate` into its unit, for integer values. The default is
+    /// 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0)]
     pub angular_rate_scale: Option<f32>,
-    /// x, y and z of each sample, where the phone has a gyroscope.
+    /// Angular rate of each sample around x, y and z, if the phone has a gyroscope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub angular_rate: Option<Vec<[f32; 3]>>,
-    /// Id of the model that `features` come from.
+    /// Id of the model that computed `features`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The feature layer's output for each window of walking, before the sign.
+    /// Output of the feature layer before the sign function, for each window of walking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub features: Option<Vec<Vec<f32>>>,
 }
 
-/// One walk, or a list of them.
+/// One walk, or a list of walks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Walks {
-    /// One.
+    /// A single walk.
     One(Box<WalkDocument>),
-    /// Several, each with an outcome of its own.
+    /// A list of walks, each with its own outcome.
     Many(Vec<WalkDocument>),
 }
 
@@ -104,11 +107,10 @@ impl ToSchema for Walks {
     }
 }
 
-/// Items that a list may have.
+/// Most items in a list.
 const MOST_ITEMS: usize = 64;
 
-/// A list that is given up on as soon as it is too long: its items may take much more memory than the
-/// body that they come in.
+/// Reads a list, and stops as soon as it is too long: items can take much more memory than the body.
 fn at_most_64<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -136,25 +138,25 @@ fn at_most_64<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer.deserialize_seq(List(PhantomData))
 }
 
-/// Work that a phone did not get rid of while it was offline.
+/// Requests that a phone collected while it was offline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchDocument {
-    /// 1 to 64 items. Enrollments among them take effect together, after everything else.
+    /// 1 to 64 items. Enrollments take effect together, after all other items.
     #[serde(deserialize_with = "at_most_64")]
     #[schema(min_items = 1, max_items = 64)]
     pub items: Vec<BatchItem>,
 }
 
-/// A part of a batch.
+/// An item of a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BatchItem {
-    /// As `POST /v1/users/{user}/enrollments`.
+    /// Enroll a walk, as `POST /v1/users/{user}/enrollments` does.
     Enroll(EnrollItem),
-    /// As `POST /v1/identify`.
+    /// Identify a walker, as `POST /v1/identify` does.
     Identify(IdentifyItem),
-    /// As `POST /v1/users/{user}/verify`.
+    /// Verify a user, as `POST /v1/users/{user}/verify` does.
     Verify(VerifyItem),
 }
 
@@ -162,36 +164,36 @@ pub enum BatchItem {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnrollItem {
-    /// Whose walk it is.
+    /// Id of the user who walks.
     pub user: String,
     /// The walk.
     pub walk: WalkDocument,
 }
 
-/// A walk of somebody.
+/// A walk to identify.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentifyItem {
-    /// Users to choose from; all where not given.
+    /// Ids of the users to compare the walk with. The default is all users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub among: Option<Vec<String>>,
     /// The walk.
     pub walk: WalkDocument,
 }
 
-/// A walk of somebody who claims to be a user.
+/// A walk to verify a user by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyItem {
-    /// Whose walk it is said to be.
+    /// Id of the claimed user.
     pub user: String,
-    /// The false match rate that decides: 0.1, 0.01 or 0.001; 0.01 where not given.
+    /// The false match rate to decide at: 0.1, 0.01 (the default) or 0.001.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fmr: Option<f64>,
-    /// Walks of one session count together.
+    /// Name of a session. Walks of one session count together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// The answer to `POST /v1/users/{user}/challenges`.
+    /// A nonce from `POST /v1/users/{user}/challenges`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<String>,
     /// The walk.

@@ -1,138 +1,140 @@
-//! Documents about training jobs.
+//! Training jobs.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a training changes of a network with classes. A network without classes, such as the one that
-/// ships, has its last layer refitted in either case.
+/// Which layers a training job changes.
+///
+/// This applies to a network with classes. A network without classes, such as the shipped one, always
+/// has only its last layer refitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TrainingScope {
     /// All layers.
     #[default]
     Whole,
-    /// The feature's layer and the last, on what the serving model's others give: done sooner.
+    /// The feature layer and the last layer. This is faster.
     LastLayers,
 }
 
-/// What to train. `{}` makes a new network from the one that serves and all users' kept recordings. It
-/// takes over if it does no worse.
+/// What to train. `{}` trains a new model from the active one and the kept recordings of all users, and
+/// activates it if it is no less accurate.
 ///
-/// A network without classes, such as the one that ships, has its last layer refitted: what varies
-/// between the walks of one user then counts for less. This takes seconds. It learns most from users
-/// with recordings of several days. A network with classes learns to tell the users apart, epoch by
-/// epoch.
+/// A network without classes, such as the shipped one, has its last layer refitted: what varies
+/// between the walks of one user then counts for less. This takes seconds. It works best with
+/// recordings of the same users on several days. A network with classes is trained for several epochs
+/// to tell the users apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainDocument {
-    /// What changes.
+    /// The layers to change.
     #[serde(default)]
     pub scope: TrainingScope,
-    /// Passes over the data, 1 to 200; 20 if neither this nor a time is given. A refit takes one.
+    /// Number of epochs, from 1 to 200. The default is 20. A refit takes one epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 200)]
     pub epochs: Option<u16>,
-    /// Instead of `epochs`: as many passes as fit into this time, one at least.
+    /// Time limit that replaces `epochs`: the job runs at least one epoch, and more while time is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 86_400)]
     pub budget_seconds: Option<u32>,
-    /// Whether the new model takes over where it does no worse than the one that serves; it does
-    /// where this is not given.
+    /// Whether to activate the new model if it is no less accurate than the active one. The default is
+    /// true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activate: Option<bool>,
-    /// Whether users with too little walking in kept recordings are left out, instead of the request
-    /// being refused. They are recognised all the same.
+    /// Leave out users with too little walking in kept recordings. Without this, such users make the
+    /// request fail. The new model recognises them all the same.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_users_with_too_little: bool,
-    /// Everything random follows from it; 1 where not given.
+    /// Seed of the random numbers. The default is 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u32>,
 }
 
-/// How far a job is.
+/// State of a training job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// It waits for its turn.
+    /// The job waits for earlier ones.
     Queued,
-    /// It is being carried out.
+    /// The job runs.
     Running,
-    /// There is a new model.
+    /// The job made a new model.
     Succeeded,
-    /// There is none: see the reason.
+    /// The job made no model; see `reason`.
     Failed,
-    /// It was called off.
+    /// The job was cancelled.
     Cancelled,
 }
 
 /// A training job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrainingJobAnswer {
-    /// Its number.
+    /// Number of the job.
     pub job: i64,
-    /// How far it is.
+    /// State of the job.
     pub state: JobState,
-    /// What changes.
+    /// The layers that change.
     pub scope: TrainingScope,
-    /// Epochs done.
+    /// Number of finished epochs.
     pub epoch: u32,
-    /// Epochs in all; with a time budget known after the first. A refit has one.
+    /// Total number of epochs. With `budget_seconds`, it is known after the first. A refit has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u32>,
-    /// The time that was asked for instead.
+    /// Time limit that replaces the number of epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_seconds: Option<u32>,
-    /// Whether the new model was to take over.
+    /// Whether to activate the new model if it is no less accurate.
     pub activate: bool,
-    /// The seed.
+    /// Seed of the random numbers.
     pub seed: u32,
-    /// Id of the model that served when it began, once it runs. The new model is made from it; if it
-    /// was itself refitted, from the one that it was made from.
+    /// Id of the model that was active when the job started. The new model is trained from it, or from
+    /// its parent if it is a refitted model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// Users that it learns from, once they are counted.
+    /// Number of users with enough walking, once they are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<u32>,
-    /// Users with too little walking to learn from.
+    /// Number of users who are left out because they have too little walking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users_left_out: Option<u32>,
-    /// Mean cross-entropy over the last epoch, or the one that runs. A refit has none.
+    /// Mean cross-entropy in the current or last epoch. Absent for a refit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f32>,
-    /// Share of the windows of users' last walks that the network named right after the last epoch:
-    /// walks that it does not learn from.
+    /// Share of windows that the network classified correctly after the last epoch. The windows come
+    /// from each user's last walk, which is not trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_accuracy: Option<f32>,
-    /// Share of the training that is done, while it runs.
+    /// Share of the training that is done, while the job runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_done: Option<f32>,
-    /// Windows a second that it learns from, while it runs.
+    /// Windows trained on per second, while the job runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples_per_second: Option<f32>,
-    /// Time that the rest of the training takes at this speed, while it runs.
+    /// Estimated time until the training ends, while the job runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds_left: Option<f32>,
-    /// Id of the new model; how it did beside the one that served is in `GET /v1/models/{model}`.
+    /// Id of the new model. `GET /v1/models/{model}` compares it with the model that was active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Whether it took over.
+    /// Whether the new model was activated.
     pub activated: bool,
-    /// Why the job failed, or its model did not take over.
+    /// Why the job failed, or why its model was not activated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When it was asked for.
+    /// When the job was requested.
     pub created_at_unix_seconds: i64,
-    /// When it began.
+    /// When the job started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at_unix_seconds: Option<i64>,
-    /// When it ended.
+    /// When the job ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at_unix_seconds: Option<i64>,
 }
 
-/// Training jobs.
+/// A list of training jobs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrainingJobsAnswer {
-    /// The newest first: 100, and all that are not over.
+    /// The jobs, newest first: the last 100, and all that have not ended.
     pub jobs: Vec<TrainingJobAnswer>,
 }
