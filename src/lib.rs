@@ -1,24 +1,28 @@
-//! The service that tells who is walking from a phone's accelerometer.
+//! The bipedalnet server and its command line.
 //!
-//! The modules in the order in which imports may run. Each may use those below it, and the packages
-//! [`bipedalnet_client`], [`bipedalnet_training`] and [`bipedalnet_core`].
+//! A module may use only those below it, and the packages [`bipedalnet_client`],
+//! [`bipedalnet_training`] and [`bipedalnet_core`]:
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`cli`] | one file per subcommand |
-//! | [`field_trial`] | people of a data set as clients of a server |
-//! | [`http`] | routes, codecs, access, problem+json |
+//! | `cli` | one file per subcommand |
+//! | `field_trial` | measures a server with the people of a data set as clients |
+//! | [`http`] | routes, codecs, access control, problem+json |
 //! | [`service`] | use cases, the inference pool |
 //! | [`store`] | SQLite |
-//! | [`telemetry`] | metrics and logs |
-//! | [`access`] | API keys and scopes |
+//! | `telemetry` | metrics and logs |
+//! | `access` | API keys and scopes |
 //! | [`config`] | settings |
+//!
+//! Only benchmarks need the public modules.
 
-pub mod access;
-pub mod cli;
+mod access;
+mod cli;
 pub mod config;
-pub mod field_trial;
+mod field_trial;
 pub mod http;
 pub mod service;
 pub mod store;
-pub mod telemetry;
+mod telemetry;
+
+pub use cli::run;

@@ -3,11 +3,11 @@
 use super::{Failure, serve, settings};
 use crate::config::{Setting, Source};
 
-/// Print the settings that `serve` would run with, and where each comes from
+/// Print the settings that `serve` would use, and where each comes from
 ///
-/// Takes the same flags, variables and file. What it prints is such a file itself.
+/// Takes the same flags, variables and settings file as `serve`. The output is a valid settings file.
 #[derive(clap::Args)]
-// Two of one name would be one too many.
+// The group of `serve::Arguments` has the same name.
 #[group(skip)]
 pub struct Arguments {
     #[command(flatten)]

@@ -15,13 +15,15 @@ use bipedalnet_core::gait::Recording;
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_training::enrollment_splits;
 
-/// Enroll eight walkers on a throwaway server, then name their unseen walks and two strangers'
+/// Enroll eight walkers on a temporary server, then identify them and two strangers
+///
+/// Fails if fewer than seven walkers are identified, or if a stranger is.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Folder with recordings of ten people or more; simulated walkers where not given
+    /// Folder with recordings of at least ten people [default: simulated walkers]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Decides who walks
+    /// Seed that selects the walkers
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -29,13 +31,11 @@ pub struct Arguments {
 const ENROLLED: usize = 8;
 const STRANGERS: usize = 2;
 
-/// What a phone sends in one request at most.
 const WALK_SECONDS: f64 = 60.0;
 
-/// Fewest of the eight that must be named for the demo to be a success.
-const FEWEST_NAMED: usize = 7;
+/// The demo fails if fewer of the eight walkers are identified.
+const MIN_IDENTIFIED: usize = 7;
 
-/// Someone with walks to enroll and another walk.
 struct Participant {
     name: String,
     enrollments: Vec<Recording>,
@@ -52,13 +52,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         |_| {},
         async |server| {
             let model = server.service.model_id();
-            println!("server on {}, model {model}, empty database\n", server.url);
+            println!("server at {}, model {model}, empty database\n", server.url);
             walk_all(&server.url, &participants).await
         },
     ))
 }
 
-/// Enrolls and identifies over HTTP, printing as it goes.
 async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure> {
     let client = Client::new(url, None)?;
     for participant in &participants[..ENROLLED] {
@@ -69,9 +68,9 @@ async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure
     }
     println!(
         "{:<16} {:<9} {:<16} {:>5} {:>10} {:>11}",
-        "who walks", "enrolled", "answer", "score", "latency", "bytes sent"
+        "walker", "enrolled", "answer", "score", "latency", "bytes sent"
     );
-    let (mut named, mut mistaken) = (0, 0);
+    let (mut identified, mut mistaken) = (0, 0);
     for (index, participant) in participants.iter().enumerate() {
         let begin = Instant::now();
         let answer = client.identify(&participant.probe, None).await?;
@@ -80,7 +79,7 @@ async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure
         let bytes = Body::of_recording(&participant.probe).bytes.len();
         let user = answer.user.as_deref();
         match user {
-            Some(user) if enrolled && user == participant.name => named += 1,
+            Some(user) if enrolled && user == participant.name => identified += 1,
             Some(_) => mistaken += usize::from(!enrolled),
             None => {}
         }
@@ -98,11 +97,11 @@ async fn walk_all(url: &str, participants: &[Participant]) -> Result<(), Failure
         );
     }
     let line = format!(
-        "{named} of {ENROLLED} enrolled walkers named, {mistaken} of {STRANGERS} strangers mistaken for one of them"
+        "{identified} of {ENROLLED} enrolled walkers identified, {mistaken} of {STRANGERS} strangers mistaken for one of them"
     );
     println!("\n{line}");
-    if named < FEWEST_NAMED || mistaken > 0 {
-        return Err("the model did not tell these walkers apart well enough".into());
+    if identified < MIN_IDENTIFIED || mistaken > 0 {
+        return Err("the model did not distinguish these walkers well enough".into());
     }
     Ok(())
 }
@@ -121,7 +120,7 @@ fn simulated(seed: u64) -> Vec<Participant> {
         .collect()
 }
 
-/// Ten people that a seed picks.
+/// Picks ten people at random.
 fn recorded(folder: &Path, seed: u64) -> Result<Vec<Participant>, Failure> {
     let mut participants: Vec<Participant> =
         enrollment_splits(read(&[folder.to_owned()])?.recordings)
@@ -136,14 +135,16 @@ fn recorded(folder: &Path, seed: u64) -> Result<Vec<Participant>, Failure> {
     let needed = ENROLLED + STRANGERS;
     if participants.len() < needed {
         let found = participants.len();
-        return Err(format!("{}: {found} people; {needed} are needed", folder.display()).into());
+        return Err(
+            format!("{}: {found} people; at least {needed} are needed", folder.display()).into()
+        );
     }
     participants.shuffle(&mut Pcg64Mcg::seed_from_u64(seed));
     participants.truncate(needed);
     Ok(participants)
 }
 
-/// Without the phone's way into the pocket and out of it.
+/// The middle of a recording, without the phone's way into and out of the pocket.
 fn middle(recording: &Recording, seconds: f64) -> Option<Recording> {
     let start = (recording.duration_seconds() - seconds).max(0.0) / 2.0;
     recording.part(start, seconds)

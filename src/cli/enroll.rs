@@ -6,15 +6,14 @@ use super::Failure;
 use super::remote::{Remote, about, read};
 use bipedalnet_client::api::{EnrolledAnswer, NextStep, UserState};
 
-/// Enroll walks of a user, who is made where they do not exist
+/// Enroll walks of a user, who is created if needed
 ///
-/// Exits with 0 where all walks were enrolled. Otherwise those before the one that is complained
-/// about were.
+/// If a file fails, the files before it have been enrolled.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Id of the user
     user: String,
-    /// Recordings, a walk each: .csv, .json or .cbor, gzipped or not
+    /// Recordings, one walk each: .csv, .json or .cbor, also gzipped
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -24,7 +23,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { user, files, remote } = arguments;
     let walks = read(&files)?;
-    remote.ask(async |client| {
+    remote.call(async |client| {
         client.put_user(&user).await?;
         for (path, walk) in walks {
             let answer = client.enroll(&user, &walk).await.map_err(|error| about(path, error))?;
@@ -36,16 +35,16 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
 fn line(answer: &EnrolledAnswer) -> String {
     let EnrolledAnswer { enrollment, windows_accepted, windows_refused, user } = answer;
-    let mut line = format!("walk {enrollment}, {windows_accepted} windows of walking");
+    let mut line = format!("enrollment {enrollment}: {windows_accepted} windows of walking");
     for refused in windows_refused {
         line += &format!(", {} refused ({})", refused.windows, refused.detail);
     }
     let (name, windows, missing) = (&user.user, user.windows, user.windows_missing);
     line + &match user.status {
         UserState::Ready if user.next_step == Some(NextStep::WalkAnotherTime) => {
-            format!("; {name} is ready with {windows}; a walk at another time would help")
+            format!("; {name} is ready with {windows}; enroll another walk on another day")
         }
         UserState::Ready => format!("; {name} is ready with {windows}"),
-        UserState::Collecting => format!("; {name} has {windows}, {missing} are missing"),
+        UserState::Collecting => format!("; {name} has {windows}, {missing} more are needed"),
     }
 }

@@ -3,9 +3,9 @@
 use super::Failure;
 use super::remote::ServerUrl;
 
-/// Tell whether a server runs, for containers that hold no other program
+/// Check whether a server runs, for containers without other tools
 ///
-/// Exits with 0 where it does, with 1 where not.
+/// Exits with 0 if it runs, with 1 if not.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -13,5 +13,5 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    arguments.server.ask(None, async |client| Ok(client.live().await?))
+    arguments.server.call(None, async |client| Ok(client.live().await?))
 }

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Failure;
-use super::remote::{Remote, about, read, status};
+use super::remote::{Remote, about, explain, read, status};
 use bipedalnet_client::api::{Identified, IdentifyAnswer};
 
-/// Tell who is walking
+/// Identify a walker (1:N)
 ///
-/// Exits with 0 where the walker is identified, with 3 where unknown or inconclusive, and with 1
-/// where there is no answer.
+/// Exits with 0 if the walker is identified, with 3 if the result is unknown or inconclusive, and with
+/// 1 on errors.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Recording: .csv, .json or .cbor, gzipped or not
+    /// Recording: .csv, .json or .cbor, also gzipped
     file: PathBuf,
     #[command(flatten)]
     remote: Remote,
@@ -22,7 +22,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { file, remote } = arguments;
     let walks = read(std::slice::from_ref(&file))?;
-    remote.ask(async |client| {
+    remote.call(async |client| {
         let answer = client.identify(&walks[0].1, None).await;
         let answer = answer.map_err(|error| about(&file, error))?;
         remote.print(&answer, &line(&answer))?;
@@ -36,14 +36,13 @@ fn line(answer: &IdentifyAnswer) -> String {
         (Identified::Identified, user) => {
             let user = user.as_deref().unwrap_or_default();
             let nearest = answer.candidates.iter().flatten().next();
-            let estimated = nearest.map(|nearest| {
-                format!(", at an estimated false match rate of {}", nearest.estimated_fmr)
-            });
-            format!("{user}, by {windows} windows of walking{}", estimated.unwrap_or_default())
+            let estimated = nearest
+                .map(|nearest| format!(", estimated false match rate {}", nearest.estimated_fmr));
+            format!("{user} ({windows} windows of walking{})", estimated.unwrap_or_default())
         }
-        (Identified::Unknown, _) => format!("unknown, by {windows} windows of walking"),
+        (Identified::Unknown, _) => format!("unknown ({windows} windows of walking)"),
         (Identified::Inconclusive, _) => {
-            format!("inconclusive: {windows} windows of walking are too few to tell")
+            format!("inconclusive: {}", explain(answer.reason, windows))
         }
     }
 }

@@ -9,12 +9,13 @@ use crate::access::{ApiKey, Scope};
 use crate::config::ConfigFile;
 use crate::store::{Store, unix_seconds};
 
-/// Make, list and revoke API keys
+/// Create, list and revoke API keys
 ///
-/// A running server notices within a second. Once there is a key, every request needs one.
+/// A running server picks up changes within a second. As soon as there is a key, every request needs
+/// one.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Database of the server
+    /// Database file of the server
     #[arg(
         long,
         env = "BIPEDALNET_DATABASE",
@@ -31,23 +32,23 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Make a key, and print it: it is kept nowhere else
+    /// Create a key and print it once; only its digest is stored
     Create {
-        /// Whom or what it is for
+        /// Person or program that uses the key
         #[arg(long)]
         name: String,
-        /// What it allows: of identify, enroll, train, admin, scores
+        /// Scopes of the key: identify, enroll, train, admin, scores
         #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE,...")]
         scopes: Vec<Scope>,
-        /// Days after which it is worth nothing; never where not given
+        /// Days until the key expires [default: never]
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=36_500))]
         expires_days: Option<i64>,
     },
-    /// List keys, revoked ones too
+    /// List all keys, including revoked ones
     List,
-    /// Revoke a key for good
+    /// Revoke a key permanently
     Revoke {
-        /// Id of the key, as in the list
+        /// Id of the key, as shown by `list`
         id: String,
     },
 }
@@ -59,9 +60,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         if !database.exists() {
             if !matches!(arguments.action, Action::Create { .. }) {
                 let path = database.display();
-                return Err(format!("there is no database {path}; name the server's").into());
+                return Err(format!(
+                    "{path} does not exist; pass the server's database with --database"
+                )
+                .into());
             }
-            eprintln!("{} is made: start the server with it", database.display());
+            eprintln!("created {}; start the server with it", database.display());
         }
         let store = Store::open(database).await?;
         let result = act(&store, arguments.action).await;
@@ -87,7 +91,7 @@ async fn act(store: &Store, action: Action) -> Result<(), Failure> {
                 let state = match (key.revoked, expired) {
                     (true, _) => "revoked",
                     (false, true) => "expired",
-                    (false, false) => "good",
+                    (false, false) => "valid",
                 };
                 let used = key.last_used_at_unix_seconds.map_or("never".to_owned(), |used| {
                     format!("{} d ago", (now - used) / (24 * 60 * 60))
@@ -98,7 +102,7 @@ async fn act(store: &Store, action: Action) -> Result<(), Failure> {
         }
         Action::Revoke { id } => {
             store.revoke_api_key(&id).await?;
-            println!("key {id} is revoked");
+            println!("revoked key {id}");
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand. Each prints and exits; the work is done elsewhere.
+//! The command line: one file per subcommand.
 
 mod backup;
 mod config;
@@ -18,7 +18,6 @@ mod retrain;
 mod serve;
 mod settings;
 mod simulate;
-mod systemd;
 mod throwaway;
 mod train;
 mod trial;
@@ -30,40 +29,55 @@ use bipedalnet_core::bnn::Kernels;
 use clap::{Parser, Subcommand};
 use settings::CommandLine;
 
-/// Tells who is walking from a phone's accelerometer.
+/// Identifies people by the way they walk, from the accelerometer of a phone.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
+const AFTER_HELP: &str = "\
+To try it:
+  bipedalnet demo                              enroll and identify simulated walkers
+  bipedalnet serve                             start the server on 127.0.0.1:8080
+  bipedalnet simulate --seconds 40 > walk.json
+  bipedalnet enroll ann walk.json
+  bipedalnet simulate --walk 2 > later.json
+  bipedalnet identify later.json
+
+Exit codes:
+  0  success: the walker was identified or accepted
+  1  error
+  2  wrong arguments
+  3  no match (identify, verify), or the new model was not activated (retrain --watch)";
+
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Serve(serve::Arguments),
-    Config(config::Arguments),
     Enroll(enroll::Arguments),
     Identify(identify::Arguments),
     Verify(verify::Arguments),
-    Keys(keys::Arguments),
-    Backup(backup::Arguments),
-    Demo(demo::Arguments),
     Simulate(simulate::Arguments),
-    Reproduce(reproduce::Arguments),
+    Keys(keys::Arguments),
+    Config(config::Arguments),
+    Backup(backup::Arguments),
+    Healthcheck(healthcheck::Arguments),
     Retrain(retrain::Arguments),
     Train(train::Arguments),
     Evaluate(evaluate::Arguments),
     Trial(trial::Arguments),
-    Healthcheck(healthcheck::Arguments),
+    Reproduce(reproduce::Arguments),
 }
 
-/// Why a command failed, for people.
+/// An error that is printed and ends the program.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The variable that forces one kind of kernels, for tests and measurements.
+/// Forces one kind of kernels, for tests and measurements.
 const KERNELS_VARIABLE: &str = "BIPEDALNET_KERNELS";
 
-/// Parses the command line and runs what it asks for.
+/// Runs the program with the process's arguments.
 pub fn run() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
     let CommandLine { command, settings } = match CommandLine::read() {

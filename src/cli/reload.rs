@@ -1,4 +1,4 @@
-//! Settings anew at SIGHUP.
+//! Reloading settings at SIGHUP.
 
 use tokio::signal::unix::Signal;
 
@@ -7,9 +7,9 @@ use super::{Command, Failure};
 use crate::config::{Config, HttpSettings, Live, ServiceSettings, Setting};
 use crate::telemetry::Logs;
 
-/// What a running server reads anew.
+/// The settings of a running server, and the parts that they apply to.
 pub(super) struct Reloading {
-    /// As they are in force.
+    /// The settings in effect.
     pub settings: Vec<Setting>,
     pub http: Live<HttpSettings>,
     pub service: Live<ServiceSettings>,
@@ -17,28 +17,27 @@ pub(super) struct Reloading {
 }
 
 impl Reloading {
-    /// Reloads at each SIGHUP, for ever.
+    /// Reloads the settings at each SIGHUP.
     pub async fn follow(mut self, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
-            // Reads a file.
             let line = tokio::task::spawn_blocking(CommandLine::read).await;
             let line = line.map_err(Failure::from).flatten();
-            if let Err(error) = line.and_then(|line| self.take(line)) {
-                tracing::error!(%error, "the settings stay as they are");
+            if let Err(error) = line.and_then(|line| self.apply(line)) {
+                tracing::error!(%error, "settings not reloaded");
             }
         }
     }
 
-    fn take(&mut self, line: CommandLine) -> Result<(), Failure> {
+    fn apply(&mut self, line: CommandLine) -> Result<(), Failure> {
         let Command::Serve(arguments) = line.command else {
-            return Err("the command line is another one now".into());
+            return Err("the command is no longer `serve`".into());
         };
         let Config { http, mut service, log_level, .. } = arguments.config;
-        // What is erased does not come back: an emptied file must not do it.
+        // Deleted recordings cannot be restored, so a mistake in the file must not shorten this.
         let kept_days = self.service.get().keep_recordings_days;
         let is_shorter = service.keep_recordings_days < kept_days;
         service.keep_recordings_days = service.keep_recordings_days.max(kept_days);
-        self.logs.set(log_level)?;
+        self.logs.set_filter(log_level)?;
         self.http.set(http);
         self.service.set(service);
         let (mut changed, mut ignored) = (Vec::new(), Vec::new());
@@ -53,9 +52,12 @@ impl Reloading {
                 ignored.push(new.key);
             }
         }
-        tracing::info!(changed = changed.join(","), "settings are reloaded");
+        tracing::info!(changed = changed.join(","), "settings reloaded");
         if !ignored.is_empty() {
-            tracing::warn!(settings = ignored.join(","), "these change at a restart only");
+            tracing::warn!(
+                settings = ignored.join(","),
+                "restart the server to change these settings"
+            );
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What subcommands share that ask a running server.
+//! What the subcommands that call a running server share.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::Failure;
 use bipedalnet_client::Client;
+use bipedalnet_client::api::Doubt;
 use bipedalnet_core::gait::Recording;
 use bipedalnet_training::read_recording;
 
-/// Which server.
 #[derive(clap::Args)]
 pub(super) struct ServerUrl {
     /// URL of the server
@@ -24,43 +24,37 @@ pub(super) struct ServerUrl {
 }
 
 impl ServerUrl {
-    /// Runs what asks the server, with a key where there is one.
-    pub fn ask<T>(
+    pub fn call<T>(
         &self,
         key: Option<String>,
-        question: impl AsyncFnOnce(Client) -> Result<T, Failure>,
+        work: impl AsyncFnOnce(Client) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let client = Client::new(&self.url, key)?;
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(question(client))
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work(client))
     }
 }
 
-/// Which server, who asks, and how its answer is shown.
 #[derive(clap::Args)]
 pub(super) struct Remote {
     #[command(flatten)]
     server: ServerUrl,
-    /// API key, where the server asks for one: others on this machine see arguments, not variables
+    /// API key, if the server requires one. Prefer the variable: other users can see arguments
     #[arg(long, env = "BIPEDALNET_KEY", hide_env_values = true, value_name = "KEY")]
     key: Option<String>,
-    /// Print the answer as JSON, on one line
+    /// Print the answer as one line of JSON
     #[arg(long)]
     json: bool,
 }
 
 impl Remote {
-    /// Runs what asks the server.
-    pub fn ask<T>(
+    pub fn call<T>(
         &self,
-        question: impl AsyncFnOnce(Client) -> Result<T, Failure>,
+        work: impl AsyncFnOnce(Client) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        self.server.ask(self.key.clone(), question)
+        self.server.call(self.key.clone(), work)
     }
 
-    /// Prints an answer, for people or for programs.
+    /// Prints the answer as JSON, or `line`.
     pub fn print(&self, answer: &impl Serialize, line: &str) -> Result<(), Failure> {
         match self.json {
             true => println!("{}", serde_json::to_string(answer)?),
@@ -70,13 +64,25 @@ impl Remote {
     }
 }
 
-/// Status of a decision: 0 where the walker is who is looked for, and 3 where not, so that scripts
-/// can tell that from an error.
-pub(super) fn status(is_known: bool) -> ExitCode {
-    if is_known { ExitCode::SUCCESS } else { ExitCode::from(3) }
+/// Exit code of a decision: 3 tells scripts that there is no match and no error either.
+pub(super) fn status(is_match: bool) -> ExitCode {
+    if is_match { ExitCode::SUCCESS } else { ExitCode::from(3) }
 }
 
-/// All of the files, so that nothing is sent where one of them is broken.
+/// Why a walk does not allow a decision.
+pub(super) fn explain(reason: Option<Doubt>, windows: u32) -> String {
+    match reason {
+        Some(Doubt::Ambiguous) => "several users match about equally well".to_owned(),
+        Some(Doubt::Unfamiliar) => {
+            "the walking is unlike any that the model was calibrated on".to_owned()
+        }
+        Some(Doubt::TooShort) | None => {
+            format!("{windows} windows of walking are too few; send a longer walk")
+        }
+    }
+}
+
+/// Reads all files first, so that nothing is sent if one of them is invalid.
 pub(super) fn read(files: &[PathBuf]) -> Result<Vec<(&Path, Recording)>, Failure> {
     files
         .iter()
@@ -87,7 +93,7 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Vec<(&Path, Recording)>, Failure
         .collect()
 }
 
-/// Says which file an error is about.
+/// Adds the file's name to an error.
 pub(super) fn about(path: &Path, error: impl std::fmt::Display) -> Failure {
     format!("{}: {error}", path.display()).into()
 }

@@ -9,34 +9,35 @@ use super::Failure;
 use super::remote::Remote;
 use bipedalnet_client::api::{JobState, TrainDocument, TrainingJobAnswer, TrainingScope};
 
-/// Train a new network on a running server, from the walks that it has kept
+/// Train a new model on a running server, from the recordings that it keeps
 ///
-/// A network without classes, such as the one that ships, has its last layer refitted in seconds: what
-/// varies between the walks of one user then counts for less. Scope, epochs and time do not matter.
+/// A network without classes, such as the shipped one, has its last layer refitted in seconds: what
+/// varies between the walks of one user then counts for less. --scope, --epochs and --budget-seconds
+/// have no effect on it.
 ///
-/// With --watch, exits with 0 where there is a new model, which serves unless it was not to; with 3
-/// where it does not take over, for a reason that is told; and with 1 where there is none.
+/// With --watch, exits with 0 if the new model is activated (or made, with --no-activate), with 3 if it
+/// is not activated, and with 1 if the job fails or is cancelled.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// What changes of a network with classes
+    /// Layers to train of a network with classes
     #[arg(long, value_enum, default_value_t = Scope::Whole)]
     scope: Scope,
-    /// Passes over the data; the server's default where neither this nor a time is given
+    /// Number of epochs [default: the server's]
     #[arg(long, value_name = "NUMBER")]
     epochs: Option<u16>,
-    /// As many passes as fit into this time
+    /// Train as many epochs as fit into this time, instead of a number
     #[arg(long, value_name = "SECONDS", conflicts_with = "epochs")]
     budget_seconds: Option<u32>,
-    /// Let the serving model serve on, however well the new one does
+    /// Do not activate the new model
     #[arg(long)]
     no_activate: bool,
-    /// Leave out users with too little walking, who are recognised all the same
+    /// Leave out users with too little walking; the new model recognises them all the same
     #[arg(long)]
     skip_users_with_too_little: bool,
-    /// Seed of everything random
+    /// Seed of the random numbers
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u32>,
-    /// Wait until it is done, and show how far it is
+    /// Show progress until the job ends
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -62,7 +63,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         skip_users_with_too_little: arguments.skip_users_with_too_little,
         seed: arguments.seed,
     };
-    remote.ask(async |client| {
+    remote.call(async |client| {
         let job = client.train(&document).await?;
         if !watch {
             remote.print(&job, &line(&job))?;
@@ -80,7 +81,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     })
 }
 
-/// A bar in a terminal, a line for each epoch elsewhere.
+/// A progress bar in a terminal; elsewhere, a line for each epoch.
 struct Bar {
     bar: ProgressBar,
     epoch: u32,
@@ -120,11 +121,11 @@ fn line(job: &TrainingJobAnswer) -> String {
     let (number, model) = (job.job, job.model.as_deref().unwrap_or_default());
     let reason = job.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
     match job.state {
-        JobState::Queued => format!("job {number} waits for its turn"),
-        JobState::Running => format!("job {number} runs"),
-        JobState::Succeeded if job.activated => format!("job {number}: model {model} serves"),
+        JobState::Queued => format!("job {number} is queued"),
+        JobState::Running => format!("job {number} is running"),
+        JobState::Succeeded if job.activated => format!("job {number}: model {model} is active"),
         JobState::Succeeded => {
-            format!("job {number}: model {model} is there, and does not serve{reason}")
+            format!("job {number}: made model {model}, which is not active{reason}")
         }
         JobState::Failed => format!("job {number} failed{reason}"),
         JobState::Cancelled => format!("job {number} was cancelled"),

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reload::Reloading;
-use super::{Failure, settings, systemd};
+use super::{Failure, settings};
 use crate::config::{Config, ConfigFile, HttpSettings, Live, LogFormat, ServiceSettings, Setting};
 use crate::http::{self, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
@@ -16,7 +17,10 @@ use crate::store::Store;
 use crate::telemetry::{self, LogSettings};
 use bipedalnet_core::bnn::MAX_FILE_BYTES;
 
-/// Serve the REST API
+/// Start the server
+///
+/// Settings come from flags, variables and a TOML file, in this order. SIGHUP reloads the file. The
+/// first Ctrl-C or SIGTERM lets open requests finish; a second one stops at once.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -40,7 +44,7 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Before what may take long: without a handler one would end the program.
+        // Before the slow start: without a handler, SIGHUP would end the program.
         let hangups = signal(SignalKind::hangup())?;
         let server = Server::start(&config).await?;
         // Before the log says "serving": from then on a signal must end the server cleanly.
@@ -68,14 +72,14 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
         let (http, service) = (server.http.clone(), server.settings.clone());
         let reloading = Reloading { settings, http, service, logs };
         tokio::spawn(reloading.follow(hangups));
-        systemd::notify("READY=1");
+        notify_systemd(NotifyState::Ready);
         server.run(stop).await;
         tracing::info!("stopped");
         Ok(())
     })
 }
 
-/// A server that is bound to its port but does not yet answer.
+/// A server that has its port and does not answer requests yet.
 pub(super) struct Server {
     pub address: SocketAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -84,7 +88,6 @@ pub(super) struct Server {
     settings: Live<ServiceSettings>,
     pub service: Service,
     listener: TcpListener,
-    /// For metrics, with its address.
     metrics: Option<(SocketAddr, TcpListener)>,
 }
 
@@ -93,7 +96,7 @@ impl Server {
         let tls = match (&config.connections.tls_certificate, &config.connections.tls_key) {
             (Some(certificate), Some(key)) => Some(http::tls_config(certificate, key)?),
             (None, None) => None,
-            _ => return Err("--tls-certificate and --tls-key need each other".into()),
+            _ => return Err("--tls-certificate and --tls-key must be given together".into()),
         };
         let given = match &config.model {
             Some(path) => GivenModel { file: load(path)?, shipped: false },
@@ -111,8 +114,8 @@ impl Server {
         let listen = config.listen;
         if service.is_anonymous() && !listen.ip().is_loopback() && !config.allow_anonymous {
             return Err(format!(
-                "there is no API key, so that everybody who reaches {listen} could do everything: \
-                 make one with `bipedalnet keys create`, listen on 127.0.0.1, or allow it with \
+                "there is no API key, so anybody who reaches {listen} would have full access: \
+                 create a key with `bipedalnet keys create`, listen on 127.0.0.1, or pass \
                  --allow-anonymous"
             )
             .into());
@@ -127,7 +130,7 @@ impl Server {
         Ok(Self { address, tls, connections, http, settings, service, listener, metrics })
     }
 
-    /// Answers until `stop` is done and open requests are finished.
+    /// Answers requests until `stop` is done, then finishes those that are open.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let router = http::router(self.service.clone(), self.http);
         let stop = async {
@@ -138,7 +141,7 @@ impl Server {
             let Some((_, listener)) = self.metrics else { return std::future::pending().await };
             let router = http::operator_router(self.service.clone());
             let limits = self.connections.clone();
-            // To the end: an operator wants to see how the server stops.
+            // Until the very end, so that an operator sees how the server stops.
             http::serve(listener, router, limits, None, std::future::pending()).await;
         };
         tokio::select! {
@@ -154,7 +157,7 @@ impl Server {
 
 async fn bind(listen: SocketAddr, flag: &str) -> Result<(SocketAddr, TcpListener), Failure> {
     let listener = TcpListener::bind(listen).await.map_err(|error| {
-        format!("cannot listen on {listen}: {error}; choose another with {flag}")
+        format!("cannot listen on {listen}: {error}; choose another address with {flag}")
     })?;
     Ok((listener.local_addr()?, listener))
 }
@@ -163,12 +166,12 @@ fn load(path: &Path) -> Result<Vec<u8>, Failure> {
     let explain = |reason: &dyn std::fmt::Display| format!("model {}: {reason}", path.display());
     let size = std::fs::metadata(path).map_err(|error| explain(&error))?.len();
     if size > MAX_FILE_BYTES as u64 {
-        return Err(explain(&format!("{size} bytes; at most {MAX_FILE_BYTES} are read")).into());
+        return Err(explain(&format!("{size} bytes; at most {MAX_FILE_BYTES} are allowed")).into());
     }
     Ok(std::fs::read(path).map_err(|error| explain(&error))?)
 }
 
-/// Done at the first Ctrl-C or SIGTERM; a second one ends the program at once.
+/// Completes at the first Ctrl-C or SIGTERM. A second one ends the program at once.
 fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     async fn either(interrupts: &mut Signal, terminations: &mut Signal) {
         tokio::select! {
@@ -188,7 +191,14 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     });
     Ok(async {
         let _ = receiver.await;
-        systemd::notify("STOPPING=1");
-        tracing::info!("stopping: open requests finish first; a second signal stops at once");
+        notify_systemd(NotifyState::Stopping);
+        tracing::info!("stopping after open requests; a second signal stops at once");
     })
+}
+
+/// Tells systemd, if it started this program with `Type=notify`.
+fn notify_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd was not notified");
+    }
 }

@@ -1,4 +1,4 @@
-//! The command line, with variables and a file beneath it.
+//! Reads the command line, with variables and a settings file as defaults.
 
 use std::path::PathBuf;
 
@@ -8,28 +8,27 @@ use super::KERNELS_VARIABLE;
 use super::{Arguments, Command, Failure};
 use crate::config::{File, Setting, effective, nearest};
 
-/// What all variables of this program begin with.
+/// Prefix of this program's variables.
 const PREFIX: &str = "BIPEDALNET_";
 
-/// What to run.
 pub(super) struct CommandLine {
     pub command: Command,
-    /// All settings, where it is a command that has them.
+    /// The settings of `serve` and `config`; empty for other commands.
     pub settings: Vec<Setting>,
 }
 
 impl CommandLine {
-    /// As the program was called, with the file as it is now.
+    /// Reads the process's arguments and the current settings file.
     ///
     /// # Errors
-    /// [`clap::Error`] where the arguments are not good, which is also how help and version come.
+    /// [`clap::Error`] if the arguments are invalid, or ask for help or the version.
     pub fn read() -> Result<Self, Failure> {
         let command = Arguments::command();
         let mut matches = command.clone().try_get_matches()?;
         let mut file = File::default();
         if let Some((name, path)) = file_of(&matches) {
             file = File::read(&path)?;
-            let command = command.mut_subcommand(name, |command| file.beneath(command));
+            let command = command.mut_subcommand(name, |command| file.set_defaults(command));
             matches = command.try_get_matches()?;
         }
         let settings = match matches.subcommand() {
@@ -40,15 +39,15 @@ impl CommandLine {
     }
 }
 
-/// The subcommand and its file, where it has one.
+/// The subcommand's name and its settings file, if it has one.
 fn file_of(matches: &ArgMatches) -> Option<(String, PathBuf)> {
     let (name, matches) = matches.subcommand()?;
-    // An error says that this subcommand takes none.
+    // An error means that this subcommand takes no settings file.
     let path = matches.try_get_one::<PathBuf>("config").ok().flatten()?;
     Some((name.to_owned(), path.clone()))
 }
 
-/// A line for each variable that looks as if it were this program's and is not.
+/// A warning for each variable that has this program's prefix but is none of its settings.
 pub(super) fn unknown_variables() -> Vec<String> {
     let mut known = vec![KERNELS_VARIABLE.to_owned()];
     let mut commands = vec![Arguments::command()];
@@ -63,7 +62,7 @@ pub(super) fn unknown_variables() -> Vec<String> {
     unknown.sort();
     let explain = |name: &String| {
         let nearest = nearest(name, known.iter().map(String::as_str)).unwrap_or_default();
-        format!("the variable {name} sets nothing; the nearest that does is {nearest}")
+        format!("unknown variable {name}; did you mean {nearest}?")
     };
     unknown.iter().map(explain).collect()
 }

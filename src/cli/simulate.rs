@@ -6,22 +6,22 @@ use super::Failure;
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_core::gait::{Precision, RecordingDocument, compact};
 
-/// Print a simulated walk, to try the service without a phone
+/// Print a simulated recording, to try the service without a phone
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Who walks
+    /// Number of the walker; the same number walks the same way
     #[arg(long, default_value_t = 1)]
     walker: u64,
-    /// Which of their walks
+    /// Number of the walk; each one differs a little
     #[arg(long, default_value_t = 1)]
     walk: u64,
-    /// How long it lasts
+    /// Length of the walk
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=900))]
     seconds: u16,
-    /// As a phone without a gyroscope records it
+    /// Record without a gyroscope
     #[arg(long)]
     no_gyroscope: bool,
-    /// As compact CBOR instead of JSON
+    /// Print compact CBOR instead of JSON
     #[arg(long)]
     cbor: bool,
 }

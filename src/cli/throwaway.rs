@@ -1,23 +1,22 @@
-//! A server that lives no longer than a command.
+//! A temporary server for one command.
 
 use super::Failure;
 use super::serve::Server;
 use crate::config::Config;
 use crate::service::Service;
 
-/// A server on a free port of this machine.
 pub(super) struct Throwaway {
     pub url: String,
     pub service: Service,
 }
 
-/// Starts a server with an empty database and the default settings but for what `change` sets, and
-/// stops it when `work` is done or at Ctrl-C.
+/// Starts a server on a free local port with an empty database, and stops it when `work` is done or at
+/// Ctrl-C. `change` adjusts the default settings.
 pub(super) async fn with_server<T>(
     change: impl FnOnce(&mut Config),
     work: impl AsyncFnOnce(&Throwaway) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    // Removed with all it holds when it goes out of scope, after Ctrl-C too.
+    // Deleted when it goes out of scope, also after Ctrl-C.
     let folder = tempfile::tempdir()?;
     let mut config = Config::throwaway(&folder.path().join("throwaway.db"));
     change(&mut config);

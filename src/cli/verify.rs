@@ -4,22 +4,22 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Failure;
-use super::remote::{Remote, about, read, status};
+use super::remote::{Remote, about, explain, read, status};
 use bipedalnet_client::VerifyOptions;
 use bipedalnet_client::api::{Verified, VerifyAnswer};
 
-/// Tell whether it is the user who walks
+/// Verify that a walker is a user (1:1)
 ///
-/// Several recordings count together. Exits with 0 on accept, with 3 on reject, inconclusive and
-/// suspected replay, and with 1 where there is no answer.
+/// Several recordings count together. Exits with 0 if the user is accepted, with 3 if the result is
+/// reject, inconclusive or suspected replay, and with 1 on errors.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Id of the user
     user: String,
-    /// Up to 16 recordings, as many as a session holds: .csv, .json or .cbor, gzipped or not
+    /// Up to 16 recordings: .csv, .json or .cbor, also gzipped
     #[arg(required = true, num_args = 1..=16, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The false match rate that decides: 0.1, 0.01 or 0.001; the server's where not given
+    /// False match rate to decide at: 0.1, 0.01 or 0.001 [default: the server's]
     #[arg(long, value_name = "RATE")]
     fmr: Option<f64>,
     #[command(flatten)]
@@ -29,11 +29,11 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { user, files, fmr, remote } = arguments;
     let walks = read(&files)?;
-    remote.ask(async |client| {
+    remote.call(async |client| {
         let mut session = None;
         let mut last = None;
         for (path, walk) in walks {
-            // A server may insist on one; it also names this run's session.
+            // A server may require a challenge. The first one also names the session.
             let challenge = client.challenge(&user).await?.challenge;
             let session = session.get_or_insert_with(|| challenge.clone()).clone();
             let options = VerifyOptions { fmr, session: Some(session), challenge: Some(challenge) };
@@ -41,7 +41,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             let answer = answer.map_err(|error| about(path, error))?;
             let is_replay = answer.decision == Verified::SuspectedReplay;
             last = Some(answer);
-            // What is good about other walks does not make up for it.
+            // Other walks must not outweigh a replay.
             if is_replay {
                 break;
             }
@@ -54,18 +54,17 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 fn line(answer: &VerifyAnswer) -> String {
     let VerifyAnswer { user, fmr, windows, .. } = answer;
-    let estimated = answer.estimated_fmr.map(|fmr| format!(" (estimated: {fmr})"));
+    let estimated = answer.estimated_fmr.map(|fmr| format!(", estimated {fmr}"));
     let estimated = estimated.unwrap_or_default();
-    let ground =
-        format!("by {windows} windows of walking, at a false match rate of {fmr}{estimated}");
+    let basis = format!("{windows} windows of walking, false match rate {fmr}{estimated}");
     match answer.decision {
-        Verified::Accept => format!("accept: this is {user}, {ground}"),
-        Verified::Reject => format!("reject: this is not {user}, {ground}"),
+        Verified::Accept => format!("accept: this is {user} ({basis})"),
+        Verified::Reject => format!("reject: this is not {user} ({basis})"),
         Verified::Inconclusive => {
-            format!("inconclusive: {windows} windows of walking are too few to tell")
+            format!("inconclusive: {}", explain(answer.reason, *windows))
         }
         Verified::SuspectedReplay => {
-            format!("suspected replay: an earlier recording of {user}, sent again")
+            format!("suspected replay: this repeats an earlier recording of {user}")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A file of settings under the flags and variables, and what comes of the three.
+//! The settings file, and the settings in effect after flags, variables and file.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -12,111 +12,110 @@ use toml::de::{DeTable, DeValue};
 
 use super::Config;
 
-/// Larger files are no settings.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Settings that a file gives: each is a flag's value, and good.
+/// The settings in a file: valid values of flags, by the flags' names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct File {
     values: BTreeMap<String, String>,
 }
 
-/// Why a file cannot be used.
+/// Why a settings file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It is not there, or not to be read.
+    /// The file is missing or cannot be read.
     #[error("{path}: {source}", path = path.display())]
     Unreadable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Why it cannot be read.
         source: std::io::Error,
     },
-    /// It is too long.
-    #[error("{path}: {bytes} bytes; settings take at most {MAX_FILE_BYTES}", path = path.display())]
+    /// The file is too long.
+    #[error("{path}: {bytes} bytes; at most {MAX_FILE_BYTES} are allowed", path = path.display())]
     TooLong {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its length.
+        /// Length of the file.
         bytes: u64,
     },
-    /// Something is wrong in a line.
+    /// A line is wrong.
     #[error("{path}:{line}: {problem}", path = path.display())]
     Line {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The line, from 1 on.
+        /// Number of the line; the first is 1.
         line: usize,
-        /// What is wrong there.
+        /// What is wrong in it.
         problem: FileProblem,
     },
 }
 
-/// What is wrong in a line of a file.
+/// What is wrong in a line of a settings file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileProblem {
-    /// It is not TOML.
+    /// The line is not TOML.
     #[error("{0}")]
     Syntax(String),
-    /// No setting has this name.
-    #[error("there is no setting `{key}`; the nearest is `{nearest}`")]
+    /// There is no setting of this name.
+    #[error("unknown setting `{key}`; did you mean `{nearest}`?")]
     UnknownKey {
-        /// The name.
+        /// The name in the file.
         key: String,
-        /// The setting that was meant, perhaps.
+        /// The setting with the most similar name.
         nearest: String,
     },
-    /// A value of the wrong type.
-    #[error("`{key}` is {seen}; {needed} is needed")]
+    /// The value has the wrong type.
+    #[error("`{key}` is {found}; expected {expected}")]
     Type {
-        /// The setting.
+        /// Name of the setting.
         key: String,
-        /// The type of its value.
-        seen: String,
-        /// The type that it has to be, and the unit.
-        needed: String,
+        /// The value or its type.
+        found: String,
+        /// The right type, with the unit.
+        expected: String,
     },
-    /// A value that the setting cannot have.
+    /// The value is invalid for this setting.
     #[error("`{key}` cannot be `{value}`: {reason}")]
     Value {
-        /// The setting.
+        /// Name of the setting.
         key: String,
-        /// Its value.
+        /// The value in the file.
         value: String,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         reason: String,
     },
 }
 
-/// Where a value comes from, weakest first.
+/// Where a setting's value comes from. Later ones take precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// This program.
+    /// The program's default.
     Default,
-    /// The file.
+    /// The settings file.
     File,
-    /// The environment.
+    /// An environment variable.
     Variable,
-    /// The command line.
+    /// A flag on the command line.
     Flag,
 }
 
-/// What a setting is, all things considered.
+/// A setting in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Its name.
+    /// Name of the setting: its flag without the dashes, and its key in a file.
     pub key: String,
-    /// Its value as TOML; none where it has no value.
+    /// Value as TOML. `None` if the setting is not set and has no default.
     pub value: Option<String>,
     /// Where the value comes from.
     pub source: Source,
 }
 
 impl File {
-    /// Reads and checks a file.
+    /// Reads and checks a settings file.
     ///
     /// # Errors
-    /// When it cannot be read, or a line of it is no setting.
+    /// If the file cannot be read, or if a line is not a valid setting.
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let unreadable = |source| FileError::Unreadable { path: path.to_owned(), source };
         let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
@@ -130,7 +129,7 @@ impl File {
         })
     }
 
-    /// Fails with the place of what is wrong.
+    /// Fails with the position of the first mistake.
     fn parse(text: &str) -> Result<Self, (usize, FileProblem)> {
         let start = |span: Range<usize>| span.start.min(text.len());
         let table = DeTable::parse(text).map_err(|error| {
@@ -139,7 +138,7 @@ impl File {
         })?;
         let settings = settings();
         let mut values = BTreeMap::new();
-        // In the file's order, so that the first mistake is told first.
+        // In the file's order, so that the first mistake is reported first.
         let mut entries: Vec<_> = table.get_ref().iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in entries {
@@ -158,8 +157,8 @@ impl File {
                 let choices: Vec<_> = choices.iter().map(|choice| choice.get_name()).collect();
                 let reason = match error.source() {
                     Some(source) => source.to_string(),
-                    None if choices.is_empty() => "it is no value".to_owned(),
-                    None => format!("it is none of {}", choices.join(", ")),
+                    None if choices.is_empty() => "the value is invalid".to_owned(),
+                    None => format!("expected one of {}", choices.join(", ")),
                 };
                 return Err((at, FileProblem::Value { key, value, reason }));
             }
@@ -168,8 +167,8 @@ impl File {
         Ok(Self { values })
     }
 
-    /// A command whose arguments default to what the file says.
-    pub fn beneath(&self, command: Command) -> Command {
+    /// Makes the values of the file the defaults of a command's arguments.
+    pub fn set_defaults(&self, command: Command) -> Command {
         command.mut_args(|argument| {
             match argument.get_long().and_then(|key| self.values.get(key)) {
                 Some(value) => argument.default_value(value.clone()),
@@ -179,7 +178,7 @@ impl File {
     }
 }
 
-/// All settings as flags, without their variables.
+/// A command that has all settings as flags, and ignores variables.
 fn settings() -> Command {
     Config::augment_args(Command::new("settings").no_binary_name(true))
         .mut_args(|argument| argument.env(None::<&str>))
@@ -189,7 +188,7 @@ fn arguments(settings: &Command) -> impl Iterator<Item = &Arg> {
     settings.get_arguments().filter(|argument| argument.get_long().is_some())
 }
 
-/// How a type of settings is written in a file.
+/// TOML type of a setting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Bool,
@@ -208,7 +207,7 @@ impl Kind {
     }
 }
 
-/// A value as its flag would have it.
+/// Turns a value in the file into the text that its flag takes.
 fn of_type(argument: &Arg, key: &str, value: &DeValue<'_>) -> Result<String, FileProblem> {
     let kind = Kind::of(argument);
     let text = match (kind, value) {
@@ -222,28 +221,28 @@ fn of_type(argument: &Arg, key: &str, value: &DeValue<'_>) -> Result<String, Fil
     text.ok_or_else(|| {
         let unit =
             argument.get_value_names().and_then(<[_]>::first).map_or("", |name| name.as_str());
-        let seen = match value {
+        let found = match value {
             DeValue::String(text) => format!("the string {text:?}"),
             DeValue::Integer(number) => format!("the number {}", number.as_str()),
             DeValue::Float(number) => format!("the number {}", number.as_str()),
-            other => format!("of the type {}", other.type_str()),
+            other => format!("of type {}", other.type_str()),
         };
-        let needed = match kind {
+        let expected = match kind {
             Kind::Bool => "true or false".to_owned(),
             Kind::Integer => format!("a whole number of {}", unit.to_lowercase()),
             Kind::String => format!("a string ({unit})"),
         };
-        FileProblem::Type { key: key.to_owned(), seen, needed }
+        FileProblem::Type { key: key.to_owned(), found, expected }
     })
 }
 
-/// The word that takes the least editing to become another, compared with its length.
+/// The known word that is most similar to `word`.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |other: &str| strsim::normalized_damerau_levenshtein(word, other);
-    known.into_iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)))
+    let similarity = |other: &str| strsim::normalized_damerau_levenshtein(word, other);
+    known.into_iter().max_by(|one, other| similarity(one).total_cmp(&similarity(other)))
 }
 
-/// What all settings are, by the matches of a command that has them and the file beneath it.
+/// All settings in effect, from a command's matches and the settings file.
 pub fn effective(matches: &ArgMatches, file: &File) -> Vec<Setting> {
     let settings = settings();
     let setting = |argument: &Arg| {
@@ -257,7 +256,7 @@ pub fn effective(matches: &ArgMatches, file: &File) -> Vec<Setting> {
         let text = matches.get_raw(id).and_then(|mut raw| raw.next());
         let value = text.map(|text| match Kind::of(argument) {
             Kind::Bool | Kind::Integer => text.to_string_lossy().into_owned(),
-            // JSON's escapes are TOML's.
+            // TOML understands JSON's escapes.
             Kind::String => serde_json::Value::from(text.to_string_lossy()).to_string(),
         });
         Some(Setting { key: key.to_owned(), value, source })

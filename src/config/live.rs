@@ -2,22 +2,22 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Settings that may be exchanged at any time. Clones share them.
+/// Settings that can be replaced at any time. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Live<T>(Arc<RwLock<Arc<T>>>);
 
 impl<T> Live<T> {
-    /// Settings to begin with.
+    /// Starts with these settings.
     pub fn new(settings: T) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(settings))))
     }
 
-    /// The settings of now: for all of one piece of work.
+    /// The current settings. Get them once for each request or job, so that it sees one version.
     pub fn get(&self) -> Arc<T> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Exchanges them.
+    /// Replaces the settings.
     pub fn set(&self, settings: T) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }

@@ -1,4 +1,4 @@
-//! Logs to stderr, for people or for machines; with the feature `otlp`, spans to a collector.
+//! Logs to stderr, as text or JSON. With the feature `otlp`, spans go to a collector.
 
 use std::io::IsTerminal;
 
@@ -7,39 +7,28 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-/// Why logs were not started or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// There are logs already.
     #[error(transparent)]
     Started(#[from] TryInitError),
-    /// The logs are gone.
     #[error(transparent)]
     Gone(#[from] reload::Error),
-    /// Spans cannot be sent there.
     #[cfg(feature = "otlp")]
     #[error("traces to {endpoint}: {error}")]
-    Endpoint {
-        /// Where.
-        endpoint: String,
-        /// Why not.
-        error: opentelemetry_otlp::ExporterBuildError,
-    },
+    Endpoint { endpoint: String, error: opentelemetry_otlp::ExporterBuildError },
 }
 
-/// How to log, and what.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
-    /// Whether lines are JSON objects, or for people, in colour on a terminal.
+    /// JSON lines instead of text, which is coloured on a terminal.
     pub json: bool,
-    /// What is logged.
     pub filter: Targets,
-    /// Where spans go too: OTLP in protobuf over HTTP.
+    /// URL of a collector that gets spans: OTLP over HTTP, in protobuf.
     #[cfg(feature = "otlp")]
     pub otlp_endpoint: Option<String>,
 }
 
-/// The running logs. Dropped, it sends what is left to be sent; lines are written all the same.
+/// Handle of the running log. Dropping it sends the remaining spans; logging continues.
 #[derive(Debug)]
 pub struct Logs {
     filter: reload::Handle<Targets, Registry>,
@@ -48,11 +37,8 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Logs by another filter from now on.
-    ///
-    /// # Errors
-    /// When the logs are gone.
-    pub fn set(&self, filter: Targets) -> Result<(), LogError> {
+    /// Replaces the filter.
+    pub fn set_filter(&self, filter: Targets) -> Result<(), LogError> {
         Ok(self.filter.reload(filter)?)
     }
 }
@@ -66,10 +52,7 @@ impl Drop for Logs {
     }
 }
 
-/// Logs to stderr what passes the filter. Not to be called from async code.
-///
-/// # Errors
-/// When the program logs already, or spans cannot be sent there.
+/// Starts logging to stderr. Must not be called from async code.
 pub fn start_logs(settings: LogSettings) -> Result<Logs, LogError> {
     let (filter, handle) = reload::Layer::new(settings.filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
@@ -93,11 +76,11 @@ pub fn start_logs(settings: LogSettings) -> Result<Logs, LogError> {
     })
 }
 
-/// Sends spans in batches, from a thread of its own; where it cannot keep up, it drops them.
+/// Sends spans in batches from a separate thread, and drops spans if it cannot keep up.
 #[cfg(feature = "otlp")]
 fn collector(endpoint: &str) -> Result<opentelemetry_sdk::trace::SdkTracerProvider, LogError> {
     use opentelemetry_otlp::WithExportConfig;
-    // The HTTP client wants a provider of TLS; where there is one already, it serves.
+    // The HTTP client needs a TLS provider. This fails if there is one already, which is then used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
@@ -128,9 +111,9 @@ mod tests {
         };
         let logs = start_logs(settings.clone()).unwrap();
         assert!(!tracing::enabled!(Level::ERROR));
-        logs.set(Targets::new().with_target("bipedalnet", Level::ERROR)).unwrap();
+        logs.set_filter(Targets::new().with_target("bipedalnet", Level::ERROR)).unwrap();
         assert!(tracing::enabled!(Level::ERROR));
-        logs.set(Targets::new()).unwrap();
+        logs.set_filter(Targets::new()).unwrap();
         assert!(!tracing::enabled!(Level::ERROR));
         assert!(matches!(start_logs(settings), Err(LogError::Started(_))));
     }

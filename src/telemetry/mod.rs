@@ -1,11 +1,7 @@
-//! What the operator sees of a running server: metrics and logs. Holds figures; knows nothing of what
-//! they are of, and nothing that tells users apart.
+//! Metrics and logs for the operator. They contain nothing that identifies a user.
 
 mod logs;
 mod metrics;
 
-pub use logs::{LogError, LogSettings, Logs, start_logs};
-pub use metrics::{
-    DatabaseMetrics, DecisionMetrics, HttpMetrics, MemoryMetrics, Metrics, ModelMetrics,
-    PoolMetrics, ShedMetrics, StageMetrics, TrainingMetrics, WalkMetrics,
-};
+pub use logs::{LogSettings, Logs, start_logs};
+pub use metrics::{DecisionMetrics, Metrics};

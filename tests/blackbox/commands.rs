@@ -20,7 +20,7 @@ fn the_demo_leaves_nothing_behind() {
     let shown = printed(program().arg("demo").env("TMPDIR", temporary.path())).unwrap();
     assert_eq!(shown.lines().filter(|line| line.starts_with("walker-")).count(), 10, "{shown}");
     let last = shown.lines().last().unwrap();
-    assert!(last.contains("of 8 enrolled walkers named, 0 of 2 strangers"), "{last}");
+    assert!(last.contains("of 8 enrolled walkers identified, 0 of 2 strangers"), "{last}");
     assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
 }
 
@@ -220,7 +220,7 @@ fn a_shell_enrolls_identifies_and_verifies() {
         shown
     };
 
-    asked(&["enroll", "ann", &short(11, 1)], 0, "ann has 3, 26 are missing");
+    asked(&["enroll", "ann", &short(11, 1)], 0, "ann has 3, 26 more are needed");
     let shown = asked(&["enroll", "ann", &walk(11, 1), &walk(11, 2)], 0, "ann is ready with");
     assert_eq!(shown.lines().count(), 2, "{shown}");
     let shown = asked(&["enroll", "bob", &walk(12, 1), &walk(12, 2), "--json"], 0, "");
@@ -228,15 +228,15 @@ fn a_shell_enrolls_identifies_and_verifies() {
         shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(answers.iter().map(|answer| answer.user.enrollments).collect::<Vec<_>>(), [1, 2]);
 
-    asked(&["identify", &walk(11, 3)], 0, "ann, by ");
-    asked(&["identify", &walk(31, 1)], 3, "unknown, by ");
+    asked(&["identify", &walk(11, 3)], 0, "ann (");
+    asked(&["identify", &walk(31, 1)], 3, "unknown (");
     asked(&["identify", &short(31, 1)], 3, "inconclusive: 3 windows");
     let shown = asked(&["identify", &walk(31, 1), "--json"], 3, "");
     let answer: IdentifyAnswer = serde_json::from_str(&shown).unwrap();
     assert_eq!(answer.decision, Identified::Unknown);
 
-    asked(&["verify", "ann", &walk(11, 4), "--fmr", "0.1"], 0, "accept: this is ann, by ");
-    asked(&["verify", "ann", &walk(12, 3)], 3, "reject: this is not ann, by ");
+    asked(&["verify", "ann", &walk(11, 4), "--fmr", "0.1"], 0, "accept: this is ann (");
+    asked(&["verify", "ann", &walk(12, 3)], 3, "reject: this is not ann (");
     asked(&["verify", "ann", &walk(11, 1)], 3, "suspected replay");
     asked(&["verify", "ann", &short(17, 3)], 3, "inconclusive: 3 windows");
     // Each has three windows.

@@ -429,7 +429,7 @@ async fn the_retrain_command_starts_and_watches_a_job() {
     assert!(output.status.success(), "{output:?}");
     let model = job(&server, 1).await["model"].as_str().unwrap().to_owned();
     let shown = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(shown, format!("job 1: model {model} serves\n"));
+    assert_eq!(shown, format!("job 1: model {model} is active\n"));
     let progress = String::from_utf8(output.stderr).unwrap();
     assert!(progress.contains("job 1: epoch 1 of 1, validation "), "{progress}");
 }

@@ -1,0 +1,78 @@
+use prometheus::{Gauge, Histogram, IntGauge, IntGaugeVec, Registry};
+
+use super::{STAGE_SECONDS, VALID, gauge, gauges, histogram, keep, name};
+
+#[derive(Debug)]
+pub struct TrainingMetrics {
+    pub jobs: IntGaugeVec,
+    pub epoch: IntGauge,
+    pub loss: Gauge,
+    pub validation_accuracy: Gauge,
+    pub samples_per_second: Gauge,
+}
+
+impl TrainingMetrics {
+    pub fn new(registry: &Registry) -> Self {
+        let float = |suffix, help| keep(registry, Gauge::new(name(suffix), help).expect(VALID));
+        Self {
+            jobs: gauges(registry, "training_jobs", "Training jobs by state", &["state"]),
+            epoch: gauge(
+                registry,
+                "training_epoch",
+                "Current epoch of the running training job; 0 if none runs",
+            ),
+            loss: float("training_loss", "Loss of the last epoch"),
+            validation_accuracy: float(
+                "training_validation_accuracy_ratio",
+                "Share of validation windows classified correctly after the last epoch",
+            ),
+            samples_per_second: float(
+                "training_samples_per_second",
+                "Windows trained on per second",
+            ),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct DatabaseMetrics {
+    pub bytes: IntGauge,
+    pub log_bytes: IntGauge,
+    pub commit_seconds: Histogram,
+}
+
+impl DatabaseMetrics {
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            bytes: gauge(registry, "database_bytes", "Length of the database file"),
+            log_bytes: gauge(registry, "database_wal_bytes", "Length of the write-ahead log"),
+            commit_seconds: histogram(
+                registry,
+                "database_commit_duration_seconds",
+                "Time to commit a write",
+                STAGE_SECONDS,
+            ),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct MemoryMetrics {
+    pub gallery: IntGauge,
+    pub sqlite_cache: IntGauge,
+    pub bodies: IntGauge,
+}
+
+impl MemoryMetrics {
+    pub fn new(registry: &Registry) -> Self {
+        let of = |name, help| gauge(registry, name, help);
+        Self {
+            gallery: of("gallery_bytes", "Memory for templates"),
+            sqlite_cache: of(
+                "sqlite_cache_limit_bytes",
+                "Largest memory that the page caches of database connections can take",
+            ),
+            bodies: of("http_request_bodies_bytes", "Memory for request bodies"),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+use prometheus::{
+    Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, Registry,
+};
+
+use super::{STAGE_SECONDS, VALID, counters, gauge, keep, name};
+
+/// From a cheap answer to the default time limit of a request.
+const REQUEST_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+#[derive(Debug)]
+pub struct HttpMetrics {
+    pub duration_seconds: HistogramVec,
+    pub in_flight: IntGauge,
+}
+
+impl HttpMetrics {
+    pub fn new(registry: &Registry) -> Self {
+        let options = HistogramOpts::new(
+            name("http_request_duration_seconds"),
+            "Time to the first byte of the answer; status 499 means that the client hung up",
+        );
+        let vec = HistogramVec::new(
+            options.buckets(REQUEST_SECONDS.to_vec()),
+            &["method", "route", "status"],
+        );
+        let help = "Requests in progress";
+        Self {
+            duration_seconds: keep(registry, vec.expect(VALID)),
+            in_flight: gauge(registry, "http_requests_in_flight", help),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct StageMetrics {
+    /// Reading the body from the network.
+    pub receive: Histogram,
+    /// Waiting for a thread of the pool.
+    pub queue: Histogram,
+    /// Decompressing and decoding the body.
+    pub decode: Histogram,
+    /// Turning the recording into windows and fingerprints.
+    pub signal: Histogram,
+    /// Running the network on all windows of a walk.
+    pub inference: Histogram,
+    /// Comparing with the enrolled users.
+    pub gallery: Histogram,
+    /// Waiting for the database writer.
+    pub turn: Histogram,
+    /// Writing to the database, including the commit.
+    pub store: Histogram,
+}
+
+impl StageMetrics {
+    pub fn new(registry: &Registry) -> Self {
+        let options = HistogramOpts::new(
+            name("request_stage_duration_seconds"),
+            "Time that requests spend in each stage",
+        );
+        let vec = HistogramVec::new(options.buckets(STAGE_SECONDS.to_vec()), &["stage"]);
+        let vec = keep(registry, vec.expect(VALID));
+        let stage = |name| vec.with_label_values(&[name]);
+        Self {
+            receive: stage("receive"),
+            queue: stage("queue"),
+            decode: stage("decode"),
+            signal: stage("signal"),
+            inference: stage("inference"),
+            gallery: stage("gallery"),
+            turn: stage("turn"),
+            store: stage("store"),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct PoolMetrics {
+    pub threads: IntGauge,
+    pub waiting: IntGauge,
+    pub running: IntGauge,
+    pub busy_seconds: Counter,
+}
+
+impl PoolMetrics {
+    pub fn new(registry: &Registry) -> Self {
+        let busy = Counter::with_opts(Opts::new(
+            name("pool_busy_seconds_total"),
+            "Time that the threads of the inference pool were busy",
+        ));
+        Self {
+            threads: gauge(registry, "pool_threads", "Threads of the inference pool"),
+            waiting: gauge(registry, "pool_jobs_waiting", "Jobs in the inference pool's queue"),
+            running: gauge(registry, "pool_jobs_running", "Jobs on the inference pool's threads"),
+            busy_seconds: keep(registry, busy.expect(VALID)),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct ShedMetrics {
+    /// The queue of the inference pool was full.
+    pub queue_full: IntCounter,
+    /// The answer would have been too late for the client.
+    pub deadline: IntCounter,
+    /// The client hung up while the request waited.
+    pub client_gone: IntCounter,
+    /// Too many writes were waiting.
+    pub changes_full: IntCounter,
+    /// Request bodies used too much memory.
+    pub memory: IntCounter,
+}
+
+impl ShedMetrics {
+    pub fn new(registry: &Registry) -> Self {
+        let help = "Requests refused or dropped because time, memory or queue space ran out";
+        let vec = counters(registry, "requests_shed_total", help, &["reason"]);
+        let reason = |name| vec.with_label_values(&[name]);
+        Self {
+            queue_full: reason("queue_full"),
+            deadline: reason("deadline"),
+            client_gone: reason("client_gone"),
+            changes_full: reason("changes_full"),
+            memory: reason("memory"),
+        }
+    }
+}
