@@ -32,7 +32,7 @@ async fn part<T: FromStr>(
 ) -> Result<T, Problem> {
     let path = Path::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
     let part = path.ok().and_then(|Path(path)| path.get(name)?.parse().ok());
-    part.ok_or_else(|| Problem::no_such_resource())
+    part.ok_or_else(Problem::no_such_resource)
 }
 
 pub(super) struct EnrollmentPath(pub i64);

@@ -94,7 +94,7 @@ pub fn retrain(
         architecture,
         parameters: last.best.parameters,
         classes,
-        data_sha256: survey.sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+        data_sha256: const_hex::encode(survey.sha256),
         users: user_count,
         seed: options.seed,
         epochs: last.epoch,

@@ -239,7 +239,7 @@ fn checksum(file: &[u8]) -> Option<String> {
     hash.update(&file[..at]);
     hash.update([b'0'; CHECKSUM_DIGITS]);
     hash.update(&file[at + CHECKSUM_DIGITS..]);
-    Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(const_hex::encode(hash.finalize()))
 }
 
 #[cfg(test)]
