@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_data_is_missing_is_said() {
+    fn users_with_too_little_data_are_named() {
         assert!(matches!(divided(Vec::new(), ENOUGH_BYTES), Err(RetrainingError::NoUsers)));
         let users = vec![walks(1, &[60.0]), walks(2, &[2.1]), walks(3, &[]), walks(4, &[20.0])];
         let short = |user, recordings, windows| TooLittle { user, recordings, windows };
@@ -191,20 +191,20 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_is_of_all_samples_in_their_places() {
+    fn the_digest_depends_on_all_samples_and_their_order() {
         let people = vec![walks(1, &[3.0, 3.0]), walks(2, &[3.0])];
-        let fingerprint = |people: &[Vec<Recording>]| {
+        let digest = |people: &[Vec<Recording>]| {
             given(people, |users| survey(users, &mut || false).unwrap().unwrap().sha256)
         };
-        let original = fingerprint(&people);
-        assert_eq!(fingerprint(&people.clone()), original);
+        let original = digest(&people);
+        assert_eq!(digest(&people.clone()), original);
         let mut moved = people.clone();
         let recording = moved[0].pop().unwrap();
         moved[1].insert(0, recording);
         let mut shorter = people.clone();
         shorter[1][0] = shorter[1][0].clone().without_angular_rate();
         for other in [moved, shorter] {
-            assert_ne!(fingerprint(&other), original);
+            assert_ne!(digest(&other), original);
         }
     }
 
