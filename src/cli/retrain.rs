@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as ValueError;
 
 use super::Failure;
 use super::remote::Remote;
@@ -20,8 +23,8 @@ use bipedalnet_client::api::{JobState, TrainDocument, TrainingJobAnswer, Trainin
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Layers to train of a network with classes
-    #[arg(long, value_enum, default_value_t = Scope::Whole)]
-    scope: Scope,
+    #[arg(long, default_value = "whole", value_parser = scope_parser())]
+    scope: TrainingScope,
     /// Number of epochs [default: the server's]
     #[arg(long, value_name = "NUMBER")]
     epochs: Option<u16>,
@@ -44,19 +47,19 @@ pub struct Arguments {
     remote: Remote,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Scope {
-    Whole,
-    LastLayers,
+/// Reads the names that the API gives to scopes, with `-` for `_`.
+fn scope_parser() -> impl TypedValueParser<Value = TrainingScope> {
+    PossibleValuesParser::new(["whole", "last-layers"]).try_map(|name| {
+        TrainingScope::deserialize(IntoDeserializer::<ValueError>::into_deserializer(
+            name.replace('-', "_"),
+        ))
+    })
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { remote, watch, .. } = arguments;
     let document = TrainDocument {
-        scope: match arguments.scope {
-            Scope::Whole => TrainingScope::Whole,
-            Scope::LastLayers => TrainingScope::LastLayers,
-        },
+        scope: arguments.scope,
         epochs: arguments.epochs,
         budget_seconds: arguments.budget_seconds,
         activate: Some(!arguments.no_activate),

@@ -13,7 +13,7 @@ use super::recognition::{among, claim_of};
 use super::walk::{enrolled_answer, evidence, identify_answer, verify_answer};
 use crate::access::{Principal, Scope};
 use crate::config::HttpSettings;
-use crate::service::{Item, Outcome, Request, Service};
+use crate::service::{IdempotentRequest, Item, Outcome, Service};
 use bipedalnet_client::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAnswer};
 
 /// Send a batch
@@ -78,7 +78,7 @@ fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
 pub(super) async fn outcomes(
     service: &Service,
     items: Vec<Result<Item, Problem>>,
-    request: Option<Request>,
+    request: Option<IdempotentRequest>,
     format: Format,
     principal: Principal,
 ) -> Result<Response, Problem> {

@@ -22,7 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::App;
 use super::encoding::Encoding;
 use super::problem::{Problem, ProblemType};
-use crate::service::Reply;
+use crate::service::StoredResponse;
 use bipedalnet_core::cbor;
 
 const JSON: &str = "application/json";
@@ -194,9 +194,14 @@ impl Format {
     }
 
     /// An answer that may be kept for retries.
-    pub fn reply(self, status: StatusCode, body: &impl Serialize) -> Reply {
+    pub fn reply(self, status: StatusCode, body: &impl Serialize) -> StoredResponse {
         let content_type = Some(self.media_type().to_owned());
-        Reply { status: status.as_u16(), content_type, body: self.encode(body), location: None }
+        StoredResponse {
+            status: status.as_u16(),
+            content_type,
+            body: self.encode(body),
+            location: None,
+        }
     }
 }
 

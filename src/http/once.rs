@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::body;
 use super::problem::{Problem, ProblemType};
 use crate::access::Principal;
-use crate::service::{Answer, Reply, Request};
+use crate::service::{Answer, IdempotentRequest, StoredResponse};
 
 const KEY: &str = "idempotency-key";
 const MAX_KEY_BYTES: usize = 255;
@@ -28,10 +28,10 @@ pub(super) struct Once {
 
 impl Once {
     /// The request as a whole, given the digest of its body.
-    pub fn request(self, body_digest: &[u8]) -> Option<Request> {
+    pub fn request(self, body_digest: &[u8]) -> Option<IdempotentRequest> {
         let digest = self.digest.chain_update(body_digest).finalize().into();
         let principal = self.principal;
-        self.key.map(|idempotency_key| Request { principal, idempotency_key, digest })
+        self.key.map(|idempotency_key| IdempotentRequest { principal, idempotency_key, digest })
     }
 }
 
@@ -61,8 +61,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Once {
 }
 
 /// An answer without one.
-pub(super) fn nothing() -> Reply {
-    Reply::empty(StatusCode::NO_CONTENT.as_u16())
+pub(super) fn nothing() -> StoredResponse {
+    StoredResponse::empty(StatusCode::NO_CONTENT.as_u16())
 }
 
 /// An answer on its way.

@@ -12,10 +12,8 @@ use super::body::{Document, Format, invalid_field};
 use super::once::{Once, nothing, sent};
 use super::path::JobPath;
 use super::problem::Problem;
-use crate::service::{
-    Follower, JobLength, JobRequest, JobScope, JobState, JobStatus, Reply, Service,
-};
-use bipedalnet_client::api::{self, TrainDocument, TrainingScope};
+use crate::service::{Follower, JobLength, JobRequest, JobStatus, Service, StoredResponse};
+use bipedalnet_client::api::{self, TrainDocument};
 
 const DEFAULT_EPOCHS: u16 = 20;
 const MOST_EPOCHS: u16 = 200;
@@ -45,7 +43,7 @@ pub(super) async fn post(
     let answer = service.add_training_job(asked, skip, request, move |status| {
         let location = Some(format!("/v1/training-jobs/{}", status.job.id));
         let reply = format.reply(StatusCode::ACCEPTED, &job_answer(status));
-        Reply { location, ..reply }
+        StoredResponse { location, ..reply }
     });
     Ok(sent(answer.await?))
 }
@@ -155,12 +153,8 @@ fn asked(document: &TrainDocument) -> Result<JobRequest, Problem> {
             }
         },
     };
-    let scope = match document.scope {
-        TrainingScope::Whole => JobScope::Whole,
-        TrainingScope::LastLayers => JobScope::LastLayers,
-    };
     let activate = document.activate.unwrap_or(true);
-    Ok(JobRequest { scope, length, activate, seed: document.seed.unwrap_or(1) })
+    Ok(JobRequest { scope: document.scope, length, activate, seed: document.seed.unwrap_or(1) })
 }
 
 fn job_answer(JobStatus { job, progress }: JobStatus) -> api::TrainingJobAnswer {
@@ -170,17 +164,8 @@ fn job_answer(JobStatus { job, progress }: JobStatus) -> api::TrainingJobAnswer 
     };
     api::TrainingJobAnswer {
         job: job.id,
-        state: match job.state {
-            JobState::Queued => api::JobState::Queued,
-            JobState::Running => api::JobState::Running,
-            JobState::Succeeded => api::JobState::Succeeded,
-            JobState::Failed => api::JobState::Failed,
-            JobState::Cancelled => api::JobState::Cancelled,
-        },
-        scope: match job.request.scope {
-            JobScope::Whole => TrainingScope::Whole,
-            JobScope::LastLayers => TrainingScope::LastLayers,
-        },
+        state: job.state,
+        scope: job.request.scope,
         epoch: job.event.epoch,
         epochs: job.event.epochs,
         budget_seconds,

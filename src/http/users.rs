@@ -15,7 +15,7 @@ use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::Principal;
-use crate::service::{Enrollment, ExportedTemplate, Service, WalkSource};
+use crate::service::{Enrollment, ExportedTemplate, Service};
 use bipedalnet_client::api::{self, BatchItem, EnrollItem, Walks};
 use bipedalnet_core::identity::UserId;
 
@@ -121,10 +121,7 @@ fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
         enrollment: walk.id,
         windows: walk.windows,
         model: walk.model,
-        source: match walk.source {
-            WalkSource::Enrollment => api::WalkSource::Enrollment,
-            WalkSource::Verification => api::WalkSource::Verification,
-        },
+        source: walk.source,
         created_at_unix_seconds: walk.created_at_unix_seconds,
     }
 }

@@ -14,9 +14,12 @@ use super::models::usable;
 use super::pool::Entry;
 use super::serving::Serving;
 use super::writing::{Answer, Start, Ticket, Turn};
-use super::{Comparison, JobState, PoolError, Reply, Request, Service, ServiceError, Shared};
+use super::{
+    Comparison, IdempotentRequest, PoolError, Service, ServiceError, Shared, StoredResponse,
+};
 use crate::store::JobEnd;
 use crate::telemetry::Metrics;
+use bipedalnet_client::api::JobState;
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::gait::Recording;
 use bipedalnet_core::identity::Template;
@@ -58,8 +61,8 @@ impl Service {
         &self,
         id: String,
         force: bool,
-        request: Option<Request>,
-        answer: impl FnOnce(&Activation) -> Reply + Send + 'static,
+        request: Option<IdempotentRequest>,
+        answer: impl FnOnce(&Activation) -> StoredResponse + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         let ticket = match self.start(request).await? {
             Start::New(ticket) => ticket,
@@ -80,7 +83,7 @@ impl Service {
         id: String,
         force: bool,
         job: Option<i64>,
-        answer: impl FnOnce(&Activation) -> Reply + Send + 'static,
+        answer: impl FnOnce(&Activation) -> StoredResponse + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         let shared = &self.shared;
         let _one_at_a_time = shared.activating.lock().await;
@@ -121,7 +124,7 @@ impl Service {
         comparison: Option<Comparison>,
         force: bool,
         job: Option<i64>,
-        answer: impl FnOnce(&Activation) -> Reply + Send + 'static,
+        answer: impl FnOnce(&Activation) -> StoredResponse + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         self.write(ticket, move |shared, mut turn| async move {
             let served = shared.serving();
@@ -277,8 +280,8 @@ mod tests {
         Service::new(given, store, settings).await.unwrap()
     }
 
-    fn nothing<T>(_: T) -> Reply {
-        Reply::empty(204)
+    fn nothing<T>(_: T) -> StoredResponse {
+        StoredResponse::empty(204)
     }
 
     async fn register(service: &Service, file: Vec<u8>) -> Result<StoredModel, ServiceError> {

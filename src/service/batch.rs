@@ -9,8 +9,8 @@ use super::pool::Entry;
 use super::serving::Serving;
 use super::writing::{Answer, Start, Turn};
 use super::{
-    Claim, Enrolled, Evidence, Identification, Reply, Request, Service, ServiceError, Shared,
-    Verification,
+    Claim, Enrolled, Evidence, IdempotentRequest, Identification, Service, ServiceError, Shared,
+    StoredResponse, Verification,
 };
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::identity::{Decision, UserId};
@@ -73,8 +73,8 @@ impl Service {
     pub async fn batch(
         &self,
         items: Vec<Item>,
-        request: Option<Request>,
-        answer: impl FnOnce(Vec<Result<Outcome, ServiceError>>) -> Reply + Send + 'static,
+        request: Option<IdempotentRequest>,
+        answer: impl FnOnce(Vec<Result<Outcome, ServiceError>>) -> StoredResponse + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         let ticket = match self.start(request).await? {
             Start::New(ticket) => ticket,

@@ -9,8 +9,8 @@ use super::pool::Entry;
 use super::serving::Serving;
 use super::writing::{Answer, Start};
 use super::{Service, ServiceError, Shared};
-use crate::store::Writing;
-pub use crate::store::{Enrollment, ExportedTemplate, Reply, Request, User, WalkSource};
+use crate::store::Transaction;
+pub use crate::store::{Enrollment, ExportedTemplate, IdempotentRequest, StoredResponse, User};
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::gait::{Fingerprint, RecordingDocument, SignalError};
 use bipedalnet_core::identity::{READY_WINDOWS, UserId, UserTemplates};
@@ -74,8 +74,8 @@ impl Service {
     pub async fn put_user(
         &self,
         user: UserId,
-        request: Option<Request>,
-        answer: impl FnOnce(bool, UserStatus) -> Reply + Send + 'static,
+        request: Option<IdempotentRequest>,
+        answer: impl FnOnce(bool, UserStatus) -> StoredResponse + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, |shared, mut turn| async move {
             let new = turn.writing.put_user(&user, shared.settings.get().max_users).await?;
@@ -151,8 +151,8 @@ impl Service {
         &self,
         user: UserId,
         evidence: Evidence,
-        request: Option<Request>,
-        answer: impl Fn(Enrolled) -> Reply + Send + 'static,
+        request: Option<IdempotentRequest>,
+        answer: impl Fn(Enrolled) -> StoredResponse + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         let ticket = match self.start(request).await? {
             Start::New(ticket) => ticket,
@@ -189,8 +189,8 @@ impl Service {
     pub async fn erase_user(
         &self,
         user: UserId,
-        request: Option<Request>,
-        reply: Reply,
+        request: Option<IdempotentRequest>,
+        reply: StoredResponse,
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, |shared, mut turn| async move {
             turn.writing.erase_user(&user).await?;
@@ -215,8 +215,8 @@ impl Service {
         &self,
         user: UserId,
         id: i64,
-        request: Option<Request>,
-        reply: Reply,
+        request: Option<IdempotentRequest>,
+        reply: StoredResponse,
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, move |shared, mut turn| async move {
             let serving = shared.serving();
@@ -248,7 +248,7 @@ impl Walks {
     pub async fn add(
         &mut self,
         shared: &Shared,
-        writing: &mut Writing,
+        writing: &mut Transaction,
         user: &UserId,
         walk: &Walk,
     ) -> Result<Enrolled, ServiceError> {

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::enrolling::{Enrolled, Walks};
 use super::evidence::Walk;
 use super::writing::{Answer, Ticket};
-use super::{PoolError, Reply, Service, ServiceError, Shared};
+use super::{PoolError, Service, ServiceError, Shared, StoredResponse};
 use bipedalnet_core::identity::UserId;
 
 /// Enrollments of one transaction, at most: what comes after them waits that long.
@@ -25,7 +25,7 @@ pub(super) struct Waiting {
     ticket: Ticket,
     user: UserId,
     walk: Walk,
-    answer: Box<dyn Fn(Enrolled) -> Reply + Send>,
+    answer: Box<dyn Fn(Enrolled) -> StoredResponse + Send>,
     done: oneshot::Sender<Result<Answer, ServiceError>>,
     queued: Instant,
     _place: OwnedSemaphorePermit,
@@ -39,7 +39,7 @@ impl Service {
         ticket: Ticket,
         user: UserId,
         walk: Walk,
-        answer: impl Fn(Enrolled) -> Reply + Send + 'static,
+        answer: impl Fn(Enrolled) -> StoredResponse + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         let shared = Arc::clone(&self.shared);
         let _place = shared.place()?;
@@ -108,7 +108,7 @@ impl Shared {
     async fn enroll_group(
         &self,
         group: &mut [Waiting],
-    ) -> Result<Vec<Result<Reply, ServiceError>>, ServiceError> {
+    ) -> Result<Vec<Result<StoredResponse, ServiceError>>, ServiceError> {
         let mut writing = self.store.write().await?;
         let mut walks = Walks::default();
         let mut results = Vec::with_capacity(group.len());
@@ -130,7 +130,7 @@ impl Shared {
 }
 
 impl Waiting {
-    fn end(self, result: Result<Reply, ServiceError>) {
+    fn end(self, result: Result<StoredResponse, ServiceError>) {
         let Self { ticket, done, .. } = self;
         // Before the client knows: it may ask again at once.
         drop(ticket);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 use super::writing::{Answer, Start};
-use super::{Reply, Request, Service, ServiceError, Shared};
+use super::{IdempotentRequest, Service, ServiceError, Shared, StoredResponse};
 use crate::store::{JobEnd, JobEvent, StoreError, Trainee};
-pub use crate::store::{JobLength, JobRequest, JobScope, JobState, TrainingJob};
+pub use crate::store::{JobLength, JobRequest, TrainingJob};
+use bipedalnet_client::api::JobState;
 use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, Progress};
 
 /// Jobs that may wait for the one that runs.
@@ -101,8 +102,8 @@ impl Service {
         &self,
         asked: JobRequest,
         skip_short_users: bool,
-        request: Option<Request>,
-        answer: impl FnOnce(JobStatus) -> Reply + Send + 'static,
+        request: Option<IdempotentRequest>,
+        answer: impl FnOnce(JobStatus) -> StoredResponse + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         let ticket = match self.start(request).await? {
             Start::New(ticket) => ticket,
@@ -162,8 +163,8 @@ impl Service {
     pub async fn cancel_training_job(
         &self,
         id: i64,
-        request: Option<Request>,
-        reply: Reply,
+        request: Option<IdempotentRequest>,
+        reply: StoredResponse,
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, move |shared, mut turn| async move {
             let job = shared.store.training_job(id).await?;

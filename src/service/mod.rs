@@ -36,16 +36,14 @@ pub use batch::{Item, Outcome};
 pub use challenges::Challenge;
 use challenges::Challenges;
 pub use enrolling::{
-    Enrolled, Enrollment, Export, ExportedTemplate, ExportedWalk, Reply, Request, User, UserStatus,
-    WalkSource,
+    Enrolled, Enrollment, Export, ExportedTemplate, ExportedWalk, IdempotentRequest,
+    StoredResponse, User, UserStatus,
 };
 pub use error::{ServiceError, StartError};
 pub use evidence::Evidence;
 use group::WaitingWalks;
 use jobs::Jobs;
-pub use jobs::{
-    Follower, JobLength, JobRequest, JobScope, JobState, JobStatus, ShortUser, TrainingJob,
-};
+pub use jobs::{Follower, JobLength, JobRequest, JobStatus, ShortUser, TrainingJob};
 pub use keys::AccessError;
 use keys::Keys;
 pub use models::{Comparison, GivenModel, Outcomes, StoredModel};

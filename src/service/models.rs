@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::pool::Entry;
 use super::serving::Serving;
 use super::writing::Answer;
-use super::{Reply, Request, Service, ServiceError, Shared, StartError};
+use super::{IdempotentRequest, Service, ServiceError, Shared, StartError, StoredResponse};
 use crate::store::Store;
 pub use crate::store::{Comparison, Outcomes, StoredModel};
 use bipedalnet_core::bnn::Model;
@@ -115,8 +115,8 @@ impl Service {
     pub async fn delete_model(
         &self,
         id: String,
-        request: Option<Request>,
-        reply: Reply,
+        request: Option<IdempotentRequest>,
+        reply: StoredResponse,
     ) -> Result<Answer, ServiceError> {
         self.write_once(request, |_, mut turn| async move {
             turn.writing.delete_model(&id).await?;

@@ -12,7 +12,7 @@ use super::serving::Serving;
 use super::sessions::{SessionKey, Standing, replays};
 use super::updating::may_update;
 use super::writing::{Answer, Start, Turn};
-use super::{Reply, Request, Service, ServiceError, SessionId, Shared};
+use super::{IdempotentRequest, Service, ServiceError, SessionId, Shared, StoredResponse};
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::gait::Fingerprint;
 use bipedalnet_core::identity::{Decision, FALSE_MATCH_RATES, Tails, Template, UserId, Verdict};
@@ -169,8 +169,8 @@ impl Service {
     pub async fn verify(
         &self,
         claim: Claim,
-        request: Option<Request>,
-        answer: impl FnOnce(&Verification) -> Reply + Send + 'static,
+        request: Option<IdempotentRequest>,
+        answer: impl FnOnce(&Verification) -> StoredResponse + Send + 'static,
     ) -> Result<Answer, ServiceError> {
         let ticket = match self.start(request).await? {
             Start::New(ticket) => ticket,

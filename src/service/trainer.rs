@@ -15,8 +15,9 @@ use super::evidence::unpack;
 use super::jobs::is_enough;
 use super::models::usable;
 use super::writing::Start;
-use super::{JobLength, JobScope, JobState, Reply, Service, ServiceError, Shared, TrainingJob};
+use super::{JobLength, Service, ServiceError, Shared, StoredResponse, TrainingJob};
 use crate::store::{JobEnd, JobEvent, StoreError, Trainee};
+use bipedalnet_client::api::{JobState, TrainingScope};
 use bipedalnet_core::gait::Recording;
 use bipedalnet_training::{
     Checkpoint, Event, Length, Progress, RetrainingError, RetrainingOptions, Users,
@@ -179,7 +180,7 @@ impl Service {
         let Start::New(ticket) = self.start(None).await? else { return Err(over()) };
         let mut current = self.shared.jobs.current.subscribe();
         tokio::select! {
-            done = self.take_over(ticket, model, false, Some(job), |_| Reply::empty(204)) => {
+            done = self.take_over(ticket, model, false, Some(job), |_| StoredResponse::empty(204)) => {
                 done.map(|_| ())
             }
             _ = current.wait_for(|current| current.cancelled || current.closing) => Err(over()),
@@ -335,7 +336,7 @@ impl Shared {
 
 fn options(job: &TrainingJob, memory_bytes: usize) -> RetrainingOptions {
     RetrainingOptions {
-        last_layers_only: job.request.scope == JobScope::LastLayers,
+        last_layers_only: job.request.scope == TrainingScope::LastLayers,
         length: match job.request.length {
             JobLength::Epochs(epochs) => {
                 Length::Epochs(NonZeroU16::new(epochs).unwrap_or(NonZeroU16::MIN))

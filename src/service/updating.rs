@@ -8,7 +8,8 @@
 
 use super::enrolling::Walks;
 use super::{ServiceError, Shared};
-use crate::store::{WalkSource, Writing, unix_seconds};
+use crate::store::{Transaction, unix_seconds};
+use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::{READY_WINDOWS, Template, UserId, UserTemplates, Verdict};
 
 /// The estimated false match rate above which there is doubt: a tenth of the strictest that a
@@ -33,7 +34,7 @@ impl Walks {
     pub async fn update(
         &mut self,
         shared: &Shared,
-        writing: &mut Writing,
+        writing: &mut Transaction,
         user: &UserId,
         model: &str,
         walk: &Template,

@@ -7,14 +7,14 @@ use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{PoolError, Service, ServiceError, Shared};
-use crate::store::{Reply, Request, StoreError, Writing};
+use crate::store::{IdempotentRequest, StoreError, StoredResponse, Transaction};
 use bipedalnet_core::identity::UserId;
 
 /// An answer to a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// What to send.
-    pub reply: Reply,
+    pub reply: StoredResponse,
     /// Whether it was given before, to an earlier request under the same key.
     pub replayed: bool,
 }
@@ -29,13 +29,13 @@ pub(super) enum Start {
 
 /// The right to carry out a request; no other under the same key has it meanwhile.
 pub(super) struct Ticket {
-    request: Option<Request>,
+    request: Option<IdempotentRequest>,
     shared: Arc<Shared>,
 }
 
 /// A change that is being made.
 pub(super) struct Turn {
-    pub writing: Writing,
+    pub writing: Transaction,
     ticket: Ticket,
 }
 
@@ -51,7 +51,7 @@ impl Drop for Ticket {
     }
 }
 
-fn in_flight(request: &Request) -> (String, String) {
+fn in_flight(request: &IdempotentRequest) -> (String, String) {
     (request.principal.clone(), request.idempotency_key.clone())
 }
 
@@ -64,12 +64,12 @@ impl Ticket {
     /// Keeps the answer for retries, in the change that it is about. `users` are whom it names.
     pub async fn keep(
         &self,
-        writing: &mut Writing,
+        writing: &mut Transaction,
         users: &BTreeSet<UserId>,
-        reply: &Reply,
+        reply: &StoredResponse,
     ) -> Result<(), StoreError> {
         match &self.request {
-            Some(request) => writing.keep_reply(request, users, reply).await,
+            Some(request) => writing.keep_response(request, users, reply).await,
             None => Ok(()),
         }
     }
@@ -77,7 +77,10 @@ impl Ticket {
 
 impl Service {
     /// Takes up a request, or finds its earlier answer.
-    pub(super) async fn start(&self, request: Option<Request>) -> Result<Start, ServiceError> {
+    pub(super) async fn start(
+        &self,
+        request: Option<IdempotentRequest>,
+    ) -> Result<Start, ServiceError> {
         if let Some(request) = &request {
             let mut keys = self.shared.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
             if !keys.insert(in_flight(request)) {
@@ -86,7 +89,7 @@ impl Service {
         }
         let ticket = Ticket { request, shared: Arc::clone(&self.shared) };
         if let Some(request) = &ticket.request
-            && let Some(reply) = self.shared.store.reply(request).await?
+            && let Some(reply) = self.shared.store.stored_response(request).await?
         {
             return Ok(Start::Answered(Answer { reply, replayed: true }));
         }
@@ -96,11 +99,11 @@ impl Service {
     /// Makes a change that needs no preparation, unless it was made before.
     pub(super) async fn write_once<F>(
         &self,
-        request: Option<Request>,
+        request: Option<IdempotentRequest>,
         change: impl FnOnce(Arc<Shared>, Turn) -> F + Send + 'static,
     ) -> Result<Answer, ServiceError>
     where
-        F: Future<Output = Result<Reply, ServiceError>> + Send,
+        F: Future<Output = Result<StoredResponse, ServiceError>> + Send,
     {
         match self.start(request).await? {
             Start::New(ticket) => self.write(ticket, change).await,
@@ -116,7 +119,7 @@ impl Service {
         change: impl FnOnce(Arc<Shared>, Turn) -> F + Send + 'static,
     ) -> Result<Answer, ServiceError>
     where
-        F: Future<Output = Result<Reply, ServiceError>> + Send,
+        F: Future<Output = Result<StoredResponse, ServiceError>> + Send,
     {
         let shared = Arc::clone(&self.shared);
         // A client that hangs up before its turn has changed nothing, and waits no more.
@@ -149,7 +152,7 @@ impl Shared {
     }
 
     /// Makes a change last.
-    pub(super) async fn commit(&self, writing: Writing) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self, writing: Transaction) -> Result<(), StoreError> {
         let begin = Instant::now();
         writing.commit().await?;
         let seconds = begin.elapsed().as_secs_f64();
@@ -163,7 +166,7 @@ impl Turn {
     pub async fn commit(
         mut self,
         users: &BTreeSet<UserId>,
-        reply: &Reply,
+        reply: &StoredResponse,
     ) -> Result<(), StoreError> {
         self.ticket.keep(&mut self.writing, users, reply).await?;
         self.ticket.shared.commit(self.writing).await

@@ -1,10 +1,19 @@
 //! API keys.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
 use super::{Store, StoreError};
 use crate::access::{ApiKey, ScopeError};
+
+#[derive(sqlx::FromRow)]
+struct KeyRow {
+    id: String,
+    secret_digest: Vec<u8>,
+    name: String,
+    scopes: String,
+    created_at_unix_seconds: i64,
+    expires_at_unix_seconds: Option<i64>,
+    revoked: bool,
+    last_used_at_unix_seconds: Option<i64>,
+}
 
 impl Store {
     /// All keys, revoked ones too, in the order in which they were made.
@@ -12,10 +21,11 @@ impl Store {
     /// # Errors
     /// When a row makes no sense, or the statement fails.
     pub async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM api_keys ORDER BY created_at_unix_seconds, id")
-            .fetch_all(&self.readers)
-            .await?;
-        rows.iter().map(|row| self.api_key_of(row)).collect()
+        let rows: Vec<KeyRow> =
+            sqlx::query_as("SELECT * FROM api_keys ORDER BY created_at_unix_seconds, id")
+                .fetch_all(&self.readers)
+                .await?;
+        rows.into_iter().map(|row| self.api_key_of(row)).collect()
     }
 
     /// Keeps a key.
@@ -70,26 +80,24 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    fn api_key_of(&self, row: &SqliteRow) -> Result<ApiKey, StoreError> {
-        let id: String = row.try_get("id")?;
+    fn api_key_of(&self, row: KeyRow) -> Result<ApiKey, StoreError> {
         let wrong = |reason: String| StoreError::Row {
             path: self.path.clone(),
-            row: format!("API key {id}"),
+            row: format!("API key {}", row.id),
             reason,
         };
-        let digest: &[u8] = row.try_get("secret_digest")?;
-        let scopes: &str = row.try_get("scopes")?;
+        let digest = &row.secret_digest[..];
         Ok(ApiKey {
             secret_digest: digest
                 .try_into()
                 .map_err(|_| wrong(format!("its digest has {} bytes", digest.len())))?,
-            scopes: scopes.parse().map_err(|error: ScopeError| wrong(error.to_string()))?,
-            name: row.try_get("name")?,
-            created_at_unix_seconds: row.try_get("created_at_unix_seconds")?,
-            expires_at_unix_seconds: row.try_get("expires_at_unix_seconds")?,
-            revoked: row.try_get("revoked")?,
-            last_used_at_unix_seconds: row.try_get("last_used_at_unix_seconds")?,
-            id,
+            scopes: row.scopes.parse().map_err(|error: ScopeError| wrong(error.to_string()))?,
+            name: row.name,
+            created_at_unix_seconds: row.created_at_unix_seconds,
+            expires_at_unix_seconds: row.expires_at_unix_seconds,
+            revoked: row.revoked,
+            last_used_at_unix_seconds: row.last_used_at_unix_seconds,
+            id: row.id,
         })
     }
 }

@@ -1,23 +1,12 @@
 //! Walks of users; what models made of them is in `templates`.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
-use super::{Store, StoreError, Writing, unix_seconds};
+use super::text::Text;
+use super::{Store, StoreError, Transaction, unix_seconds};
+use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::UserId;
 
-/// What a walk that is kept came with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::Type)]
-#[sqlx(rename_all = "snake_case")]
-pub enum WalkSource {
-    /// It was enrolled.
-    Enrollment,
-    /// A verification accepted it: an update of what is known of the user.
-    Verification,
-}
-
 /// A walk that is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Enrollment {
     /// Its number.
     pub id: i64,
@@ -25,7 +14,8 @@ pub struct Enrollment {
     pub windows: u32,
     /// Id of the active model, where it can use the walk.
     pub model: Option<String>,
-    /// What it came with.
+    /// The request that added it.
+    #[sqlx(try_from = "Text<WalkSource>")]
     pub source: WalkSource,
     /// When it was added.
     pub created_at_unix_seconds: i64,
@@ -44,13 +34,19 @@ pub struct NewEnrollment {
     pub user_created_at_unix_seconds: i64,
 }
 
+impl From<Text<WalkSource>> for WalkSource {
+    fn from(Text(source): Text<WalkSource>) -> Self {
+        source
+    }
+}
+
 impl Store {
     /// A user's walks, in the order of enrollment; none for a user that does not exist.
     ///
     /// # Errors
     /// When the statement fails.
     pub async fn enrollments_of(&self, user: &UserId) -> Result<Vec<Enrollment>, StoreError> {
-        let rows = sqlx::query(
+        let walks = sqlx::query_as(
             "SELECT id, coalesce(windows, 0) AS windows, model, source,
              created_at_unix_seconds
              FROM enrollments LEFT JOIN templates ON enrollment_id = enrollments.id
@@ -60,20 +56,11 @@ impl Store {
         .bind(user.as_str())
         .fetch_all(&self.readers)
         .await?;
-        let enrollment = |row: &SqliteRow| {
-            Ok(Enrollment {
-                id: row.try_get("id")?,
-                windows: row.try_get("windows")?,
-                model: row.try_get("model")?,
-                source: row.try_get("source")?,
-                created_at_unix_seconds: row.try_get("created_at_unix_seconds")?,
-            })
-        };
-        rows.iter().map(enrollment).collect()
+        Ok(walks)
     }
 }
 
-impl Writing {
+impl Transaction {
     /// Makes an enrolled walk of a user, unless they have `most` already. A refusal changes nothing:
     /// the change may go on.
     ///
@@ -91,7 +78,7 @@ impl Writing {
              WHERE users.id = ? GROUP BY users.id",
         )
         .bind(user.as_str())
-        .fetch_optional(&mut *self.transaction)
+        .fetch_optional(&mut *self.inner)
         .await?;
         let (user_created_at_unix_seconds, walks, enrolled) =
             found.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
@@ -101,7 +88,7 @@ impl Writing {
         let id = self.insert_walk(user, WalkSource::Enrollment).await?;
         let occasions = sqlx::query_scalar("SELECT occasions FROM user_summaries WHERE id = ?")
             .bind(user.as_str())
-            .fetch_one(&mut *self.transaction)
+            .fetch_one(&mut *self.inner)
             .await?;
         Ok(NewEnrollment {
             id,
@@ -120,7 +107,7 @@ impl Writing {
             "SELECT max(created_at_unix_seconds) FROM enrollments
              WHERE user_id = ? AND source = 'verification'",
         );
-        Ok(query.bind(user.as_str()).fetch_one(&mut *self.transaction).await?)
+        Ok(query.bind(user.as_str()).fetch_one(&mut *self.inner).await?)
     }
 
     /// Makes an update of a user, and gives its number: of more than `most`, the oldest are erased.
@@ -137,7 +124,7 @@ impl Writing {
         )
         .bind(user.as_str())
         .bind(most)
-        .execute(&mut *self.transaction)
+        .execute(&mut *self.inner)
         .await?;
         Ok(id)
     }
@@ -147,9 +134,9 @@ impl Writing {
             "INSERT INTO enrollments (user_id, source, created_at_unix_seconds) VALUES (?, ?, ?)",
         )
         .bind(user.as_str())
-        .bind(source)
+        .bind(Text(source))
         .bind(unix_seconds())
-        .execute(&mut *self.transaction)
+        .execute(&mut *self.inner)
         .await
         .map_err(|error| super::no_such_user(error, user))?;
         Ok(result.last_insert_rowid())
@@ -169,7 +156,7 @@ impl Writing {
         )
         .bind(user.as_str())
         .bind(id)
-        .execute(&mut *self.transaction)
+        .execute(&mut *self.inner)
         .await?;
         if erased.rows_affected() == 0 {
             return Err(StoreError::NoSuchEnrollment { user: user.clone(), id });

@@ -4,9 +4,12 @@
 mod api_keys;
 mod backup;
 mod enrollments;
+mod error;
 mod models;
-mod replies;
+mod stored_responses;
 mod templates;
+mod text;
+mod trainees;
 mod training_jobs;
 mod users;
 mod walks;
@@ -14,21 +17,21 @@ mod walks;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use sqlx::Sqlite;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
 
 pub use backup::backup;
-use bipedalnet_core::identity::UserId;
-pub use enrollments::{Enrollment, NewEnrollment, WalkSource};
+pub use enrollments::{Enrollment, NewEnrollment};
+pub use error::StoreError;
+use error::{no_such_user, opening};
 pub use models::{Comparison, Outcomes, StoredModel};
-pub use replies::{Reply, Request};
+pub use stored_responses::{IdempotentRequest, StoredResponse};
 pub use templates::{ExportedTemplate, StoredTemplate};
-pub use training_jobs::{
-    JobEnd, JobEvent, JobLength, JobRequest, JobScope, JobState, Trainee, TrainingJob,
-};
+pub use trainees::Trainee;
+pub use training_jobs::{JobEnd, JobEvent, JobLength, JobRequest, TrainingJob};
 pub use users::User;
 
 /// As in the first migration.
@@ -71,155 +74,18 @@ pub struct Sizes {
 }
 
 /// A change under way.
-pub struct Writing {
-    transaction: Transaction<'static, Sqlite>,
+pub struct Transaction {
+    inner: sqlx::Transaction<'static, Sqlite>,
     path: PathBuf,
 }
 
-impl Writing {
+impl Transaction {
     /// Ends the change. Once this returns it survives a power loss.
     ///
     /// # Errors
     /// When the disk is full, for example; nothing was changed then.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
-    }
-}
-
-/// Why the database did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// SQLite cannot open the file.
-    #[error("database {path}: {error}; is the folder there and writable?", path = path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        error: sqlx::Error,
-    },
-    /// The file is damaged, or no database.
-    #[error("database {path} is damaged or not SQLite: {reason}; restore a backup or choose another file", path = path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        reason: String,
-    },
-    /// A database of another program.
-    #[error("database {path} belongs to another program; choose another file", path = path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Its tables were laid out by another version of this program.
-    #[error("database {path}: {error}; start the version of this program that wrote it", path = path.display())]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Which migration is at odds.
-        error: MigrateError,
-    },
-    /// It holds templates of another model, and no model that serves.
-    #[error("database {path} holds templates of model {found}, which model {wanted} cannot read; start with model {found}, or with a new database", path = path.display())]
-    OtherModel {
-        /// The file.
-        path: PathBuf,
-        /// The model whose templates it holds.
-        found: String,
-        /// The model that is loaded.
-        wanted: String,
-    },
-    /// A row that this program cannot have written.
-    #[error("database {path}, {row}: {reason}; restore a backup", path = path.display())]
-    Row {
-        /// The file.
-        path: PathBuf,
-        /// The row at fault.
-        row: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The user does not exist.
-    #[error("there is no user {0}")]
-    NoSuchUser(UserId),
-    /// The user has no such walk.
-    #[error("user {user} has no enrollment {id}")]
-    NoSuchEnrollment {
-        /// The user.
-        user: UserId,
-        /// Number of the walk.
-        id: i64,
-    },
-    /// The model does not exist.
-    #[error("there is no model {0}")]
-    NoSuchModel(String),
-    /// The model may not be deleted.
-    #[error("model {model} {reason}")]
-    ModelInUse {
-        /// The model.
-        model: String,
-        /// What it is needed for.
-        reason: &'static str,
-    },
-    /// The training job does not exist.
-    #[error("there is no training job {0}")]
-    NoSuchJob(i64),
-    /// No more training jobs may wait.
-    #[error("{most} training jobs wait, as many as may")]
-    TooManyJobs {
-        /// The limit.
-        most: u32,
-    },
-    /// No more users may be made.
-    #[error("there are {most} users, as many as may be")]
-    TooManyUsers {
-        /// The limit.
-        most: u64,
-    },
-    /// The user may have no more walks.
-    #[error("user {user} has {most} enrolled walks, as many as may be")]
-    TooManyEnrollments {
-        /// The user.
-        user: UserId,
-        /// The limit.
-        most: u64,
-    },
-    /// The key does not exist.
-    #[error("there is no API key {0}; `bipedalnet keys list` shows those that there are")]
-    NoSuchApiKey(String),
-    /// The file lies on a network file system, whose locks SQLite cannot rely on.
-    #[error("database {path} lies on a network file system ({kind}), where SQLite loses data; choose a local disk", path = path.display())]
-    NetworkFileSystem {
-        /// The file.
-        path: PathBuf,
-        /// Which file system.
-        kind: &'static str,
-    },
-    /// A backup was not made.
-    #[error("backup {path}: {reason}; the database is unharmed", path = path.display())]
-    Backup {
-        /// The backup.
-        path: PathBuf,
-        /// What went wrong.
-        reason: String,
-    },
-    /// The idempotency key stands for another request.
-    #[error("this idempotency key was used for another request")]
-    OtherRequest,
-    /// The answer to this request named somebody who was erased since.
-    #[error("this request was answered before, about somebody who was erased since")]
-    AnswerErased,
-    /// A statement failed, on a full disk for example.
-    #[error("database: {0}")]
-    Statement(#[from] sqlx::Error),
-}
-
-impl StoreError {
-    /// Whether the same may well succeed soon: another process held the file for too long.
-    pub fn is_transient(&self) -> bool {
-        let Self::Statement(error) = self else { return false };
-        // SQLITE_BUSY and SQLITE_LOCKED.
-        matches!(error, sqlx::Error::PoolTimedOut) || matches!(primary_code(error), Some(5 | 6))
+        Ok(self.inner.commit().await?)
     }
 }
 
@@ -264,14 +130,14 @@ impl Store {
         Ok(Self { writer, readers, checkpointer, path })
     }
 
-    /// Begins a change. Dropped without [`Writing::commit`], it never was.
+    /// Begins a change. Dropped without [`Transaction::commit`], it never was.
     ///
     /// # Errors
     /// When the statement fails.
-    pub async fn write(&self) -> Result<Writing, StoreError> {
+    pub async fn write(&self) -> Result<Transaction, StoreError> {
         // Not deferred: a transaction that reads first may later be refused the right to write.
         let begin = || self.writer.begin_with("BEGIN IMMEDIATE");
-        let transaction = match begin().await {
+        let inner = match begin().await {
             // SQLite itself ends a transaction when the disk is full; sqlx then takes the connection
             // for one within a transaction, for ever.
             Err(sqlx::Error::InvalidSavePointStatement) => {
@@ -280,7 +146,7 @@ impl Store {
             }
             begun => begun?,
         };
-        Ok(Writing { transaction, path: self.path.clone() })
+        Ok(Transaction { inner, path: self.path.clone() })
     }
 
     /// Empties the write-ahead log, in which erased rows would live on. Tells whether it did: a
@@ -367,29 +233,6 @@ fn refuse_network(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Names the user whose absence broke a foreign key.
-fn no_such_user(error: sqlx::Error, user: &UserId) -> StoreError {
-    match error.as_database_error() {
-        Some(reason) if reason.is_foreign_key_violation() => StoreError::NoSuchUser(user.clone()),
-        _ => StoreError::Statement(error),
-    }
-}
-
-/// Tells a file that is no database, or a broken one, from one that cannot be reached.
-fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
-    match primary_code(&error) {
-        // SQLITE_CORRUPT and SQLITE_NOTADB.
-        Some(11 | 26) => StoreError::Damaged { path, reason: error.to_string() },
-        _ => StoreError::Open { path, error },
-    }
-}
-
-/// SQLite's result code, without what extends it.
-fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
-}
-
 /// Seconds since 1970, UTC.
 pub fn unix_seconds() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
@@ -398,6 +241,8 @@ pub fn unix_seconds() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bipedalnet_client::api::WalkSource;
+    use bipedalnet_core::identity::UserId;
 
     #[tokio::test]
     async fn walks_of_before_there_were_models_keep_their_templates() {

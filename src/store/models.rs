@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Store, StoreError, Writing, unix_seconds};
+use super::{Store, StoreError, Transaction, unix_seconds};
 use bipedalnet_core::bnn::Model;
 
 /// A model that is kept, without its file.
@@ -61,6 +59,21 @@ pub struct Outcomes {
     pub strangers: u32,
 }
 
+#[derive(sqlx::FromRow)]
+struct ModelRow {
+    id: String,
+    parent: Option<String>,
+    name: String,
+    training_data: String,
+    metrics: String,
+    shipped: bool,
+    active: bool,
+    comparison: Option<String>,
+    created_at_unix_seconds: i64,
+    sha256: Vec<u8>,
+    size_bytes: u64,
+}
+
 impl Store {
     /// All models, the oldest first.
     ///
@@ -68,14 +81,14 @@ impl Store {
     /// When a row makes no sense, or the statement fails.
     pub async fn models(&self) -> Result<Vec<StoredModel>, StoreError> {
         // Without the files.
-        let rows = sqlx::query(
+        let rows: Vec<ModelRow> = sqlx::query_as(
             "SELECT id, parent, name, training_data, metrics, shipped, active, comparison,
              created_at_unix_seconds, sha256, length(file) AS size_bytes
              FROM models ORDER BY created_at_unix_seconds, rowid",
         )
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(|row| self.model_of(row)).collect()
+        rows.into_iter().map(|row| self.model_of(row)).collect()
     }
 
     /// A model.
@@ -100,33 +113,32 @@ impl Store {
         file.ok_or_else(|| StoreError::NoSuchModel(id.to_owned()))
     }
 
-    fn model_of(&self, row: &SqliteRow) -> Result<StoredModel, StoreError> {
-        let id: String = row.try_get("id")?;
+    fn model_of(&self, row: ModelRow) -> Result<StoredModel, StoreError> {
         let wrong = |reason: String| StoreError::Row {
             path: self.path.clone(),
-            row: format!("model {id}"),
+            row: format!("model {}", row.id),
             reason,
         };
         let json = |error: serde_json::Error| wrong(error.to_string());
-        let sha256: &[u8] = row.try_get("sha256")?;
-        let comparison: Option<&str> = row.try_get("comparison")?;
+        let comparison = row.comparison.as_deref().map(serde_json::from_str);
+        let sha256 = <[u8; 32]>::try_from(&row.sha256[..]);
         Ok(StoredModel {
-            parent: row.try_get("parent")?,
-            name: row.try_get("name")?,
-            training_data: row.try_get("training_data")?,
-            metrics: serde_json::from_str(row.try_get("metrics")?).map_err(json)?,
-            shipped: row.try_get("shipped")?,
-            active: row.try_get("active")?,
-            comparison: comparison.map(serde_json::from_str).transpose().map_err(json)?,
-            created_at_unix_seconds: row.try_get("created_at_unix_seconds")?,
-            sha256: sha256.try_into().map_err(|_| wrong("its digest is cut".to_owned()))?,
-            size_bytes: row.try_get("size_bytes")?,
-            id,
+            metrics: serde_json::from_str(&row.metrics).map_err(json)?,
+            comparison: comparison.transpose().map_err(json)?,
+            sha256: sha256.map_err(|_| wrong("its digest is cut".to_owned()))?,
+            id: row.id,
+            parent: row.parent,
+            name: row.name,
+            training_data: row.training_data,
+            shipped: row.shipped,
+            active: row.active,
+            created_at_unix_seconds: row.created_at_unix_seconds,
+            size_bytes: row.size_bytes,
         })
     }
 }
 
-impl Writing {
+impl Transaction {
     /// Keeps a model and its file. Where it is kept already its file is mended, should it have been
     /// altered.
     ///
@@ -141,7 +153,7 @@ impl Writing {
     ) -> Result<(), StoreError> {
         if shipped {
             // What an earlier version shipped is a model like others.
-            sqlx::query("UPDATE models SET shipped = 0").execute(&mut *self.transaction).await?;
+            sqlx::query("UPDATE models SET shipped = 0").execute(&mut *self.inner).await?;
         }
         let metrics = serde_json::to_string(&model.metadata.metrics);
         sqlx::query(
@@ -160,7 +172,7 @@ impl Writing {
         .bind(unix_seconds())
         .bind(&Sha256::digest(file)[..])
         .bind(file)
-        .execute(&mut *self.transaction)
+        .execute(&mut *self.inner)
         .await?;
         Ok(())
     }
@@ -184,7 +196,7 @@ impl Writing {
         )
         .bind(newest)
         .bind(most)
-        .fetch_all(&mut *self.transaction)
+        .fetch_all(&mut *self.inner)
         .await?;
         for id in &dropped {
             self.delete_model(id).await?;
@@ -197,19 +209,19 @@ impl Writing {
     /// # Errors
     /// When it serves, it ships with the program, there is no such model, or a statement fails.
     pub async fn delete_model(&mut self, id: &str) -> Result<(), StoreError> {
-        let row = sqlx::query("SELECT active, shipped FROM models WHERE id = ?")
-            .bind(id)
-            .fetch_optional(&mut *self.transaction)
-            .await?
-            .ok_or_else(|| StoreError::NoSuchModel(id.to_owned()))?;
-        let reason = match (row.try_get("active")?, row.try_get("shipped")?) {
+        let found: Option<(bool, bool)> =
+            sqlx::query_as("SELECT active, shipped FROM models WHERE id = ?")
+                .bind(id)
+                .fetch_optional(&mut *self.inner)
+                .await?;
+        let reason = match found.ok_or_else(|| StoreError::NoSuchModel(id.to_owned()))? {
             (true, _) => "serves",
             (_, true) => "ships with the program",
             (false, false) => {
                 for statement in
                     ["DELETE FROM models WHERE id = ?", "DELETE FROM templates WHERE model = ?"]
                 {
-                    sqlx::query(statement).bind(id).execute(&mut *self.transaction).await?;
+                    sqlx::query(statement).bind(id).execute(&mut *self.inner).await?;
                 }
                 return Ok(());
             }
@@ -223,7 +235,7 @@ impl Writing {
     /// When the statement fails.
     pub async fn active_model(&mut self) -> Result<Option<String>, StoreError> {
         let active = sqlx::query_scalar("SELECT id FROM models WHERE active = 1");
-        Ok(active.fetch_optional(&mut *self.transaction).await?)
+        Ok(active.fetch_optional(&mut *self.inner).await?)
     }
 
     /// Makes a model the one that serves.
@@ -232,11 +244,11 @@ impl Writing {
     /// When there is no such model, or a statement fails.
     pub async fn activate_model(&mut self, id: &str) -> Result<(), StoreError> {
         sqlx::query("UPDATE models SET active = 0 WHERE active = 1")
-            .execute(&mut *self.transaction)
+            .execute(&mut *self.inner)
             .await?;
         let activated = sqlx::query("UPDATE models SET active = 1 WHERE id = ?")
             .bind(id)
-            .execute(&mut *self.transaction)
+            .execute(&mut *self.inner)
             .await?;
         if activated.rows_affected() == 0 {
             return Err(StoreError::NoSuchModel(id.to_owned()));
@@ -257,7 +269,7 @@ impl Writing {
         sqlx::query("UPDATE models SET comparison = ? WHERE id = ?")
             .bind(json.expect("numbers and a name"))
             .bind(id)
-            .execute(&mut *self.transaction)
+            .execute(&mut *self.inner)
             .await?;
         Ok(())
     }

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
-use super::{Store, StoreError, WalkSource, Writing};
+use super::text::Text;
+use super::{Store, StoreError, Transaction};
+use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::{Template, TemplateError, UserId, UserIdError};
 
 /// What a model made of a walk.
@@ -32,7 +31,7 @@ pub struct ExportedTemplate {
     pub values: Vec<f32>,
 }
 
-/// Rows of [`template_of`]: of one model, and as narrow as asked.
+/// Selects [`TemplateRow`]s.
 macro_rules! templates_where {
     ($condition:literal) => {
         concat!(
@@ -45,6 +44,24 @@ macro_rules! templates_where {
     };
 }
 
+#[derive(sqlx::FromRow)]
+struct TemplateRow {
+    enrollment_id: i64,
+    user_id: String,
+    template: Vec<u8>,
+    scale: Option<f64>,
+    windows: u32,
+}
+
+#[derive(sqlx::FromRow)]
+struct ExportRow {
+    enrollment_id: i64,
+    model: String,
+    windows: u32,
+    template: Vec<u8>,
+    scale: Option<f64>,
+}
+
 impl Store {
     /// What a model made of walks whose recordings are kept, in the order of enrollment.
     ///
@@ -55,11 +72,11 @@ impl Store {
         model: &str,
         feature_len: usize,
     ) -> Result<Vec<StoredTemplate>, StoreError> {
-        let query = sqlx::query(templates_where!(
+        let query = sqlx::query_as(templates_where!(
             "model = ? AND enrollment_id IN (SELECT recordings.enrollment_id FROM recordings)"
         ));
-        let rows = query.bind(model).fetch_all(&self.readers).await?;
-        rows.iter().map(|row| template_of(&self.path, row, feature_len)).collect()
+        let rows: Vec<TemplateRow> = query.bind(model).fetch_all(&self.readers).await?;
+        rows.into_iter().map(|row| row.template(&self.path, feature_len)).collect()
     }
 
     /// What all models made of a user's walks; nothing for a user that does not exist.
@@ -70,7 +87,7 @@ impl Store {
         &self,
         user: &UserId,
     ) -> Result<Vec<ExportedTemplate>, StoreError> {
-        let rows = sqlx::query(
+        let rows: Vec<ExportRow> = sqlx::query_as(
             "SELECT enrollment_id, model, windows, template, scale
              FROM templates JOIN enrollments ON enrollments.id = enrollment_id
              WHERE user_id = ? ORDER BY enrollment_id, model",
@@ -78,15 +95,13 @@ impl Store {
         .bind(user.as_str())
         .fetch_all(&self.readers)
         .await?;
-        let exported = |row: &SqliteRow| {
-            Ok(ExportedTemplate {
-                enrollment: row.try_get("enrollment_id")?,
-                model: row.try_get("model")?,
-                windows: row.try_get("windows")?,
-                values: values(row)?,
-            })
+        let exported = |row: ExportRow| ExportedTemplate {
+            values: values(&row.template, row.scale),
+            enrollment: row.enrollment_id,
+            model: row.model,
+            windows: row.windows,
         };
-        rows.iter().map(exported).collect()
+        Ok(rows.into_iter().map(exported).collect())
     }
 
     /// Recordings of which a model made nothing yet, at most `limit`, of enrollments that follow
@@ -110,7 +125,7 @@ impl Store {
     }
 }
 
-impl Writing {
+impl Transaction {
     /// Keeps what a model made of a walk, unless either is gone.
     ///
     /// # Errors
@@ -133,7 +148,7 @@ impl Writing {
         .bind(template.windows())
         .bind(model)
         .bind(enrollment)
-        .execute(&mut *self.transaction)
+        .execute(&mut *self.inner)
         .await?;
         Ok(())
     }
@@ -149,13 +164,13 @@ impl Writing {
         feature_len: usize,
         source: Option<WalkSource>,
     ) -> Result<Vec<Template>, StoreError> {
-        let query = sqlx::query(templates_where!(
+        let query = sqlx::query_as(templates_where!(
             "model = ?1 AND user_id = ?2 AND source = coalesce(?3, source)"
         ));
-        let query = query.bind(model).bind(user.as_str()).bind(source);
-        let rows = query.fetch_all(&mut *self.transaction).await?;
-        let template = |row| Ok(template_of(&self.path, row, feature_len)?.template);
-        rows.iter().map(template).collect()
+        let query = query.bind(model).bind(user.as_str()).bind(source.map(Text));
+        let rows: Vec<TemplateRow> = query.fetch_all(&mut *self.inner).await?;
+        let template = |row: TemplateRow| Ok(row.template(&self.path, feature_len)?.template);
+        rows.into_iter().map(template).collect()
     }
 
     /// All that a model made of walks, in the order of enrollment.
@@ -167,9 +182,9 @@ impl Writing {
         model: &str,
         feature_len: usize,
     ) -> Result<Vec<StoredTemplate>, StoreError> {
-        let query = sqlx::query(templates_where!("model = ?"));
-        let rows = query.bind(model).fetch_all(&mut *self.transaction).await?;
-        rows.iter().map(|row| template_of(&self.path, row, feature_len)).collect()
+        let query = sqlx::query_as(templates_where!("model = ?"));
+        let rows: Vec<TemplateRow> = query.bind(model).fetch_all(&mut *self.inner).await?;
+        rows.into_iter().map(|row| row.template(&self.path, feature_len)).collect()
     }
 
     /// Makes sure that no model but this made anything of a walk.
@@ -178,7 +193,7 @@ impl Writing {
     /// When another one did, or the statement fails.
     pub async fn refuse_other_models(&mut self, model: &str) -> Result<(), StoreError> {
         let other = sqlx::query_scalar("SELECT model FROM templates WHERE model <> ? LIMIT 1");
-        match other.bind(model).fetch_optional(&mut *self.transaction).await? {
+        match other.bind(model).fetch_optional(&mut *self.inner).await? {
             Some(found) => Err(StoreError::OtherModel {
                 path: self.path.clone(),
                 found,
@@ -201,37 +216,31 @@ impl Writing {
              (SELECT 1 FROM templates AS other
               WHERE other.model = ?2 AND other.enrollment_id = templates.enrollment_id)",
         );
-        Ok(counts.bind(from).bind(to).fetch_one(&mut *self.transaction).await?)
+        Ok(counts.bind(from).bind(to).fetch_one(&mut *self.inner).await?)
     }
 }
 
-fn template_of(
-    path: &Path,
-    row: &SqliteRow,
-    feature_len: usize,
-) -> Result<StoredTemplate, StoreError> {
-    let enrollment: i64 = row.try_get("enrollment_id")?;
-    let wrong = |reason: String| StoreError::Row {
-        path: path.to_owned(),
-        row: format!("enrollment {enrollment}"),
-        reason,
-    };
-    let user: String = row.try_get("user_id")?;
-    let user = user.parse().map_err(|error: UserIdError| wrong(error.to_string()))?;
-    let mut sum = values(row)?;
-    // What makes its length a multiple of four.
-    if sum.len() == feature_len.next_multiple_of(4) {
-        sum.truncate(feature_len);
+impl TemplateRow {
+    fn template(self, path: &Path, feature_len: usize) -> Result<StoredTemplate, StoreError> {
+        let wrong = |reason: String| StoreError::Row {
+            path: path.to_owned(),
+            row: format!("enrollment {}", self.enrollment_id),
+            reason,
+        };
+        let user = self.user_id.parse().map_err(|error: UserIdError| wrong(error.to_string()))?;
+        let mut sum = values(&self.template, self.scale);
+        // Packed templates are padded to a multiple of four values.
+        if sum.len() == feature_len.next_multiple_of(4) {
+            sum.truncate(feature_len);
+        }
+        let template = Template::from_values(sum, self.windows, feature_len)
+            .map_err(|error: TemplateError| wrong(error.to_string()))?;
+        Ok(StoredTemplate { enrollment: self.enrollment_id, user, template })
     }
-    let template = Template::from_values(sum, row.try_get("windows")?, feature_len)
-        .map_err(|error: TemplateError| wrong(error.to_string()))?;
-    Ok(StoredTemplate { enrollment, user, template })
 }
 
-/// The values of a template, packed or not.
-fn values(row: &SqliteRow) -> Result<Vec<f32>, sqlx::Error> {
-    let bytes: &[u8] = row.try_get("template")?;
-    let scale: Option<f64> = row.try_get("scale")?;
+/// The values of a stored template. Without a scale they are plain floats.
+fn values(bytes: &[u8], scale: Option<f64>) -> Vec<f32> {
     let floats = || bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-    Ok(scale.map_or_else(floats, |scale| Template::unpack(scale as f32, bytes)))
+    scale.map_or_else(floats, |scale| Template::unpack(scale as f32, bytes))
 }

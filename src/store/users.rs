@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Executor, Row, Sqlite};
+use sqlx::{Executor, Sqlite};
 
-use super::{Store, StoreError, Writing, unix_seconds};
+use super::{Store, StoreError, Transaction, unix_seconds};
 use bipedalnet_core::identity::{UserId, UserIdError};
 
 /// A user, and how much is known of them.
@@ -24,6 +23,27 @@ pub struct User {
     pub occasions: u64,
 }
 
+#[derive(sqlx::FromRow)]
+struct UserRow {
+    id: String,
+    created_at_unix_seconds: i64,
+    enrollments: u64,
+    windows: u64,
+    occasions: u64,
+}
+
+impl UserRow {
+    fn user(self, path: &Path) -> Result<User, StoreError> {
+        let Self { id, created_at_unix_seconds, enrollments, windows, occasions } = self;
+        let id = id.parse().map_err(|reason: UserIdError| StoreError::Row {
+            path: path.to_owned(),
+            row: format!("user {id:?}"),
+            reason: reason.to_string(),
+        })?;
+        Ok(User { id, created_at_unix_seconds, enrollments, windows, occasions })
+    }
+}
+
 impl Store {
     /// A user.
     ///
@@ -38,32 +58,17 @@ impl Store {
     /// # Errors
     /// When the statement fails.
     pub async fn users(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM user_summaries WHERE id > ? ORDER BY id LIMIT ?")
-            .bind(after.map_or("", UserId::as_str))
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await?;
-        rows.iter().map(|row| user_of(&self.path, row)).collect()
+        let rows: Vec<UserRow> =
+            sqlx::query_as("SELECT * FROM user_summaries WHERE id > ? ORDER BY id LIMIT ?")
+                .bind(after.map_or("", UserId::as_str))
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await?;
+        rows.into_iter().map(|row| row.user(&self.path)).collect()
     }
 }
 
-fn user_of(path: &Path, row: &SqliteRow) -> Result<User, StoreError> {
-    let id: String = row.try_get("id")?;
-    let id = id.parse().map_err(|reason: UserIdError| StoreError::Row {
-        path: path.to_owned(),
-        row: format!("user {id:?}"),
-        reason: reason.to_string(),
-    })?;
-    Ok(User {
-        id,
-        created_at_unix_seconds: row.try_get("created_at_unix_seconds")?,
-        enrollments: row.try_get("enrollments")?,
-        windows: row.try_get("windows")?,
-        occasions: row.try_get("occasions")?,
-    })
-}
-
-impl Writing {
+impl Transaction {
     /// Makes a user, unless there are `most` already; tells whether it is new.
     ///
     /// # Errors
@@ -74,12 +79,12 @@ impl Writing {
         )
         .bind(user.as_str())
         .bind(unix_seconds())
-        .execute(&mut *self.transaction)
+        .execute(&mut *self.inner)
         .await?;
         let new = result.rows_affected() == 1;
         if new {
             let users: i64 = sqlx::query_scalar("SELECT count(*) FROM users")
-                .fetch_one(&mut *self.transaction)
+                .fetch_one(&mut *self.inner)
                 .await?;
             if users as u64 > most {
                 return Err(StoreError::TooManyUsers { most });
@@ -93,7 +98,7 @@ impl Writing {
     /// # Errors
     /// When there is no such user, or the statement fails.
     pub async fn user(&mut self, user: &UserId) -> Result<User, StoreError> {
-        one_user(&self.path, user, &mut *self.transaction).await
+        one_user(&self.path, user, &mut *self.inner).await
     }
 
     /// Erases a user with all that is held about them. [`Store::scrub_log`] is due after it.
@@ -103,13 +108,13 @@ impl Writing {
     pub async fn erase_user(&mut self, user: &UserId) -> Result<(), StoreError> {
         let enrollments = self.user(user).await?.enrollments as i64;
         let salt: Vec<u8> =
-            sqlx::query_scalar("SELECT randomblob(16)").fetch_one(&mut *self.transaction).await?;
+            sqlx::query_scalar("SELECT randomblob(16)").fetch_one(&mut *self.inner).await?;
         let digest = Sha256::new().chain_update(&salt).chain_update(user.as_str()).finalize();
         sqlx::query("DELETE FROM users WHERE id = ?")
             .bind(user.as_str())
-            .execute(&mut *self.transaction)
+            .execute(&mut *self.inner)
             .await?;
-        self.erase_replies(user).await?;
+        self.erase_responses(user).await?;
         sqlx::query(
             "INSERT INTO erasures (user_digest, salt, enrollments, erased_at_unix_seconds)
              VALUES (?, ?, ?, ?)",
@@ -118,7 +123,7 @@ impl Writing {
         .bind(salt)
         .bind(enrollments)
         .bind(unix_seconds())
-        .execute(&mut *self.transaction)
+        .execute(&mut *self.inner)
         .await?;
         Ok(())
     }
@@ -129,9 +134,9 @@ async fn one_user<'c>(
     user: &UserId,
     connection: impl Executor<'c, Database = Sqlite>,
 ) -> Result<User, StoreError> {
-    let row = sqlx::query("SELECT * FROM user_summaries WHERE id = ?")
+    let row: Option<UserRow> = sqlx::query_as("SELECT * FROM user_summaries WHERE id = ?")
         .bind(user.as_str())
         .fetch_optional(connection)
         .await?;
-    user_of(path, &row.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?)
+    row.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?.user(path)
 }

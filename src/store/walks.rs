@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Executor, Row, Sqlite};
+use sqlx::{Executor, Sqlite};
 
-use super::{Store, StoreError, Writing, unix_seconds};
+use super::{Store, StoreError, Transaction, unix_seconds};
 use bipedalnet_core::gait::Fingerprint;
 use bipedalnet_core::identity::UserId;
 
@@ -40,7 +39,7 @@ impl Store {
     }
 
     /// Recordings that are kept of a user, by enrollment, as they were given to
-    /// [`Writing::add_recording`].
+    /// [`Transaction::add_recording`].
     ///
     /// # Errors
     /// When the statement fails.
@@ -67,7 +66,7 @@ impl Store {
     }
 }
 
-impl Writing {
+impl Transaction {
     /// Keeps the recording of an enrolled walk.
     ///
     /// # Errors
@@ -80,7 +79,7 @@ impl Writing {
         .bind(enrollment)
         .bind(bytes)
         .bind(unix_seconds())
-        .execute(&mut *self.transaction)
+        .execute(&mut *self.inner)
         .await?;
         Ok(())
     }
@@ -94,7 +93,7 @@ impl Writing {
         user: &UserId,
         after: i64,
     ) -> Result<Vec<Fingerprint>, StoreError> {
-        let newer = fingerprints(&self.path, user, after, COMPARED, &mut *self.transaction).await?;
+        let newer = fingerprints(&self.path, user, after, COMPARED, &mut *self.inner).await?;
         Ok(newer.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 
@@ -115,7 +114,7 @@ impl Writing {
         .bind(user.as_str())
         .bind(enrollment)
         .bind(fingerprint.to_bytes())
-        .execute(&mut *self.transaction)
+        .execute(&mut *self.inner)
         .await
         .map_err(|error| super::no_such_user(error, user))?;
         if enrollment.is_none() {
@@ -126,7 +125,7 @@ impl Writing {
             )
             .bind(user.as_str())
             .bind(VERIFIED_KEPT)
-            .execute(&mut *self.transaction)
+            .execute(&mut *self.inner)
             .await?;
         }
         Ok(())
@@ -140,7 +139,7 @@ async fn fingerprints<'c>(
     most: i64,
     connection: impl Executor<'c, Database = Sqlite>,
 ) -> Result<Vec<(i64, Fingerprint)>, StoreError> {
-    let rows = sqlx::query(
+    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
         "SELECT id, fingerprint FROM fingerprints WHERE user_id = ? AND id > ?
          ORDER BY id DESC LIMIT ?",
     )
@@ -149,15 +148,13 @@ async fn fingerprints<'c>(
     .bind(most)
     .fetch_all(connection)
     .await?;
-    let fingerprint = |row: &SqliteRow| {
-        let id: i64 = row.try_get("id")?;
-        let fingerprint = Fingerprint::from_bytes(row.try_get("fingerprint")?);
-        let fingerprint = fingerprint.map_err(|error| StoreError::Row {
+    let fingerprint = |(id, bytes): (i64, Vec<u8>)| {
+        let fingerprint = Fingerprint::from_bytes(&bytes).map_err(|error| StoreError::Row {
             path: path.to_owned(),
             row: format!("fingerprint {id}"),
             reason: error.to_string(),
         })?;
         Ok((id, fingerprint))
     };
-    rows.iter().map(fingerprint).collect()
+    rows.into_iter().map(fingerprint).collect()
 }

@@ -3,7 +3,7 @@
 use reqwest::header::{ACCEPT, HeaderValue};
 use reqwest::{Method, Response, StatusCode};
 
-use crate::api::{JobState, TrainingJobAnswer};
+use crate::api::TrainingJobAnswer;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::exchange::{FIRST_WAIT, REQUEST_TIMEOUT};
@@ -36,7 +36,7 @@ impl Client {
             }
             // The stream has ended or broken off. This request retries if the server is away.
             let answer = self.training_job(job).await?;
-            if !matches!(answer.state, JobState::Queued | JobState::Running) {
+            if answer.state.is_over() {
                 report(&answer);
                 return Ok(answer);
             }

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
-use sqlx::Row;
 
-use super::{Store, StoreError, Writing, unix_seconds};
+use super::{Store, StoreError, Transaction, unix_seconds};
 use bipedalnet_core::identity::UserId;
 
 /// How long an answer is kept for retries.
@@ -13,7 +12,7 @@ const KEPT_SECONDS: i64 = 24 * 60 * 60;
 
 /// A write that may be sent again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct IdempotentRequest {
     /// Whose request it is: the id of an API key, or empty.
     pub principal: String,
     /// The client's name for it.
@@ -24,7 +23,7 @@ pub struct Request {
 
 /// An answer as it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct StoredResponse {
     /// HTTP status.
     pub status: u16,
     /// Of the body; `None` where there is none.
@@ -35,14 +34,14 @@ pub struct Reply {
     pub location: Option<String>,
 }
 
-impl Reply {
+impl StoredResponse {
     /// An answer without a body.
     pub fn empty(status: u16) -> Self {
         Self { status, content_type: None, body: Vec::new(), location: None }
     }
 }
 
-impl Request {
+impl IdempotentRequest {
     /// Under which the answer is kept.
     fn key_digest(&self) -> [u8; 32] {
         Sha256::new()
@@ -54,14 +53,26 @@ impl Request {
     }
 }
 
+#[derive(sqlx::FromRow)]
+struct ResponseRow {
+    request_digest: Vec<u8>,
+    status: u16,
+    content_type: Option<String>,
+    body: Option<Vec<u8>>,
+    location: Option<String>,
+}
+
 impl Store {
     /// The answer that a request was given in the last 24 hours.
     ///
     /// # Errors
     /// When the key was used for another request, the answer named somebody who was erased since, or
     /// the statement fails.
-    pub async fn reply(&self, request: &Request) -> Result<Option<Reply>, StoreError> {
-        let row = sqlx::query(
+    pub async fn stored_response(
+        &self,
+        request: &IdempotentRequest,
+    ) -> Result<Option<StoredResponse>, StoreError> {
+        let row: Option<ResponseRow> = sqlx::query_as(
             "SELECT request_digest, status, content_type, body, location FROM replies
              WHERE key_digest = ? AND created_at_unix_seconds > ?",
         )
@@ -70,35 +81,33 @@ impl Store {
         .fetch_optional(&self.readers)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let digest: &[u8] = row.try_get("request_digest")?;
-        if digest != request.digest {
+        if row.request_digest != request.digest {
             return Err(StoreError::OtherRequest);
         }
-        let body: Option<Vec<u8>> = row.try_get("body")?;
-        Ok(Some(Reply {
-            status: row.try_get("status")?,
-            content_type: row.try_get("content_type")?,
-            body: body.ok_or(StoreError::AnswerErased)?,
-            location: row.try_get("location")?,
+        Ok(Some(StoredResponse {
+            status: row.status,
+            content_type: row.content_type,
+            body: row.body.ok_or(StoreError::AnswerErased)?,
+            location: row.location,
         }))
     }
 }
 
-impl Writing {
+impl Transaction {
     /// Keeps the answer to this change, which names `users`, and drops those that are too old.
     ///
     /// # Errors
     /// When a statement fails.
-    pub async fn keep_reply(
+    pub async fn keep_response(
         &mut self,
-        request: &Request,
+        request: &IdempotentRequest,
         users: &BTreeSet<UserId>,
-        reply: &Reply,
+        response: &StoredResponse,
     ) -> Result<(), StoreError> {
         let now = unix_seconds();
         sqlx::query("DELETE FROM replies WHERE created_at_unix_seconds <= ?")
             .bind(now - KEPT_SECONDS)
-            .execute(&mut *self.transaction)
+            .execute(&mut *self.inner)
             .await?;
         let key = request.key_digest();
         sqlx::query(
@@ -109,31 +118,31 @@ impl Writing {
         )
         .bind(&key[..])
         .bind(&request.digest[..])
-        .bind(reply.status)
-        .bind(&reply.content_type)
-        .bind(&reply.body)
-        .bind(&reply.location)
+        .bind(response.status)
+        .bind(&response.content_type)
+        .bind(&response.body)
+        .bind(&response.location)
         .bind(now)
-        .execute(&mut *self.transaction)
+        .execute(&mut *self.inner)
         .await?;
         for user in users {
             sqlx::query("INSERT INTO reply_users (user_id, key_digest) VALUES (?, ?)")
                 .bind(user.as_str())
                 .bind(&key[..])
-                .execute(&mut *self.transaction)
+                .execute(&mut *self.inner)
                 .await?;
         }
         Ok(())
     }
 
     /// Erases what was answered about a user, but not that it was.
-    pub(super) async fn erase_replies(&mut self, user: &UserId) -> Result<(), StoreError> {
+    pub(super) async fn erase_responses(&mut self, user: &UserId) -> Result<(), StoreError> {
         for statement in [
             "UPDATE replies SET body = NULL WHERE key_digest IN
              (SELECT key_digest FROM reply_users WHERE user_id = ?)",
             "DELETE FROM reply_users WHERE user_id = ?",
         ] {
-            sqlx::query(statement).bind(user.as_str()).execute(&mut *self.transaction).await?;
+            sqlx::query(statement).bind(user.as_str()).execute(&mut *self.inner).await?;
         }
         Ok(())
     }

@@ -1,0 +1,167 @@
+//! Why the database cannot be used.
+
+use std::path::PathBuf;
+
+use sqlx::migrate::MigrateError;
+
+use bipedalnet_core::identity::UserId;
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite cannot open the file.
+    #[error("database {path}: {error}; is the folder there and writable?", path = path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        error: sqlx::Error,
+    },
+    /// The file is damaged, or no database.
+    #[error("database {path} is damaged or not SQLite: {reason}; restore a backup or choose another file", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        reason: String,
+    },
+    /// A database of another program.
+    #[error("database {path} belongs to another program; choose another file", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its tables were laid out by another version of this program.
+    #[error("database {path}: {error}; start the version of this program that wrote it", path = path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Which migration is at odds.
+        error: MigrateError,
+    },
+    /// It holds templates of another model, and no model that serves.
+    #[error("database {path} holds templates of model {found}, which model {wanted} cannot read; start with model {found}, or with a new database", path = path.display())]
+    OtherModel {
+        /// The file.
+        path: PathBuf,
+        /// The model whose templates it holds.
+        found: String,
+        /// The model that is loaded.
+        wanted: String,
+    },
+    /// A row that this program cannot have written.
+    #[error("database {path}, {row}: {reason}; restore a backup", path = path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The row at fault.
+        row: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The user does not exist.
+    #[error("there is no user {0}")]
+    NoSuchUser(UserId),
+    /// The user has no such walk.
+    #[error("user {user} has no enrollment {id}")]
+    NoSuchEnrollment {
+        /// The user.
+        user: UserId,
+        /// Number of the walk.
+        id: i64,
+    },
+    /// The model does not exist.
+    #[error("there is no model {0}")]
+    NoSuchModel(String),
+    /// The model may not be deleted.
+    #[error("model {model} {reason}")]
+    ModelInUse {
+        /// The model.
+        model: String,
+        /// What it is needed for.
+        reason: &'static str,
+    },
+    /// The training job does not exist.
+    #[error("there is no training job {0}")]
+    NoSuchJob(i64),
+    /// No more training jobs may wait.
+    #[error("{most} training jobs wait, as many as may")]
+    TooManyJobs {
+        /// The limit.
+        most: u32,
+    },
+    /// No more users may be made.
+    #[error("there are {most} users, as many as may be")]
+    TooManyUsers {
+        /// The limit.
+        most: u64,
+    },
+    /// The user may have no more walks.
+    #[error("user {user} has {most} enrolled walks, as many as may be")]
+    TooManyEnrollments {
+        /// The user.
+        user: UserId,
+        /// The limit.
+        most: u64,
+    },
+    /// The key does not exist.
+    #[error("there is no API key {0}; `bipedalnet keys list` shows those that there are")]
+    NoSuchApiKey(String),
+    /// The file lies on a network file system, whose locks SQLite cannot rely on.
+    #[error("database {path} lies on a network file system ({kind}), where SQLite loses data; choose a local disk", path = path.display())]
+    NetworkFileSystem {
+        /// The file.
+        path: PathBuf,
+        /// Which file system.
+        kind: &'static str,
+    },
+    /// A backup was not made.
+    #[error("backup {path}: {reason}; the database is unharmed", path = path.display())]
+    Backup {
+        /// The backup.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The idempotency key stands for another request.
+    #[error("this idempotency key was used for another request")]
+    OtherRequest,
+    /// The answer to this request named somebody who was erased since.
+    #[error("this request was answered before, about somebody who was erased since")]
+    AnswerErased,
+    /// A statement failed, on a full disk for example.
+    #[error("database: {0}")]
+    Statement(#[from] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether the same may well succeed soon: another process held the file for too long.
+    pub fn is_transient(&self) -> bool {
+        let Self::Statement(error) = self else { return false };
+        // SQLITE_BUSY and SQLITE_LOCKED.
+        matches!(error, sqlx::Error::PoolTimedOut) || matches!(primary_code(error), Some(5 | 6))
+    }
+}
+
+/// Names the user whose absence broke a foreign key.
+pub(super) fn no_such_user(error: sqlx::Error, user: &UserId) -> StoreError {
+    match error.as_database_error() {
+        Some(reason) if reason.is_foreign_key_violation() => StoreError::NoSuchUser(user.clone()),
+        _ => StoreError::Statement(error),
+    }
+}
+
+/// Tells a file that is no database, or a broken one, from one that cannot be reached.
+pub(super) fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
+    match primary_code(&error) {
+        // SQLITE_CORRUPT and SQLITE_NOTADB.
+        Some(11 | 26) => StoreError::Damaged { path, reason: error.to_string() },
+        _ => StoreError::Open { path, error },
+    }
+}
+
+/// SQLite's result code, without what extends it.
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}

@@ -1,0 +1,97 @@
+//! What a training job can learn from.
+
+use super::{Store, StoreError, Transaction};
+
+/// A user to learn from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trainee {
+    /// The user's id.
+    pub user: String,
+    /// Enrollments with a kept recording, in their order.
+    pub recordings: Vec<i64>,
+    /// Windows of walking that a model found in these.
+    pub windows: u64,
+}
+
+impl Store {
+    /// Users with walks up to the enrollment `last`, in the order of their ids, with those of their
+    /// recordings that are kept, and the windows that a model found in these.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn trainees(&self, model: &str, last: i64) -> Result<Vec<Trainee>, StoreError> {
+        let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(
+            "SELECT user_id, recordings.enrollment_id, windows FROM enrollments
+             LEFT JOIN recordings ON recordings.enrollment_id = enrollments.id
+             LEFT JOIN templates
+             ON templates.enrollment_id = recordings.enrollment_id AND model = ?
+             WHERE enrollments.id <= ? ORDER BY user_id, enrollments.id",
+        )
+        .bind(model)
+        .bind(last)
+        .fetch_all(&self.readers)
+        .await?;
+        let mut trainees: Vec<Trainee> = Vec::new();
+        for (user, recording, windows) in rows {
+            if trainees.last().is_none_or(|last| last.user != user) {
+                trainees.push(Trainee { user, recordings: Vec::new(), windows: 0 });
+            }
+            if let Some(trainee) = trainees.last_mut() {
+                trainee.recordings.extend(recording);
+                trainee.windows += windows.unwrap_or(0).unsigned_abs();
+            }
+        }
+        Ok(trainees)
+    }
+
+    /// The recording of an enrollment as it was given to [`Transaction::add_recording`]; `None` where it
+    /// is not kept.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn recording(&self, enrollment: i64) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = sqlx::query_scalar("SELECT recording FROM recordings WHERE enrollment_id = ?");
+        Ok(query.bind(enrollment).fetch_optional(&self.readers).await?)
+    }
+
+    /// How many enrolled walks of how many users a model can use of which no recording is kept.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn unkept_walks(&self, model: &str) -> Result<(u64, u64), StoreError> {
+        let counts = sqlx::query_as(
+            "SELECT count(*), count(DISTINCT user_id)
+             FROM templates JOIN enrollments ON enrollments.id = enrollment_id
+             WHERE model = ? AND source = 'enrollment' AND NOT EXISTS
+             (SELECT 1 FROM recordings WHERE recordings.enrollment_id = enrollments.id)",
+        );
+        Ok(counts.bind(model).fetch_one(&self.readers).await?)
+    }
+
+    /// The last enrollment that there is, 0 where there is none.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn last_enrollment(&self) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM enrollments");
+        Ok(query.fetch_one(&self.readers).await?)
+    }
+}
+
+impl Transaction {
+    /// Whether all of these enrollments are still there.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn are_enrolled(&mut self, enrollments: &[i64]) -> Result<bool, StoreError> {
+        let json = serde_json::to_string(enrollments).expect("numbers");
+        let gone: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM json_each(?)
+             WHERE value NOT IN (SELECT id FROM enrollments))",
+        )
+        .bind(json)
+        .fetch_one(&mut *self.inner)
+        .await?;
+        Ok(!gone)
+    }
+}

@@ -1,0 +1,259 @@
+//! Changes to training jobs.
+
+use super::{JobEnd, JobEvent, JobLength, JobRequest, TrainingJob};
+use crate::store::text::Text;
+use crate::store::{StoreError, Transaction, unix_seconds};
+use bipedalnet_client::api::JobState;
+
+/// Jobs that are kept: the newest.
+const KEPT: i64 = 100;
+
+impl Transaction {
+    /// Adds a job, and drops the oldest that are over.
+    ///
+    /// # Errors
+    /// When `most` jobs wait already, or a statement fails.
+    pub async fn add_training_job(
+        &mut self,
+        request: &JobRequest,
+        most: u32,
+    ) -> Result<TrainingJob, StoreError> {
+        let queued: u32 =
+            sqlx::query_scalar("SELECT count(*) FROM training_jobs WHERE state = 'queued'")
+                .fetch_one(&mut *self.inner)
+                .await?;
+        if queued >= most {
+            return Err(StoreError::TooManyJobs { most });
+        }
+        let (epochs, budget_seconds) = match request.length {
+            JobLength::Epochs(epochs) => (Some(epochs), None),
+            JobLength::BudgetSeconds(seconds) => (None, Some(seconds)),
+        };
+        let now = unix_seconds();
+        let id = sqlx::query(
+            "INSERT INTO training_jobs
+             (scope, epochs, budget_seconds, activate, seed, state, created_at_unix_seconds)
+             VALUES (?, ?, ?, ?, ?, 'queued', ?)",
+        )
+        .bind(Text(request.scope))
+        .bind(epochs)
+        .bind(budget_seconds)
+        .bind(request.activate)
+        .bind(request.seed)
+        .bind(now)
+        .execute(&mut *self.inner)
+        .await?
+        .last_insert_rowid();
+        sqlx::query(
+            "INSERT INTO training_events (job_id, number, state, epoch, epochs)
+             VALUES (?, 1, 'queued', 0, ?)",
+        )
+        .bind(id)
+        .bind(epochs)
+        .execute(&mut *self.inner)
+        .await?;
+        sqlx::query(
+            "DELETE FROM training_jobs WHERE ended_at_unix_seconds IS NOT NULL AND id NOT IN
+             (SELECT id FROM training_jobs ORDER BY id DESC LIMIT ?)",
+        )
+        .bind(KEPT)
+        .execute(&mut *self.inner)
+        .await?;
+        let (state, epochs) = (JobState::Queued, epochs.map(u32::from));
+        Ok(TrainingJob {
+            id,
+            request: *request,
+            state,
+            parent: None,
+            last_enrollment: None,
+            users: None,
+            users_left_out: None,
+            event: JobEvent {
+                number: 1,
+                state,
+                epoch: 0,
+                epochs,
+                loss: None,
+                validation_accuracy: None,
+            },
+            model: None,
+            activated: false,
+            reason: None,
+            created_at_unix_seconds: now,
+            started_at_unix_seconds: None,
+            ended_at_unix_seconds: None,
+        })
+    }
+
+    /// Begins a job that waits. Tells whether it did: it may have been called off.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub async fn begin_training_job(
+        &mut self,
+        job: i64,
+        parent: &str,
+        last_enrollment: i64,
+    ) -> Result<bool, StoreError> {
+        let begun = sqlx::query(
+            "UPDATE training_jobs SET state = 'running', parent = ?, last_enrollment = ?,
+             started_at_unix_seconds = ? WHERE id = ? AND state = 'queued'",
+        )
+        .bind(parent)
+        .bind(last_enrollment)
+        .bind(unix_seconds())
+        .bind(job)
+        .execute(&mut *self.inner)
+        .await?;
+        if begun.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.add_state_event(job).await?;
+        Ok(true)
+    }
+
+    /// Counts that a job was taken up again; tells how often since it last got on.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn count_resumption(&mut self, job: i64) -> Result<u32, StoreError> {
+        let query = "UPDATE training_jobs SET resumptions = resumptions + 1 WHERE id = ?
+                     RETURNING resumptions";
+        let count = sqlx::query_scalar(query).bind(job).fetch_optional(&mut *self.inner);
+        Ok(count.await?.unwrap_or(0))
+    }
+
+    /// Says how many people a job learns from, and how many it leaves out.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn count_trainees(
+        &mut self,
+        job: i64,
+        users: u32,
+        left_out: u32,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE training_jobs SET users = ?, users_left_out = ? WHERE id = ?")
+            .bind(users)
+            .bind(left_out)
+            .bind(job)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Keeps what a running job can go on from after an epoch. Tells whether it did: the job may have
+    /// been called off.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub async fn keep_checkpoint(
+        &mut self,
+        job: i64,
+        event: &JobEvent,
+        checkpoint: &[u8],
+    ) -> Result<bool, StoreError> {
+        let kept = sqlx::query(
+            "INSERT OR REPLACE INTO training_checkpoints (job_id, checkpoint)
+             SELECT id, ? FROM training_jobs WHERE id = ? AND state = 'running'",
+        )
+        .bind(checkpoint)
+        .bind(job)
+        .execute(&mut *self.inner)
+        .await?;
+        if kept.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query("UPDATE training_jobs SET resumptions = 0 WHERE id = ?")
+            .bind(job)
+            .execute(&mut *self.inner)
+            .await?;
+        sqlx::query(
+            "INSERT INTO training_events
+             (job_id, number, state, epoch, epochs, loss, validation_accuracy)
+             SELECT ?1, max(number) + 1, 'running', ?2, ?3, ?4, ?5
+             FROM training_events WHERE job_id = ?1",
+        )
+        .bind(job)
+        .bind(event.epoch)
+        .bind(event.epochs)
+        .bind(event.loss)
+        .bind(event.validation_accuracy)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(true)
+    }
+
+    /// Drops what a job would go on from.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    pub async fn drop_checkpoint(&mut self, job: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM training_checkpoints WHERE job_id = ?")
+            .bind(job)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Says which model came of a running job. Tells whether it did: the job may have been called off.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub async fn set_job_model(&mut self, job: i64, model: &str) -> Result<bool, StoreError> {
+        let set = sqlx::query(
+            "UPDATE training_jobs SET model = ?, resumptions = 0
+                              WHERE id = ? AND state = 'running'",
+        )
+        .bind(model)
+        .bind(job)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(set.rows_affected() > 0)
+    }
+
+    /// Ends a job. Tells whether it did: it may be over.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub async fn end_training_job(&mut self, job: i64, end: &JobEnd) -> Result<bool, StoreError> {
+        let (state, activated, reason) = match end {
+            JobEnd::Succeeded { activated, reason } => {
+                (JobState::Succeeded, *activated, reason.as_deref())
+            }
+            JobEnd::Failed { reason } => (JobState::Failed, false, Some(&reason[..])),
+            JobEnd::Cancelled => (JobState::Cancelled, false, None),
+        };
+        let ended = sqlx::query(
+            "UPDATE training_jobs SET state = ?, activated = ?, reason = ?,
+             ended_at_unix_seconds = ? WHERE id = ? AND state IN ('queued', 'running')",
+        )
+        .bind(Text(state))
+        .bind(activated)
+        .bind(reason)
+        .bind(unix_seconds())
+        .bind(job)
+        .execute(&mut *self.inner)
+        .await?;
+        if ended.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.drop_checkpoint(job).await?;
+        self.add_state_event(job).await?;
+        Ok(true)
+    }
+
+    /// An event that tells the job's state, and is else like the one before.
+    async fn add_state_event(&mut self, job: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO training_events
+             SELECT job_id, number + 1, (SELECT state FROM training_jobs WHERE id = ?1),
+                    epoch, epochs, loss, validation_accuracy
+             FROM training_events WHERE job_id = ?1 ORDER BY number DESC LIMIT 1",
+        )
+        .bind(job)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+}
