@@ -11,6 +11,7 @@ mod server;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -132,8 +133,8 @@ async fn allocations() {
     let file = include_bytes!("../models/bipedalnet-openset.safetensors").to_vec();
     let store = Store::open(&folder.path().join("bench.db")).await.expect("a new database");
     let given = GivenModel { file, shipped: true };
-    let service = Service::new(given, store, Live::new(config.service)).await;
-    let router = router(service.expect("the model that ships"), Live::new(config.http));
+    let service = Service::start(given, store, Live::new(config.service)).await;
+    let router = router(Arc::new(service.expect("the model that ships")), Live::new(config.http));
     let router = TowerToHyperService::new(router);
     let body = walk(1, 2);
     let bytes = Bytes::from(body.bytes);

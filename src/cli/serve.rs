@@ -57,7 +57,7 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
             database = %config.database.display(),
             model = server.service.model_id(),
             users = server.service.gallery_len(),
-            api_keys = !server.service.is_anonymous(),
+            api_keys = !server.service.keys.is_anonymous(),
             config = file.config.map(|path| path.display().to_string()),
             keep_recordings_days = config.service.keep_recordings_days,
             max_users = config.service.max_users,
@@ -86,7 +86,7 @@ pub(super) struct Server {
     connections: ConnectionLimits,
     http: Live<HttpSettings>,
     settings: Live<ServiceSettings>,
-    pub service: Service,
+    pub service: Arc<Service>,
     listener: TcpListener,
     metrics: Option<(SocketAddr, TcpListener)>,
 }
@@ -104,15 +104,15 @@ impl Server {
         };
         let store = Store::open(&config.database).await?;
         let settings = Live::new(config.service.clone());
-        let service = Service::new(given, store, settings.clone()).await;
-        let service = service.map_err(|error| match (&error, &config.model) {
+        let service = Service::start(given, store, settings.clone()).await;
+        let service = service.map(Arc::new).map_err(|error| match (&error, &config.model) {
             (StartError::File(_) | StartError::Unfit(_), Some(path)) => {
                 format!("model {}: {error}", path.display()).into()
             }
             _ => Failure::from(error),
         })?;
         let listen = config.listen;
-        if service.is_anonymous() && !listen.ip().is_loopback() && !config.allow_anonymous {
+        if service.keys.is_anonymous() && !listen.ip().is_loopback() && !config.allow_anonymous {
             return Err(format!(
                 "there is no API key, so anybody who reaches {listen} would have full access: \
                  create a key with `bipedalnet keys create`, listen on 127.0.0.1, or pass \
@@ -147,9 +147,7 @@ impl Server {
         tokio::select! {
             () = http::serve(self.listener, router, self.connections.clone(), self.tls, stop) => {}
             () = metrics => {}
-            () = self.service.maintain() => {}
-            () = self.service.follow_gallery() => {}
-            () = self.service.train() => {}
+            () = self.service.work_in_background() => {}
         }
         self.service.close().await;
     }

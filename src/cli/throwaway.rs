@@ -1,5 +1,7 @@
 //! A temporary server for one command.
 
+use std::sync::Arc;
+
 use super::Failure;
 use super::serve::Server;
 use crate::config::Config;
@@ -7,7 +9,7 @@ use crate::service::Service;
 
 pub(super) struct Throwaway {
     pub url: String,
-    pub service: Service,
+    pub service: Arc<Service>,
 }
 
 /// Starts a server on a free local port with an empty database, and stops it when `work` is done or at

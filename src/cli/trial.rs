@@ -175,7 +175,7 @@ async fn with_enrolled<T>(
             let enrolled = trial.enroll(&client, |done, all| show(&bar, done, all)).await?;
             bar.finish_and_clear();
             // Otherwise chance decides whether probes meet the old thresholds or the new ones.
-            server.service.settle_thresholds().await?;
+            server.service.thresholds.fit().await?;
             ask(&server.service, enrolled).await
         },
     )

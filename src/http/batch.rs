@@ -7,13 +7,13 @@ use axum::response::Response;
 
 use super::App;
 use super::body::{Document, Format};
-use super::once::{Once, sent};
+use super::idempotency::IdempotencyKey;
 use super::problem::{Problem, ProblemType};
 use super::recognition::{among, claim_of};
 use super::walk::{enrolled_answer, evidence, identify_answer, verify_answer};
 use crate::access::{Principal, Scope};
 use crate::config::HttpSettings;
-use crate::service::{IdempotentRequest, Item, Outcome, Service};
+use crate::service::{Item, Outcome, Service};
 use bipedalnet_client::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAnswer};
 
 /// Send a batch
@@ -29,12 +29,11 @@ pub(super) async fn batch(
     State(app): State<App>,
     Extension(principal): Extension<Principal>,
     format: Format,
-    once: Once,
+    key: IdempotencyKey,
     body: Document<BatchDocument>,
 ) -> Result<Response, Problem> {
-    let request = once.request(&body.digest);
     let items = batch_of(body.value.items, &app.http.get(), &principal)?;
-    outcomes(&app.service, items, request, format, principal).await
+    outcomes(&app.service, items, key, &body.digest, format, principal).await
 }
 
 /// Items as the service takes them, or what is wrong with each.
@@ -78,14 +77,16 @@ fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
 pub(super) async fn outcomes(
     service: &Service,
     items: Vec<Result<Item, Problem>>,
-    request: Option<IdempotentRequest>,
+    key: IdempotencyKey,
+    body_digest: &[u8],
     format: Format,
     principal: Principal,
 ) -> Result<Response, Problem> {
     let mut good = Vec::new();
     let slots: Vec<Result<(), Problem>> =
         items.into_iter().map(|item| item.map(|item| good.push(item))).collect();
-    let answer = service.batch(good, request, move |done| {
+    key.once(service, body_digest, async |reservation| {
+        let (done, write) = service.batch.run(reservation, good).await?;
         let mut done = done.into_iter();
         let mut outcome = |slot: Result<(), Problem>| {
             let result = slot.and_then(|()| {
@@ -95,9 +96,9 @@ pub(super) async fn outcomes(
             outcome_answer(result, &principal)
         };
         let outcomes = slots.into_iter().map(&mut outcome).collect();
-        format.reply(StatusCode::OK, &OutcomesAnswer { outcomes })
-    });
-    Ok(sent(answer.await?))
+        Ok(write.commit_with(format.stored(StatusCode::OK, &OutcomesAnswer { outcomes })).await?)
+    })
+    .await
 }
 
 fn outcome_answer(result: Result<Outcome, Problem>, principal: &Principal) -> OutcomeAnswer {

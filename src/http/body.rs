@@ -22,7 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::App;
 use super::encoding::Encoding;
 use super::problem::{Problem, ProblemType};
-use crate::service::StoredResponse;
+use crate::service::{Admission, Service, StoredResponse};
 use bipedalnet_core::cbor;
 
 const JSON: &str = "application/json";
@@ -55,11 +55,11 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Document<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let received = Received::from_request(request, app).await?;
-        let decode = move || {
+        let decode = move |_: &mut _| {
             let digest = Sha256::digest(&received.body).into();
             Ok(Self { value: received.decode()?, digest })
         };
-        app.service.compute(decode).await?
+        app.service.pool.run(Admission::FirstOfTwo, decode).await?
     }
 }
 
@@ -81,7 +81,7 @@ impl FromRequest<App> for Received {
         let most = app.http.get().max_body_bytes;
         let begin = Instant::now();
         let (body, held) = read(request.into_body(), most, app).await?;
-        let metrics = app.service.metrics();
+        let metrics = &app.service.metrics;
         metrics.stages.receive.observe(begin.elapsed().as_secs_f64());
         Ok(Self { body, format: format?, encoding: encoding?, most, held })
     }
@@ -93,7 +93,7 @@ impl Received {
         let begin = Instant::now();
         let body = self.encoding.decode(self.body, self.most)?;
         let value = self.format.decode(&body)?;
-        let metrics = self.held.app.service.metrics();
+        let metrics = &self.held.app.service.metrics;
         metrics.stages.decode.observe(begin.elapsed().as_secs_f64());
         Ok(value)
     }
@@ -188,13 +188,13 @@ impl Format {
         }
     }
 
-    /// An answer that is not kept.
+    /// An answer that is not stored.
     pub fn answer(self, body: &impl Serialize) -> Response {
         ([VARY, (header::CONTENT_TYPE, self.media_type())], self.encode(body)).into_response()
     }
 
-    /// An answer that may be kept for retries.
-    pub fn reply(self, status: StatusCode, body: &impl Serialize) -> StoredResponse {
+    /// An answer that may be stored for retries.
+    pub fn stored(self, status: StatusCode, body: &impl Serialize) -> StoredResponse {
         let content_type = Some(self.media_type().to_owned());
         StoredResponse {
             status: status.as_u16(),
@@ -225,7 +225,7 @@ impl Held {
             Some(share) => share.merge(more),
             None => self.share = Some(more),
         }
-        self.app.service.metrics().memory.bodies.add(bytes as i64);
+        self.app.service.metrics.memory.bodies.add(bytes as i64);
         Ok(())
     }
 }
@@ -233,7 +233,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let bytes = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        self.app.service.metrics().memory.bodies.sub(bytes as i64);
+        self.app.service.metrics.memory.bodies.sub(bytes as i64);
     }
 }
 
@@ -311,9 +311,9 @@ fn named(path: &str, problem: Problem) -> Problem {
 }
 
 /// Lets handlers of this state ask for the service alone.
-impl FromRef<App> for crate::service::Service {
+impl FromRef<App> for Arc<Service> {
     fn from_ref(app: &App) -> Self {
-        app.service.clone()
+        Arc::clone(&app.service)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::service::Service;
 pub(super) const SECURITY_SCHEME: &str = "api_key";
 
 pub(super) struct Guard {
-    service: Service,
+    service: Arc<Service>,
     settings: Live<HttpSettings>,
     addresses: RateLimit<IpAddr>,
     keys: RateLimit<String>,
@@ -39,7 +39,7 @@ pub(super) enum Requires {
 }
 
 impl Guard {
-    pub fn new(service: Service, settings: Live<HttpSettings>) -> Arc<Self> {
+    pub fn new(service: Arc<Service>, settings: Live<HttpSettings>) -> Arc<Self> {
         Arc::new(Self {
             service,
             settings,
@@ -77,7 +77,7 @@ impl Guard {
         requires: Requires,
     ) -> Result<(Principal, Option<Allowance>), Problem> {
         let key = request.headers().typed_get::<Authorization<Bearer>>();
-        let principal = self.service.authenticate(key.as_ref().map(|key| key.token()))?;
+        let principal = self.service.keys.authenticate(key.as_ref().map(|key| key.token()))?;
         let by_key = match &principal.id {
             id if id.is_empty() => None,
             id => self.keys.take(id, self.settings.get().key_requests_per_second)?,

@@ -8,9 +8,9 @@ mod docs;
 mod encoding;
 mod etag;
 mod guard;
+mod idempotency;
 mod models;
 mod observe;
-mod once;
 mod operation;
 mod path;
 mod problem;
@@ -48,14 +48,14 @@ pub use server::{ConnectionLimits, TlsError, serve, tls_config};
 /// The state of handlers.
 #[derive(Clone)]
 struct App {
-    service: Service,
+    service: Arc<Service>,
     http: Live<HttpSettings>,
     /// One permit for each byte of a body in memory.
     bodies: Arc<Semaphore>,
 }
 
 /// The API of a service.
-pub fn router(service: Service, http: Live<HttpSettings>) -> Router {
+pub fn router(service: Arc<Service>, http: Live<HttpSettings>) -> Router {
     let guard = Guard::new(service.clone(), http.clone());
     let (routes, openapi) = api(&guard).split_for_parts();
     let openapi = description::complete(openapi);
@@ -105,7 +105,7 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
 /// What every request passes, outermost first.
 fn with_middleware(
     routes: Router<App>,
-    service: &Service,
+    service: &Arc<Service>,
     http: &Live<HttpSettings>,
     guard: Arc<Guard>,
 ) -> Router<App> {

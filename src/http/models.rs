@@ -1,16 +1,18 @@
 //! Models: which there are, their files, and which serves.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use headers::{AcceptRanges, ETag, HeaderMapExt, IfNoneMatch, IfRange};
 
 use super::body::{Document, Format};
-use super::once::{Once, nothing, sent};
+use super::idempotency::{IdempotencyKey, no_content};
 use super::path::ModelPath;
 use super::problem::{Problem, ProblemType};
 use super::range::Wanted;
-use crate::service::{Activation, Comparison, Outcomes, Service, StoredModel};
+use crate::service::{Activation, Comparison, Outcomes, PoolError, Service, StoredModel};
 use bipedalnet_client::api::{self, ActivateDocument};
 
 /// A model's bytes never change, so that whoever has them need not ask again. Not for shared caches:
@@ -21,10 +23,10 @@ const FOR_EVER: HeaderValue = HeaderValue::from_static("private, max-age=3153600
 #[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "models",
     responses((status = 200, description = "All models", body = api::ModelsAnswer)))]
 pub(super) async fn list(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     format: Format,
 ) -> Result<Response, Problem> {
-    let models = service.models().await?.into_iter().map(model_answer).collect();
+    let models = service.models.list().await?.into_iter().map(model_answer).collect();
     Ok(format.answer(&api::ModelsAnswer { models }))
 }
 
@@ -35,11 +37,11 @@ pub(super) async fn list(
     params(("model" = String, Path, description = "The model")),
     responses((status = 200, description = "The model", body = api::ModelAnswer)))]
 pub(super) async fn read(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     ModelPath(id): ModelPath,
     format: Format,
 ) -> Result<Response, Problem> {
-    Ok(format.answer(&model_answer(service.model(&id).await?)))
+    Ok(format.answer(&model_answer(service.models.get(&id).await?)))
 }
 
 /// Fetch a model's file
@@ -57,12 +59,12 @@ pub(super) async fn read(
         (status = 206, description = "The part asked for", body = Vec<u8>, content_type = "application/octet-stream"),
     ))]
 pub(super) async fn file(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     ModelPath(id): ModelPath,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let digest = const_hex::encode(service.model(&id).await?.sha256);
+    let digest = const_hex::encode(service.models.get(&id).await?.sha256);
     let tag: ETag = format!("\"{digest}\"").parse().expect("hexadecimal digits in quotes");
     let mut common = HeaderMap::from_iter([(header::CACHE_CONTROL, FOR_EVER)]);
     common.typed_insert(AcceptRanges::bytes());
@@ -71,7 +73,7 @@ pub(super) async fn file(
     if known.is_some_and(|known| !known.precondition_passes(&tag)) {
         return Ok((StatusCode::NOT_MODIFIED, common).into_response());
     }
-    let file = service.model_file(&id).await?;
+    let file = service.models.file(&id).await?;
     let is_unchanged = match headers.typed_try_get::<IfRange>() {
         Ok(condition) => condition.is_none_or(|known| !known.is_modified(Some(&tag), None)),
         Err(_) => false,
@@ -116,17 +118,23 @@ fn beyond(length: usize) -> Problem {
     request_body = ActivateDocument,
     responses((status = 200, description = "It serves", body = api::ActivatedAnswer)))]
 pub(super) async fn activate(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     ModelPath(id): ModelPath,
     format: Format,
-    once: Once,
+    key: IdempotencyKey,
     body: Document<ActivateDocument>,
 ) -> Result<Response, Problem> {
-    let request = once.request(&body.digest);
-    let answer = service.activate(id, body.value.force, request, move |activation| {
-        format.reply(StatusCode::OK, &activated_answer(activation))
-    });
-    Ok(sent(answer.await?))
+    key.once(&service, &body.digest, async |reservation| {
+        let models = service.models.clone();
+        // In a task of its own: it goes on if the client hangs up.
+        let task = tokio::spawn(async move {
+            let (activation, write) = models.activate(reservation, id, body.value.force).await?;
+            let response = format.stored(StatusCode::OK, &activated_answer(&activation));
+            Ok::<_, Problem>(write.commit_with(response).await?)
+        });
+        task.await.map_err(|_| PoolError::Failed)?
+    })
+    .await
 }
 
 /// Delete a model
@@ -136,11 +144,15 @@ pub(super) async fn activate(
     params(("model" = String, Path, description = "The model")),
     responses((status = 204, description = "It is gone")))]
 pub(super) async fn delete(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     ModelPath(id): ModelPath,
-    once: Once,
+    key: IdempotencyKey,
 ) -> Result<Response, Problem> {
-    Ok(sent(service.delete_model(id, once.request(&[]), nothing()).await?))
+    key.once(&service, &[], async |reservation| {
+        let write = service.models.delete(reservation, &id).await?;
+        Ok(write.commit_with(no_content()).await?)
+    })
+    .await
 }
 
 fn model_answer(model: StoredModel) -> api::ModelAnswer {

@@ -92,12 +92,12 @@ impl Drop for Measured<'_> {
 
 /// Identifies, measures and logs a request.
 pub(super) async fn observe(
-    State((service, ids)): State<(Service, Arc<RequestIds>)>,
+    State((service, ids)): State<(Arc<Service>, Arc<RequestIds>)>,
     request: Request,
     next: Next,
 ) -> Response {
     let id = ids.of(request.headers());
-    let metrics = service.metrics();
+    let metrics = &service.metrics;
     metrics.http.in_flight.inc();
     let mut measured = Measured {
         metrics,

@@ -1,5 +1,7 @@
 //! Metrics and probes.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::header;
@@ -16,7 +18,7 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 ///
 /// Metrics include scores, so they are not on the public port. The probes are here as well, because
 /// this port is served to the end.
-pub fn operator_router(service: Service) -> Router {
+pub fn operator_router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(live))
@@ -24,11 +26,11 @@ pub fn operator_router(service: Service) -> Router {
         .with_state(service)
 }
 
-async fn metrics(State(service): State<Service>) -> Response {
+async fn metrics(State(service): State<Arc<Service>>) -> Response {
     if let Err(error) = service.observe().await {
         tracing::error!(%error, "cannot read metrics from the database");
     }
-    ([(header::CONTENT_TYPE, METRICS)], service.metrics().encode()).into_response()
+    ([(header::CONTENT_TYPE, METRICS)], service.metrics.encode()).into_response()
 }
 
 /// Check that the server runs
@@ -45,7 +47,7 @@ pub(super) async fn live() -> &'static str {
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "operation", responses(
     (status = 200, description = "The server accepts requests", body = String, content_type = "text/plain")
 ))]
-pub(super) async fn ready(State(service): State<Service>) -> Result<&'static str, Problem> {
+pub(super) async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
     if service.is_ready() {
         return Ok("ready\n");
     }

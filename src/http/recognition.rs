@@ -1,6 +1,7 @@
 //! Identification (1:N) and verification (1:1).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
@@ -10,13 +11,14 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::body::{Document, Format, Received};
-use super::once::{Once, sent};
+use super::idempotency::IdempotencyKey;
 use super::path::{Parameters, UserPath};
 use super::problem::Problem;
 use super::walk::{evidence, identify_answer, verify_answer};
 use crate::access::Principal;
-use crate::service::{Claim, Evidence, Service, SessionId};
+use crate::service::{Admission, Claim, Evidence, Service, SessionId};
 use bipedalnet_client::api::{self, WalkDocument};
+use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::identity::UserId;
 
 /// The false match rate of a verification that asks for none.
@@ -40,19 +42,20 @@ pub(super) struct IdentifyParameters {
     request_body = WalkDocument,
     responses((status = 200, description = "Who it is", body = api::IdentifyAnswer)))]
 pub(super) async fn identify(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
     format: Format,
     Parameters(parameters): Parameters<IdentifyParameters>,
     body: Received,
 ) -> Result<Response, Problem> {
-    let question = move || {
+    let identify = Arc::clone(&service);
+    let job = move |scratch: &mut Scratch| {
         let document: WalkDocument = body.decode()?;
         let users = parameters.among.as_deref();
         let among = users.map(|users| among(users.split(','))).transpose()?;
-        Ok::<_, Problem>((evidence(document)?, among))
+        Ok::<_, Problem>(identify.identify.run(evidence(document)?, among.as_ref(), scratch)?)
     };
-    let answer = service.identify(question).await?;
+    let answer = service.pool.run(Admission::Single, job).await??;
     Ok(format.answer(&identify_answer(answer, &principal)))
 }
 
@@ -85,19 +88,24 @@ pub(super) struct VerifyParameters {
     request_body = WalkDocument,
     responses((status = 200, description = "Whether it is", body = api::VerifyAnswer)))]
 pub(super) async fn verify(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
     UserPath(user): UserPath,
     format: Format,
     Parameters(parameters): Parameters<VerifyParameters>,
-    once: Once,
+    key: IdempotencyKey,
     body: Document<WalkDocument>,
 ) -> Result<Response, Problem> {
     let claim = claim(&principal, user, evidence(body.value)?, parameters)?;
-    let answer = service.verify(claim, once.request(&body.digest), move |verification| {
-        format.reply(StatusCode::OK, &verify_answer(verification, &principal))
-    });
-    Ok(sent(answer.await?))
+    key.once(&service, &body.digest, async |reservation| {
+        let (verification, write) = service.verify.run(reservation, claim).await?;
+        let response = format.stored(StatusCode::OK, &verify_answer(&verification, &principal));
+        Ok(match write {
+            Some(write) => write.commit_with(response).await?,
+            None => response,
+        })
+    })
+    .await
 }
 
 fn claim(
@@ -135,14 +143,14 @@ pub(super) fn claim_of(principal: &Principal, item: api::VerifyItem) -> Result<C
     params(("user" = String, Path, description = "The user")),
     responses((status = 201, description = "The challenge", body = api::ChallengeAnswer)))]
 pub(super) async fn challenge(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     UserPath(user): UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
-    let challenge = service.challenge(&user).await?;
+    let challenge = service.challenges.create(&user).await?;
     let answer = format.answer(&api::ChallengeAnswer {
         challenge: challenge.nonce,
-        expires_in_seconds: challenge.good_for.as_secs(),
+        expires_in_seconds: challenge.valid_for.as_secs(),
     });
     Ok((StatusCode::CREATED, answer).into_response())
 }

@@ -1,6 +1,7 @@
 //! Training jobs: new networks from enrolled walkers.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -9,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 
 use super::body::{Document, Format, invalid_field};
-use super::once::{Once, nothing, sent};
+use super::idempotency::{IdempotencyKey, no_content};
 use super::path::JobPath;
 use super::problem::Problem;
 use crate::service::{Follower, JobLength, JobRequest, JobStatus, Service, StoredResponse};
@@ -32,30 +33,30 @@ const LAST_EVENT_ID: &str = "last-event-id";
     responses((status = 202, description = "It waits for its turn", body = api::TrainingJobAnswer,
         headers(("Location" = String, description = "Path of the job.")))))]
 pub(super) async fn post(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     format: Format,
-    once: Once,
+    key: IdempotencyKey,
     body: Document<TrainDocument>,
 ) -> Result<Response, Problem> {
-    let request = once.request(&body.digest);
     let skip = body.value.skip_users_with_too_little;
     let asked = asked(&body.value)?;
-    let answer = service.add_training_job(asked, skip, request, move |status| {
+    key.once(&service, &body.digest, async |reservation| {
+        let (status, write) = service.training_jobs.add(reservation, asked, skip).await?;
         let location = Some(format!("/v1/training-jobs/{}", status.job.id));
-        let reply = format.reply(StatusCode::ACCEPTED, &job_answer(status));
-        StoredResponse { location, ..reply }
-    });
-    Ok(sent(answer.await?))
+        let response = format.stored(StatusCode::ACCEPTED, &job_answer(status));
+        Ok(write.commit_with(StoredResponse { location, ..response }).await?)
+    })
+    .await
 }
 
 /// List training jobs
 #[utoipa::path(get, path = "/v1/training-jobs", operation_id = "list_training_jobs", tag = "training",
     responses((status = 200, description = "The jobs", body = api::TrainingJobsAnswer)))]
 pub(super) async fn list(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     format: Format,
 ) -> Result<Response, Problem> {
-    let jobs = service.training_jobs().await?.into_iter().map(job_answer).collect();
+    let jobs = service.training_jobs.list().await?.into_iter().map(job_answer).collect();
     Ok(format.answer(&api::TrainingJobsAnswer { jobs }))
 }
 
@@ -64,11 +65,11 @@ pub(super) async fn list(
     params(("job" = i64, Path, description = "The job")),
     responses((status = 200, description = "The job", body = api::TrainingJobAnswer)))]
 pub(super) async fn read(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     JobPath(id): JobPath,
     format: Format,
 ) -> Result<Response, Problem> {
-    Ok(format.answer(&job_answer(service.training_job(id).await?)))
+    Ok(format.answer(&job_answer(service.training_jobs.get(id).await?)))
 }
 
 /// Cancel a training job
@@ -78,11 +79,15 @@ pub(super) async fn read(
     params(("job" = i64, Path, description = "The job")),
     responses((status = 204, description = "It is cancelled")))]
 pub(super) async fn cancel(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     JobPath(id): JobPath,
-    once: Once,
+    key: IdempotencyKey,
 ) -> Result<Response, Problem> {
-    Ok(sent(service.cancel_training_job(id, once.request(&[]), nothing()).await?))
+    key.once(&service, &[], async |reservation| {
+        let write = service.training_jobs.cancel(reservation, id).await?;
+        Ok(write.commit_with(no_content()).await?)
+    })
+    .await
 }
 
 /// Follow a training job
@@ -100,14 +105,14 @@ pub(super) async fn cancel(
         (status = 204, description = "The job is over, and all events were told: do not come again"),
     ))]
 pub(super) async fn events(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     JobPath(id): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     // Whatever is no event's number is before the first.
     let last = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
     let after = last.unwrap_or(0);
-    let follower = service.follow_training_job(id, after).await?;
+    let follower = service.training_jobs.follow(id, after).await?;
     if follower.is_over() {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

@@ -1,5 +1,7 @@
 //! Users and their walks.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -10,12 +12,12 @@ use utoipa::IntoParams;
 use super::App;
 use super::batch::{batch_of, outcomes};
 use super::body::{Document, Format};
-use super::once::{Once, nothing, sent};
+use super::idempotency::{IdempotencyKey, no_content};
 use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::Principal;
-use crate::service::{Enrollment, ExportedTemplate, Service};
+use crate::service::{Admission, Enrollment, ExportedTemplate, Service};
 use bipedalnet_client::api::{self, BatchItem, EnrollItem, Walks};
 use bipedalnet_core::identity::UserId;
 
@@ -39,7 +41,7 @@ pub(super) struct PageParameters {
 #[utoipa::path(get, path = "/v1/users", operation_id = "list_users", tag = "users", params(PageParameters),
     responses((status = 200, description = "A page", body = api::UsersAnswer)))]
 pub(super) async fn list(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     format: Format,
     Parameters(page): Parameters<PageParameters>,
 ) -> Result<Response, Problem> {
@@ -57,7 +59,7 @@ pub(super) async fn list(
         return Err(problem.at("limit"));
     }
     // One more tells whether there is a next page.
-    let mut users = service.users(after.as_ref(), limit + 1).await?;
+    let mut users = service.users.list(after.as_ref(), limit + 1).await?;
     let more = users.len() > limit as usize;
     users.truncate(limit as usize);
     let next = users.last().filter(|_| more).map(|last| last.user.id.to_string());
@@ -75,16 +77,17 @@ pub(super) async fn list(
         (status = 200, description = "The user was there", body = api::UserAnswer),
     ))]
 pub(super) async fn put(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     UserPath(user): UserPath,
     format: Format,
-    once: Once,
+    key: IdempotencyKey,
 ) -> Result<Response, Problem> {
-    let answer = service.put_user(user, once.request(&[]), move |new, status| {
-        let code = if new { StatusCode::CREATED } else { StatusCode::OK };
-        format.reply(code, &user_answer(status))
-    });
-    Ok(sent(answer.await?))
+    key.once(&service, &[], async |reservation| {
+        let (is_new, status, write) = service.users.put(reservation, user).await?;
+        let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+        Ok(write.commit_with(format.stored(code, &user_answer(status))).await?)
+    })
+    .await
 }
 
 /// Read a user
@@ -94,11 +97,11 @@ pub(super) async fn put(
     params(("user" = String, Path, description = "The user")),
     responses((status = 200, description = "The user", body = api::UserAnswer)))]
 pub(super) async fn read(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     UserPath(user): UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
-    Ok(format.answer(&user_answer(service.user(&user).await?)))
+    Ok(format.answer(&user_answer(service.users.get(&user).await?)))
 }
 
 /// Erase a user
@@ -109,11 +112,15 @@ pub(super) async fn read(
     params(("user" = String, Path, description = "The user")),
     responses((status = 204, description = "Nothing is left of them")))]
 pub(super) async fn erase(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     UserPath(user): UserPath,
-    once: Once,
+    key: IdempotencyKey,
 ) -> Result<Response, Problem> {
-    Ok(sent(service.erase_user(user, once.request(&[]), nothing()).await?))
+    key.once(&service, &[], async |reservation| {
+        let write = service.users.delete(reservation, user).await?;
+        Ok(write.commit_with(no_content()).await?)
+    })
+    .await
 }
 
 fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
@@ -133,12 +140,12 @@ fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
     params(("user" = String, Path, description = "The user")),
     responses((status = 200, description = "All of it", body = api::ExportAnswer)))]
 pub(super) async fn export(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     UserPath(user): UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
-    let export = service.export(&user).await?;
-    let encode = move || {
+    let export = service.users.export(&user).await?;
+    let encode = move |_: &mut _| {
         let template = |template: ExportedTemplate| api::ExportedTemplate {
             model: template.model,
             windows: template.windows,
@@ -157,7 +164,7 @@ pub(super) async fn export(
             fingerprints: fingerprints.collect(),
         })
     };
-    let answer = service.compute(encode).await?;
+    let answer = service.pool.run(Admission::FirstOfTwo, encode).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], answer).into_response())
 }
 
@@ -166,11 +173,11 @@ pub(super) async fn export(
     params(("user" = String, Path, description = "The user")),
     responses((status = 200, description = "Their walks", body = api::EnrollmentsAnswer)))]
 pub(super) async fn enrollments(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     UserPath(user): UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
-    let walks = service.enrollments(&user).await?;
+    let walks = service.users.enrollments(&user).await?;
     let enrollments = walks.into_iter().map(enrollment_answer).collect();
     Ok(format.answer(&api::EnrollmentsAnswer { enrollments }))
 }
@@ -191,22 +198,24 @@ pub(super) async fn enroll(
     Extension(principal): Extension<Principal>,
     UserPath(user): UserPath,
     format: Format,
-    once: Once,
+    key: IdempotencyKey,
     body: Document<Walks>,
 ) -> Result<Response, Problem> {
-    let request = once.request(&body.digest);
     match body.value {
         Walks::One(walk) => {
-            let answer = app.service.enroll(user, evidence(*walk)?, request, move |enrolled| {
-                format.reply(StatusCode::CREATED, &enrolled_answer(enrolled))
-            });
-            Ok(sent(answer.await?))
+            let evidence = evidence(*walk)?;
+            let encode =
+                move |enrolled| format.stored(StatusCode::CREATED, &enrolled_answer(enrolled));
+            key.once(&app.service, &body.digest, async |reservation| {
+                Ok(app.service.enroll.run(reservation, user, evidence, encode).await?)
+            })
+            .await
         }
         Walks::Many(walks) => {
             let item = |walk| BatchItem::Enroll(EnrollItem { user: user.to_string(), walk });
             let items =
                 batch_of(walks.into_iter().map(item).collect(), &app.http.get(), &principal)?;
-            outcomes(&app.service, items, request, format, principal).await
+            outcomes(&app.service, items, key, &body.digest, format, principal).await
         }
     }
 }
@@ -221,11 +230,14 @@ pub(super) async fn enroll(
     ),
     responses((status = 204, description = "Nothing is left of it")))]
 pub(super) async fn erase_enrollment(
-    State(service): State<Service>,
+    State(service): State<Arc<Service>>,
     UserPath(user): UserPath,
     EnrollmentPath(enrollment): EnrollmentPath,
-    once: Once,
+    key: IdempotencyKey,
 ) -> Result<Response, Problem> {
-    let answer = service.erase_enrollment(user, enrollment, once.request(&[]), nothing());
-    Ok(sent(answer.await?))
+    key.once(&service, &[], async |reservation| {
+        let write = service.users.delete_enrollment(reservation, user, enrollment).await?;
+        Ok(write.commit_with(no_content()).await?)
+    })
+    .await
 }

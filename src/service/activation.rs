@@ -1,222 +1,170 @@
-//! Another model takes over, while requests are served.
+//! Activation: another model takes over while requests are served.
 //!
-//! What it makes of all walks is computed and stored first, beside what the serving one made of them.
-//! The change itself is small, and is made twice: in the database, in one transaction, and then in
-//! memory. Whenever the program ends, the next start finds one model or the other, whole.
+//! First its templates of all kept recordings are computed and stored, beside those of the active
+//! model. Then one transaction makes it active in the database, and after that it is exchanged in
+//! memory. If the program crashes at any step, the next start finds one of the two models, complete.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::ServiceError;
+use super::active_model::LoadedModel;
 use super::crash::crash_point;
-use super::evidence::unpack;
-use super::gate::is_worse;
-use super::models::usable;
-use super::pool::Entry;
-use super::serving::Serving;
-use super::writing::{Answer, Start, Ticket, Turn};
-use super::{
-    Comparison, IdempotentRequest, PoolError, Service, ServiceError, Shared, StoredResponse,
-};
-use crate::store::JobEnd;
+use super::idempotency::Reservation;
+use super::model_comparison::{compare, is_worse};
+use super::models::Models;
+use super::pool::Admission;
+use super::thresholds::Fit;
+use super::walk_reader::unpack;
+use super::write::Write;
+use crate::store::Comparison;
 use crate::telemetry::Metrics;
-use bipedalnet_client::api::JobState;
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::gait::Recording;
 use bipedalnet_core::identity::Template;
 
-/// Recordings that are in memory at a time, and templates of one transaction.
+/// Recordings in memory at a time, and templates in one transaction.
 const PAGE: u32 = 16;
 
-/// A model that took over.
+/// The result of an activation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Activation {
-    /// Id of the model that serves now.
+    /// Id of the model that is active now.
     pub model: String,
-    /// Id of the model that served before; the same where it served already.
+    /// Id of the model that was active before. The same if it was active already.
     pub previous: String,
-    /// Between the two; `None` where too little is kept to compare them on, or they are the same.
+    /// The two models compared. `None` if they are the same, or too few recordings are kept.
     pub comparison: Option<Comparison>,
-    /// Walks that counted before and do not now.
+    /// Enrolled walks that the model cannot read.
     pub lost_walks: u64,
-    /// Users whose walks they are.
+    /// Users who have lost walks.
     pub lost_users: u64,
 }
 
-/// What a model made of some recordings.
+/// A model's templates of some recordings.
 struct Page {
-    /// Of each that is walking to it still, by enrollment.
+    /// Each with its enrollment. Recordings without a walk have none.
     templates: Vec<(i64, Template)>,
     last: i64,
 }
 
-impl Service {
-    /// Lets a model take over: all requests that begin later are answered by it. Goes on where the
-    /// caller does not wait for it.
+impl Models {
+    /// Activates a model: it answers all requests that begin after the commit.
     ///
     /// # Errors
-    /// When there is no such model or it cannot be used; unless it is forced, when walks would be
-    /// lost or the model does worse than the one that serves; when there is no compute, the database
-    /// fails, or the request's key stands for another request. The serving model serves on then.
+    /// If the model does not exist or cannot be used, or the pool or the database fails. Unless
+    /// `force` is set, also if walks would be lost or the model does worse than the active one.
     pub async fn activate(
         &self,
+        reservation: Reservation,
         id: String,
         force: bool,
-        request: Option<IdempotentRequest>,
-        answer: impl FnOnce(&Activation) -> StoredResponse + Send + 'static,
-    ) -> Result<Answer, ServiceError> {
-        let ticket = match self.start(request).await? {
-            Start::New(ticket) => ticket,
-            Start::Answered(answer) => return Ok(answer),
-        };
-        let service = self.clone();
-        let task =
-            tokio::spawn(async move { service.take_over(ticket, id, force, None, answer).await });
-        task.await.map_err(|_| PoolError::Failed)?
-    }
-
-    /// Lets a model take over, and ends the training job that it came of, if any, with the same
-    /// stroke. Whoever drops this before its end leaves the serving model as it is, or the change
-    /// whole.
-    pub(super) async fn take_over(
-        &self,
-        ticket: Ticket,
-        id: String,
-        force: bool,
-        job: Option<i64>,
-        answer: impl FnOnce(&Activation) -> StoredResponse + Send + 'static,
-    ) -> Result<Answer, ServiceError> {
-        let shared = &self.shared;
-        let _one_at_a_time = shared.activating.lock().await;
-        let served = shared.serving();
-        if served.model.id() == id {
-            return self
-                .write(ticket, move |_, mut turn| async move {
-                    turn.end_job(job).await?;
-                    let activation = Activation {
-                        model: id.clone(),
-                        previous: id,
-                        comparison: None,
-                        lost_walks: 0,
-                        lost_users: 0,
-                    };
-                    let reply = answer(&activation);
-                    turn.commit(&BTreeSet::new(), &reply).await?;
-                    Ok(reply)
-                })
-                .await;
+    ) -> Result<(Activation, Write), ServiceError> {
+        let one_at_a_time = Arc::clone(&self.activating).lock_owned().await;
+        let active = self.active.get();
+        if active.id() == id {
+            let mut write = self.writes.begin(reservation).await?;
+            write.after_commit(move || drop(one_at_a_time));
+            let activation = Activation {
+                model: id.clone(),
+                previous: id,
+                comparison: None,
+                lost_walks: 0,
+                lost_users: 0,
+            };
+            return Ok((activation, write));
         }
-        let file = shared.store.model_file(&id).await?;
-        let load = move |_: &mut _| usable(&id, &file);
-        let next = shared.pool.run(Entry::Always, load).await?;
+        let file = self.store.model_file(&id).await?;
+        let load = move |_: &mut _| LoadedModel::from_file(&id, &file);
+        let next = self.pool.run(Admission::Always, load).await?;
         let next = Arc::new(next.map_err(ServiceError::UnusableModel)?);
-        shared.prepare(&next).await?;
+        self.read_all(&next).await?;
         crash_point("walks read");
-        let comparison = shared.compare(&served, &next).await?;
-        shared.keep_comparison(&next, comparison.as_ref()).await?;
+        let comparison = compare(&self.store, &self.pool, &active, &next).await?;
+        self.keep_comparison(&next, comparison.as_ref()).await?;
         crash_point("models compared");
-        self.switch(ticket, next, comparison, force, job, answer).await
+        let (activation, mut write) = self.switch(reservation, next, comparison, force).await?;
+        write.after_commit(move || drop(one_at_a_time));
+        Ok((activation, write))
     }
 
     async fn switch(
         &self,
-        ticket: Ticket,
-        next: Arc<Serving>,
+        reservation: Reservation,
+        next: Arc<LoadedModel>,
         comparison: Option<Comparison>,
         force: bool,
-        job: Option<i64>,
-        answer: impl FnOnce(&Activation) -> StoredResponse + Send + 'static,
-    ) -> Result<Answer, ServiceError> {
-        self.write(ticket, move |shared, mut turn| async move {
-            let served = shared.serving();
-            let (old, new) = (served.model.id(), next.model.id());
-            // Of walks that were enrolled meanwhile.
-            let mut last = 0;
-            while let Some(page) = shared.page(&next, last).await? {
-                for (enrollment, template) in &page.templates {
-                    turn.writing.add_template(new, *enrollment, template).await?;
-                }
-                last = page.last;
-            }
-            let (walks, users) = turn.writing.lost_walks(old, new).await?;
-            if walks > 0 && !force {
-                return Err(ServiceError::WalksLost { walks, users });
-            }
-            if let Some(comparison) = comparison.as_ref().filter(|both| is_worse(both) && !force) {
-                return Err(ServiceError::WorseModel(comparison.clone()));
-            }
-            if job.is_some() && comparison.is_none() {
-                return Err(ServiceError::NotCompared);
-            }
-            let templates = turn.writing.templates(new, next.feature_len()).await?;
-            let filled = Arc::clone(&next);
-            let fill = move |_: &mut _| {
-                let mut gallery = filled.gallery_mut();
-                templates.iter().for_each(|walk| gallery.add(&walk.user, &walk.template));
-                let tails = gallery.cohort().tails();
-                gallery.set_tails(tails);
-            };
-            shared.pool.run(Entry::Always, fill).await?;
-            turn.writing.activate_model(new).await?;
-            turn.end_job(job).await?;
-            let activation = Activation {
-                model: new.to_owned(),
-                previous: old.to_owned(),
-                comparison,
-                lost_walks: walks,
-                lost_users: users,
-            };
-            let reply = answer(&activation);
-            crash_point("switch not committed");
-            turn.commit(&BTreeSet::new(), &reply).await?;
-            crash_point("switch committed");
-            tracing::info!(model = new, previous = old, force, "another model serves");
-            shared.exchange(next);
-            shared.gallery_changed();
-            Ok(reply)
-        })
-        .await
-    }
-}
-
-impl Turn {
-    /// Ends the training job whose model takes over in this change.
-    async fn end_job(&mut self, job: Option<i64>) -> Result<(), ServiceError> {
-        let end = JobEnd::Succeeded { activated: true, reason: None };
-        match job {
-            Some(job) if !self.writing.end_training_job(job, &end).await? => {
-                Err(ServiceError::JobOver { job, state: JobState::Cancelled.name() })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Shared {
-    /// Lets a model read all recordings that it has not read, and keeps what it makes of them.
-    async fn prepare(&self, next: &Arc<Serving>) -> Result<(), ServiceError> {
+    ) -> Result<(Activation, Write), ServiceError> {
+        let mut write = self.writes.begin(reservation).await?;
+        let active = self.active.get();
+        let (old, new) = (active.id().to_owned(), next.id().to_owned());
+        // Walks that were enrolled meanwhile.
         let mut last = 0;
-        while let Some(page) = self.page(next, last).await? {
-            let mut writing = self.store.write().await?;
+        while let Some(page) = self.read_page(&next, last).await? {
             for (enrollment, template) in &page.templates {
-                writing.add_template(next.model.id(), *enrollment, template).await?;
+                write.transaction.add_template(&new, *enrollment, template).await?;
             }
-            writing.commit().await?;
+            last = page.last;
+        }
+        let (lost_walks, lost_users) = write.transaction.lost_walks(&old, &new).await?;
+        if lost_walks > 0 && !force {
+            return Err(ServiceError::WalksLost { walks: lost_walks, users: lost_users });
+        }
+        if let Some(comparison) = comparison.as_ref().filter(|both| is_worse(both) && !force) {
+            return Err(ServiceError::WorseModel(comparison.clone()));
+        }
+        let templates = write.transaction.templates(&new, next.feature_len()).await?;
+        let filled = Arc::clone(&next);
+        let fill = move |_: &mut _| {
+            for walk in &templates {
+                filled.gallery_mut().add(&walk.user, &walk.template);
+            }
+            Fit::of(&filled)
+        };
+        let fit = self.pool.run(Admission::Always, fill).await?;
+        write.transaction.activate_model(&new).await?;
+        crash_point("switch not committed");
+        let (active, metrics) = (self.active.clone(), Arc::clone(&self.metrics));
+        let (model, previous) = (new.clone(), old.clone());
+        write.after_commit(move || {
+            crash_point("switch committed");
+            tracing::info!(model, previous, force, "another model is active");
+            active.exchange(next);
+            fit.show(&metrics);
+        });
+        let activation =
+            Activation { model: new, previous: old, comparison, lost_walks, lost_users };
+        Ok((activation, write))
+    }
+
+    /// Stores a model's templates of all recordings that it has not read.
+    async fn read_all(&self, next: &Arc<LoadedModel>) -> Result<(), ServiceError> {
+        let mut last = 0;
+        while let Some(page) = self.read_page(next, last).await? {
+            let mut transaction = self.store.begin().await?;
+            for (enrollment, template) in &page.templates {
+                transaction.add_template(next.id(), *enrollment, template).await?;
+            }
+            transaction.commit().await?;
             last = page.last;
             crash_point("page of walks read");
         }
         Ok(())
     }
 
-    /// What a model makes of the next recordings that it has not read; `None` after the last.
-    async fn page(&self, next: &Arc<Serving>, after: i64) -> Result<Option<Page>, ServiceError> {
-        let unread = self.store.unread_recordings(next.model.id(), after, PAGE).await?;
+    /// Reads the next recordings that a model has not read. `None` after the last.
+    async fn read_page(
+        &self,
+        next: &Arc<LoadedModel>,
+        after: i64,
+    ) -> Result<Option<Page>, ServiceError> {
+        let unread = self.store.unread_recordings(next.id(), after, PAGE).await?;
         let Some(&(last, _)) = unread.last() else { return Ok(None) };
         let mut templates = Vec::new();
         for (enrollment, kept) in unread {
             let next = Arc::clone(next);
             let metrics = Arc::clone(&self.metrics);
             let read = move |scratch: &mut Scratch| template(&next, &kept, scratch, &metrics);
-            let template = self.pool.run(Entry::Always, read).await?;
+            let template = self.pool.run(Admission::Always, read).await?;
             templates.extend(template.map(|template| (enrollment, template)));
         }
         Ok(Some(Page { templates, last }))
@@ -224,18 +172,18 @@ impl Shared {
 
     async fn keep_comparison(
         &self,
-        next: &Serving,
+        next: &LoadedModel,
         comparison: Option<&Comparison>,
     ) -> Result<(), ServiceError> {
-        let mut writing = self.store.write().await?;
-        writing.keep_comparison(next.model.id(), comparison).await?;
-        Ok(writing.commit().await?)
+        let mut transaction = self.store.begin().await?;
+        transaction.keep_comparison(next.id(), comparison).await?;
+        Ok(transaction.commit().await?)
     }
 }
 
-/// What a model makes of a kept recording; `None` where it finds no walk in it.
+/// A model's template of a kept recording. `None` if it finds no walk.
 fn template(
-    next: &Serving,
+    next: &LoadedModel,
     kept: &[u8],
     scratch: &mut Scratch,
     metrics: &Metrics,
@@ -250,10 +198,10 @@ mod tests {
 
     use bipedalnet_core::UnfitModel;
 
-    use super::super::{Evidence, GivenModel, StoredModel};
+    use super::super::{Enrolled, Evidence, GivenModel, Service, StoredModel};
     use super::*;
     use crate::config::{Config, Live};
-    use crate::store::Store;
+    use crate::store::{Store, StoredResponse};
     use bipedalnet_core::bnn::{self, LayerParameters, Metadata, Model};
     use bipedalnet_core::gait::RecordingDocument;
     use bipedalnet_core::gait::simulator::{Conditions, Walker};
@@ -277,23 +225,25 @@ mod tests {
         let store = Store::open(&folder.join("test.db")).await.unwrap();
         let settings = Live::new(Config::throwaway(folder).service);
         let given = GivenModel { file: SHIPPED.to_vec(), shipped: true };
-        Service::new(given, store, settings).await.unwrap()
+        Service::start(given, store, settings).await.unwrap()
     }
 
-    fn nothing<T>(_: T) -> StoredResponse {
+    fn nothing(_: Enrolled) -> StoredResponse {
         StoredResponse::empty(204)
     }
 
     async fn register(service: &Service, file: Vec<u8>) -> Result<StoredModel, ServiceError> {
-        let (model, file) = service.shared.read_model(file).await?;
-        let mut writing = service.shared.store.write().await?;
-        writing.put_model(&model, &file, Some("0123456789abcdef"), false).await?;
-        writing.commit().await?;
-        service.model(model.id()).await
+        let (model, file) = service.models.read(file).await?;
+        let mut transaction = service.store.begin().await?;
+        transaction.put_model(&model, &file, Some("0123456789abcdef"), false).await?;
+        transaction.commit().await?;
+        service.models.get(model.id()).await
     }
 
     async fn activate(service: &Service, model: &str) {
-        service.activate(model.to_owned(), true, None, |done| nothing(done)).await.unwrap();
+        let none = Reservation::default();
+        let (_, write) = service.models.activate(none, model.to_owned(), true).await.unwrap();
+        write.commit().await.unwrap();
     }
 
     #[tokio::test]
@@ -301,33 +251,32 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let service = service(folder.path()).await;
         let ann: UserId = "ann".parse().unwrap();
-        service.put_user(ann.clone(), None, |_, _| nothing(())).await.unwrap();
+        let put = service.users.put(Reservation::default(), ann.clone()).await.unwrap();
+        put.2.commit().await.unwrap();
         let next = register(&service, other(5.0, |_| {})).await.unwrap().id;
 
         let recording = Walker::new(11).walk(1, &Conditions::default());
         let evidence = Evidence::Recording(RecordingDocument::from(&recording));
-        let shipped = service.shared.serving();
+        let (enroll, shipped) = (&service.enroll, service.active.get());
         let walk =
-            service.walk_of(Arc::clone(&shipped), &ann, evidence, Entry::Always).await.unwrap();
+            enroll.read(Arc::clone(&shipped), &ann, evidence, Admission::Always).await.unwrap();
         let features = Evidence::Features {
-            model: shipped.model.id().to_owned(),
+            model: shipped.id().to_owned(),
             windows: vec![vec![1.0; shipped.feature_len()]],
         };
-        let of_features = service.walk_of(shipped, &ann, features, Entry::Always).await.unwrap();
+        let of_features = enroll.read(shipped, &ann, features, Admission::Always).await.unwrap();
         activate(&service, &next).await;
 
-        let write = async |walk: super::super::evidence::Walk| {
-            let Start::New(ticket) = service.start(None).await.unwrap() else { panic!() };
-            let user = ann.clone();
-            service.enroll_together(ticket, user, walk, |_| nothing(())).await
+        let write = async |walk: super::super::walk_reader::ReadWalk| {
+            enroll.batches.enroll(Reservation::default(), ann.clone(), walk, nothing).await
         };
         write(walk).await.unwrap();
         let refused = write(of_features).await;
         assert!(matches!(refused, Err(ServiceError::OtherModel { .. })), "{refused:?}");
-        let metrics = service.metrics();
-        let serving = service.shared.serving();
-        let expected = serving.read(&recording, &mut Scratch::default(), metrics).unwrap();
-        let stored = service.shared.store.all_templates_of(&ann).await.unwrap();
+        let active = service.active.get();
+        let scratch = &mut Scratch::default();
+        let expected = active.read(&recording, scratch, &service.metrics).unwrap();
+        let stored = service.store.all_templates_of(&ann).await.unwrap();
         let [only] = &stored[..] else { panic!("{stored:?}") };
         assert_eq!((&only.model, &only.values[..]), (&next, expected.0.template.values()));
     }
@@ -351,8 +300,8 @@ mod tests {
             let refused = register(&service, bad.to_vec()).await;
             assert!(matches!(refused, Err(ServiceError::UnusableModel(_))), "{refused:?}");
         }
-        let unfit = Serving::new(Model::from_bytes(&deaf).unwrap()).err().unwrap();
+        let unfit = LoadedModel::new(Model::from_bytes(&deaf).unwrap()).err().unwrap();
         assert!(matches!(unfit, UnfitModel::Calibration { .. }), "{unfit}");
-        assert_eq!(service.models().await.unwrap().len(), 3);
+        assert_eq!(service.models.list().await.unwrap().len(), 3);
     }
 }

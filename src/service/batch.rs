@@ -1,158 +1,143 @@
-//! Several pieces of work in one request.
+//! Several enrollments, identifications and verifications in one request.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::enrolling::Walks;
-use super::evidence::Walk;
-use super::pool::Entry;
-use super::serving::Serving;
-use super::writing::{Answer, Start, Turn};
-use super::{
-    Claim, Enrolled, Evidence, IdempotentRequest, Identification, Service, ServiceError, Shared,
-    StoredResponse, Verification,
-};
+use super::ServiceError;
+use super::active_model::LoadedModel;
+use super::enroll::{Enroll, Enrolled};
+use super::idempotency::Reservation;
+use super::identify::{Identification, Identify};
+use super::pool::{Admission, Pool};
+use super::verify::{Claim, Verification, Verify};
+use super::walk_reader::{Evidence, ReadWalk};
+use super::write::{Write, Writes};
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::identity::{Decision, UserId};
 
-/// A piece of work.
+/// One item of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
-    /// As [`Service::enroll`].
+    /// As [`Enroll::run`].
     Enroll {
-        /// Whose walk it is.
+        /// The user.
         user: UserId,
         /// The walk.
         evidence: Evidence,
     },
-    /// As [`Service::identify`].
+    /// As [`Identify::run`].
     Identify {
         /// The walk.
         evidence: Evidence,
-        /// Users to choose from.
+        /// Users to choose from; all if not given.
         among: Option<BTreeSet<UserId>>,
     },
-    /// As [`Service::verify`].
+    /// As [`Verify::run`].
     Verify(Claim),
 }
 
-/// What came of it.
+/// The result of one item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// A walk that was enrolled.
+    /// Of an enrollment.
     Enrolled(Enrolled),
-    /// Who is walking.
+    /// Of an identification.
     Identified(Identification),
-    /// Whether a claim holds.
+    /// Of a verification.
     Verified(Verification),
 }
 
-/// An item whose compute is done.
-enum Done {
-    Read(UserId, Walk),
-    Identified(Identification),
-    Verified(Verification),
+/// An item that is computed but not written.
+enum Computed {
+    Walk(UserId, ReadWalk),
+    Identification(Identification),
+    Verification(Verification),
 }
 
-/// What a batch changes.
-#[derive(Default)]
-struct Written {
-    /// Whom its answer names.
-    users: BTreeSet<UserId>,
-    walks: Walks,
-    /// Challenges to be used up, each with its user.
-    challenges: Vec<(String, UserId)>,
+/// Carries out batches.
+pub struct Batch {
+    pub(super) enroll: Enroll,
+    pub(super) identify: Identify,
+    pub(super) verify: Verify,
+    pub(super) writes: Writes,
+    pub(super) pool: Pool,
 }
 
-impl Service {
-    /// Carries out each item, and puts in the database together, at the end, what is to be written:
-    /// an item that fails is an outcome like others, but of a batch that cannot be written nothing is.
+impl Batch {
+    /// Computes each item, and then writes all of them in one transaction. An item that fails has an
+    /// error for its outcome.
     ///
     /// # Errors
-    /// When there is no compute, the database fails, or the request's key stands for another request.
-    pub async fn batch(
+    /// If the pool or the database fails.
+    pub async fn run(
         &self,
+        reservation: Reservation,
         items: Vec<Item>,
-        request: Option<IdempotentRequest>,
-        answer: impl FnOnce(Vec<Result<Outcome, ServiceError>>) -> StoredResponse + Send + 'static,
-    ) -> Result<Answer, ServiceError> {
-        let ticket = match self.start(request).await? {
-            Start::New(ticket) => ticket,
-            Start::Answered(answer) => return Ok(answer),
-        };
-        let serving = self.shared.serving();
-        let mut done = Vec::with_capacity(items.len());
+    ) -> Result<(Vec<Result<Outcome, ServiceError>>, Write), ServiceError> {
+        let model = self.identify.active.get();
+        let mut computed = Vec::with_capacity(items.len());
         // One after the other: a batch takes no more of the pool than any other request.
         for item in items {
-            match self.compute_item(&serving, item).await {
-                // Not an outcome that a retry should get again.
+            match self.compute(&model, item).await {
+                // A retry should not get such an outcome again.
                 Err(error @ (ServiceError::Pool(_) | ServiceError::Store(_))) => return Err(error),
-                result => done.push(result),
+                result => computed.push(result),
             }
         }
-        self.write(ticket, |shared, mut turn| async move {
-            let mut written = Written::default();
-            let mut outcomes = Vec::with_capacity(done.len());
-            for item in done {
-                let outcome = match item {
-                    Ok(item) => turn.write_item(&shared, item, &mut written).await,
-                    Err(error) => Err(error),
-                };
-                match outcome {
-                    Err(error @ ServiceError::Store(_)) => return Err(error),
-                    outcome => outcomes.push(outcome),
-                }
+        let mut write = self.writes.begin(reservation).await?;
+        let mut outcomes = Vec::with_capacity(computed.len());
+        for item in computed {
+            let outcome = match item {
+                Ok(item) => self.write(&mut write, item).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Err(error @ ServiceError::Store(_)) => return Err(error),
+                outcome => outcomes.push(outcome),
             }
-            let reply = answer(outcomes);
-            turn.commit(&written.users, &reply).await?;
-            for (nonce, user) in &written.challenges {
-                shared.challenges().redeem(nonce, user);
-            }
-            written.walks.show(&shared);
-            Ok(reply)
-        })
-        .await
+        }
+        Ok((outcomes, write))
     }
 
-    async fn compute_item(&self, serving: &Arc<Serving>, item: Item) -> Result<Done, ServiceError> {
-        let serving = Arc::clone(serving);
+    async fn compute(
+        &self,
+        model: &Arc<LoadedModel>,
+        item: Item,
+    ) -> Result<Computed, ServiceError> {
+        let model = Arc::clone(model);
         Ok(match item {
             Item::Enroll { user, evidence } => {
-                let walk = self.walk_of(serving, &user, evidence, Entry::Always).await?;
-                Done::Read(user, walk)
+                let walk = self.enroll.read(model, &user, evidence, Admission::Always).await?;
+                Computed::Walk(user, walk)
             }
             Item::Identify { evidence, among } => {
-                let shared = Arc::clone(&self.shared);
-                let look = move |scratch: &mut Scratch| {
-                    shared.look(&serving, evidence, among.as_ref(), scratch)
+                let identify = self.identify.clone();
+                let decide = move |scratch: &mut Scratch| {
+                    identify.decide(&model, evidence, among.as_ref(), scratch)
                 };
-                Done::Identified(self.shared.pool.run(Entry::Always, look).await??)
+                Computed::Identification(self.pool.run(Admission::Always, decide).await??)
             }
             Item::Verify(claim) => {
-                Done::Verified(self.decide(serving, claim, Entry::Always).await?)
+                let verification = self.verify.decide(model, claim, Admission::Always).await?;
+                Computed::Verification(verification)
             }
         })
     }
-}
 
-impl Turn {
-    async fn write_item(
-        &mut self,
-        shared: &Shared,
-        item: Done,
-        written: &mut Written,
-    ) -> Result<Outcome, ServiceError> {
+    async fn write(&self, write: &mut Write, item: Computed) -> Result<Outcome, ServiceError> {
         Ok(match item {
-            Done::Read(user, mut walk) => {
-                shared.read_by_who_serves(&mut walk).await?;
-                let enrolled = written.walks.add(shared, &mut self.writing, &user, &walk).await?;
-                written.users.insert(user);
+            Computed::Walk(user, mut walk) => {
+                let Enroll { active, reader, .. } = &self.enroll;
+                reader.read_again(active, &mut walk).await?;
+                let max_enrollments = reader.settings.get().max_enrollments_per_user;
+                let enrolled = write.add_enrollment(active, max_enrollments, &user, &walk).await?;
+                write.named_users.insert(user);
                 Outcome::Enrolled(enrolled)
             }
-            Done::Identified(mut identification) => {
-                // Whoever was erased since is not named.
-                let serving = shared.serving();
-                let gallery = serving.gallery();
+            Computed::Identification(mut identification) => {
+                // A user who was deleted since is not named.
+                let model = self.identify.active.get();
+                let gallery = model.gallery();
                 identification.candidates.retain(|candidate| gallery.contains(&candidate.user));
                 if let Decision::Identified(user) = &identification.decision
                     && !gallery.contains(user)
@@ -160,18 +145,11 @@ impl Turn {
                     identification.decision = Decision::Unknown;
                 }
                 let named = identification.candidates.iter();
-                written.users.extend(named.map(|candidate| candidate.user.clone()));
+                write.named_users.extend(named.map(|candidate| candidate.user.clone()));
                 Outcome::Identified(identification)
             }
-            Done::Verified(mut verification) => {
-                if let Some(nonce) = verification.challenge() {
-                    if written.challenges.iter().any(|(used, _)| used == nonce) {
-                        return Err(ServiceError::BadChallenge);
-                    }
-                    written.challenges.push((nonce.to_owned(), verification.user.clone()));
-                }
-                self.settle(shared, &mut verification, &mut written.walks).await?;
-                written.users.insert(verification.user.clone());
+            Computed::Verification(mut verification) => {
+                self.verify.settle(write, &mut verification).await?;
                 Outcome::Verified(verification)
             }
         })

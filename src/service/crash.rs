@@ -1,7 +1,6 @@
-//! Steps at which a test lets the program end.
+//! Steps at which a test can crash the program.
 
-/// Ends the program at once, as a crash would, where `BIPEDALNET_CRASH_AT` names this step. Only in
-/// debug builds.
+/// Aborts the program if `BIPEDALNET_CRASH_AT` names this step. Only in debug builds.
 #[cfg(debug_assertions)]
 pub(super) fn crash_point(step: &str) {
     if std::env::var_os("BIPEDALNET_CRASH_AT").is_some_and(|at| at == step) {

@@ -1,4 +1,4 @@
-//! Why the service did not do what was asked, or does not start.
+//! Why a use case fails, or the service does not start.
 
 use super::{PoolError, ShortUser};
 use crate::store::{Comparison, StoreError};
@@ -9,7 +9,7 @@ use bipedalnet_core::identity::FALSE_MATCH_RATES;
 use bipedalnet_core::identity::UserId;
 use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};
 
-/// Why a use case was not carried out. Nothing was changed then.
+/// Why a use case failed. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The recording cannot be used.
@@ -20,30 +20,30 @@ pub enum ServiceError {
         "the recording lasts {seconds:.0} s; at most {allowed_seconds} s are taken at once: send it in parts"
     )]
     TooLong {
-        /// Length seen.
+        /// Its length.
         seconds: f64,
-        /// Longest that is taken.
+        /// The longest that is accepted.
         allowed_seconds: f64,
     },
-    /// Features of another model than the one that serves.
+    /// Features of a model that is not active.
     #[error(
         "the features are of model {found}; {wanted} serves: fetch it, or send the recording itself"
     )]
     OtherModel {
-        /// The model named.
+        /// Their model.
         found: String,
-        /// The model that serves.
+        /// The active model.
         wanted: String,
     },
     /// No features, or more than a recording may have windows.
     #[error("there are features of {windows} windows; 1 to {most} are taken at once")]
     FeatureCount {
-        /// Windows seen.
+        /// Their windows.
         windows: usize,
-        /// Most that are taken.
+        /// The most that are accepted.
         most: usize,
     },
-    /// A feature that the network cannot have made.
+    /// A feature vector that the network cannot have computed.
     #[error(
         "features[{window}] has {length} values; {needed} finite ones are needed that are not all as good as 0"
     )]
@@ -55,60 +55,60 @@ pub enum ServiceError {
         /// Length needed.
         needed: usize,
     },
-    /// No compute for it now.
+    /// The pool is busy.
     #[error(transparent)]
     Pool(#[from] PoolError),
     /// The user does not exist.
     #[error("there is no user {0}")]
     NoSuchUser(UserId),
-    /// No more users may be made.
-    #[error("there are {most} users, as many as may be; erase some, or raise the limit")]
+    /// The limit of users is reached.
+    #[error("there are {most} users, the most that are allowed; delete some, or raise --max-users")]
     TooManyUsers {
         /// The limit.
         most: u64,
     },
-    /// The user may have no more walks.
-    #[error("user {user} has {most} enrolled walks, as many as may be; erase some")]
+    /// The user's limit of walks is reached.
+    #[error("user {user} has {most} enrolled walks, the most that are allowed; delete some")]
     TooManyEnrollments {
         /// The user.
         user: UserId,
         /// The limit.
         most: u64,
     },
-    /// The answer to this request named somebody who was erased since.
-    #[error("this request was carried out; its answer named somebody who was erased since")]
+    /// The stored response named a user who was deleted since.
+    #[error("this request was carried out; its response named a user who was deleted since")]
     AnswerErased,
-    /// A verification must come with a challenge: the service demands it, or it is by features, of
-    /// which a replay could not be told.
+    /// A verification without a challenge. The service is set to require one, or the walk is sent as
+    /// features, whose replay cannot be detected.
     #[error("this verification needs a challenge")]
     ChallengeNeeded,
-    /// A challenge that was not given for this user, was used, or is too old.
+    /// An invalid challenge.
     #[error("this challenge is not good: it was used, has expired, or is not this user's")]
     BadChallenge,
-    /// As many challenges are open as may be.
+    /// The limit of open challenges is reached.
     #[error("too many challenges are open; try again in a minute")]
     TooManyChallenges,
-    /// The system has no randomness to give.
+    /// The system gives no random bytes.
     #[error("no randomness: {0}")]
     Randomness(#[from] getrandom::Error),
-    /// The user has no such walk.
+    /// The user has no such enrollment.
     #[error("user {user} has no enrollment {id}")]
     NoSuchEnrollment {
         /// The user.
         user: UserId,
-        /// Number of the walk.
+        /// Number of the enrollment.
         id: i64,
     },
-    /// The idempotency key stands for another request.
+    /// The idempotency key was used for another request.
     #[error("this idempotency key was used for another request")]
     OtherRequest,
-    /// The request is being carried out.
+    /// A request with this idempotency key is being carried out.
     #[error("a request with this idempotency key is being carried out")]
     InFlight,
-    /// There is nothing to compare a walk with.
+    /// The user has no template to compare with.
     #[error("user {0} has no enrolled walk to compare with")]
     NotEnrolled(UserId),
-    /// A rate that is not among those offered.
+    /// A false match rate that is not offered.
     #[error("a false match rate of {fmr} is not offered; there are {FALSE_MATCH_RATES:?}")]
     UnknownRate {
         /// The rate asked for.
@@ -122,24 +122,24 @@ pub enum ServiceError {
     ModelInUse {
         /// The model.
         model: String,
-        /// What it is needed for.
+        /// Why not.
         reason: &'static str,
     },
-    /// The model cannot serve, or its file was altered.
+    /// The model does not suit this version, or its file was altered.
     #[error("the model cannot be used: {0}")]
     UnusableModel(String),
-    /// The model would know less of users than the one that serves.
+    /// The model cannot read some walks, as their recordings are not kept.
     #[error(
-        "{walks} walks of {users} users would not count, as their recordings are not kept for the \
-         model to read"
+        "{walks} walks of {users} users would be lost: the model cannot read them, since their \
+         recordings are not kept"
     )]
     WalksLost {
-        /// Walks.
+        /// Lost walks.
         walks: u64,
-        /// Users whose walks they are.
+        /// Users who lose walks.
         users: u64,
     },
-    /// The model does worse than the one that serves.
+    /// The model does worse than the active one.
     #[error("{}", worse(.0))]
     WorseModel(Comparison),
     /// Nobody is enrolled.
@@ -148,9 +148,9 @@ pub enum ServiceError {
     /// There is too little walking to train on.
     #[error("{}", too_little(.users, *.windows, *.keeps_recordings))]
     TooLittleToTrainOn {
-        /// Users with too little of their own.
+        /// Users with too little walking.
         users: Vec<ShortUser>,
-        /// Windows of walking of all others.
+        /// Windows of walking of all other users.
         windows: u64,
         /// Whether recordings are kept at all.
         keeps_recordings: bool,
@@ -158,12 +158,12 @@ pub enum ServiceError {
     /// The training job does not exist.
     #[error("there is no training job {0}")]
     NoSuchJob(i64),
-    /// As many training jobs wait as may.
-    #[error("{most} training jobs wait, as many as may")]
+    /// The queue of training jobs is full.
+    #[error("{most} training jobs wait, the most that are allowed")]
     TooManyJobs {
         /// The limit.
         most: u32,
-        /// Seconds until the one that runs will be done.
+        /// Seconds until the running one will end.
         seconds: u64,
     },
     /// The training job is over.
@@ -174,10 +174,10 @@ pub enum ServiceError {
         /// How it ended.
         state: &'static str,
     },
-    /// A training job's model was not compared with the one that serves.
+    /// A training job's model could not be compared with the active one.
     #[error(
-        "fewer than two users have two kept recordings each to compare it on with the one that \
-         serves; activate it if it is meant"
+        "it could not be compared with the active model: fewer than two users have two kept \
+         recordings each; activate it yourself if you want it"
     )]
     NotCompared,
     /// The database failed.
@@ -186,7 +186,7 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// Whether the same may well succeed soon.
+    /// Whether a retry may succeed soon.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
@@ -218,16 +218,16 @@ impl From<StoreError> for ServiceError {
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The model that it was given cannot be read.
+    /// The given model's file cannot be read.
     #[error(transparent)]
     File(#[from] ModelFileError),
-    /// The model that it was given cannot serve.
+    /// The given model does not suit this version.
     #[error(transparent)]
     Unfit(#[from] UnfitModel),
-    /// The model that serves, by the database, cannot be used.
+    /// The active model in the database cannot be used.
     #[error(
-        "model {model}, which serves, is not good in the database: {reason}; start once with \
-         `--model` and its file, which mends it, or restore a backup"
+        "the active model {model} is damaged in the database: {reason}; start once with \
+         `--model` and its file to repair it, or restore a backup"
     )]
     Kept {
         /// The model.
@@ -242,13 +242,13 @@ pub enum StartError {
 
 fn worse(Comparison { served, recordings, old, new }: &Comparison) -> String {
     format!(
-        "of {recordings} recordings it names {} right and {} wrong, and {} wrong of people who are \
-         not enrolled; {served}, which serves: {}, {} and {}",
+        "it identifies {} of {recordings} recordings right and {} wrong, and {} wrong if their \
+         users are not enrolled; the active model {served}: {}, {} and {}",
         new.right, new.wrong, new.strangers, old.right, old.wrong, old.strangers
     )
 }
 
-/// Names ten users at most.
+/// Names at most ten users.
 fn too_little(users: &[ShortUser], windows: u64, keeps_recordings: bool) -> String {
     let mut text = format!(
         "each user needs {FEWEST_WINDOWS_A_USER} windows of walking (about a second each) in \

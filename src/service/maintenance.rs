@@ -1,67 +1,87 @@
-//! What is due from time to time.
+//! Work that is due from time to time.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
-use super::{Service, Shared};
-use crate::store::StoreError;
+use super::Service;
+use crate::store::{Store, StoreError};
 
-/// How soon a key that was made or revoked counts.
+/// How soon a key that was created or revoked counts.
 const KEYS: Duration = Duration::from_secs(1);
 
-/// How often recordings that were kept long enough are erased, in ticks of [`KEYS`].
+/// How often recordings past their time are deleted, in ticks of [`KEYS`].
 const RETENTION_TICKS: u64 = 600;
 
 impl Service {
-    /// Keeps keys fresh, forgets sessions and challenges that are over, erases what was kept long
-    /// enough, and retries what an erasure left to do.
-    /// Never returns: to be dropped with the server.
-    pub async fn maintain(&self) {
+    /// Reads keys, forgets old sessions and challenges, deletes recordings past their time, and
+    /// removes deleted data from the write-ahead log. Never returns.
+    pub(super) async fn maintain(&self) {
         let mut timer = tokio::time::interval(KEYS);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for tick in 0u64.. {
             timer.tick().await;
-            if let Err(error) = self.refresh_keys().await {
+            if let Err(error) = self.keys.refresh().await {
                 tracing::error!(%error, "API keys were not read");
             }
             if tick.is_multiple_of(RETENTION_TICKS)
-                && let Err(error) = self.erase_old_recordings().await
+                && let Err(error) = self.delete_old_recordings().await
             {
-                tracing::error!(%error, "recordings past their time were not erased");
+                tracing::error!(%error, "recordings past their time were not deleted");
             }
-            self.shared.serving().sessions().sweep();
-            self.shared.challenges().sweep(Instant::now());
-            if self.shared.scrub_due.load(Ordering::Relaxed) {
-                self.shared.scrub_log().await;
-            }
+            self.active.get().sessions().sweep();
+            self.challenges.open().sweep(Instant::now());
+            self.log.scrub_if_due().await;
         }
     }
 
-    async fn erase_old_recordings(&self) -> Result<(), StoreError> {
-        let shared = &self.shared;
-        let erased =
-            shared.store.erase_old_recordings(shared.settings.get().kept_recordings()).await?;
-        if erased > 0 {
-            tracing::info!(erased, "recordings past their time were erased");
-            shared.scrub_log().await;
+    async fn delete_old_recordings(&self) -> Result<(), StoreError> {
+        let kept = self.settings.get().kept_recordings();
+        let deleted = self.store.erase_old_recordings(kept).await?;
+        if deleted > 0 {
+            tracing::info!(deleted, "recordings past their time were deleted");
+            self.log.scrub().await;
         }
         Ok(())
     }
 }
 
-impl Shared {
-    /// Removes erased data from the write-ahead log. The data is gone from the tables already: a
-    /// failure here is the operator's to mend, and none of the client's.
-    pub(super) async fn scrub_log(&self) {
+/// Removes deleted data from the write-ahead log. Clones share what is due.
+#[derive(Clone)]
+pub(super) struct LogScrubber {
+    store: Store,
+    due: Arc<AtomicBool>,
+}
+
+impl LogScrubber {
+    pub fn new(store: Store) -> Self {
+        // A crash may have left deleted data in the log.
+        Self { store, due: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Notes that the log holds deleted data.
+    pub fn set_due(&self) {
+        self.due.store(true, Ordering::Relaxed);
+    }
+
+    /// Removes deleted data from the log. The tables no longer hold it. If this fails, it is tried
+    /// again later: it is the operator's problem, not the client's.
+    pub async fn scrub(&self) {
         let done = match self.store.scrub_log().await {
             Ok(done) => done,
             Err(error) => {
-                tracing::error!(%error, "the write-ahead log still holds erased data");
+                tracing::error!(%error, "the write-ahead log still holds deleted data");
                 false
             }
         };
-        self.scrub_due.store(!done, Ordering::Relaxed);
+        self.due.store(!done, Ordering::Relaxed);
+    }
+
+    async fn scrub_if_due(&self) {
+        if self.due.load(Ordering::Relaxed) {
+            self.scrub().await;
+        }
     }
 }

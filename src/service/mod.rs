@@ -1,159 +1,239 @@
-//! The use cases: users, enrollments, identification, verification. Knows no HTTP.
+//! The use cases: users, enrollment, identification, verification, models, training. Knows no HTTP.
+//!
+//! One struct per use case, which holds what it needs and no more. [`Service::start`] builds them all.
+//! An identification reads the gallery of the [active model](active_model) on a thread of the
+//! [pool]. All changes go through [`write`].
 
 mod activation;
+mod active_model;
 mod batch;
+mod batch_writer;
 mod challenges;
 mod crash;
-mod enrolling;
+mod enroll;
 mod error;
-mod evidence;
-mod gate;
-mod group;
-mod jobs;
+mod idempotency;
+mod identify;
 mod keys;
 mod maintenance;
+mod metrics;
+mod model_comparison;
 mod models;
-mod observing;
 mod pool;
-mod recognising;
-mod refinement;
-mod serving;
 mod sessions;
+mod template_update;
+mod thresholds;
 mod trainer;
-mod updating;
-mod writing;
+mod training_jobs;
+mod users;
+mod verify;
+mod walk_reader;
+mod write;
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, RwLock};
-
-use tokio::sync::{Notify, Semaphore};
+use std::sync::Arc;
 
 use crate::config::{Live, ServiceSettings};
 use crate::store::Store;
+pub use crate::store::{IdempotentRequest, StoredResponse};
 use crate::telemetry::Metrics;
 pub use activation::Activation;
-pub use batch::{Item, Outcome};
-pub use challenges::Challenge;
-use challenges::Challenges;
-pub use enrolling::{
-    Enrolled, Enrollment, Export, ExportedTemplate, ExportedWalk, IdempotentRequest,
-    StoredResponse, User, UserStatus,
-};
+use active_model::ActiveModel;
+pub use batch::{Batch, Item, Outcome};
+pub use challenges::{Challenge, Challenges};
+pub use enroll::{Enroll, Enrolled};
 pub use error::{ServiceError, StartError};
-pub use evidence::Evidence;
-use group::WaitingWalks;
-use jobs::Jobs;
-pub use jobs::{Follower, JobLength, JobRequest, JobStatus, ShortUser, TrainingJob};
-pub use keys::AccessError;
-use keys::Keys;
-pub use models::{Comparison, GivenModel, Outcomes, StoredModel};
-use pool::{Entry, Pool};
-pub use pool::{PoolError, until};
-pub use recognising::{Claim, Identification, NearUser, Verification};
-use serving::Serving;
+pub use idempotency::{Idempotency, Reservation, Reserved};
+pub use identify::{Identification, Identify, NearUser};
+pub use keys::{AccessError, Keys};
+use maintenance::LogScrubber;
+pub use models::{Comparison, GivenModel, Models, Outcomes, StoredModel};
+pub use pool::{Admission, Pool, PoolError, until};
 pub use sessions::SessionId;
-pub use writing::Answer;
-use writing::InFlight;
+pub use thresholds::Thresholds;
+use trainer::Trainer;
+use training_jobs::JobSignals;
+pub use training_jobs::{
+    Follower, JobLength, JobRequest, JobStatus, ShortUser, TrainingJob, TrainingJobs,
+};
+pub use users::{Enrollment, Export, ExportedTemplate, ExportedWalk, User, UserStatus, Users};
+pub use verify::{Claim, Verification, Verify};
+pub use walk_reader::Evidence;
+use walk_reader::WalkReader;
+pub use write::Write;
+use write::Writes;
 
-/// Changes that may wait for their turn; more are refused.
-const MAX_CHANGES: usize = 1024;
-
-/// Everything that answers a request. Clones are cheap and share all state.
-#[derive(Clone)]
+/// All use cases, and the work in the background.
 pub struct Service {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
+    /// API keys.
+    pub keys: Keys,
+    /// Idempotency keys.
+    pub idempotency: Idempotency,
+    /// Users and their enrollments.
+    pub users: Users,
+    /// Enrollment.
+    pub enroll: Enroll,
+    /// Identification (1:N).
+    pub identify: Identify,
+    /// Verification (1:1).
+    pub verify: Verify,
+    /// Challenges for verifications.
+    pub challenges: Challenges,
+    /// Several of these in one request.
+    pub batch: Batch,
+    /// Models.
+    pub models: Models,
+    /// Training jobs.
+    pub training_jobs: TrainingJobs,
+    /// Thresholds of the active model.
+    pub thresholds: Thresholds,
+    /// Threads for compute.
+    pub pool: Pool,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
     settings: Live<ServiceSettings>,
     store: Store,
-    serving: RwLock<Arc<Serving>>,
-    keys: Keys,
-    challenges: Mutex<Challenges>,
-    in_flight: InFlight,
-    /// Held over a change of the database and of what is in memory, so that the two change in one
-    /// order.
-    writing: Arc<tokio::sync::Mutex<()>>,
-    /// A permit for each change that waits for its turn.
-    changes: Arc<Semaphore>,
-    waiting_walks: WaitingWalks,
-    /// Held while a model is made ready and takes over: one at a time.
-    activating: tokio::sync::Mutex<()>,
-    jobs: Jobs,
-    /// Whether the gallery changed since the thresholds were fitted to it.
-    refinement_due: AtomicBool,
-    /// Wakes the task that fits them.
-    gallery_change: Notify,
-    /// Held while the thresholds are fitted.
-    refining: tokio::sync::Mutex<()>,
-    /// Whether the write-ahead log still holds erased data.
-    scrub_due: AtomicBool,
-    pool: Pool,
-    metrics: Arc<Metrics>,
+    active: ActiveModel,
+    log: LogScrubber,
+    signals: Arc<JobSignals>,
+    trainer: Trainer,
 }
 
 impl Service {
-    /// A service over a database, its gallery loaded. The model that serves is the database's; where
-    /// it has none yet, the one that is given.
+    /// Builds the service over a database. The database names the active model; in a new database that
+    /// is the given one.
     ///
     /// # Errors
-    /// When a model does not suit this version, or the database cannot be used.
-    pub async fn new(
+    /// If a model does not suit this version, or the database cannot be used.
+    pub async fn start(
         given: GivenModel,
         store: Store,
         settings: Live<ServiceSettings>,
     ) -> Result<Self, StartError> {
-        let serving = models::start(given, &store, settings.get().max_models).await?;
         let metrics = Arc::new(Metrics::new());
-        let shared = Shared {
+        let max_models = settings.get().max_models;
+        let active =
+            ActiveModel::new(models::load_active(given, &store, max_models, &metrics).await?);
+        let pool = Pool::new(Arc::clone(&metrics));
+        let log = LogScrubber::new(store.clone());
+        let signals = Arc::<JobSignals>::default();
+        let challenges = Challenges::new(store.clone());
+        let writes = Writes::new(
+            store.clone(),
+            active.clone(),
+            pool.clone(),
+            Arc::clone(&metrics),
+            log.clone(),
+        );
+        let reader = WalkReader {
+            settings: settings.clone(),
+            metrics: Arc::clone(&metrics),
+            pool: pool.clone(),
+        };
+        let enroll = Enroll::new(store.clone(), active.clone(), reader.clone(), writes.clone());
+        let identify = Identify { active: active.clone(), reader: reader.clone() };
+        let verify = Verify {
+            store: store.clone(),
+            active: active.clone(),
+            reader,
+            challenges: challenges.clone(),
+            writes: writes.clone(),
+        };
+        let models = Models {
+            store: store.clone(),
+            active: active.clone(),
+            writes: writes.clone(),
+            pool: pool.clone(),
+            metrics: Arc::clone(&metrics),
+            activating: Arc::default(),
+        };
+        Ok(Self {
+            keys: Keys::new(store.clone()).await?,
+            idempotency: Idempotency::new(store.clone()),
+            users: Users {
+                store: store.clone(),
+                active: active.clone(),
+                writes: writes.clone(),
+                settings: settings.clone(),
+                challenges: challenges.clone(),
+                pool: pool.clone(),
+            },
+            batch: Batch {
+                enroll: enroll.clone(),
+                identify: identify.clone(),
+                verify: verify.clone(),
+                writes: writes.clone(),
+                pool: pool.clone(),
+            },
+            training_jobs: TrainingJobs {
+                store: store.clone(),
+                active: active.clone(),
+                writes,
+                settings: settings.clone(),
+                pool: pool.clone(),
+                signals: Arc::clone(&signals),
+            },
+            thresholds: Thresholds::new(active.clone(), pool.clone(), Arc::clone(&metrics)),
+            trainer: Trainer {
+                store: store.clone(),
+                models: models.clone(),
+                settings: settings.clone(),
+                signals: Arc::clone(&signals),
+                log: log.clone(),
+            },
+            enroll,
+            identify,
+            verify,
+            challenges,
+            models,
+            pool,
+            metrics,
             settings,
             store,
-            serving: RwLock::new(Arc::new(serving)),
-            keys: Keys::default(),
-            challenges: Mutex::default(),
-            in_flight: InFlight::default(),
-            writing: Arc::default(),
-            changes: Arc::new(Semaphore::new(MAX_CHANGES)),
-            waiting_walks: WaitingWalks::default(),
-            activating: tokio::sync::Mutex::default(),
-            jobs: Jobs::default(),
-            refinement_due: AtomicBool::new(true),
-            gallery_change: Notify::new(),
-            refining: tokio::sync::Mutex::default(),
-            // After a crash, too, erased data may be left in the log.
-            scrub_due: AtomicBool::new(true),
-            pool: Pool::new(Arc::clone(&metrics)),
-            metrics,
-        };
-        let service = Self { shared: Arc::new(shared) };
-        service.refresh_keys().await?;
-        Ok(service)
+            active,
+            log,
+            signals,
+        })
     }
 
-    /// Runs other compute of a request, such as decoding, off the async runtime. The request may have
-    /// another turn.
-    ///
-    /// # Errors
-    /// When there is no compute for it.
-    pub async fn compute<T: Send + 'static>(
-        &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, PoolError> {
-        self.shared.pool.run(Entry::First, |_| job()).await
-    }
-
-    /// Id of the model that serves.
+    /// Id of the active model.
     pub fn model_id(&self) -> String {
-        self.shared.serving().model.id().to_owned()
+        self.active.get().id().to_owned()
     }
 
     /// Enrolled users that have a template.
     pub fn gallery_len(&self) -> usize {
-        self.shared.serving().gallery().len()
+        self.active.get().gallery().len()
+    }
+
+    /// Does the work in the background: maintenance, thresholds, training. Never returns: to be
+    /// dropped when the server stops.
+    pub async fn work_in_background(&self) {
+        tokio::select! {
+            () = self.maintain() => {}
+            () = self.thresholds.follow_gallery() => {}
+            () = self.trainer.run() => {}
+        }
+    }
+
+    /// Refuses a request for whose body there is no memory.
+    pub fn refuse_body(&self) -> PoolError {
+        self.metrics.shed.memory.inc();
+        self.pool.refusal()
+    }
+
+    /// Whether requests should be sent here.
+    pub fn is_ready(&self) -> bool {
+        !self.signals.current.borrow().stopping
+    }
+
+    /// Announces that the server stops. Requests are answered as before, but event streams end, and a
+    /// training goes on only after the next start.
+    pub fn stop(&self) {
+        self.signals.current.send_modify(|current| current.stopping = true);
     }
 
     /// Finishes writes and closes the database.
     pub async fn close(&self) {
-        self.shared.store.close().await;
+        self.store.close().await;
     }
 }

@@ -1,17 +1,22 @@
-//! The registry of models: what there is, what comes and what goes.
+//! The registry of models: list, read, delete.
+
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
+use tokio::sync::Mutex;
 
-use super::pool::Entry;
-use super::serving::Serving;
-use super::writing::Answer;
-use super::{IdempotentRequest, Service, ServiceError, Shared, StartError, StoredResponse};
+use super::active_model::{ActiveModel, LoadedModel};
+use super::idempotency::Reservation;
+use super::pool::{Admission, Pool};
+use super::thresholds::Fit;
+use super::write::{Write, Writes};
+use super::{ServiceError, StartError};
 use crate::store::Store;
 pub use crate::store::{Comparison, Outcomes, StoredModel};
+use crate::telemetry::Metrics;
 use bipedalnet_core::bnn::Model;
 
-/// A model that the service is started with.
+/// The model that the service is started with.
 #[derive(Clone, Debug)]
 pub struct GivenModel {
     /// Its file.
@@ -20,85 +25,87 @@ pub struct GivenModel {
     pub shipped: bool,
 }
 
-/// Registers the model that the service is started with, and makes the one ready that serves.
-pub(super) async fn start(
+/// Manages models. Clones share all state.
+#[derive(Clone)]
+pub struct Models {
+    pub(super) store: Store,
+    pub(super) active: ActiveModel,
+    pub(super) writes: Writes,
+    pub(super) pool: Pool,
+    pub(super) metrics: Arc<Metrics>,
+    /// Locked during an activation.
+    pub(super) activating: Arc<Mutex<()>>,
+}
+
+/// Registers the given model, and loads the active one with its gallery.
+pub(super) async fn load_active(
     given: GivenModel,
     store: &Store,
     max_models: u32,
-) -> Result<Serving, StartError> {
+    metrics: &Metrics,
+) -> Result<LoadedModel, StartError> {
     let GivenModel { file, shipped } = given;
-    let given = Serving::new(Model::from_bytes(&file)?)?;
-    let given_id = given.model.id().to_owned();
-    let mut writing = store.write().await?;
-    writing.put_model(&given.model.file, &file, None, shipped).await?;
-    let serving = match writing.active_model().await? {
+    let given = LoadedModel::new(Model::from_bytes(&file)?)?;
+    let given_id = given.id().to_owned();
+    let mut transaction = store.begin().await?;
+    transaction.put_model(&given.model.file, &file, None, shipped).await?;
+    let model = match transaction.active_model().await? {
         Some(active) if active == given_id => given,
         Some(active) => {
             let file = store.model_file(&active).await?;
-            let kept = usable(&active, &file);
-            kept.map_err(|reason| StartError::Kept { model: active, reason })?
+            let loaded = LoadedModel::from_file(&active, &file);
+            loaded.map_err(|reason| StartError::Kept { model: active, reason })?
         }
         None => {
-            // Walks may be there from before there was a registry.
-            writing.refuse_other_models(&given_id).await?;
-            writing.activate_model(&given_id).await?;
+            // The database may have walks from before it had models.
+            transaction.refuse_other_models(&given_id).await?;
+            transaction.activate_model(&given_id).await?;
             given
         }
     };
-    writing.drop_old_models(max_models, &given_id).await?;
-    let (id, feature_len) = (serving.model.id(), serving.feature_len());
-    for walk in writing.templates(id, feature_len).await? {
-        serving.gallery_mut().add(&walk.user, &walk.template);
+    transaction.drop_old_models(max_models, &given_id).await?;
+    for walk in transaction.templates(model.id(), model.feature_len()).await? {
+        model.gallery_mut().add(&walk.user, &walk.template);
     }
-    let tails = serving.gallery().cohort().tails();
-    serving.gallery_mut().set_tails(tails);
-    if id != given_id {
+    Fit::of(&model).show(metrics);
+    if model.id() != given_id {
         tracing::info!(
             given = given_id,
-            serves = id,
-            "the model given is registered, but another serves: POST /v1/models/{given_id}/activate \
-             lets it take over"
+            active = model.id(),
+            "the given model is registered but not active; activate it with \
+             POST /v1/models/{given_id}/activate"
         );
     }
-    writing.commit().await?;
-    Ok(serving)
+    transaction.commit().await?;
+    Ok(model)
 }
 
-/// A model ready to serve, or why it is not.
-pub(super) fn usable(id: &str, file: &[u8]) -> Result<Serving, String> {
-    let model = Model::from_bytes(file).map_err(|error| error.to_string())?;
-    if model.id() != id {
-        return Err(format!("the file is that of model {}", model.id()));
-    }
-    Serving::new(model).map_err(|error| error.to_string())
-}
-
-impl Service {
+impl Models {
     /// All models, the oldest first.
     ///
     /// # Errors
-    /// When the database fails.
-    pub async fn models(&self) -> Result<Vec<StoredModel>, ServiceError> {
-        Ok(self.shared.store.models().await?)
+    /// If the database fails.
+    pub async fn list(&self) -> Result<Vec<StoredModel>, ServiceError> {
+        Ok(self.store.models().await?)
     }
 
     /// A model.
     ///
     /// # Errors
-    /// When there is no such model, or the database fails.
-    pub async fn model(&self, id: &str) -> Result<StoredModel, ServiceError> {
-        Ok(self.shared.store.model(id).await?)
+    /// If the model does not exist, or the database fails.
+    pub async fn get(&self, id: &str) -> Result<StoredModel, ServiceError> {
+        Ok(self.store.model(id).await?)
     }
 
     /// A model's file.
     ///
     /// # Errors
-    /// When there is no such model, its file was altered, there is no compute, or the database fails.
-    pub async fn model_file(&self, id: &str) -> Result<Vec<u8>, ServiceError> {
-        let StoredModel { id, sha256, .. } = self.model(id).await?;
-        let file = self.shared.store.model_file(&id).await?;
-        let check = move || (Sha256::digest(&file)[..] == sha256).then_some(file);
-        self.compute(check).await?.ok_or_else(|| {
+    /// If the model does not exist, its file is damaged, or the pool or the database fails.
+    pub async fn file(&self, id: &str) -> Result<Vec<u8>, ServiceError> {
+        let StoredModel { id, sha256, .. } = self.get(id).await?;
+        let file = self.store.model_file(&id).await?;
+        let check = move |_: &mut _| (Sha256::digest(&file)[..] == sha256).then_some(file);
+        self.pool.run(Admission::FirstOfTwo, check).await?.ok_or_else(|| {
             ServiceError::UnusableModel(
                 "its file was altered in the database; restore a backup, or start the server once \
                  with `--model` and its file"
@@ -107,35 +114,24 @@ impl Service {
         })
     }
 
-    /// Deletes a model, and what it made of walks.
+    /// Deletes a model and its templates.
     ///
     /// # Errors
-    /// When there is no such model, it serves or ships with the program, the request's key stands for
-    /// another request, or the database fails.
-    pub async fn delete_model(
-        &self,
-        id: String,
-        request: Option<IdempotentRequest>,
-        reply: StoredResponse,
-    ) -> Result<Answer, ServiceError> {
-        self.write_once(request, |_, mut turn| async move {
-            turn.writing.delete_model(&id).await?;
-            turn.commit(&BTreeSet::new(), &reply).await?;
-            Ok(reply)
-        })
-        .await
+    /// If the model does not exist, is active or ships with the program, or the database fails.
+    pub async fn delete(&self, reservation: Reservation, id: &str) -> Result<Write, ServiceError> {
+        let mut write = self.writes.begin(reservation).await?;
+        write.transaction.delete_model(id).await?;
+        Ok(write)
     }
-}
 
-impl Shared {
     /// Reads a model file that is to be registered.
-    pub async fn read_model(&self, file: Vec<u8>) -> Result<(Model, Vec<u8>), ServiceError> {
+    pub(super) async fn read(&self, file: Vec<u8>) -> Result<(Model, Vec<u8>), ServiceError> {
         let read = move |_: &mut _| {
             let model = Model::from_bytes(&file).map_err(|error| error.to_string())?;
-            Ok((Serving::new(model).map_err(|error| error.to_string())?, file))
+            Ok((LoadedModel::new(model).map_err(|error| error.to_string())?, file))
         };
-        let read: Result<_, String> = self.pool.run(Entry::Always, read).await?;
-        let (Serving { model, .. }, file) = read.map_err(ServiceError::UnusableModel)?;
+        let read: Result<_, String> = self.pool.run(Admission::Always, read).await?;
+        let (LoadedModel { model, .. }, file) = read.map_err(ServiceError::UnusableModel)?;
         Ok((model.file, file))
     }
 }

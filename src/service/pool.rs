@@ -1,7 +1,7 @@
-//! Threads for compute, apart from the async runtime's, with a bounded queue before them.
+//! Threads for compute, separate from the async runtime's, with a bounded queue.
 //!
-//! A request is let in or refused once, at its first job: later jobs of it are always queued, so that
-//! no work is done for a request that is refused in the end.
+//! A request is admitted or refused once, at its first job. Its later jobs are always queued, so that
+//! no work is wasted on a request that is refused in the end.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -21,33 +21,34 @@ const QUEUE_PER_THREAD: usize = 64;
 const MEAN_OVER_JOBS: i64 = 64;
 
 tokio::task_local! {
-    static REQUEST: Patience;
+    static REQUEST: RequestState;
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Of a request whose answer is wanted by some time.
-struct Patience {
+/// A request with a deadline.
+struct RequestState {
     deadline: Instant,
-    let_in: Cell<bool>,
+    admitted: Cell<bool>,
 }
 
-/// Carries out a request that is of no use after `deadline`: it is refused where the queue is longer,
-/// and its jobs are dropped when their turn comes later. Tasks that it starts are not bound by that.
+/// Runs a request that is useless after `deadline`. The pool refuses it if the queue is longer, and
+/// drops those of its jobs that would begin later. Tasks that the request spawns have no deadline.
 pub async fn until<F: Future>(deadline: Instant, request: F) -> F::Output {
-    REQUEST.scope(Patience { deadline, let_in: Cell::new(false) }, request).await
+    REQUEST.scope(RequestState { deadline, admitted: Cell::new(false) }, request).await
 }
 
-/// A thread pool whose queue is bounded: what does not fit is refused at once.
-pub(super) struct Pool {
-    threads: rayon::ThreadPool,
+/// A thread pool with a bounded queue. Clones share it.
+#[derive(Clone)]
+pub struct Pool {
+    threads: Arc<rayon::ThreadPool>,
     queue_length: usize,
     load: Arc<Load>,
 }
 
-/// What the pool is doing.
+/// The pool's current work.
 struct Load {
     metrics: Arc<Metrics>,
     waiting: AtomicUsize,
@@ -56,14 +57,15 @@ struct Load {
     refusals: AtomicU64,
 }
 
-/// What to do where the queue is full.
+/// Whether a job may be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
-    /// Refuse: the server is busy.
-    IfFree,
-    /// As `IfFree`, of a request that comes again: to be decoded, and then to be read.
-    First,
-    /// Wait all the same: the rest of a request that was let in, one job at a time.
+pub enum Admission {
+    /// The only job of a request. Refused if the queue is full.
+    Single,
+    /// The first of two jobs of a request: decode, then read. Refused if the queue is full, or if
+    /// there is no time for both.
+    FirstOfTwo,
+    /// Never refused: the rest of an admitted request, one job at a time.
     Always,
 }
 
@@ -71,19 +73,17 @@ pub(super) enum Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// The queue is full, or longer than the client waits.
-    #[error(
-        "more work is waiting than would be done in time; try again in {retry_after_seconds} s"
-    )]
+    #[error("the server is busy; try again in {retry_after_seconds} s")]
     Overloaded {
-        /// When there should be room again; not the same for all, lest they all come back at once.
+        /// When there should be room again. Varies, so that clients do not all come back at once.
         retry_after_seconds: u64,
     },
-    /// A defect of this program.
+    /// A bug in this program.
     #[error("the computation failed")]
     Failed,
 }
 
-/// A job on a thread; counts its time at its end, a panic included.
+/// A job on a thread. Counts its time when it ends, even by a panic.
 struct Running<'a> {
     load: &'a Load,
     begin: Instant,
@@ -96,7 +96,7 @@ impl Drop for Running<'_> {
         self.load.metrics.pool.busy_seconds.inc_by(taken.as_secs_f64());
         let mean = self.load.mean_job_nanos.load(Ordering::Relaxed) as i64;
         let change = (taken.as_nanos() as i64 - mean) / MEAN_OVER_JOBS;
-        // Another thread's change may get lost: it is a mean all the same.
+        // Another thread's change may get lost; the mean is still good enough.
         self.load.mean_job_nanos.store((mean + change) as u64, Ordering::Relaxed);
     }
 }
@@ -110,8 +110,8 @@ impl Load {
 }
 
 impl Pool {
-    /// One thread a processor.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    /// One thread per processor.
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         let threads = rayon::ThreadPoolBuilder::new()
             .thread_name(|index| format!("inference-{index}"))
             // A panic drops the job's channel, which the waiting request sees.
@@ -126,23 +126,26 @@ impl Pool {
             mean_job_nanos: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
         };
-        Self { threads, queue_length, load: Arc::new(load) }
+        Self { threads: Arc::new(threads), queue_length, load: Arc::new(load) }
     }
 
-    /// Runs a job and waits for its result. A job whose caller has gone before its turn, or whose
-    /// deadline has passed, is not run.
+    /// Runs a job and waits for its result. A job is dropped if its caller has gone, or its deadline
+    /// has passed, before it begins.
+    ///
+    /// # Errors
+    /// If the job was refused or dropped, or panicked.
     pub async fn run<T: Send + 'static>(
         &self,
-        entry: Entry,
+        admission: Admission,
         job: impl FnOnce(&mut Scratch) -> T + Send + 'static,
     ) -> Result<T, PoolError> {
-        let (deadline, let_in) = REQUEST
-            .try_with(|request| (Some(request.deadline), request.let_in.replace(true)))
+        let (deadline, admitted) = REQUEST
+            .try_with(|request| (Some(request.deadline), request.admitted.replace(true)))
             .unwrap_or((None, false));
-        let let_in = let_in || entry == Entry::Always;
+        let admitted = admitted || admission == Admission::Always;
         let before = self.load.waiting.fetch_add(1, Ordering::Relaxed);
-        let passes = if entry == Entry::First { 2 } else { 1 };
-        if !let_in && let Err(error) = self.admit(before, deadline, passes) {
+        let passes = if admission == Admission::FirstOfTwo { 2 } else { 1 };
+        if !admitted && let Err(error) = self.admit(before, deadline, passes) {
             self.load.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(error);
         }
@@ -174,7 +177,7 @@ impl Pool {
         })
     }
 
-    /// Lets a request in that finds so many jobs before its own, or refuses it.
+    /// Admits a request that finds `waiting` jobs before its own, or refuses it.
     fn admit(
         &self,
         waiting: usize,
@@ -193,19 +196,19 @@ impl Pool {
         Err(self.load.refused(drained))
     }
 
-    /// How long so many jobs take.
+    /// How long `waiting` jobs take.
     fn drained_after(&self, waiting: usize) -> Duration {
         let mean = self.load.mean_job_nanos.load(Ordering::Relaxed);
         Duration::from_nanos(mean * waiting as u64 / self.threads.current_num_threads() as u64)
     }
 
     /// A refusal for another reason than the pool.
-    pub fn refusal(&self) -> PoolError {
+    pub(super) fn refusal(&self) -> PoolError {
         self.load.refused(self.drained_after(self.load.waiting.load(Ordering::Relaxed)))
     }
 
-    /// Sets the gauges that tell what the pool is doing.
-    pub fn observe(&self) {
+    /// Sets the pool's gauges.
+    pub(super) fn observe(&self) {
         let metrics = &self.load.metrics.pool;
         metrics.threads.set(self.threads.current_num_threads() as i64);
         metrics.waiting.set(self.load.waiting.load(Ordering::Relaxed) as i64);
@@ -219,8 +222,8 @@ mod tests {
 
     use super::*;
 
-    fn pool() -> Arc<Pool> {
-        Arc::new(Pool::new(Arc::new(Metrics::new())))
+    fn pool() -> Pool {
+        Pool::new(Arc::new(Metrics::new()))
     }
 
     /// Keeps all threads busy until somebody waits at the gate.
@@ -241,13 +244,13 @@ mod tests {
 
     /// A job that is in the queue, in a task of its own.
     async fn queued(
-        pool: &Arc<Pool>,
-        entry: Entry,
+        pool: &Pool,
+        admission: Admission,
     ) -> tokio::task::JoinHandle<Result<u8, PoolError>> {
         let before = waiting(pool);
         let task = tokio::spawn({
-            let pool = Arc::clone(pool);
-            async move { pool.run(entry, |_| 7).await }
+            let pool = pool.clone();
+            async move { pool.run(admission, |_| 7).await }
         });
         while waiting(pool) == before {
             tokio::task::yield_now().await;
@@ -264,37 +267,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses_but_what_was_let_in_and_drains() {
+    async fn a_full_queue_refuses_but_what_was_admitted_and_drains() {
         let pool = pool();
         let gate = block(&pool);
         let mut jobs = Vec::new();
         for _ in 0..pool.queue_length {
-            jobs.push(queued(&pool, Entry::IfFree).await);
+            jobs.push(queued(&pool, Admission::Single).await);
         }
-        assert!(is_overloaded(pool.run(Entry::IfFree, |_| 7).await));
-        jobs.push(queued(&pool, Entry::Always).await);
+        assert!(is_overloaded(pool.run(Admission::Single, |_| 7).await));
+        jobs.push(queued(&pool, Admission::Always).await);
         let shed = &pool.load.metrics.shed;
         assert_eq!((shed.queue_full.get(), shed.deadline.get()), (1, 0));
         gate.wait();
         for job in jobs {
             assert_eq!(job.await.unwrap(), Ok(7));
         }
-        assert_eq!(pool.run(Entry::IfFree, |_| 7).await, Ok(7));
+        assert_eq!(pool.run(Admission::Single, |_| 7).await, Ok(7));
         assert_eq!((waiting(&pool), pool.load.running.load(Ordering::SeqCst)), (0, 0));
     }
 
     #[tokio::test]
-    async fn a_request_is_let_in_or_refused_at_its_first_job() {
+    async fn a_request_is_admitted_or_refused_at_its_first_job() {
         let pool = pool();
         let gate = block(&pool);
         let deadline = Instant::now() + Duration::from_secs(3600);
-        let let_in = until(deadline, async {
-            let first = pool.run(Entry::IfFree, |_| 7);
+        let admitted = until(deadline, async {
+            let first = pool.run(Admission::Single, |_| 7);
             let fill = async {
                 // The first is in the queue: all are polled in this order.
                 let mut jobs = Vec::new();
                 while waiting(&pool) < pool.queue_length {
-                    jobs.push(queued(&pool, Entry::IfFree).await);
+                    jobs.push(queued(&pool, Admission::Single).await);
                 }
                 gate.wait();
                 jobs
@@ -307,35 +310,35 @@ mod tests {
             let gate = block(&pool);
             let mut jobs = Vec::new();
             while waiting(&pool) < pool.queue_length {
-                jobs.push(queued(&pool, Entry::IfFree).await);
+                jobs.push(queued(&pool, Admission::Single).await);
             }
-            let refused = until(deadline, pool.run(Entry::IfFree, |_| 7)).await;
+            let refused = until(deadline, pool.run(Admission::Single, |_| 7)).await;
             assert!(is_overloaded(refused));
             let open = async {
                 gate.wait();
             };
-            tokio::join!(pool.run(Entry::IfFree, |_| 7), open).0
+            tokio::join!(pool.run(Admission::Single, |_| 7), open).0
         });
-        assert_eq!(let_in.await, Ok(7));
+        assert_eq!(admitted.await, Ok(7));
     }
 
     #[tokio::test]
-    async fn a_request_is_refused_where_the_queue_is_longer_than_it_can_wait() {
+    async fn a_request_is_refused_if_the_queue_is_longer_than_it_can_wait() {
         let pool = pool();
         let gate = block(&pool);
         // A minute for each job.
         pool.load.mean_job_nanos.store(60_000_000_000, Ordering::SeqCst);
         let mut jobs = Vec::new();
         for _ in 0..pool.threads.current_num_threads() * 2 {
-            jobs.push(queued(&pool, Entry::IfFree).await);
+            jobs.push(queued(&pool, Admission::Single).await);
         }
-        let within = async |entry, minutes: u64| {
+        let within = async |admission, minutes: u64| {
             let deadline = Instant::now() + Duration::from_secs(60 * minutes);
-            until(deadline, pool.run(entry, |_| 7)).await
+            until(deadline, pool.run(admission, |_| 7)).await
         };
         // Two minutes for each pass.
-        assert!(is_overloaded(within(Entry::IfFree, 1).await));
-        let refused = within(Entry::First, 3).await;
+        assert!(is_overloaded(within(Admission::Single, 1).await));
+        let refused = within(Admission::FirstOfTwo, 3).await;
         let Err(PoolError::Overloaded { retry_after_seconds }) = refused else {
             panic!("{refused:?}")
         };
@@ -344,7 +347,7 @@ mod tests {
         let open = async {
             gate.wait();
         };
-        let (both, one) = (within(Entry::First, 5), within(Entry::IfFree, 3));
+        let (both, one) = (within(Admission::FirstOfTwo, 5), within(Admission::Single, 3));
         let answers = tokio::join!(both, one, open);
         assert_eq!((answers.0, answers.1), (Ok(7), Ok(7)));
         for job in jobs {
@@ -356,10 +359,10 @@ mod tests {
     async fn a_panic_fails_one_job_alone() {
         let pool = pool();
         assert_eq!(
-            pool.run(Entry::IfFree, |_| panic!("on purpose")).await,
+            pool.run(Admission::Single, |_| panic!("on purpose")).await,
             Err::<(), _>(PoolError::Failed)
         );
-        assert_eq!(pool.run(Entry::IfFree, |_| 7).await, Ok(7));
+        assert_eq!(pool.run(Admission::Single, |_| 7).await, Ok(7));
         assert_eq!(pool.load.running.load(Ordering::SeqCst), 0);
     }
 
@@ -369,7 +372,7 @@ mod tests {
         let gate = block(&pool);
         let done = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&done);
-        let abandoned = pool.run(Entry::IfFree, move |_| count.fetch_add(1, Ordering::SeqCst));
+        let abandoned = pool.run(Admission::Single, move |_| count.fetch_add(1, Ordering::SeqCst));
         // Polled once, so that the job is in the queue, then dropped.
         let waited = tokio::select! {
             biased;
@@ -379,14 +382,14 @@ mod tests {
         assert!(!waited);
         let count = Arc::clone(&done);
         let late = REQUEST.scope(
-            Patience { deadline: Instant::now(), let_in: Cell::new(true) },
-            pool.run(Entry::IfFree, move |_| count.fetch_add(1, Ordering::SeqCst)),
+            RequestState { deadline: Instant::now(), admitted: Cell::new(true) },
+            pool.run(Admission::Single, move |_| count.fetch_add(1, Ordering::SeqCst)),
         );
         let open = async {
             gate.wait();
         };
         assert!(is_overloaded(tokio::join!(late, open).0));
-        assert_eq!(pool.run(Entry::IfFree, |_| 7).await, Ok(7));
+        assert_eq!(pool.run(Admission::Single, |_| 7).await, Ok(7));
         assert_eq!(done.load(Ordering::SeqCst), 0);
         let shed = &pool.load.metrics.shed;
         assert_eq!((shed.client_gone.get(), shed.deadline.get()), (1, 1));

@@ -1,4 +1,4 @@
-//! Verifications whose evidence comes in several requests.
+//! Sessions: verifications whose walks come in several requests.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 use bipedalnet_core::gait::Fingerprint;
 use bipedalnet_core::identity::{Template, UserId};
 
-/// Sessions kept at a time; the one that was quiet longest makes room.
+/// Open sessions. The one that was quiet longest makes room.
 const MAX_SESSIONS: usize = 4096;
 
-/// Walks that a session remembers; the oldest makes room.
+/// Walks of a session. The oldest makes room.
 const MAX_WALKS: usize = 16;
 
-/// A session that is quiet for so long is over: someone else may carry the phone by then.
+/// A session ends when it was quiet for this long: someone else may carry the phone by then.
 const QUIET: Duration = Duration::from_secs(300);
 
-/// Name of a session, chosen by the client: as a [`UserId`] is written.
+/// Name of a session, chosen by the client. It has the form of a [`UserId`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(UserId);
 
-/// A session as it is kept apart from others: principals cannot see into each other's.
+/// What tells sessions apart. Principals do not share sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SessionKey {
     /// Id of the API key, or empty.
@@ -37,8 +37,8 @@ impl FromStr for SessionId {
     }
 }
 
-/// Open sessions of all users. They end where another model takes over: walks of two models do not
-/// add up.
+/// Open sessions of all users. They end when another model becomes active: templates of two models
+/// cannot be added.
 #[derive(Default)]
 pub(super) struct Sessions {
     open: HashMap<SessionKey, Session>,
@@ -54,18 +54,18 @@ struct SessionWalk {
     fingerprints: Vec<Fingerprint>,
 }
 
-/// What a walk is to its session.
+/// What became of a walk that was added to a session.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Standing {
-    /// One more, or one that is there already and counts once: all walks of the session as one, and
-    /// the fingerprints of all of them.
+pub(super) enum Addition {
+    /// It counts, once even if it was sent before. With the sum of all walks of the session, and all
+    /// their fingerprints.
     Counts(Template, Vec<Fingerprint>),
-    /// Another copy of one that is there.
+    /// It is another copy of a walk in the session.
     Replay,
 }
 
 impl Sessions {
-    /// Whether a session holds a walk already, to the bit: then it is a retry.
+    /// Whether a session holds exactly this walk: then it is a retry.
     pub fn holds(&self, key: &SessionKey, walk: &Template) -> bool {
         self.open.get(key).is_some_and(|session| {
             session.last_used.elapsed() < QUIET
@@ -79,7 +79,7 @@ impl Sessions {
         key: SessionKey,
         walk: Template,
         fingerprints: Vec<Fingerprint>,
-    ) -> Standing {
+    ) -> Addition {
         let now = Instant::now();
         if !self.open.contains_key(&key) && self.open.len() == MAX_SESSIONS {
             self.sweep();
@@ -99,8 +99,8 @@ impl Sessions {
         session.last_used = now;
         if !session.walks.iter().any(|held| held.template == walk) {
             let held = session.walks.iter().flat_map(|held| &held.fingerprints);
-            if replays(&fingerprints, held) {
-                return Standing::Replay;
+            if is_replay(&fingerprints, held) {
+                return Addition::Replay;
             }
             if session.walks.len() == MAX_WALKS {
                 session.walks.remove(0);
@@ -110,10 +110,10 @@ impl Sessions {
         let mut sum = Template::empty(walk.values().len());
         session.walks.iter().for_each(|held| sum.add(&held.template));
         let fingerprints = session.walks.iter().flat_map(|held| held.fingerprints.clone());
-        Standing::Counts(sum, fingerprints.collect())
+        Addition::Counts(sum, fingerprints.collect())
     }
 
-    /// Drops sessions that are over.
+    /// Drops ended sessions.
     pub fn sweep(&mut self) {
         self.open.retain(|_, session| session.last_used.elapsed() < QUIET);
     }
@@ -125,7 +125,7 @@ impl Sessions {
 }
 
 /// Whether a walk is a copy of an earlier one.
-pub(super) fn replays<'a>(
+pub(super) fn is_replay<'a>(
     walk: &[Fingerprint],
     mut earlier: impl Iterator<Item = &'a Fingerprint>,
 ) -> bool {
@@ -151,8 +151,8 @@ mod tests {
     /// Windows that count after a walk without fingerprints.
     fn add(sessions: &mut Sessions, key: &SessionKey, walk: Template) -> u32 {
         match sessions.add(key.clone(), walk, Vec::new()) {
-            Standing::Counts(sum, _) => sum.windows(),
-            Standing::Replay => panic!("nothing to tell a replay by"),
+            Addition::Counts(sum, _) => sum.windows(),
+            Addition::Replay => panic!("nothing to tell a replay by"),
         }
     }
 
@@ -179,10 +179,10 @@ mod tests {
         let prints = |start| vec![Fingerprint::of(&recording.part(start, 8.0).unwrap()).unwrap()];
         let key = named("ann", "one");
         let first = sessions.add(key.clone(), walk(1.0), prints(0.0));
-        assert_eq!(first, Standing::Counts(walk(1.0), prints(0.0)));
-        assert_eq!(sessions.add(key.clone(), walk(2.0), prints(0.5)), Standing::Replay);
+        assert_eq!(first, Addition::Counts(walk(1.0), prints(0.0)));
+        assert_eq!(sessions.add(key.clone(), walk(2.0), prints(0.5)), Addition::Replay);
         assert_eq!(sessions.add(key.clone(), walk(1.0), prints(0.0)), first);
-        assert!(matches!(sessions.add(key, walk(3.0), prints(9.0)), Standing::Counts(..)));
+        assert!(matches!(sessions.add(key, walk(3.0), prints(9.0)), Addition::Counts(..)));
     }
 
     #[test]

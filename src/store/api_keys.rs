@@ -16,10 +16,10 @@ struct KeyRow {
 }
 
 impl Store {
-    /// All keys, revoked ones too, in the order in which they were made.
+    /// All keys, revoked ones too, the oldest first.
     ///
     /// # Errors
-    /// When a row makes no sense, or the statement fails.
+    /// If a row is invalid, or the statement fails.
     pub async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
         let rows: Vec<KeyRow> =
             sqlx::query_as("SELECT * FROM api_keys ORDER BY created_at_unix_seconds, id")
@@ -28,10 +28,10 @@ impl Store {
         rows.into_iter().map(|row| self.api_key_of(row)).collect()
     }
 
-    /// Keeps a key.
+    /// Stores a key.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn add_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO api_keys
@@ -52,7 +52,7 @@ impl Store {
     /// Revokes a key for good.
     ///
     /// # Errors
-    /// When there is no such key, or the statement fails.
+    /// If the key does not exist, or the statement fails.
     pub async fn revoke_api_key(&self, id: &str) -> Result<(), StoreError> {
         let revoked = sqlx::query("UPDATE api_keys SET revoked = 1 WHERE id = ?")
             .bind(id)
@@ -64,10 +64,10 @@ impl Store {
         Ok(())
     }
 
-    /// Notes when keys were last used.
+    /// Stores when keys were last used.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn note_api_key_uses(&self, uses: &[(String, i64)]) -> Result<(), StoreError> {
         let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         for (id, used_at_unix_seconds) in uses {

@@ -1,4 +1,4 @@
-//! Copies of a database that is in use.
+//! Backups of a database, which may be in use.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,11 +8,11 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::{APPLICATION_ID, BUSY_TIMEOUT, StoreError, opening};
 
-/// Copies a database, which may be in use, to a new file. What was acknowledged before the call is
-/// in the copy. The copy is whole and on disk when this returns; until then it has another name.
+/// Copies a database, which may be in use, to a new file. The copy holds everything that was
+/// acknowledged before the call. It gets its name only when it is complete and on disk.
 ///
 /// # Errors
-/// When the database cannot be read or is another program's, the new file exists already, or it
+/// If the database cannot be read or is another program's, the new file exists already, or it
 /// cannot be written.
 pub async fn backup(database: &Path, copy: &Path) -> Result<(), StoreError> {
     let fail = |reason: String| StoreError::Backup { path: copy.to_owned(), reason };
@@ -22,7 +22,7 @@ pub async fn backup(database: &Path, copy: &Path) -> Result<(), StoreError> {
     let last = |error: std::io::Error| fail(error.to_string());
     let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
-    // Gone with this, unless it gets its name.
+    // Deleted on drop, unless it gets its name.
     let part = tempfile::Builder::new().prefix(".backup-").tempfile_in(folder).map_err(last)?;
     copy_to(database, part.path(), &fail).await?;
     part.as_file().sync_all().map_err(last)?;

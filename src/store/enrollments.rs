@@ -1,18 +1,18 @@
-//! Walks of users; what models made of them is in `templates`.
+//! Walks of users. Their templates are in `templates`.
 
 use super::text::Text;
 use super::{Store, StoreError, Transaction, unix_seconds};
 use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::UserId;
 
-/// A walk that is kept.
+/// A stored walk.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Enrollment {
     /// Its number.
     pub id: i64,
-    /// Windows of walking in it, as the active model found them; 0 where it cannot use the walk.
+    /// Windows of walking, as the active model found them; 0 if it cannot read the walk.
     pub windows: u32,
-    /// Id of the active model, where it can use the walk.
+    /// Id of the active model, if it can read the walk.
     pub model: Option<String>,
     /// The request that added it.
     #[sqlx(try_from = "Text<WalkSource>")]
@@ -21,16 +21,16 @@ pub struct Enrollment {
     pub created_at_unix_seconds: i64,
 }
 
-/// A walk that was just made.
+/// A walk that was just added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewEnrollment {
     /// Its number.
     pub id: i64,
-    /// Walks of its user, this one included.
+    /// The user's walks, this one included.
     pub enrollments: u64,
-    /// Occasions on which its user was recorded, this one included.
+    /// The user's occasions, this one included.
     pub occasions: u64,
-    /// When its user was made.
+    /// When the user was created.
     pub user_created_at_unix_seconds: i64,
 }
 
@@ -41,10 +41,10 @@ impl From<Text<WalkSource>> for WalkSource {
 }
 
 impl Store {
-    /// A user's walks, in the order of enrollment; none for a user that does not exist.
+    /// A user's walks, in the order of enrollment. Empty if the user does not exist.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn enrollments_of(&self, user: &UserId) -> Result<Vec<Enrollment>, StoreError> {
         let walks = sqlx::query_as(
             "SELECT id, coalesce(windows, 0) AS windows, model, source,
@@ -61,11 +61,11 @@ impl Store {
 }
 
 impl Transaction {
-    /// Makes an enrolled walk of a user, unless they have `most` already. A refusal changes nothing:
-    /// the change may go on.
+    /// Adds an enrolled walk, unless the user has `most` already. A refusal changes nothing: the
+    /// transaction may go on.
     ///
     /// # Errors
-    /// When there is no such user, they have too many walks, or a statement fails.
+    /// If the user does not exist, they have too many walks, or a statement fails.
     pub async fn add_enrollment(
         &mut self,
         user: &UserId,
@@ -98,10 +98,10 @@ impl Transaction {
         })
     }
 
-    /// When a user's newest update was made.
+    /// When a user's newest update was added.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn newest_update(&mut self, user: &UserId) -> Result<Option<i64>, StoreError> {
         let query = sqlx::query_scalar(
             "SELECT max(created_at_unix_seconds) FROM enrollments
@@ -110,11 +110,11 @@ impl Transaction {
         Ok(query.bind(user.as_str()).fetch_one(&mut *self.inner).await?)
     }
 
-    /// Makes an update of a user, and gives its number: of more than `most`, the oldest are erased.
+    /// Adds an update of a user, and returns its number. Of more than `most`, the oldest are deleted.
     /// [`Store::scrub_log`] is due after it.
     ///
     /// # Errors
-    /// When there is no such user, or a statement fails.
+    /// If the user does not exist, or a statement fails.
     pub async fn add_update(&mut self, user: &UserId, most: u32) -> Result<i64, StoreError> {
         let id = self.insert_walk(user, WalkSource::Verification).await?;
         sqlx::query(
@@ -142,11 +142,11 @@ impl Transaction {
         Ok(result.last_insert_rowid())
     }
 
-    /// Erases one walk of a user; with an enrolled one all updates, which were accepted by what it
-    /// was, too. [`Store::scrub_log`] is due after it.
+    /// Deletes one walk of a user. With an enrolled walk all updates go, too: it helped to accept
+    /// them. [`Store::scrub_log`] is due after it.
     ///
     /// # Errors
-    /// When the user has no such walk, or the statement fails.
+    /// If the user has no such walk, or the statement fails.
     pub async fn erase_enrollment(&mut self, user: &UserId, id: i64) -> Result<(), StoreError> {
         let erased = sqlx::query(
             "DELETE FROM enrollments WHERE user_id = ?1 AND

@@ -6,7 +6,7 @@ use sqlx::migrate::MigrateError;
 
 use bipedalnet_core::identity::UserId;
 
-/// Why the database did not do what was asked.
+/// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// SQLite cannot open the file.
@@ -17,7 +17,7 @@ pub enum StoreError {
         /// What SQLite says.
         error: sqlx::Error,
     },
-    /// The file is damaged, or no database.
+    /// The file is damaged, or is no database.
     #[error("database {path} is damaged or not SQLite: {reason}; restore a backup or choose another file", path = path.display())]
     Damaged {
         /// The file.
@@ -31,15 +31,15 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// Its tables were laid out by another version of this program.
+    /// Another version of this program wrote the tables.
     #[error("database {path}: {error}; start the version of this program that wrote it", path = path.display())]
     Version {
         /// The file.
         path: PathBuf,
-        /// Which migration is at odds.
+        /// Which migration differs.
         error: MigrateError,
     },
-    /// It holds templates of another model, and no model that serves.
+    /// It holds templates of another model, and no active model.
     #[error("database {path} holds templates of model {found}, which model {wanted} cannot read; start with model {found}, or with a new database", path = path.display())]
     OtherModel {
         /// The file.
@@ -54,7 +54,7 @@ pub enum StoreError {
     Row {
         /// The file.
         path: PathBuf,
-        /// The row at fault.
+        /// The row.
         row: String,
         /// What is wrong with it.
         reason: String,
@@ -78,26 +78,26 @@ pub enum StoreError {
     ModelInUse {
         /// The model.
         model: String,
-        /// What it is needed for.
+        /// Why not.
         reason: &'static str,
     },
     /// The training job does not exist.
     #[error("there is no training job {0}")]
     NoSuchJob(i64),
-    /// No more training jobs may wait.
-    #[error("{most} training jobs wait, as many as may")]
+    /// The queue of training jobs is full.
+    #[error("{most} training jobs wait, the most that are allowed")]
     TooManyJobs {
         /// The limit.
         most: u32,
     },
-    /// No more users may be made.
-    #[error("there are {most} users, as many as may be")]
+    /// The limit of users is reached.
+    #[error("there are {most} users, the most that are allowed")]
     TooManyUsers {
         /// The limit.
         most: u64,
     },
-    /// The user may have no more walks.
-    #[error("user {user} has {most} enrolled walks, as many as may be")]
+    /// The user's limit of walks is reached.
+    #[error("user {user} has {most} enrolled walks, the most that are allowed")]
     TooManyEnrollments {
         /// The user.
         user: UserId,
@@ -105,10 +105,10 @@ pub enum StoreError {
         most: u64,
     },
     /// The key does not exist.
-    #[error("there is no API key {0}; `bipedalnet keys list` shows those that there are")]
+    #[error("there is no API key {0}; `bipedalnet keys list` lists all keys")]
     NoSuchApiKey(String),
-    /// The file lies on a network file system, whose locks SQLite cannot rely on.
-    #[error("database {path} lies on a network file system ({kind}), where SQLite loses data; choose a local disk", path = path.display())]
+    /// The file is on a network file system. SQLite cannot rely on its locks.
+    #[error("database {path} is on a network file system ({kind}), where SQLite loses data; choose a local disk", path = path.display())]
     NetworkFileSystem {
         /// The file.
         path: PathBuf,
@@ -123,11 +123,11 @@ pub enum StoreError {
         /// What went wrong.
         reason: String,
     },
-    /// The idempotency key stands for another request.
+    /// The idempotency key was used for another request.
     #[error("this idempotency key was used for another request")]
     OtherRequest,
-    /// The answer to this request named somebody who was erased since.
-    #[error("this request was answered before, about somebody who was erased since")]
+    /// The stored response named a user who was deleted since.
+    #[error("this request was carried out; its response named a user who was deleted since")]
     AnswerErased,
     /// A statement failed, on a full disk for example.
     #[error("database: {0}")]
@@ -135,7 +135,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same may well succeed soon: another process held the file for too long.
+    /// Whether a retry may succeed soon: another process held the file for too long.
     pub fn is_transient(&self) -> bool {
         let Self::Statement(error) = self else { return false };
         // SQLITE_BUSY and SQLITE_LOCKED.
@@ -143,7 +143,7 @@ impl StoreError {
     }
 }
 
-/// Names the user whose absence broke a foreign key.
+/// Turns a broken foreign key into [`StoreError::NoSuchUser`].
 pub(super) fn no_such_user(error: sqlx::Error, user: &UserId) -> StoreError {
     match error.as_database_error() {
         Some(reason) if reason.is_foreign_key_violation() => StoreError::NoSuchUser(user.clone()),
@@ -151,7 +151,7 @@ pub(super) fn no_such_user(error: sqlx::Error, user: &UserId) -> StoreError {
     }
 }
 
-/// Tells a file that is no database, or a broken one, from one that cannot be reached.
+/// Distinguishes a damaged file, or one that is no database, from one that cannot be opened.
 pub(super) fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
     match primary_code(&error) {
         // SQLITE_CORRUPT and SQLITE_NOTADB.
@@ -160,7 +160,7 @@ pub(super) fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
     }
 }
 
-/// SQLite's result code, without what extends it.
+/// SQLite's primary result code.
 fn primary_code(error: &sqlx::Error) -> Option<i32> {
     let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
     Some(code & 0xff)

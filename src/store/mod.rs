@@ -1,5 +1,5 @@
-//! SQLite: users, the templates of their walks, and models. All SQL of this crate is here: opening in this
-//! file, then one file for each family of tables.
+//! The SQLite database: users, templates, models, jobs. All SQL is here, one file for each family of
+//! tables. This file opens the database.
 
 mod api_keys;
 mod backup;
@@ -34,35 +34,35 @@ pub use trainees::Trainee;
 pub use training_jobs::{JobEnd, JobEvent, JobLength, JobRequest, TrainingJob};
 pub use users::User;
 
-/// As in the first migration.
+/// The same as in the first migration.
 const APPLICATION_ID: i32 = 1_112_559_188;
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// Connections that read: more would wait for processors.
+/// Connections that read. More would only wait for processors.
 const READERS: u32 = 4;
 
-/// Page cache of a connection, at most.
+/// The largest page cache of a connection.
 const CACHE_KIB: u32 = 2048;
 
-/// How long a checkpoint waits for readers: it is tried again later.
+/// How long a checkpoint waits for readers. It is tried again later.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long a connection waits for another process that has the file locked, a backup for example.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The database: one connection that writes, as SQLite has one writer at a time, and some that read
-/// meanwhile. Clones share them.
+/// The database: one connection that writes, as SQLite allows one writer, and some that read. Clones
+/// share them.
 #[derive(Clone, Debug)]
 pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
-    /// For what must not wait long, nor make the writer wait.
+    /// For checkpoints, which must not make the writer wait.
     checkpointer: SqlitePool,
     path: PathBuf,
 }
 
-/// How large a database is.
+/// Sizes of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Users.
@@ -73,27 +73,27 @@ pub struct Sizes {
     pub log_bytes: u64,
 }
 
-/// A change under way.
+/// A change that is not committed yet. Dropped, it never was.
 pub struct Transaction {
     inner: sqlx::Transaction<'static, Sqlite>,
     path: PathBuf,
 }
 
 impl Transaction {
-    /// Ends the change. Once this returns it survives a power loss.
+    /// Commits the change. Once this returns, it survives a power loss.
     ///
     /// # Errors
-    /// When the disk is full, for example; nothing was changed then.
+    /// If the disk is full, for example. Nothing was changed then.
     pub async fn commit(self) -> Result<(), StoreError> {
         Ok(self.inner.commit().await?)
     }
 }
 
 impl Store {
-    /// Opens a database, and makes or upgrades it where needed.
+    /// Opens a database. Creates or upgrades it if needed.
     ///
     /// # Errors
-    /// When the file cannot be opened, is damaged, or is not a database of this version.
+    /// If the file cannot be opened, is damaged, or is not a database of this version.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         refuse_network(path)?;
         let options = SqliteConnectOptions::new()
@@ -107,14 +107,14 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             // WAL with NORMAL may lose acknowledged commits on power loss.
             .synchronous(SqliteSynchronous::Full)
-            // Biometric data: what is deleted is overwritten.
+            // Biometric data: deleted rows are overwritten.
             .pragma("secure_delete", "ON");
         let checkpointing = options.clone().busy_timeout(CHECKPOINT_TIMEOUT);
         let pool = |connections| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(Duration::from_secs(10))
-                // A connection within this process does not die while nobody looks.
+                // Connections to a local file do not break.
                 .test_before_acquire(false)
         };
         let path = path.to_owned();
@@ -130,16 +130,16 @@ impl Store {
         Ok(Self { writer, readers, checkpointer, path })
     }
 
-    /// Begins a change. Dropped without [`Transaction::commit`], it never was.
+    /// Begins a transaction.
     ///
     /// # Errors
-    /// When the statement fails.
-    pub async fn write(&self) -> Result<Transaction, StoreError> {
+    /// If the statement fails.
+    pub async fn begin(&self) -> Result<Transaction, StoreError> {
         // Not deferred: a transaction that reads first may later be refused the right to write.
         let begin = || self.writer.begin_with("BEGIN IMMEDIATE");
         let inner = match begin().await {
-            // SQLite itself ends a transaction when the disk is full; sqlx then takes the connection
-            // for one within a transaction, for ever.
+            // When the disk is full, SQLite ends a transaction by itself. sqlx does not notice, and
+            // would refuse this connection for ever.
             Err(sqlx::Error::InvalidSavePointStatement) => {
                 self.writer.acquire().await?.close().await?;
                 begin().await?
@@ -149,11 +149,11 @@ impl Store {
         Ok(Transaction { inner, path: self.path.clone() })
     }
 
-    /// Empties the write-ahead log, in which erased rows would live on. Tells whether it did: a
-    /// reader may still have needed it.
+    /// Empties the write-ahead log, which still holds deleted rows. Returns whether it did: a reader
+    /// may still need it.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn scrub_log(&self) -> Result<bool, StoreError> {
         let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
             .fetch_one(&self.checkpointer)
@@ -161,10 +161,10 @@ impl Store {
         Ok(busy == 0)
     }
 
-    /// Users, and the lengths of the database's files.
+    /// The number of users, and the lengths of the files.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn sizes(&self) -> Result<Sizes, StoreError> {
         let (users, database_bytes): (i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM users), page_count * page_size
@@ -174,19 +174,19 @@ impl Store {
         .await?;
         let log = PathBuf::from(format!("{}-wal", self.path.display()));
         let log = tokio::task::spawn_blocking(move || std::fs::metadata(log)).await;
-        // There is none after it was emptied, and before the first change.
+        // There is no log before the first change, and after it was emptied.
         let log_bytes = log.ok().and_then(Result::ok).map_or(0, |log| log.len());
         Ok(Sizes { users: users as u64, database_bytes: database_bytes as u64, log_bytes })
     }
 
-    /// Memory that the page caches of open connections may take.
+    /// The largest page caches of all open connections.
     pub fn cache_limit_bytes(&self) -> u64 {
         let pools = [&self.writer, &self.readers, &self.checkpointer];
         let connections: u32 = pools.iter().map(|pool| pool.size()).sum();
         u64::from(connections * CACHE_KIB) << 10
     }
 
-    /// Finishes what is under way and closes the file.
+    /// Finishes all statements and closes the file.
     pub async fn close(&self) {
         // The last connection to close writes the log back, which a reader cannot.
         self.readers.close().await;
@@ -215,7 +215,7 @@ async fn check_origin(connection: &SqlitePool, path: &Path) -> Result<(), StoreE
     Ok(())
 }
 
-/// SQLite relies on file locks, which network file systems are known to get wrong.
+/// SQLite relies on file locks, which are unreliable on network file systems.
 fn refuse_network(path: &Path) -> Result<(), StoreError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     #[cfg(target_os = "linux")]
@@ -265,7 +265,7 @@ mod tests {
 
         let store = Store::open(&path).await.unwrap();
         let ann: UserId = "ann".parse().unwrap();
-        let walks = store.write().await.unwrap().templates("fedcba9876543210", 2).await.unwrap();
+        let walks = store.begin().await.unwrap().templates("fedcba9876543210", 2).await.unwrap();
         let [StoredTemplate { enrollment: 7, template, .. }] = &walks[..] else {
             panic!("{walks:?}")
         };
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(store.recordings_of(&ann).await.unwrap().len(), 1);
         let [walk] = &store.enrollments_of(&ann).await.unwrap()[..] else { panic!() };
         assert_eq!(walk.source, WalkSource::Enrollment);
-        let mut writing = store.write().await.unwrap();
+        let mut writing = store.begin().await.unwrap();
         assert!(writing.refuse_other_models("fedcba9876543210").await.is_ok());
         let refused = writing.refuse_other_models("0123456789abcdef").await;
         assert!(matches!(refused, Err(StoreError::OtherModel { .. })), "{refused:?}");

@@ -1,4 +1,4 @@
-//! Networks, of which one serves.
+//! Models. One is active.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,24 @@ use sha2::{Digest, Sha256};
 use super::{Store, StoreError, Transaction, unix_seconds};
 use bipedalnet_core::bnn::Model;
 
-/// A model that is kept, without its file.
+/// A stored model, without its file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredModel {
     /// Its id.
     pub id: String,
-    /// Id of the model that it was made from, which may be gone.
+    /// Id of the model that it was trained from, which may be deleted.
     pub parent: Option<String>,
     /// Name for people.
     pub name: String,
     /// What it was trained on.
     pub training_data: String,
-    /// Measured figures by name.
+    /// Measured metrics by name.
     pub metrics: BTreeMap<String, f32>,
     /// Whether it ships with the program.
     pub shipped: bool,
-    /// Whether it serves.
+    /// Whether it is active.
     pub active: bool,
-    /// With the model that served when it was last to take over.
+    /// Compared with the active model when it was last to be activated.
     pub comparison: Option<Comparison>,
     /// When it was registered.
     pub created_at_unix_seconds: i64,
@@ -35,27 +35,27 @@ pub struct StoredModel {
     pub size_bytes: u64,
 }
 
-/// Two models on the same recordings, none of which was enrolled.
+/// Two models compared on the same recordings, none of them enrolled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Id of the model that served.
+    /// Id of the active model.
     pub served: String,
-    /// Recordings, one a user.
+    /// Recordings, one per user.
     pub recordings: u32,
-    /// What the model that served made of them.
+    /// Outcomes of the active model.
     pub old: Outcomes,
-    /// What the other made of them.
+    /// Outcomes of the other model.
     pub new: Outcomes,
 }
 
-/// What a model made of recordings.
+/// How many recordings a model identified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcomes {
-    /// Identified as who walks.
+    /// As the right user.
     pub right: u32,
-    /// Identified as someone else.
+    /// As another user.
     pub wrong: u32,
-    /// Identified as someone else where who walks is not enrolled.
+    /// As another user, if the walker is not enrolled.
     pub strangers: u32,
 }
 
@@ -78,7 +78,7 @@ impl Store {
     /// All models, the oldest first.
     ///
     /// # Errors
-    /// When a row makes no sense, or the statement fails.
+    /// If a row is invalid, or the statement fails.
     pub async fn models(&self) -> Result<Vec<StoredModel>, StoreError> {
         // Without the files.
         let rows: Vec<ModelRow> = sqlx::query_as(
@@ -94,17 +94,17 @@ impl Store {
     /// A model.
     ///
     /// # Errors
-    /// When there is no such model, or as [`Store::models`].
+    /// If the model does not exist, or as [`Store::models`].
     pub async fn model(&self, id: &str) -> Result<StoredModel, StoreError> {
         // There are only a few.
         let found = self.models().await?.into_iter().find(|model| model.id == id);
         found.ok_or_else(|| StoreError::NoSuchModel(id.to_owned()))
     }
 
-    /// A model's file as it lies in the database, where it may have been altered.
+    /// A model's file. It may have been altered in the database.
     ///
     /// # Errors
-    /// When there is no such model, or the statement fails.
+    /// If the model does not exist, or the statement fails.
     pub async fn model_file(&self, id: &str) -> Result<Vec<u8>, StoreError> {
         let file = sqlx::query_scalar("SELECT file FROM models WHERE id = ?")
             .bind(id)
@@ -139,11 +139,10 @@ impl Store {
 }
 
 impl Transaction {
-    /// Keeps a model and its file. Where it is kept already its file is mended, should it have been
-    /// altered.
+    /// Stores a model and its file. Repairs the file if the model is stored already.
     ///
     /// # Errors
-    /// When a statement fails.
+    /// If a statement fails.
     pub async fn put_model(
         &mut self,
         model: &Model,
@@ -152,7 +151,7 @@ impl Transaction {
         shipped: bool,
     ) -> Result<(), StoreError> {
         if shipped {
-            // What an earlier version shipped is a model like others.
+            // The model that an earlier version shipped is a model like others.
             sqlx::query("UPDATE models SET shipped = 0").execute(&mut *self.inner).await?;
         }
         let metrics = serde_json::to_string(&model.metadata.metrics);
@@ -177,12 +176,11 @@ impl Transaction {
         Ok(())
     }
 
-    /// Drops the oldest models that neither serve, nor ship with the program, nor are `newest`, until
-    /// there are no more than `most`; gives their ids. The one that the serving model was made from
-    /// stays, since retraining starts from it.
+    /// Deletes the oldest models until there are at most `most`. Returns their ids. These stay: the
+    /// active model and its parent, from which retraining starts, the shipped model, and `newest`.
     ///
     /// # Errors
-    /// When a statement fails.
+    /// If a statement fails.
     pub async fn drop_old_models(
         &mut self,
         most: u32,
@@ -204,10 +202,10 @@ impl Transaction {
         Ok(dropped)
     }
 
-    /// Deletes a model and what it made of walks.
+    /// Deletes a model and its templates.
     ///
     /// # Errors
-    /// When it serves, it ships with the program, there is no such model, or a statement fails.
+    /// If it is active, it ships with the program, there is no such model, or a statement fails.
     pub async fn delete_model(&mut self, id: &str) -> Result<(), StoreError> {
         let found: Option<(bool, bool)> =
             sqlx::query_as("SELECT active, shipped FROM models WHERE id = ?")
@@ -229,19 +227,19 @@ impl Transaction {
         Err(StoreError::ModelInUse { model: id.to_owned(), reason })
     }
 
-    /// Id of the model that serves; none in a new database, or before the first start of this version.
+    /// Id of the active model. `None` in a new database, and in one from before there were models.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn active_model(&mut self) -> Result<Option<String>, StoreError> {
         let active = sqlx::query_scalar("SELECT id FROM models WHERE active = 1");
         Ok(active.fetch_optional(&mut *self.inner).await?)
     }
 
-    /// Makes a model the one that serves.
+    /// Makes a model the active one.
     ///
     /// # Errors
-    /// When there is no such model, or a statement fails.
+    /// If the model does not exist, or a statement fails.
     pub async fn activate_model(&mut self, id: &str) -> Result<(), StoreError> {
         sqlx::query("UPDATE models SET active = 0 WHERE active = 1")
             .execute(&mut *self.inner)
@@ -256,10 +254,10 @@ impl Transaction {
         Ok(())
     }
 
-    /// Keeps how a model did beside the one that serves.
+    /// Stores the comparison of a model with the active one.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn keep_comparison(
         &mut self,
         id: &str,

@@ -1,4 +1,4 @@
-//! Answers to writes, kept for retries.
+//! Responses to writes, stored for retries.
 
 use std::collections::BTreeSet;
 
@@ -7,42 +7,42 @@ use sha2::{Digest, Sha256};
 use super::{Store, StoreError, Transaction, unix_seconds};
 use bipedalnet_core::identity::UserId;
 
-/// How long an answer is kept for retries.
+/// How long a response is stored.
 const KEPT_SECONDS: i64 = 24 * 60 * 60;
 
-/// A write that may be sent again.
+/// A write with an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotentRequest {
-    /// Whose request it is: the id of an API key, or empty.
+    /// Id of the API key, or empty.
     pub principal: String,
-    /// The client's name for it.
+    /// Chosen by the client.
     pub idempotency_key: String,
-    /// SHA-256 of all that makes the request.
+    /// SHA-256 of everything that makes up the request.
     pub digest: [u8; 32],
 }
 
-/// An answer as it was sent.
+/// A response as it is sent, opaque to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredResponse {
-    /// HTTP status.
+    /// Its status code.
     pub status: u16,
-    /// Of the body; `None` where there is none.
+    /// Media type of the body, if there is one.
     pub content_type: Option<String>,
-    /// The body.
+    /// Empty if there is none.
     pub body: Vec<u8>,
-    /// Path of what was made, where that is told.
+    /// Path of a created resource.
     pub location: Option<String>,
 }
 
 impl StoredResponse {
-    /// An answer without a body.
+    /// A response without a body.
     pub fn empty(status: u16) -> Self {
         Self { status, content_type: None, body: Vec::new(), location: None }
     }
 }
 
 impl IdempotentRequest {
-    /// Under which the answer is kept.
+    /// The primary key of the response.
     fn key_digest(&self) -> [u8; 32] {
         Sha256::new()
             .chain_update(&self.principal)
@@ -63,10 +63,10 @@ struct ResponseRow {
 }
 
 impl Store {
-    /// The answer that a request was given in the last 24 hours.
+    /// The response to a request of the last 24 hours.
     ///
     /// # Errors
-    /// When the key was used for another request, the answer named somebody who was erased since, or
+    /// If the key was used for another request, the response named a user who was deleted since, or
     /// the statement fails.
     pub async fn stored_response(
         &self,
@@ -94,10 +94,10 @@ impl Store {
 }
 
 impl Transaction {
-    /// Keeps the answer to this change, which names `users`, and drops those that are too old.
+    /// Stores the response to this change, which names `users`. Deletes old responses.
     ///
     /// # Errors
-    /// When a statement fails.
+    /// If a statement fails.
     pub async fn keep_response(
         &mut self,
         request: &IdempotentRequest,
@@ -135,7 +135,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Erases what was answered about a user, but not that it was.
+    /// Deletes the bodies of responses that name a user. The rest stays, to recognise retries.
     pub(super) async fn erase_responses(&mut self, user: &UserId) -> Result<(), StoreError> {
         for statement in [
             "UPDATE replies SET body = NULL WHERE key_digest IN

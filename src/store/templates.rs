@@ -1,4 +1,4 @@
-//! What models made of walks.
+//! Templates: one for each walk and each model that read it.
 
 use std::path::Path;
 
@@ -7,25 +7,25 @@ use super::{Store, StoreError, Transaction};
 use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::{Template, TemplateError, UserId, UserIdError};
 
-/// What a model made of a walk.
+/// A model's template of a walk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredTemplate {
-    /// Number of the walk.
+    /// Number of the enrollment.
     pub enrollment: i64,
-    /// Whose it is.
+    /// The user.
     pub user: UserId,
     /// The sum of its windows' features.
     pub template: Template,
 }
 
-/// What a model made of a walk, of whatever model.
+/// A template with the model that it is of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportedTemplate {
-    /// Number of the walk.
+    /// Number of the enrollment.
     pub enrollment: i64,
     /// Id of the model.
     pub model: String,
-    /// Windows of walking that it found.
+    /// Windows of walking.
     pub windows: u32,
     /// The sum of the windows' features.
     pub values: Vec<f32>,
@@ -63,10 +63,10 @@ struct ExportRow {
 }
 
 impl Store {
-    /// What a model made of walks whose recordings are kept, in the order of enrollment.
+    /// A model's templates of walks with a kept recording, in the order of enrollment.
     ///
     /// # Errors
-    /// When a row makes no sense, or the statement fails.
+    /// If a row is invalid, or the statement fails.
     pub async fn templates_of_recordings(
         &self,
         model: &str,
@@ -79,10 +79,10 @@ impl Store {
         rows.into_iter().map(|row| row.template(&self.path, feature_len)).collect()
     }
 
-    /// What all models made of a user's walks; nothing for a user that does not exist.
+    /// All models' templates of a user's walks. Empty if the user does not exist.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn all_templates_of(
         &self,
         user: &UserId,
@@ -104,11 +104,11 @@ impl Store {
         Ok(rows.into_iter().map(exported).collect())
     }
 
-    /// Recordings of which a model made nothing yet, at most `limit`, of enrollments that follow
-    /// `after`, in their order.
+    /// At most `limit` recordings that a model has not read, of enrollments after `after`, in the order
+    /// of enrollment.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn unread_recordings(
         &self,
         model: &str,
@@ -126,10 +126,10 @@ impl Store {
 }
 
 impl Transaction {
-    /// Keeps what a model made of a walk, unless either is gone.
+    /// Stores a model's template of a walk, unless the model or the walk was deleted.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn add_template(
         &mut self,
         model: &str,
@@ -153,10 +153,10 @@ impl Transaction {
         Ok(())
     }
 
-    /// What a model made of a user's walks, in the order of enrollment, of one source alone if given.
+    /// A model's templates of a user's walks, in the order of enrollment. Only of one source if given.
     ///
     /// # Errors
-    /// When a row makes no sense, or the statement fails.
+    /// If a row is invalid, or the statement fails.
     pub async fn templates_of(
         &mut self,
         user: &UserId,
@@ -173,10 +173,10 @@ impl Transaction {
         rows.into_iter().map(template).collect()
     }
 
-    /// All that a model made of walks, in the order of enrollment.
+    /// All templates of a model, in the order of enrollment.
     ///
     /// # Errors
-    /// When a row makes no sense, or the statement fails.
+    /// If a row is invalid, or the statement fails.
     pub async fn templates(
         &mut self,
         model: &str,
@@ -187,10 +187,10 @@ impl Transaction {
         rows.into_iter().map(|row| row.template(&self.path, feature_len)).collect()
     }
 
-    /// Makes sure that no model but this made anything of a walk.
+    /// Checks that there are no templates of other models.
     ///
     /// # Errors
-    /// When another one did, or the statement fails.
+    /// If there are, or the statement fails.
     pub async fn refuse_other_models(&mut self, model: &str) -> Result<(), StoreError> {
         let other = sqlx::query_scalar("SELECT model FROM templates WHERE model <> ? LIMIT 1");
         match other.bind(model).fetch_optional(&mut *self.inner).await? {
@@ -203,11 +203,11 @@ impl Transaction {
         }
     }
 
-    /// How many enrolled walks of how many users one model can use and another not. Updates are never
-    /// kept for another model.
+    /// How many enrolled walks, and of how many users, one model can read and another cannot. Updates
+    /// are not counted: no other model can read them.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn lost_walks(&mut self, from: &str, to: &str) -> Result<(u64, u64), StoreError> {
         let counts = sqlx::query_as(
             "SELECT count(*), count(DISTINCT user_id)

@@ -1,4 +1,4 @@
-//! What a training job can learn from.
+//! What a training job learns from.
 
 use super::{Store, StoreError, Transaction};
 
@@ -7,18 +7,18 @@ use super::{Store, StoreError, Transaction};
 pub struct Trainee {
     /// The user's id.
     pub user: String,
-    /// Enrollments with a kept recording, in their order.
+    /// Enrollments with a kept recording, the oldest first.
     pub recordings: Vec<i64>,
-    /// Windows of walking that a model found in these.
+    /// Windows of walking that a model found in them.
     pub windows: u64,
 }
 
 impl Store {
-    /// Users with walks up to the enrollment `last`, in the order of their ids, with those of their
-    /// recordings that are kept, and the windows that a model found in these.
+    /// Users with walks up to the enrollment `last`, in the order of their ids. With their kept
+    /// recordings, and the windows that a model found in these.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn trainees(&self, model: &str, last: i64) -> Result<Vec<Trainee>, StoreError> {
         let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(
             "SELECT user_id, recordings.enrollment_id, windows FROM enrollments
@@ -44,20 +44,20 @@ impl Store {
         Ok(trainees)
     }
 
-    /// The recording of an enrollment as it was given to [`Transaction::add_recording`]; `None` where it
-    /// is not kept.
+    /// The recording of an enrollment, as [`Transaction::add_recording`] stored it. `None` if it is not
+    /// kept.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn recording(&self, enrollment: i64) -> Result<Option<Vec<u8>>, StoreError> {
         let query = sqlx::query_scalar("SELECT recording FROM recordings WHERE enrollment_id = ?");
         Ok(query.bind(enrollment).fetch_optional(&self.readers).await?)
     }
 
-    /// How many enrolled walks of how many users a model can use of which no recording is kept.
+    /// How many enrolled walks that a model can read have no kept recording, and of how many users.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn unkept_walks(&self, model: &str) -> Result<(u64, u64), StoreError> {
         let counts = sqlx::query_as(
             "SELECT count(*), count(DISTINCT user_id)
@@ -68,10 +68,10 @@ impl Store {
         Ok(counts.bind(model).fetch_one(&self.readers).await?)
     }
 
-    /// The last enrollment that there is, 0 where there is none.
+    /// The last enrollment; 0 if there is none.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn last_enrollment(&self) -> Result<i64, StoreError> {
         let query = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM enrollments");
         Ok(query.fetch_one(&self.readers).await?)
@@ -79,10 +79,10 @@ impl Store {
 }
 
 impl Transaction {
-    /// Whether all of these enrollments are still there.
+    /// Whether all of these enrollments still exist.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn are_enrolled(&mut self, enrollments: &[i64]) -> Result<bool, StoreError> {
         let json = serde_json::to_string(enrollments).expect("numbers");
         let gone: bool = sqlx::query_scalar(

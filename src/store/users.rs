@@ -1,4 +1,4 @@
-//! Users, and the record of their erasure.
+//! Users, and the record of their deletion.
 
 use std::path::Path;
 
@@ -13,13 +13,13 @@ use bipedalnet_core::identity::{UserId, UserIdError};
 pub struct User {
     /// The user.
     pub id: UserId,
-    /// When they were made.
+    /// When they were created.
     pub created_at_unix_seconds: i64,
-    /// Walks kept.
+    /// Their walks.
     pub enrollments: u64,
     /// Windows of walking in them.
     pub windows: u64,
-    /// Occasions on which they were recorded: more than an hour apart.
+    /// Occasions on which they were recorded. Walks more than an hour apart are of two.
     pub occasions: u64,
 }
 
@@ -48,15 +48,15 @@ impl Store {
     /// A user.
     ///
     /// # Errors
-    /// When there is no such user, or the statement fails.
+    /// If the user does not exist, or the statement fails.
     pub async fn user(&self, user: &UserId) -> Result<User, StoreError> {
         one_user(&self.path, user, &self.readers).await
     }
 
-    /// Users in the order of their ids, from the one that follows `after` on.
+    /// Users in the order of their ids, beginning after `after`.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn users(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
         let rows: Vec<UserRow> =
             sqlx::query_as("SELECT * FROM user_summaries WHERE id > ? ORDER BY id LIMIT ?")
@@ -69,10 +69,10 @@ impl Store {
 }
 
 impl Transaction {
-    /// Makes a user, unless there are `most` already; tells whether it is new.
+    /// Creates a user, unless there are `most` already. Returns whether they are new.
     ///
     /// # Errors
-    /// When there are too many users, or a statement fails.
+    /// If there are too many users, or a statement fails.
     pub async fn put_user(&mut self, user: &UserId, most: u64) -> Result<bool, StoreError> {
         let result = sqlx::query(
             "INSERT INTO users (id, created_at_unix_seconds) VALUES (?, ?) ON CONFLICT DO NOTHING",
@@ -93,18 +93,18 @@ impl Transaction {
         Ok(new)
     }
 
-    /// A user, as this change leaves them.
+    /// A user, as this transaction leaves them.
     ///
     /// # Errors
-    /// When there is no such user, or the statement fails.
+    /// If the user does not exist, or the statement fails.
     pub async fn user(&mut self, user: &UserId) -> Result<User, StoreError> {
         one_user(&self.path, user, &mut *self.inner).await
     }
 
-    /// Erases a user with all that is held about them. [`Store::scrub_log`] is due after it.
+    /// Deletes a user and all that is held about them. [`Store::scrub_log`] is due after it.
     ///
     /// # Errors
-    /// When there is no such user, or a statement fails.
+    /// If the user does not exist, or a statement fails.
     pub async fn erase_user(&mut self, user: &UserId) -> Result<(), StoreError> {
         let enrollments = self.user(user).await?.enrollments as i64;
         let salt: Vec<u8> =

@@ -1,4 +1,4 @@
-//! What may be kept of a walk beside its template: its fingerprint, and the recording itself.
+//! What is stored of a walk beside its template: fingerprints, and the recording if it is kept.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,24 +10,23 @@ use super::{Store, StoreError, Transaction, unix_seconds};
 use bipedalnet_core::gait::Fingerprint;
 use bipedalnet_core::identity::UserId;
 
-/// Fingerprints of verified walks that are kept of each user: the newest.
+/// Fingerprints of verified walks per user. Only the newest are kept.
 const VERIFIED_KEPT: i64 = 100;
 
-/// Fingerprints that a walk is compared with: the newest, as a bound on the compute.
+/// Fingerprints that a walk is compared with: the newest, to bound the compute.
 const COMPARED: i64 = 200;
 
 impl Store {
     /// All fingerprints of a user's walks.
     ///
     /// # Errors
-    /// When a row makes no sense, or the statement fails.
+    /// If a row is invalid, or the statement fails.
     pub async fn fingerprints(&self, user: &UserId) -> Result<Vec<Fingerprint>, StoreError> {
         let all = fingerprints(&self.path, user, 0, i64::MAX, &self.readers).await?;
         Ok(all.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 
-    /// The fingerprints that a new walk is compared with, each with its number: the newest, and the
-    /// newest first.
+    /// The fingerprints that a new walk is compared with, each with its number, the newest first.
     ///
     /// # Errors
     /// As [`Store::fingerprints`].
@@ -38,11 +37,10 @@ impl Store {
         fingerprints(&self.path, user, 0, COMPARED, &self.readers).await
     }
 
-    /// Recordings that are kept of a user, by enrollment, as they were given to
-    /// [`Transaction::add_recording`].
+    /// A user's kept recordings by enrollment, as [`Transaction::add_recording`] stored them.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn recordings_of(&self, user: &UserId) -> Result<HashMap<i64, Vec<u8>>, StoreError> {
         let query = sqlx::query_as(
             "SELECT enrollment_id, recording FROM recordings
@@ -52,11 +50,11 @@ impl Store {
         Ok(rows.into_iter().collect())
     }
 
-    /// Erases recordings that are older than the given time; tells how many. [`Store::scrub_log`] is
-    /// due where there were any.
+    /// Deletes recordings that are older than `kept`, and returns how many. If there were any,
+    /// [`Store::scrub_log`] is due.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn erase_old_recordings(&self, kept: Duration) -> Result<u64, StoreError> {
         let erased = sqlx::query("DELETE FROM recordings WHERE created_at_unix_seconds <= ?")
             .bind(unix_seconds().saturating_sub_unsigned(kept.as_secs()))
@@ -67,10 +65,10 @@ impl Store {
 }
 
 impl Transaction {
-    /// Keeps the recording of an enrolled walk.
+    /// Stores the recording of an enrolled walk.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn add_recording(&mut self, enrollment: i64, bytes: &[u8]) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO recordings (enrollment_id, recording, created_at_unix_seconds)
@@ -84,7 +82,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Fingerprints of a user's walks that are newer than number `after`, this change's included.
+    /// A user's fingerprints after number `after`, those of this transaction included.
     ///
     /// # Errors
     /// As [`Store::fingerprints`].
@@ -97,11 +95,11 @@ impl Transaction {
         Ok(newer.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 
-    /// Keeps the fingerprint of a walk that was enrolled, or of one that was verified: of these, the
-    /// newest 100.
+    /// Stores the fingerprint of an enrolled or of a verified walk. The newest 100 of verified walks
+    /// are kept.
     ///
     /// # Errors
-    /// When there is no such user, or a statement fails.
+    /// If the user does not exist, or a statement fails.
     pub async fn add_fingerprint(
         &mut self,
         user: &UserId,

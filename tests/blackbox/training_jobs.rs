@@ -397,7 +397,7 @@ async fn a_full_disk_fails_only_the_job() {
     let failed = over(&server, 1).await;
     assert_eq!(failed["state"], "failed", "{failed}");
     let reason = failed["reason"].as_str().unwrap();
-    assert!(reason.contains("a checkpoint could not be kept"), "{reason}");
+    assert!(reason.contains("a checkpoint could not be stored"), "{reason}");
     assert_eq!(server.identify(&simulated(12, 3)).await.status, 200);
     assert_eq!(server.enroll("user-1", &simulated(12, 4)).await.status, 201);
     assert_eq!(models(&server).await, before);

@@ -5,14 +5,14 @@ use crate::store::text::Text;
 use crate::store::{StoreError, Transaction, unix_seconds};
 use bipedalnet_client::api::JobState;
 
-/// Jobs that are kept: the newest.
+/// Jobs that are kept. The oldest make room.
 const KEPT: i64 = 100;
 
 impl Transaction {
-    /// Adds a job, and drops the oldest that are over.
+    /// Adds a job, and deletes the oldest ended ones.
     ///
     /// # Errors
-    /// When `most` jobs wait already, or a statement fails.
+    /// If `most` jobs wait already, or a statement fails.
     pub async fn add_training_job(
         &mut self,
         request: &JobRequest,
@@ -85,10 +85,10 @@ impl Transaction {
         })
     }
 
-    /// Begins a job that waits. Tells whether it did: it may have been called off.
+    /// Begins a job. Returns whether it did: the job may have been cancelled.
     ///
     /// # Errors
-    /// When a statement fails.
+    /// If a statement fails.
     pub async fn begin_training_job(
         &mut self,
         job: i64,
@@ -112,10 +112,10 @@ impl Transaction {
         Ok(true)
     }
 
-    /// Counts that a job was taken up again; tells how often since it last got on.
+    /// Counts that a job was resumed. Returns how often since it last made progress.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn count_resumption(&mut self, job: i64) -> Result<u32, StoreError> {
         let query = "UPDATE training_jobs SET resumptions = resumptions + 1 WHERE id = ?
                      RETURNING resumptions";
@@ -123,10 +123,10 @@ impl Transaction {
         Ok(count.await?.unwrap_or(0))
     }
 
-    /// Says how many people a job learns from, and how many it leaves out.
+    /// Stores how many users a job learns from, and how many it leaves out.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn count_trainees(
         &mut self,
         job: i64,
@@ -142,11 +142,11 @@ impl Transaction {
         Ok(())
     }
 
-    /// Keeps what a running job can go on from after an epoch. Tells whether it did: the job may have
-    /// been called off.
+    /// Stores the checkpoint of a running job after an epoch. Returns whether it did: the job may have
+    /// been cancelled.
     ///
     /// # Errors
-    /// When a statement fails.
+    /// If a statement fails.
     pub async fn keep_checkpoint(
         &mut self,
         job: i64,
@@ -184,10 +184,10 @@ impl Transaction {
         Ok(true)
     }
 
-    /// Drops what a job would go on from.
+    /// Deletes a job's checkpoint.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn drop_checkpoint(&mut self, job: i64) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM training_checkpoints WHERE job_id = ?")
             .bind(job)
@@ -196,10 +196,10 @@ impl Transaction {
         Ok(())
     }
 
-    /// Says which model came of a running job. Tells whether it did: the job may have been called off.
+    /// Stores a running job's model. Returns whether it did: the job may have been cancelled.
     ///
     /// # Errors
-    /// When a statement fails.
+    /// If a statement fails.
     pub async fn set_job_model(&mut self, job: i64, model: &str) -> Result<bool, StoreError> {
         let set = sqlx::query(
             "UPDATE training_jobs SET model = ?, resumptions = 0
@@ -212,10 +212,10 @@ impl Transaction {
         Ok(set.rows_affected() > 0)
     }
 
-    /// Ends a job. Tells whether it did: it may be over.
+    /// Ends a job. Returns whether it did: the job may have ended already.
     ///
     /// # Errors
-    /// When a statement fails.
+    /// If a statement fails.
     pub async fn end_training_job(&mut self, job: i64, end: &JobEnd) -> Result<bool, StoreError> {
         let (state, activated, reason) = match end {
             JobEnd::Succeeded { activated, reason } => {
@@ -243,7 +243,7 @@ impl Transaction {
         Ok(true)
     }
 
-    /// An event that tells the job's state, and is else like the one before.
+    /// Adds an event with the job's state. Everything else is as in the event before.
     async fn add_state_event(&mut self, job: i64) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO training_events

@@ -1,4 +1,4 @@
-//! Training jobs: what was asked for, how far they are, and what they go on from.
+//! Training jobs, their events and their checkpoints.
 
 mod changes;
 
@@ -9,7 +9,7 @@ use super::text::Text;
 use super::{Store, StoreError};
 use bipedalnet_client::api::{JobState, TrainingScope};
 
-/// What a training job is asked for.
+/// What a client asks of a training job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
 pub struct JobRequest {
     /// Which layers change.
@@ -18,18 +18,18 @@ pub struct JobRequest {
     /// When the training ends.
     #[sqlx(flatten)]
     pub length: JobLength,
-    /// Whether its model takes over where it does no worse than the one that serves.
+    /// Whether its model is activated if it does no worse than the active one.
     pub activate: bool,
-    /// Everything random follows from it.
+    /// Seed of everything random.
     pub seed: u32,
 }
 
 /// When a training ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobLength {
-    /// After so many passes over the data.
+    /// After this many passes over the data.
     Epochs(u16),
-    /// After so many seconds, and whole passes.
+    /// After the last whole pass that fits in this many seconds.
     BudgetSeconds(u32),
 }
 
@@ -44,24 +44,24 @@ pub struct TrainingJob {
     /// How far it is.
     #[sqlx(try_from = "Text<JobState>")]
     pub state: JobState,
-    /// Id of the model that it goes out from, once it runs; it may be gone.
+    /// Id of the model that was active when it began. It may be deleted.
     pub parent: Option<String>,
-    /// The last enrollment that it learns from, once it runs.
+    /// The last enrollment that it learns from, once it has begun.
     pub last_enrollment: Option<i64>,
-    /// People that it learns to tell apart, once they are counted.
+    /// Users that it learns from, once they are counted.
     pub users: Option<u32>,
-    /// Users with too little walking to learn from.
+    /// Users that it leaves out, since they have too little walking.
     pub users_left_out: Option<u32>,
     /// Its last event.
     #[sqlx(flatten)]
     pub event: JobEvent,
-    /// Id of the model that came of it, which may be gone.
+    /// Id of its model, which may be deleted.
     pub model: Option<String>,
-    /// Whether that model took over.
+    /// Whether its model was activated.
     pub activated: bool,
-    /// Why it failed, or its model did not take over.
+    /// Why it failed, or why its model was not activated.
     pub reason: Option<String>,
-    /// When it was asked for.
+    /// When it was added.
     pub created_at_unix_seconds: i64,
     /// When it began.
     pub started_at_unix_seconds: Option<i64>,
@@ -69,10 +69,10 @@ pub struct TrainingJob {
     pub ended_at_unix_seconds: Option<i64>,
 }
 
-/// Something that happened to a job.
+/// An event of a job: a new state or a new epoch.
 #[derive(Clone, Copy, Debug, PartialEq, FromRow)]
 pub struct JobEvent {
-    /// From 1 on.
+    /// Counts from 1.
     pub number: i64,
     /// How far the job was.
     #[sqlx(try_from = "Text<JobState>")]
@@ -84,26 +84,26 @@ pub struct JobEvent {
     pub epochs: Option<u32>,
     /// Mean cross-entropy over the last epoch.
     pub loss: Option<f32>,
-    /// Share of the windows of users' last walks that were named right after it.
+    /// Share of the windows of users' last walks that were recognised after it.
     pub validation_accuracy: Option<f32>,
 }
 
 /// How a job ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobEnd {
-    /// With a model that was registered before; where it did not take over, the reason.
+    /// With a registered model.
     Succeeded {
-        /// Whether it took over.
+        /// Whether it was activated.
         activated: bool,
-        /// Why not, if it was asked to.
+        /// Why not, if it should have been.
         reason: Option<String>,
     },
-    /// Without one.
+    /// Without a model.
     Failed {
         /// Why.
         reason: String,
     },
-    /// Called off.
+    /// A client cancelled it.
     Cancelled,
 }
 
@@ -145,16 +145,16 @@ impl Store {
     /// All jobs, the newest first.
     ///
     /// # Errors
-    /// When a row makes no sense, or the statement fails.
+    /// If a row is invalid, or the statement fails.
     pub async fn training_jobs(&self) -> Result<Vec<TrainingJob>, StoreError> {
         let query = sqlx::query_as(jobs_where!("ORDER BY id DESC"));
         Ok(query.fetch_all(&self.readers).await?)
     }
 
-    /// How many of the jobs that are kept are in each state.
+    /// How many kept jobs are in each state.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn count_training_jobs(&self) -> Result<[(JobState, i64); 5], StoreError> {
         let rows: Vec<(Text<JobState>, i64)> =
             sqlx::query_as("SELECT state, count(*) FROM training_jobs GROUP BY state")
@@ -169,16 +169,16 @@ impl Store {
     /// A job.
     ///
     /// # Errors
-    /// When there is no such job, a row makes no sense, or the statement fails.
+    /// If the job does not exist, a row is invalid, or the statement fails.
     pub async fn training_job(&self, id: i64) -> Result<TrainingJob, StoreError> {
         let query = sqlx::query_as(jobs_where!("WHERE id = ?")).bind(id);
         query.fetch_optional(&self.readers).await?.ok_or(StoreError::NoSuchJob(id))
     }
 
-    /// The job to go on with or to begin, if there is one.
+    /// The job to resume or to begin, if there is one.
     ///
     /// # Errors
-    /// When a row makes no sense, or the statement fails.
+    /// If a row is invalid, or the statement fails.
     pub async fn next_training_job(&self) -> Result<Option<TrainingJob>, StoreError> {
         let query = sqlx::query_as(jobs_where!(
             "WHERE training_jobs.state IN ('running', 'queued')
@@ -187,10 +187,10 @@ impl Store {
         Ok(query.fetch_optional(&self.readers).await?)
     }
 
-    /// What happened to a job after its event number `after`.
+    /// A job's events after number `after`.
     ///
     /// # Errors
-    /// When a row makes no sense, or the statement fails.
+    /// If a row is invalid, or the statement fails.
     pub async fn training_events(&self, job: i64, after: i64) -> Result<Vec<JobEvent>, StoreError> {
         let query = sqlx::query_as(
             "SELECT number, state, epoch, epochs AS event_epochs, loss, validation_accuracy
@@ -199,10 +199,10 @@ impl Store {
         Ok(query.bind(job).bind(after).fetch_all(&self.readers).await?)
     }
 
-    /// What a job goes on from, as it was given to [`Transaction::keep_checkpoint`].
+    /// A job's checkpoint, as [`Transaction::keep_checkpoint`] stored it.
     ///
     /// # Errors
-    /// When the statement fails.
+    /// If the statement fails.
     pub async fn training_checkpoint(&self, job: i64) -> Result<Option<Vec<u8>>, StoreError> {
         let query =
             sqlx::query_scalar("SELECT checkpoint FROM training_checkpoints WHERE job_id = ?");

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::observing::count_refused;
-use super::pool::Entry;
-use super::serving::Serving;
-use super::{ServiceError, Shared};
+use super::ServiceError;
+use super::active_model::{ActiveModel, LoadedModel};
+use super::pool::{Admission, Pool};
+use crate::config::{Live, ServiceSettings};
+use crate::telemetry::Metrics;
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::identity::Template;
 use bipedalnet_core::{
@@ -14,17 +15,17 @@ use bipedalnet_core::{
     gait::{Fingerprint, Recording, RecordingDocument, SignalError, exact},
 };
 
-/// A walk as a client gives it.
+/// A walk as a client sends it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Evidence {
     /// Samples.
     Recording(RecordingDocument),
-    /// The output of the feature layer, before the sign, for each window: from a client that has the
+    /// The output of the feature layer, before the sign, for each window. From a client that runs the
     /// network itself.
     Features {
-        /// Id of the model that made them.
+        /// Id of the client's model.
         model: String,
-        /// One vector a window.
+        /// One vector per window.
         windows: Vec<Vec<f32>>,
     },
 }
@@ -37,65 +38,75 @@ pub(super) enum Purpose {
     Enroll,
 }
 
-/// What was made of a walk.
-pub(super) struct Walk {
-    /// Id of the model that read it.
+/// A walk as a model reads it.
+pub(super) struct ReadWalk {
+    /// Id of the model.
     pub model: String,
     pub template: Template,
-    /// Length of the recording; 0 where there is none.
+    /// Length of the recording; 0 for features.
     pub seconds: f64,
-    /// Windows that are not walking: one of each reason, and how many it holds for.
+    /// Windows that are not walking: one error of each kind, and its number of windows.
     pub refused: Vec<(SignalError, usize)>,
-    /// Of each minute of a recording: none where it is too short, or where there is none; nor to
-    /// identify, as they cost as much as all the rest.
+    /// One for each minute of the recording. Empty for features and for short recordings. Empty for
+    /// identification, too: they cost as much as everything else.
     pub fingerprints: Vec<Fingerprint>,
-    /// The recording as it is kept, where recordings are, and the walk is to be enrolled.
+    /// The recording as it is stored, if it is to be kept.
     pub kept: Option<Vec<u8>>,
-    /// For another model to read, should one take over before the walk is written.
+    /// The recording, for another model that becomes active before the walk is written.
     pub recording: Option<Recording>,
 }
 
-/// Compression of kept recordings: a good deal for little time.
+/// Much compression for little time.
 const ZSTD_LEVEL: i32 = 3;
 
-impl Shared {
-    /// Reads a walk. Costs compute: for the pool.
+/// Reads walks. Clones are cheap.
+#[derive(Clone)]
+pub(super) struct WalkReader {
+    pub settings: Live<ServiceSettings>,
+    pub metrics: Arc<Metrics>,
+    pub pool: Pool,
+}
+
+impl WalkReader {
+    /// Reads a walk. Runs on the pool.
     pub fn read(
         &self,
-        serving: &Serving,
+        model: &LoadedModel,
         evidence: Evidence,
         purpose: Purpose,
         scratch: &mut Scratch,
-    ) -> Result<Walk, ServiceError> {
+    ) -> Result<ReadWalk, ServiceError> {
         let document = match evidence {
             Evidence::Recording(document) => document,
-            Evidence::Features { model, windows } => {
-                return self.of_features(serving, model, &windows);
+            Evidence::Features { model: id, windows } => {
+                return self.read_features(model, id, &windows);
             }
         };
-        let walk = self.of_recording(serving, document, purpose, scratch);
+        let walk = self.read_recording(model, document, purpose, scratch);
+        let walks = &self.metrics.walks;
         match &walk {
             Ok(walk) => {
-                let accepted = walk.template.windows().into();
-                self.metrics.walks.windows_accepted.inc_by(accepted);
-                count_refused(&self.metrics, &walk.refused);
+                walks.windows_accepted.inc_by(walk.template.windows().into());
+                for (error, windows) in &walk.refused {
+                    let counter = walks.windows_refused.with_label_values(&[error.code()]);
+                    counter.inc_by(*windows as u64);
+                }
             }
             Err(ServiceError::Signal(error)) => {
-                let refused = &self.metrics.walks.recordings_refused;
-                refused.with_label_values(&[error.code()]).inc();
+                walks.recordings_refused.with_label_values(&[error.code()]).inc();
             }
             Err(_) => {}
         }
         walk
     }
 
-    fn of_recording(
+    fn read_recording(
         &self,
-        serving: &Serving,
+        model: &LoadedModel,
         document: RecordingDocument,
         purpose: Purpose,
         scratch: &mut Scratch,
-    ) -> Result<Walk, ServiceError> {
+    ) -> Result<ReadWalk, ServiceError> {
         let begin = Instant::now();
         let recording = Recording::try_from(document)?;
         let seconds = recording.duration_seconds();
@@ -104,7 +115,7 @@ impl Shared {
             return Err(ServiceError::TooLong { seconds, allowed_seconds });
         }
         let (Reading { template, refused }, inference) =
-            serving.read(&recording, scratch, &self.metrics)?;
+            model.read(&recording, scratch, &self.metrics)?;
         let fingerprints = match purpose {
             Purpose::Identify => Vec::new(),
             Purpose::Verify | Purpose::Enroll => fingerprints(&recording),
@@ -113,8 +124,8 @@ impl Shared {
         let stages = &self.metrics.stages;
         stages.inference.observe(inference.as_secs_f64());
         stages.signal.observe((begin.elapsed() - inference).as_secs_f64());
-        Ok(Walk {
-            model: serving.model.id().to_owned(),
+        Ok(ReadWalk {
+            model: model.id().to_owned(),
             template,
             seconds,
             refused,
@@ -124,51 +135,31 @@ impl Shared {
         })
     }
 
-    /// Lets the model that serves read a walk, where another one took over since it was read. Waits
-    /// for compute.
-    pub async fn read_by_who_serves(&self, walk: &mut Walk) -> Result<(), ServiceError> {
-        let serving = self.serving();
-        if walk.model == serving.model.id() {
-            return Ok(());
-        }
-        let wanted = serving.model.id().to_owned();
-        let found = std::mem::replace(&mut walk.model, wanted.clone());
-        let Some(recording) = walk.recording.take() else {
-            return Err(ServiceError::OtherModel { found, wanted });
-        };
-        let metrics = Arc::clone(&self.metrics);
-        let read = move |scratch: &mut Scratch| serving.read(&recording, scratch, &metrics);
-        let (reading, _) = self.pool.run(Entry::Always, read).await??;
-        Reading { template: walk.template, refused: walk.refused } = reading;
-        Ok(())
-    }
-
-    fn of_features(
+    fn read_features(
         &self,
-        serving: &Serving,
-        model: String,
+        model: &LoadedModel,
+        id: String,
         windows: &[Vec<f32>],
-    ) -> Result<Walk, ServiceError> {
-        if model != serving.model.id() {
-            let wanted = serving.model.id().to_owned();
-            return Err(ServiceError::OtherModel { found: model, wanted });
+    ) -> Result<ReadWalk, ServiceError> {
+        if id != model.id() {
+            return Err(ServiceError::OtherModel { found: id, wanted: model.id().to_owned() });
         }
-        let stride_seconds = serving.model.recipe.window_seconds() / 2.0;
-        // Of the longest recording that is taken.
+        let stride_seconds = model.model.recipe.window_seconds() / 2.0;
+        // As many as the longest recording has.
         let most = (f64::from(self.settings.get().max_recording_seconds) / stride_seconds) as usize;
         if windows.is_empty() || windows.len() > most {
             return Err(ServiceError::FeatureCount { windows: windows.len(), most });
         }
-        let mut template = Template::empty(serving.feature_len());
+        let mut template = Template::empty(model.feature_len());
         for (window, feature) in windows.iter().enumerate() {
-            let (length, needed) = (feature.len(), serving.feature_len());
+            let (length, needed) = (feature.len(), model.feature_len());
             if length != needed || !Template::is_direction(feature) {
                 return Err(ServiceError::Feature { window, length, needed });
             }
             template.add_window(feature);
         }
-        Ok(Walk {
-            model,
+        Ok(ReadWalk {
+            model: id,
             template: template.rounded(),
             seconds: 0.0,
             refused: Vec::new(),
@@ -177,10 +168,32 @@ impl Shared {
             recording: None,
         })
     }
+
+    /// Reads a walk again if another model has become active since.
+    pub async fn read_again(
+        &self,
+        active: &ActiveModel,
+        walk: &mut ReadWalk,
+    ) -> Result<(), ServiceError> {
+        let model = active.get();
+        if walk.model == model.id() {
+            return Ok(());
+        }
+        let wanted = model.id().to_owned();
+        let found = std::mem::replace(&mut walk.model, wanted.clone());
+        let Some(recording) = walk.recording.take() else {
+            return Err(ServiceError::OtherModel { found, wanted });
+        };
+        let metrics = Arc::clone(&self.metrics);
+        let read = move |scratch: &mut Scratch| model.read(&recording, scratch, &metrics);
+        let (reading, _) = self.pool.run(Admission::Always, read).await??;
+        Reading { template: walk.template, refused: walk.refused } = reading;
+        Ok(())
+    }
 }
 
-/// A fingerprint is of a minute at most: a longer walk has several, lest what is sent again hide
-/// behind a minute of anything else.
+/// Several for a long walk: a fingerprint covers a minute at most. With only one, a replay could hide
+/// behind a minute of other movement.
 fn fingerprints(recording: &Recording) -> Vec<Fingerprint> {
     let length = Fingerprint::LONGEST_SECONDS;
     let minutes = (recording.duration_seconds() / length).ceil() as u32;
@@ -192,7 +205,7 @@ fn pack(recording: &Recording) -> Vec<u8> {
     zstd::encode_all(&exact(recording)[..], ZSTD_LEVEL).expect("memory is all that is written to")
 }
 
-/// A recording as it was before it was kept; `None` where the bytes are not one.
+/// A recording as it was before it was stored. `None` if the bytes are damaged.
 pub(super) fn unpack(kept: &[u8]) -> Option<RecordingDocument> {
     cbor::from_slice(&zstd::decode_all(kept).ok()?).ok()
 }

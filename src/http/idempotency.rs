@@ -1,4 +1,4 @@
-//! Retried writes: the `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header).
+//! Retries of writes: the `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header).
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -10,32 +10,48 @@ use sha2::{Digest, Sha256};
 use super::body;
 use super::problem::{Problem, ProblemType};
 use crate::access::Principal;
-use crate::service::{Answer, IdempotentRequest, StoredResponse};
+use crate::service::{IdempotentRequest, Reservation, Reserved, Service, StoredResponse};
 
 const KEY: &str = "idempotency-key";
 const MAX_KEY_BYTES: usize = 255;
 
-/// Says that an answer was given before.
+/// Says that the response was stored by an earlier request.
 const REPLAYED: &str = "idempotency-replayed";
 
-/// A write's idempotency key, if it has one, with what it stands for.
-pub(super) struct Once {
+/// A write's idempotency key, if it has one, and the request that it stands for.
+pub(super) struct IdempotencyKey {
     principal: String,
     key: Option<String>,
     /// Of method and path.
     digest: Sha256,
 }
 
-impl Once {
-    /// The request as a whole, given the digest of its body.
-    pub fn request(self, body_digest: &[u8]) -> Option<IdempotentRequest> {
+impl IdempotencyKey {
+    /// Carries out a request once. A retry gets the stored response.
+    pub async fn once<F>(
+        self,
+        service: &Service,
+        body_digest: &[u8],
+        request: impl FnOnce(Reservation) -> F,
+    ) -> Result<Response, Problem>
+    where
+        F: Future<Output = Result<StoredResponse, Problem>>,
+    {
         let digest = self.digest.chain_update(body_digest).finalize().into();
         let principal = self.principal;
-        self.key.map(|idempotency_key| IdempotentRequest { principal, idempotency_key, digest })
+        let key = self.key.map(|idempotency_key| IdempotentRequest {
+            principal,
+            idempotency_key,
+            digest,
+        });
+        Ok(match service.idempotency.reserve(key).await? {
+            Reserved::New(reservation) => response(request(reservation).await?, false),
+            Reserved::Answered(stored) => response(stored, true),
+        })
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Once {
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
@@ -60,20 +76,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Once {
     }
 }
 
-/// An answer without one.
-pub(super) fn nothing() -> StoredResponse {
+/// A response without a body.
+pub(super) fn no_content() -> StoredResponse {
     StoredResponse::empty(StatusCode::NO_CONTENT.as_u16())
 }
 
-/// An answer on its way.
-pub(super) fn sent(Answer { reply, replayed }: Answer) -> Response {
-    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
-    let mut response = (status, reply.body).into_response();
+fn response(stored: StoredResponse, replayed: bool) -> Response {
+    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
+    let mut response = (status, stored.body).into_response();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);
-    let content_type = reply.content_type.and_then(|name| HeaderValue::try_from(name).ok());
+    let content_type = stored.content_type.and_then(|name| HeaderValue::try_from(name).ok());
     headers.extend(content_type.map(|name| (header::CONTENT_TYPE, name)));
-    let location = reply.location.and_then(|path| HeaderValue::try_from(path).ok());
+    let location = stored.location.and_then(|path| HeaderValue::try_from(path).ok());
     headers.extend(location.map(|path| (header::LOCATION, path)));
     headers.insert(body::VARY.0, HeaderValue::from_static(body::VARY.1));
     if replayed {

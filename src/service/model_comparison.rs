@@ -1,86 +1,85 @@
-//! Whether another model does as well as the one that serves, on walks that users have enrolled: the
-//! last recording of each is taken for a probe, and the others are enrolled.
+//! Compares a model with the active one on kept recordings: the last recording of each user is a
+//! probe, the others are enrolled.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::pool::Entry;
-use super::serving::Serving;
-use super::{Comparison, Outcomes, ServiceError, Shared};
-use crate::store::StoredTemplate;
+use super::ServiceError;
+use super::active_model::LoadedModel;
+use super::pool::{Admission, Pool};
+use crate::store::{Comparison, Outcomes, Store, StoredTemplate};
 use bipedalnet_core::identity::{Decision, Gallery, Template, UserId};
 
-/// Fewer recordings would say nothing.
-const FEWEST_PROBES: usize = 2;
+/// With fewer probes a comparison means nothing.
+const MIN_PROBES: usize = 2;
 
-/// More would say no more: they are picked evenly over the users.
-const MOST_PROBES: usize = 2000;
+/// More probes would not change the result. They are picked evenly over the users.
+const MAX_PROBES: usize = 2000;
 
 /// Candidates that a decision needs.
 const NEAREST: usize = 5;
 
-/// Decisions of one job on the pool: few enough that a request behind it hardly waits.
-const PROBES_AT_ONCE: usize = 16;
+/// Probes in one job on the pool: few enough that a request behind it hardly waits.
+const PROBES_PER_JOB: usize = 16;
 
-/// Whether the new model did less well in any respect.
+/// Whether the new model did worse in any respect.
 pub(super) fn is_worse(Comparison { old, new, .. }: &Comparison) -> bool {
     new.right < old.right || new.wrong > old.wrong || new.strangers > old.strangers
 }
 
-/// A model with all recordings enrolled but those that it is asked about.
+/// A model with all recordings enrolled except the probes.
 struct Trial {
     gallery: Gallery,
     probes: Vec<(UserId, Template)>,
 }
 
-impl Shared {
-    /// What two models make of the same recordings; `None` where there are too few.
-    pub async fn compare(
-        &self,
-        old: &Serving,
-        new: &Serving,
-    ) -> Result<Option<Comparison>, ServiceError> {
-        let [of_old, of_new] = [
-            self.store.templates_of_recordings(old.model.id(), old.feature_len()).await?,
-            self.store.templates_of_recordings(new.model.id(), new.feature_len()).await?,
-        ];
-        let empty = |serving: &Serving| {
-            Gallery::new(serving.feature_len(), serving.gallery().calibration().clone())
-        };
-        let (old_gallery, new_gallery) = (empty(old), empty(new));
-        let prepare = move |_: &mut _| {
-            let (of_old, of_new) = of_both(of_old, of_new);
-            let old = Trial::new(old_gallery, of_old);
-            Arc::new((old, Trial::new(new_gallery, of_new)))
-        };
-        let trials = self.pool.run(Entry::Always, prepare).await?;
-        let probes = trials.0.probes.len();
-        if probes < FEWEST_PROBES {
-            return Ok(None);
-        }
-        let picked: Vec<usize> = (0..probes).step_by(probes.div_ceil(MOST_PROBES)).collect();
-        let mut comparison = Comparison {
-            served: old.model.id().to_owned(),
-            recordings: picked.len() as u32,
-            old: Outcomes::default(),
-            new: Outcomes::default(),
-        };
-        for positions in picked.chunks(PROBES_AT_ONCE) {
-            let (trials, positions) = (Arc::clone(&trials), positions.to_vec());
-            let ask = move |_: &mut _| {
-                let (old, new) = &*trials;
-                positions.iter().map(|&at| [old.ask(at), new.ask(at)]).collect::<Vec<_>>()
-            };
-            for [old, new] in self.pool.run(Entry::Always, ask).await? {
-                add(&mut comparison.old, old);
-                add(&mut comparison.new, new);
-            }
-        }
-        Ok(Some(comparison))
+/// Compares two models on the same recordings. `None` if there are too few.
+pub(super) async fn compare(
+    store: &Store,
+    pool: &Pool,
+    old: &LoadedModel,
+    new: &LoadedModel,
+) -> Result<Option<Comparison>, ServiceError> {
+    let [of_old, of_new] = [
+        store.templates_of_recordings(old.id(), old.feature_len()).await?,
+        store.templates_of_recordings(new.id(), new.feature_len()).await?,
+    ];
+    let empty = |model: &LoadedModel| {
+        Gallery::new(model.feature_len(), model.gallery().calibration().clone())
+    };
+    let (old_gallery, new_gallery) = (empty(old), empty(new));
+    let prepare = move |_: &mut _| {
+        let (of_old, of_new) = of_both(of_old, of_new);
+        let old = Trial::new(old_gallery, of_old);
+        Arc::new((old, Trial::new(new_gallery, of_new)))
+    };
+    let trials = pool.run(Admission::Always, prepare).await?;
+    let probes = trials.0.probes.len();
+    if probes < MIN_PROBES {
+        return Ok(None);
     }
+    let picked: Vec<usize> = (0..probes).step_by(probes.div_ceil(MAX_PROBES)).collect();
+    let mut comparison = Comparison {
+        served: old.id().to_owned(),
+        recordings: picked.len() as u32,
+        old: Outcomes::default(),
+        new: Outcomes::default(),
+    };
+    for positions in picked.chunks(PROBES_PER_JOB) {
+        let (trials, positions) = (Arc::clone(&trials), positions.to_vec());
+        let ask = move |_: &mut _| {
+            let (old, new) = &*trials;
+            positions.iter().map(|&at| [old.ask(at), new.ask(at)]).collect::<Vec<_>>()
+        };
+        for [old, new] in pool.run(Admission::Always, ask).await? {
+            add(&mut comparison.old, old);
+            add(&mut comparison.new, new);
+        }
+    }
+    Ok(Some(comparison))
 }
 
-/// Templates of the walks that both models read.
+/// Keeps the walks that both models read.
 fn of_both(
     mut old: Vec<StoredTemplate>,
     mut new: Vec<StoredTemplate>,
@@ -95,7 +94,7 @@ fn of_both(
 }
 
 impl Trial {
-    /// Of walks in the order of enrollment.
+    /// Takes walks in the order of enrollment.
     fn new(mut gallery: Gallery, walks: Vec<StoredTemplate>) -> Self {
         let mut by_user: BTreeMap<UserId, Vec<Template>> = BTreeMap::new();
         for walk in walks {
@@ -112,7 +111,7 @@ impl Trial {
         Self { gallery, probes }
     }
 
-    /// What comes of a probe: one of right and wrong at most.
+    /// The outcome of a probe. It is never both right and wrong.
     fn ask(&self, position: usize) -> Outcomes {
         let (user, probe) = &self.probes[position];
         let nearest = self.gallery.rank(probe, None, NEAREST);
@@ -152,7 +151,7 @@ mod tests {
         StoredTemplate { enrollment, user: user.parse().unwrap(), template }
     }
 
-    /// With a model that takes a walk for a user's from about a strength on.
+    /// For a model that accepts a walk from about this strength on.
     fn outcomes(walks: Vec<StoredTemplate>, strength: f32) -> Vec<Outcomes> {
         let tail = Tail::new([strength, strength + 0.1, strength + 0.2]).unwrap();
         let calibration = Calibration {
@@ -171,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_walk_of_each_user_is_asked_about_and_the_others_are_enrolled() {
+    fn the_last_walk_of_each_user_is_a_probe_and_the_others_are_enrolled() {
         let walks = vec![
             walk(1, "ann", [1.0, 0.0]),
             walk(2, "bob", [0.0, 1.0]),
             walk(3, "ann", [1.0, 0.2]),
             walk(4, "bob", [1.0, 0.3]),
-            // Enrolled, but not asked about.
+            // Enrolled, but no probe.
             walk(5, "cem", [-1.0, 0.0]),
         ];
         let [right, wrong] = [[1, 0, 0], [0, 1, 1]].map(|[right, wrong, strangers]| Outcomes {
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_worse_that_loses_in_any_respect() {
+    fn a_model_is_worse_if_it_loses_in_any_respect() {
         let old = Outcomes { right: 5, wrong: 1, strangers: 1 };
         let worse = |right, wrong, strangers| {
             let new = Outcomes { right, wrong, strangers };

@@ -1,0 +1,151 @@
+//! Writes enrollments that arrive at the same time in one transaction, so that they share one wait
+//! for the disk.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::slice;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::ServiceError;
+use super::active_model::ActiveModel;
+use super::enroll::Enrolled;
+use super::idempotency::Reservation;
+use super::pool::PoolError;
+use super::walk_reader::{ReadWalk, WalkReader};
+use super::write::{Turn, Writes};
+use crate::store::StoredResponse;
+use bipedalnet_core::identity::UserId;
+
+/// Enrollments in one transaction. Later writes wait for all of them.
+const MAX_BATCH: usize = 64;
+
+/// Writes enrollments. Clones share one queue.
+#[derive(Clone)]
+pub(super) struct BatchWriter {
+    active: ActiveModel,
+    reader: WalkReader,
+    writes: Writes,
+    /// In the order of arrival.
+    waiting: Arc<Mutex<VecDeque<Waiting>>>,
+}
+
+/// An enrollment that waits for its turn.
+struct Waiting {
+    reservation: Reservation,
+    user: UserId,
+    walk: ReadWalk,
+    encode: Box<dyn Fn(Enrolled) -> StoredResponse + Send>,
+    done: oneshot::Sender<Result<StoredResponse, ServiceError>>,
+    queued: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+impl BatchWriter {
+    pub fn new(active: ActiveModel, reader: WalkReader, writes: Writes) -> Self {
+        Self { active, reader, writes, waiting: Arc::default() }
+    }
+
+    /// Enrolls a walk, together with others that wait. If the client hangs up before its turn, nothing
+    /// changes.
+    pub async fn enroll(
+        &self,
+        reservation: Reservation,
+        user: UserId,
+        walk: ReadWalk,
+        encode: impl Fn(Enrolled) -> StoredResponse + Send + 'static,
+    ) -> Result<StoredResponse, ServiceError> {
+        let _place = self.writes.place()?;
+        let (done, result) = oneshot::channel();
+        let (encode, queued) = (Box::new(encode), Instant::now());
+        let waiting = Waiting { reservation, user, walk, encode, done, queued, _place };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
+        // As many tasks as walks: whichever of them a task finds, none is left behind.
+        let writer = self.clone();
+        tokio::spawn(async move {
+            let turn = writer.writes.turn().await;
+            writer.write_batch(&turn).await;
+        });
+        result.await.map_err(|_| PoolError::Failed)?
+    }
+
+    async fn write_batch(&self, turn: &Turn) {
+        let begin = Instant::now();
+        let taken: Vec<Waiting> = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = waiting.len().min(MAX_BATCH);
+            waiting.drain(..count).collect()
+        };
+        let stages = &self.reader.metrics.stages;
+        let mut batch = Vec::with_capacity(taken.len());
+        for mut waiting in taken {
+            if waiting.done.is_closed() {
+                continue;
+            }
+            stages.turn.observe((begin - waiting.queued).as_secs_f64());
+            match self.reader.read_again(&self.active, &mut waiting.walk).await {
+                Ok(()) => batch.push(waiting),
+                Err(error) => waiting.end(Err(error)),
+            }
+        }
+        if batch.is_empty() {
+            return;
+        }
+        let results = match self.write(turn, &mut batch).await {
+            Ok(results) => results,
+            Err(error) if batch.len() == 1 => vec![Err(error)],
+            // None was written. Each tries alone, so that it has its own result.
+            Err(_) => {
+                let mut results = Vec::with_capacity(batch.len());
+                for waiting in &mut batch {
+                    let result = self.write(turn, slice::from_mut(waiting)).await;
+                    results.push(result.and_then(|mut results| results.remove(0)));
+                }
+                results
+            }
+        };
+        for (waiting, result) in batch.into_iter().zip(results) {
+            if result.is_ok() {
+                stages.store.observe(begin.elapsed().as_secs_f64());
+            }
+            waiting.end(result);
+        }
+    }
+
+    /// Writes a batch in one transaction. Each enrollment has its own result, unless the database
+    /// fails.
+    async fn write(
+        &self,
+        turn: &Turn,
+        batch: &mut [Waiting],
+    ) -> Result<Vec<Result<StoredResponse, ServiceError>>, ServiceError> {
+        let mut write = self.writes.begin_in(turn, Reservation::default()).await?;
+        let max_enrollments = self.reader.settings.get().max_enrollments_per_user;
+        let mut results = Vec::with_capacity(batch.len());
+        for Waiting { reservation, user, walk, encode, .. } in batch {
+            let enrolled = write.add_enrollment(&self.active, max_enrollments, user, walk).await;
+            results.push(match enrolled {
+                Ok(enrolled) => {
+                    let (response, named) = (encode(enrolled), BTreeSet::from([user.clone()]));
+                    reservation.store(&mut write.transaction, &named, &response).await?;
+                    Ok(response)
+                }
+                Err(error @ ServiceError::Store(_)) => return Err(error),
+                Err(error) => Err(error),
+            });
+        }
+        write.finish().await?;
+        Ok(results)
+    }
+}
+
+impl Waiting {
+    fn end(self, result: Result<StoredResponse, ServiceError>) {
+        let Self { reservation, done, .. } = self;
+        // The client may send its request again as soon as it knows the result.
+        drop(reservation);
+        // The client may have hung up.
+        let _ = done.send(result);
+    }
+}

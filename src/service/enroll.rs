@@ -1,0 +1,128 @@
+//! Enrollment: adds a walk to a user's template.
+
+use std::sync::Arc;
+
+use super::ServiceError;
+use super::active_model::{ActiveModel, LoadedModel};
+use super::batch_writer::BatchWriter;
+use super::idempotency::Reservation;
+use super::pool::Admission;
+use super::users::UserStatus;
+use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
+use super::write::{Write, Writes};
+use crate::store::{Store, StoredResponse, User};
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::gait::SignalError;
+use bipedalnet_core::identity::UserId;
+
+/// A walk that was enrolled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Enrolled {
+    /// Number of the enrollment.
+    pub enrollment: i64,
+    /// Windows of walking in it.
+    pub windows: u32,
+    /// Windows that are not walking: one error of each kind, and its number of windows.
+    pub refused: Vec<(SignalError, usize)>,
+    /// The user after the enrollment.
+    pub status: UserStatus,
+}
+
+/// Enrolls walks.
+#[derive(Clone)]
+pub struct Enroll {
+    pub(super) store: Store,
+    pub(super) active: ActiveModel,
+    pub(super) reader: WalkReader,
+    pub(super) batches: BatchWriter,
+}
+
+impl Enroll {
+    pub(super) fn new(
+        store: Store,
+        active: ActiveModel,
+        reader: WalkReader,
+        writes: Writes,
+    ) -> Self {
+        let batches = BatchWriter::new(active.clone(), reader.clone(), writes);
+        Self { store, active, reader, batches }
+    }
+
+    /// Enrolls a walk. Its response is stored in a transaction that it may share with other
+    /// enrollments. Only `encode` can make the response in time: a transaction that waited for each
+    /// client's task would be as slow as the slowest.
+    ///
+    /// # Errors
+    /// If the user does not exist or has too many walks, the evidence is no walk, or the pool or the
+    /// database fails.
+    pub async fn run(
+        &self,
+        reservation: Reservation,
+        user: UserId,
+        evidence: Evidence,
+        encode: impl Fn(Enrolled) -> StoredResponse + Send + 'static,
+    ) -> Result<StoredResponse, ServiceError> {
+        let walk = self.read(self.active.get(), &user, evidence, Admission::Single).await?;
+        self.batches.enroll(reservation, user, walk, encode).await
+    }
+
+    /// Reads a walk of a user.
+    pub(super) async fn read(
+        &self,
+        model: Arc<LoadedModel>,
+        user: &UserId,
+        evidence: Evidence,
+        admission: Admission,
+    ) -> Result<ReadWalk, ServiceError> {
+        // First, so that a request with a wrong name costs little.
+        if !model.gallery().contains(user) {
+            self.store.user(user).await?;
+        }
+        let reader = self.reader.clone();
+        let read =
+            move |scratch: &mut Scratch| reader.read(&model, evidence, Purpose::Enroll, scratch);
+        self.reader.pool.run(admission, read).await?
+    }
+}
+
+impl Write {
+    /// Adds a walk, read by the active model, to a user's template. A walk that is refused changes
+    /// nothing.
+    pub(super) async fn add_enrollment(
+        &mut self,
+        active: &ActiveModel,
+        max_enrollments: u64,
+        user: &UserId,
+        walk: &ReadWalk,
+    ) -> Result<Enrolled, ServiceError> {
+        let transaction = &mut self.transaction;
+        let enrollment = transaction.add_enrollment(user, max_enrollments).await?;
+        transaction.add_template(&walk.model, enrollment.id, &walk.template).await?;
+        for fingerprint in &walk.fingerprints {
+            transaction.add_fingerprint(user, Some(enrollment.id), fingerprint).await?;
+        }
+        if let Some(recording) = &walk.kept {
+            transaction.add_recording(enrollment.id, recording).await?;
+        }
+        self.gallery.enrolled += 1;
+        let model = active.get();
+        let gallery = model.gallery();
+        // The gallery holds what the database does, without this write.
+        let earlier = || gallery.templates(user).cloned().unwrap_or_default();
+        let templates = self.gallery.users.entry(user.clone()).or_insert_with(earlier);
+        templates.add(&walk.template, gallery.calibration());
+        let user = User {
+            id: user.clone(),
+            created_at_unix_seconds: enrollment.user_created_at_unix_seconds,
+            enrollments: enrollment.enrollments,
+            windows: templates.windows().into(),
+            occasions: enrollment.occasions,
+        };
+        Ok(Enrolled {
+            enrollment: enrollment.id,
+            windows: walk.template.windows(),
+            refused: walk.refused.clone(),
+            status: user.into(),
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! Retried requests: each is carried out once, and a retry gets the stored response.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::ServiceError;
+use crate::store::{IdempotentRequest, Store, StoreError, StoredResponse, Transaction};
+use bipedalnet_core::identity::UserId;
+
+/// Principals and idempotency keys of requests that are being carried out.
+type InFlight = Arc<Mutex<HashSet<(String, String)>>>;
+
+/// Keeps retries from being carried out twice.
+pub struct Idempotency {
+    store: Store,
+    in_flight: InFlight,
+}
+
+/// What a request finds under its idempotency key.
+pub enum Reserved {
+    /// Nothing: it is to be carried out.
+    New(Reservation),
+    /// The response to an earlier request.
+    Answered(StoredResponse),
+}
+
+/// The right to carry out a request. Until it is dropped, no other request with the same idempotency
+/// key is carried out. The default is of a request without a key.
+#[derive(Default)]
+pub struct Reservation {
+    held: Option<(IdempotentRequest, InFlight)>,
+}
+
+impl Idempotency {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, in_flight: InFlight::default() }
+    }
+
+    /// Reserves a request's idempotency key, or finds the stored response.
+    ///
+    /// # Errors
+    /// If a request with this key is being carried out, the key was used for another request, the
+    /// response named a user who was deleted since, or the database fails.
+    pub async fn reserve(
+        &self,
+        request: Option<IdempotentRequest>,
+    ) -> Result<Reserved, ServiceError> {
+        let Some(request) = request else { return Ok(Reserved::New(Reservation::default())) };
+        let is_free = self
+            .in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(in_flight(&request));
+        if !is_free {
+            return Err(ServiceError::InFlight);
+        }
+        let held = Reservation { held: Some((request.clone(), Arc::clone(&self.in_flight))) };
+        Ok(match self.store.stored_response(&request).await? {
+            Some(response) => Reserved::Answered(response),
+            None => Reserved::New(held),
+        })
+    }
+}
+
+impl Reservation {
+    /// Whether the response is stored for retries.
+    pub(super) fn has_key(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Stores the response in the transaction of the change. `users` are those whom it names.
+    pub(super) async fn store(
+        &self,
+        transaction: &mut Transaction,
+        users: &BTreeSet<UserId>,
+        response: &StoredResponse,
+    ) -> Result<(), StoreError> {
+        match &self.held {
+            Some((request, _)) => transaction.keep_response(request, users, response).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some((request, keys)) = &self.held {
+            keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&in_flight(request));
+        }
+    }
+}
+
+fn in_flight(request: &IdempotentRequest) -> (String, String) {
+    (request.principal.clone(), request.idempotency_key.clone())
+}

@@ -1,0 +1,109 @@
+//! Identification (1:N): who of many users is walking.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::ServiceError;
+use super::active_model::{ActiveModel, LoadedModel};
+use super::walk_reader::{Evidence, Purpose, WalkReader};
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::identity::{Decision, Tails, UserId};
+
+/// Candidates in an answer.
+const CANDIDATES: usize = 5;
+
+/// A user who may be the walker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NearUser {
+    /// The user.
+    pub user: UserId,
+    /// Cosine between the walk and the user's template, from -1 to 1.
+    pub score: f32,
+    /// Upper estimate of the share of other people's walks that score at least as high.
+    pub estimated_fmr: f64,
+}
+
+/// The result of an identification.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identification {
+    /// Who it is.
+    pub decision: Decision,
+    /// The nearest users, nearest first.
+    pub candidates: Vec<NearUser>,
+    /// Windows of walking.
+    pub windows: u32,
+    /// Id of the model that decided.
+    pub model: String,
+    /// The thresholds that decided.
+    pub tails: Tails,
+}
+
+/// Identifies walkers.
+#[derive(Clone)]
+pub struct Identify {
+    pub(super) active: ActiveModel,
+    pub(super) reader: WalkReader,
+}
+
+impl Identify {
+    /// Identifies a walker among all users, or among some. Does not touch the database. Runs on the
+    /// pool, in one job with the decoding of the body.
+    ///
+    /// # Errors
+    /// If the evidence is no walk.
+    pub fn run(
+        &self,
+        evidence: Evidence,
+        among: Option<&BTreeSet<UserId>>,
+        scratch: &mut Scratch,
+    ) -> Result<Identification, ServiceError> {
+        self.decide(&self.active.get(), evidence, among, scratch)
+    }
+
+    /// As [`Identify::run`], with this model.
+    pub(super) fn decide(
+        &self,
+        model: &LoadedModel,
+        evidence: Evidence,
+        among: Option<&BTreeSet<UserId>>,
+        scratch: &mut Scratch,
+    ) -> Result<Identification, ServiceError> {
+        let probe = self.reader.read(model, evidence, Purpose::Identify, scratch)?.template;
+        let begin = Instant::now();
+        let gallery = model.gallery();
+        let candidates = gallery.rank(&probe, among, CANDIDATES);
+        let compared = gallery.count(among);
+        let tails = gallery.tails();
+        let decision =
+            Decision::new(&candidates, compared, &probe, gallery.calibration(), &tails.single);
+        drop(gallery);
+        self.reader.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
+        let candidates = candidates.into_iter().map(|candidate| NearUser {
+            estimated_fmr: tails.single.fmr(candidate.strength),
+            user: candidate.user,
+            score: candidate.score,
+        });
+        let identification = Identification {
+            decision,
+            candidates: candidates.collect(),
+            windows: probe.windows(),
+            model: model.id().to_owned(),
+            tails,
+        };
+        self.count(&identification);
+        Ok(identification)
+    }
+
+    fn count(&self, answer: &Identification) {
+        let metrics = &self.reader.metrics.decisions;
+        match answer.decision {
+            Decision::Identified(_) => &metrics.identified,
+            Decision::Unknown => &metrics.unknown,
+            Decision::Inconclusive(_) => &metrics.identify_inconclusive,
+        }
+        .inc();
+        if let Some(nearest) = answer.candidates.first() {
+            metrics.identify_score.observe(nearest.score.into());
+        }
+    }
+}

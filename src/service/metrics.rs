@@ -1,0 +1,49 @@
+//! Metrics that are read only when somebody looks.
+
+use super::Service;
+use crate::store::StoreError;
+use crate::telemetry::Metrics;
+
+/// The metric of a model file with the share of held-back windows that it recognised.
+const VALIDATION_ACCURACY: &str = "validation_top1";
+
+impl Service {
+    /// Sets the metrics that nothing else keeps up to date.
+    ///
+    /// # Errors
+    /// If the database fails. Its own metrics are then as old as they were.
+    pub async fn observe(&self) -> Result<(), StoreError> {
+        let Metrics { model, memory, database, training, .. } = &*self.metrics;
+        self.pool.observe();
+        let active = self.active.get();
+        model.serves(active.id());
+        let accuracy = active.model.file.metadata.metrics.get(VALIDATION_ACCURACY);
+        model.validation_accuracy.set(accuracy.copied().map_or(f64::NAN, f64::from));
+        let (users, bytes) = {
+            let gallery = active.gallery();
+            (gallery.len(), gallery.bytes())
+        };
+        model.gallery_users.set(users as i64);
+        memory.gallery.set(bytes as i64);
+        memory.sqlite_cache.set(self.store.cache_limit_bytes() as i64);
+        let stored = self.store.model(active.id()).await?;
+        model.created_timestamp_seconds.set(stored.created_at_unix_seconds);
+        model.bytes.set(stored.size_bytes as i64);
+        let sizes = self.store.sizes().await?;
+        model.users.set(sizes.users as i64);
+        database.bytes.set(sizes.database_bytes as i64);
+        database.log_bytes.set(sizes.log_bytes as i64);
+        for (state, jobs) in self.store.count_training_jobs().await? {
+            training.jobs.with_label_values(&[state.name()]).set(jobs);
+        }
+        let progress = self.signals.current.borrow().progress.unwrap_or_default();
+        training.epoch.set(progress.epoch as i64);
+        training.samples_per_second.set(progress.samples_per_second.into());
+        if progress.epoch > 0 {
+            let known = |figure: Option<f32>| figure.map_or(f64::NAN, f64::from);
+            training.loss.set(known(progress.loss));
+            training.validation_accuracy.set(known(progress.validation_accuracy));
+        }
+        Ok(())
+    }
+}

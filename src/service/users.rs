@@ -1,0 +1,180 @@
+//! Users and their enrollments: create, read, export, delete.
+
+use super::ServiceError;
+use super::active_model::ActiveModel;
+use super::challenges::Challenges;
+use super::idempotency::Reservation;
+use super::pool::{Admission, Pool};
+use super::walk_reader::unpack;
+use super::write::{Write, Writes};
+use crate::config::{Live, ServiceSettings};
+use crate::store::Store;
+pub use crate::store::{Enrollment, ExportedTemplate, User};
+use bipedalnet_core::gait::{Fingerprint, RecordingDocument};
+use bipedalnet_core::identity::{READY_WINDOWS, UserId, UserTemplates};
+
+/// A user, and whether they are ready to be recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserStatus {
+    /// The user.
+    pub user: User,
+    /// Windows of walking that are still missing; 0 if the user is ready.
+    pub windows_missing: u64,
+}
+
+/// All that is held about a user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Export {
+    /// The user.
+    pub status: UserStatus,
+    /// Their walks.
+    pub walks: Vec<ExportedWalk>,
+    /// Fingerprints of enrolled and of verified walks.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// All that is held about a walk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExportedWalk {
+    /// The enrollment.
+    pub enrollment: Enrollment,
+    /// One for each model that read the walk.
+    pub templates: Vec<ExportedTemplate>,
+    /// The recording, if it is kept.
+    pub recording: Option<RecordingDocument>,
+}
+
+impl From<User> for UserStatus {
+    fn from(user: User) -> Self {
+        let windows_missing = READY_WINDOWS.saturating_sub(user.windows);
+        Self { user, windows_missing }
+    }
+}
+
+/// Manages users and their enrollments.
+pub struct Users {
+    pub(super) store: Store,
+    pub(super) active: ActiveModel,
+    pub(super) writes: Writes,
+    pub(super) settings: Live<ServiceSettings>,
+    pub(super) challenges: Challenges,
+    pub(super) pool: Pool,
+}
+
+impl Users {
+    /// Creates a user, and tells whether they are new.
+    ///
+    /// # Errors
+    /// If there are too many users, or the database fails.
+    pub async fn put(
+        &self,
+        reservation: Reservation,
+        user: UserId,
+    ) -> Result<(bool, UserStatus, Write), ServiceError> {
+        let mut write = self.writes.begin(reservation).await?;
+        let is_new = write.transaction.put_user(&user, self.settings.get().max_users).await?;
+        let status = write.transaction.user(&user).await?.into();
+        write.named_users.insert(user);
+        Ok((is_new, status, write))
+    }
+
+    /// A user.
+    ///
+    /// # Errors
+    /// If the user does not exist, or the database fails.
+    pub async fn get(&self, user: &UserId) -> Result<UserStatus, ServiceError> {
+        Ok(self.store.user(user).await?.into())
+    }
+
+    /// Users in the order of their ids, beginning after `after`.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn list(
+        &self,
+        after: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<UserStatus>, ServiceError> {
+        let users = self.store.users(after, limit).await?;
+        Ok(users.into_iter().map(UserStatus::from).collect())
+    }
+
+    /// All that is held about a user.
+    ///
+    /// # Errors
+    /// If the user does not exist, or the pool or the database fails.
+    pub async fn export(&self, user: &UserId) -> Result<Export, ServiceError> {
+        let status = self.get(user).await?;
+        let store = &self.store;
+        let enrollments = store.enrollments_of(user).await?;
+        let templates = store.all_templates_of(user).await?;
+        let fingerprints = store.fingerprints(user).await?;
+        let mut recordings = store.recordings_of(user).await?;
+        let unpack = move |_: &mut _| -> Vec<ExportedWalk> {
+            let walk = |enrollment: Enrollment| {
+                let kept = recordings.remove(&enrollment.id);
+                let of_it = |template: &&ExportedTemplate| template.enrollment == enrollment.id;
+                ExportedWalk {
+                    templates: templates.iter().filter(of_it).cloned().collect(),
+                    recording: kept.and_then(|kept| unpack(&kept)),
+                    enrollment,
+                }
+            };
+            enrollments.into_iter().map(walk).collect()
+        };
+        let walks = self.pool.run(Admission::FirstOfTwo, unpack).await?;
+        Ok(Export { status, walks, fingerprints })
+    }
+
+    /// A user's enrollments.
+    ///
+    /// # Errors
+    /// If the user does not exist, or the database fails.
+    pub async fn enrollments(&self, user: &UserId) -> Result<Vec<Enrollment>, ServiceError> {
+        self.get(user).await?;
+        Ok(self.store.enrollments_of(user).await?)
+    }
+
+    /// Deletes a user and all that is held about them.
+    ///
+    /// # Errors
+    /// If the user does not exist, or the database fails.
+    pub async fn delete(
+        &self,
+        reservation: Reservation,
+        user: UserId,
+    ) -> Result<Write, ServiceError> {
+        let mut write = self.writes.begin(reservation).await?;
+        write.transaction.erase_user(&user).await?;
+        write.gallery.users.insert(user.clone(), UserTemplates::default());
+        write.scrubs_log = true;
+        let (active, challenges) = (self.active.clone(), self.challenges.clone());
+        write.after_commit(move || {
+            active.get().sessions().forget(&user);
+            challenges.open().forget(&user);
+        });
+        Ok(write)
+    }
+
+    /// Deletes an enrollment. With an enrolled walk all updates go, too: it helped to accept them.
+    ///
+    /// # Errors
+    /// If the user has no such enrollment, or the database fails.
+    pub async fn delete_enrollment(
+        &self,
+        reservation: Reservation,
+        user: UserId,
+        id: i64,
+    ) -> Result<Write, ServiceError> {
+        let mut write = self.writes.begin(reservation).await?;
+        let model = self.active.get();
+        write.transaction.erase_enrollment(&user, id).await?;
+        let (model_id, feature_len) = (model.id(), model.feature_len());
+        let left = write.transaction.templates_of(&user, model_id, feature_len, None).await?;
+        let left = UserTemplates::new(&left, model.gallery().calibration());
+        write.gallery.users.insert(user.clone(), left);
+        write.named_users.insert(user);
+        write.scrubs_log = true;
+        Ok(write)
+    }
+}

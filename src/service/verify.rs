@@ -1,0 +1,282 @@
+//! Verification (1:1): whether the walker is the claimed user.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::active_model::{ActiveModel, LoadedModel};
+use super::challenges::Challenges;
+use super::idempotency::Reservation;
+use super::pool::Admission;
+use super::sessions::{Addition, SessionKey, is_replay};
+use super::template_update::is_long_enough;
+use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
+use super::write::{Write, Writes};
+use super::{ServiceError, SessionId};
+use crate::store::Store;
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::gait::Fingerprint;
+use bipedalnet_core::identity::{FALSE_MATCH_RATES, Tails, Template, UserId, Verdict};
+
+/// The longest walk that is verified. Longer ones would cost too much: each minute is compared with
+/// earlier walks.
+const MAX_SECONDS: f64 = 120.0;
+
+/// A claim to be a user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// Id of the API key, or empty.
+    pub principal: String,
+    /// The claimed user.
+    pub user: UserId,
+    /// The walk.
+    pub evidence: Evidence,
+    /// One of [`FALSE_MATCH_RATES`].
+    pub fmr: f64,
+    /// All walks of a session count together. A walk that is sent twice counts once.
+    pub session: Option<SessionId>,
+    /// From [`Challenges::create`].
+    pub challenge: Option<String>,
+}
+
+/// The result of a verification.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verification {
+    /// The claimed user.
+    pub user: UserId,
+    /// Whether the claim holds.
+    pub verdict: Verdict,
+    /// Cosine between the walk and the user's template, from -1 to 1.
+    pub score: f32,
+    /// Upper estimate of the share of other people's walks that score at least as high.
+    pub estimated_fmr: f64,
+    /// The false match rate that decided.
+    pub fmr: f64,
+    /// Windows of walking, those of earlier requests in the session included.
+    pub windows: u32,
+    /// Id of the model that decided.
+    pub model: String,
+    /// The thresholds that decided.
+    pub tails: Tails,
+    /// Number of the enrollment, if the walk was added to the user's template.
+    pub enrollment: Option<i64>,
+    pending: PendingChanges,
+}
+
+/// What a verification is to write.
+#[derive(Clone, Debug, PartialEq)]
+struct PendingChanges {
+    /// The challenge that is used up.
+    challenge: Option<String>,
+    /// New fingerprints of the accepted walks, to detect replays.
+    fingerprints: Vec<Fingerprint>,
+    /// The walk, if it may be added to the user's template.
+    update: Option<Template>,
+    /// Whether the session had the walk already.
+    is_retry: bool,
+    /// Number of the newest fingerprint that the walk was compared with.
+    newest_compared: i64,
+}
+
+/// Verifies claims.
+#[derive(Clone)]
+pub struct Verify {
+    pub(super) store: Store,
+    pub(super) active: ActiveModel,
+    pub(super) reader: WalkReader,
+    pub(super) challenges: Challenges,
+    pub(super) writes: Writes,
+}
+
+impl Verify {
+    /// Verifies a claim. Stores fingerprints of an accepted walk, so that a replay is detected. There
+    /// is nothing to commit if nothing is to be stored.
+    ///
+    /// # Errors
+    /// If the user does not exist or has no walk, the false match rate is not offered, the challenge
+    /// is missing or invalid, the evidence is no walk, or the pool or the database fails.
+    pub async fn run(
+        &self,
+        reservation: Reservation,
+        claim: Claim,
+    ) -> Result<(Verification, Option<Write>), ServiceError> {
+        let mut verification = self.decide(self.active.get(), claim, Admission::Single).await?;
+        if !reservation.has_key() && verification.changes_nothing() {
+            self.count(&verification);
+            return Ok((verification, None));
+        }
+        let mut write = self.writes.begin(reservation).await?;
+        self.settle(&mut write, &mut verification).await?;
+        Ok((verification, Some(write)))
+    }
+
+    /// Decides a claim, and writes nothing yet.
+    pub(super) async fn decide(
+        &self,
+        model: Arc<LoadedModel>,
+        claim: Claim,
+        admission: Admission,
+    ) -> Result<Verification, ServiceError> {
+        self.check(&claim)?;
+        let user = &claim.user;
+        let is_in_gallery = model.gallery().contains(user);
+        if !is_in_gallery && self.store.user(user).await?.enrollments == 0 {
+            return Err(ServiceError::NotEnrolled(user.clone()));
+        }
+        let earlier = self.store.newest_fingerprints(user).await?;
+        let reader = self.reader.clone();
+        let compare =
+            move |scratch: &mut Scratch| compare(&reader, &model, claim, earlier, scratch);
+        self.reader.pool.run(admission, compare).await?
+    }
+
+    fn check(&self, claim: &Claim) -> Result<(), ServiceError> {
+        if !FALSE_MATCH_RATES.contains(&claim.fmr) {
+            return Err(ServiceError::UnknownRate { fmr: claim.fmr });
+        }
+        // A replay of features cannot be detected.
+        let needs_challenge = matches!(claim.evidence, Evidence::Features { .. })
+            || self.reader.settings.get().require_challenge;
+        match &claim.challenge {
+            Some(nonce) if !self.challenges.open().is_valid(nonce, &claim.user, Instant::now()) => {
+                Err(ServiceError::BadChallenge)
+            }
+            None if needs_challenge => Err(ServiceError::ChallengeNeeded),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks again what may have changed since the decision, now that no other write is under way.
+    /// Then writes what the verification is to write.
+    pub(super) async fn settle(
+        &self,
+        write: &mut Write,
+        verification: &mut Verification,
+    ) -> Result<(), ServiceError> {
+        let Verification { user, verdict, model, enrollment, pending, .. } = verification;
+        write.transaction.user(user).await?;
+        if let Some(nonce) = &pending.challenge {
+            let is_valid = self.challenges.open().is_valid(nonce, user, Instant::now());
+            // Another item of the batch may have used it.
+            if !is_valid || !write.used_challenges.insert(nonce.clone()) {
+                return Err(ServiceError::BadChallenge);
+            }
+            // An invalid recording, or a write that fails, does not use a challenge up.
+            let (challenges, nonce, user) = (self.challenges.clone(), nonce.clone(), user.clone());
+            write.after_commit(move || challenges.open().redeem(&nonce, &user));
+        }
+        let newer = match pending.fingerprints.is_empty() {
+            true => Vec::new(),
+            false => write.transaction.fingerprints_after(user, pending.newest_compared).await?,
+        };
+        pending.fingerprints.retain(|mark| !(pending.is_retry && newer.contains(mark)));
+        if !newer.is_empty() {
+            let walk = pending.fingerprints.clone();
+            let compare = move |_: &mut Scratch| is_replay(&walk, newer.iter());
+            if self.reader.pool.run(Admission::Always, compare).await? {
+                *verdict = Verdict::SuspectedReplay;
+                pending.fingerprints.clear();
+                pending.update = None;
+            }
+        }
+        for fingerprint in &pending.fingerprints {
+            write.transaction.add_fingerprint(user, None, fingerprint).await?;
+        }
+        if let Some(walk) = &pending.update {
+            *enrollment = write.update_template(&self.active, user, model, walk).await?;
+        }
+        write.named_users.insert(user.clone());
+        self.count(verification);
+        Ok(())
+    }
+
+    fn count(&self, answer: &Verification) {
+        let metrics = &self.reader.metrics.decisions;
+        match answer.verdict {
+            Verdict::Accept => &metrics.accept,
+            Verdict::Reject => &metrics.reject,
+            Verdict::Inconclusive(_) => &metrics.verify_inconclusive,
+            Verdict::SuspectedReplay => &metrics.suspected_replay,
+        }
+        .inc();
+        metrics.verify_score.observe(answer.score.into());
+    }
+}
+
+impl Verification {
+    fn changes_nothing(&self) -> bool {
+        self.pending.challenge.is_none() && self.pending.fingerprints.is_empty()
+    }
+}
+
+/// Compares a walk with the claimed user's template, and with `earlier` walks of the user, the newest
+/// first. Runs on the pool.
+fn compare(
+    reader: &WalkReader,
+    model: &LoadedModel,
+    claim: Claim,
+    earlier: Vec<(i64, Fingerprint)>,
+    scratch: &mut Scratch,
+) -> Result<Verification, ServiceError> {
+    let Claim { principal, user, evidence, fmr, session, challenge } = claim;
+    let ReadWalk { template, fingerprints, seconds, .. } =
+        reader.read(model, evidence, Purpose::Verify, scratch)?;
+    if seconds > MAX_SECONDS {
+        return Err(ServiceError::TooLong { seconds, allowed_seconds: MAX_SECONDS });
+    }
+    let newest_compared = earlier.first().map_or(0, |(number, _)| *number);
+    let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
+    let key = session.map(|session| SessionKey { principal, user: user.clone(), session });
+    let is_retry = key.as_ref().is_some_and(|key| model.sessions().holds(key, &template));
+    let in_session = key.is_some();
+    // Without fingerprints a replay of the update could not be detected.
+    let may_update =
+        reader.settings.get().update_templates && !is_retry && !fingerprints.is_empty();
+    let update = (may_update && is_long_enough(&template)).then(|| template.clone());
+    let addition = match key {
+        _ if !is_retry && is_replay(&fingerprints, earlier.iter()) => Addition::Replay,
+        Some(key) => model.sessions().add(key, template.clone(), fingerprints),
+        None => Addition::Counts(template.clone(), fingerprints),
+    };
+    let (probe, fingerprints) = match addition {
+        Addition::Counts(probe, fingerprints) => (probe, Some(fingerprints)),
+        Addition::Replay => (template, None),
+    };
+    let begin = Instant::now();
+    let gallery = model.gallery();
+    let candidate = gallery.compare(&user, &probe);
+    let tails = gallery.tails();
+    // A session is decided several times: its threshold is stricter.
+    let tail = if in_session { tails.session } else { tails.single };
+    reader.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
+    let Some(candidate) = candidate else {
+        // Deleted since the request began.
+        model.sessions().forget(&user);
+        return Err(ServiceError::NotEnrolled(user));
+    };
+    let (calibration, strength) = (gallery.calibration(), candidate.strength);
+    let verdict = match fingerprints {
+        Some(_) => Verdict::new(strength, &probe, fmr, calibration, &tail),
+        None => Verdict::SuspectedReplay,
+    };
+    let is_accepted = verdict == Verdict::Accept;
+    let mut fingerprints = fingerprints.filter(|_| is_accepted).unwrap_or_default();
+    fingerprints.retain(|mark| !earlier.contains(mark));
+    Ok(Verification {
+        user,
+        verdict,
+        score: candidate.score,
+        estimated_fmr: tail.fmr(strength),
+        fmr,
+        windows: probe.windows(),
+        model: model.id().to_owned(),
+        tails,
+        enrollment: None,
+        pending: PendingChanges {
+            challenge,
+            fingerprints,
+            update: update.filter(|_| is_accepted),
+            is_retry,
+            newest_compared,
+        },
+    })
+}

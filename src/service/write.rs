@@ -1,0 +1,191 @@
+//! Writes: one at a time, each a change of the database and of what is in memory.
+//!
+//! A use case makes its change in a [`Write`] and returns that with its outcome. The caller encodes
+//! the outcome and commits both: the response is stored in the same transaction, and the change shows
+//! in memory once it is on disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+
+use super::ServiceError;
+use super::active_model::ActiveModel;
+use super::idempotency::Reservation;
+use super::maintenance::LogScrubber;
+use super::pool::{Pool, PoolError};
+use crate::store::{Store, StoreError, StoredResponse, Transaction};
+use crate::telemetry::Metrics;
+use bipedalnet_core::identity::{UserId, UserTemplates};
+
+/// Writes that may wait for their turn; more are refused.
+const MAX_WAITING: usize = 1024;
+
+/// Where writes begin. Clones share one queue.
+#[derive(Clone)]
+pub(super) struct Writes {
+    store: Store,
+    active: ActiveModel,
+    pool: Pool,
+    metrics: Arc<Metrics>,
+    log: LogScrubber,
+    turn: Arc<Mutex<()>>,
+    /// A permit for each write that waits for its turn.
+    places: Arc<Semaphore>,
+}
+
+/// The right to write. Held from before a transaction until the change shows in memory, so that
+/// database and memory change in one order.
+pub(super) type Turn = Arc<OwnedMutexGuard<()>>;
+
+/// A change that is not committed yet. Dropped, it never was.
+pub struct Write {
+    pub(super) transaction: Transaction,
+    pub(super) gallery: GalleryChanges,
+    /// Users whom the outcome names. If one is deleted, the stored response is deleted, too.
+    pub(super) named_users: BTreeSet<UserId>,
+    pub(super) used_challenges: BTreeSet<String>,
+    /// Whether data was deleted that must leave the write-ahead log before the response.
+    pub(super) scrubs_log: bool,
+    after_commit: Vec<Box<dyn FnOnce() + Send>>,
+    reservation: Reservation,
+    writes: Writes,
+    begin: Instant,
+    // Last, so that the transaction ends before the next turn.
+    _turn: Turn,
+}
+
+/// What a write changes in the gallery.
+#[derive(Default)]
+pub(super) struct GalleryChanges {
+    /// All templates of each user who changes. Without templates a user leaves the gallery.
+    pub users: BTreeMap<UserId, UserTemplates>,
+    pub enrolled: u64,
+    pub updates: u64,
+}
+
+impl Writes {
+    pub fn new(
+        store: Store,
+        active: ActiveModel,
+        pool: Pool,
+        metrics: Arc<Metrics>,
+        log: LogScrubber,
+    ) -> Self {
+        let places = Arc::new(Semaphore::new(MAX_WAITING));
+        Self { store, active, pool, metrics, log, turn: Arc::default(), places }
+    }
+
+    /// Waits for the turn and begins a write.
+    pub async fn begin(&self, reservation: Reservation) -> Result<Write, ServiceError> {
+        let place = self.place()?;
+        let queued = Instant::now();
+        let turn = self.turn().await;
+        drop(place);
+        self.metrics.stages.turn.observe(queued.elapsed().as_secs_f64());
+        Ok(self.begin_in(&turn, reservation).await?)
+    }
+
+    /// A place in the queue.
+    pub fn place(&self) -> Result<OwnedSemaphorePermit, PoolError> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            self.metrics.shed.changes_full.inc();
+            self.pool.refusal()
+        })
+    }
+
+    pub async fn turn(&self) -> Turn {
+        Arc::new(Arc::clone(&self.turn).lock_owned().await)
+    }
+
+    pub async fn begin_in(
+        &self,
+        turn: &Turn,
+        reservation: Reservation,
+    ) -> Result<Write, StoreError> {
+        let begin = Instant::now();
+        Ok(Write {
+            transaction: self.store.begin().await?,
+            gallery: GalleryChanges::default(),
+            named_users: BTreeSet::new(),
+            used_challenges: BTreeSet::new(),
+            scrubs_log: false,
+            after_commit: Vec::new(),
+            reservation,
+            writes: self.clone(),
+            begin,
+            _turn: Arc::clone(turn),
+        })
+    }
+}
+
+impl Write {
+    /// Commits the change together with its response, which a retry gets back. Returns the response.
+    ///
+    /// # Errors
+    /// If the database fails. Nothing was changed then.
+    pub async fn commit_with(
+        mut self,
+        response: StoredResponse,
+    ) -> Result<StoredResponse, ServiceError> {
+        self.reservation.store(&mut self.transaction, &self.named_users, &response).await?;
+        self.commit().await?;
+        Ok(response)
+    }
+
+    /// Commits the change without a response.
+    ///
+    /// # Errors
+    /// If the database fails. Nothing was changed then.
+    pub async fn commit(self) -> Result<(), ServiceError> {
+        // In a task of its own: a client that hangs up cannot part database and memory.
+        let task = tokio::spawn(async move {
+            let (begin, metrics) = (self.begin, Arc::clone(&self.writes.metrics));
+            self.finish().await?;
+            metrics.stages.store.observe(begin.elapsed().as_secs_f64());
+            Ok(())
+        });
+        task.await.map_err(|_| PoolError::Failed)?
+    }
+
+    /// As [`Write::commit`]. The caller must not be dropped before this ends.
+    pub(super) async fn finish(self) -> Result<(), StoreError> {
+        let Writes { active, metrics, log, .. } = &self.writes;
+        let begin = Instant::now();
+        self.transaction.commit().await?;
+        metrics.database.commit_seconds.observe(begin.elapsed().as_secs_f64());
+        if self.gallery.updates > 0 {
+            // Older updates may have been deleted.
+            log.set_due();
+        }
+        self.gallery.apply(active, metrics);
+        self.after_commit.into_iter().for_each(|change| change());
+        if self.scrubs_log {
+            log.scrub().await;
+        }
+        Ok(())
+    }
+
+    /// Adds a change of what is in memory, to be made once this is on disk.
+    pub(super) fn after_commit(&mut self, change: impl FnOnce() + Send + 'static) {
+        self.after_commit.push(Box::new(change));
+    }
+}
+
+impl GalleryChanges {
+    fn apply(self, active: &ActiveModel, metrics: &Metrics) {
+        metrics.walks.enrollments.inc_by(self.enrolled);
+        metrics.walks.template_updates.inc_by(self.updates);
+        if self.users.is_empty() {
+            return;
+        }
+        let model = active.get();
+        let mut gallery = model.gallery_mut();
+        for (user, templates) in self.users {
+            gallery.replace(&user, templates);
+        }
+        drop(gallery);
+        active.gallery_changed();
+    }
+}
