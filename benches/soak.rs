@@ -42,7 +42,7 @@ async fn fill(database: &Path) {
     let models = store.models().await.expect("they can be read");
     let model = &models.first().expect("one serves").id;
     let mut random = Pcg64Mcg::seed_from_u64(1);
-    let mut writing = store.write().await.expect("nobody else writes");
+    let mut transaction = store.begin().await.expect("nobody else writes");
     for number in 0..USERS {
         let user = format!("user-{number:05}").parse().expect("it is an id");
         let mut template = Template::empty(32);
@@ -51,11 +51,14 @@ async fn fill(database: &Path) {
             template.add_window(&feature);
         }
         let most = u64::from(USERS);
-        writing.put_user(&user, most).await.expect("there is room");
-        let enrollment = writing.add_enrollment(&user, most).await.expect("there is room");
-        writing.add_template(model, enrollment.id, &template).await.expect("the model is there");
+        transaction.put_user(&user, most).await.expect("there is room");
+        let enrollment = transaction.add_enrollment(&user, most).await.expect("there is room");
+        transaction
+            .add_template(model, enrollment.id, &template)
+            .await
+            .expect("the model is there");
     }
-    writing.commit().await.expect("the disk has room");
+    transaction.commit().await.expect("the disk has room");
     store.close().await;
 }
 
