@@ -308,7 +308,7 @@ fn a_server_that_cannot_start_says_why() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let message = run(&["--listen", &address, "--database", &database]);
-    assert!(message.contains("choose another with --listen"), "{message}");
+    assert!(message.contains("choose another address with --listen"), "{message}");
 }
 
 #[tokio::test]
