@@ -40,7 +40,7 @@ fn main() {
 async fn fill(database: &Path) {
     let store = Store::open(database).await.expect("the server has made it");
     let models = store.models().await.expect("they can be read");
-    let model = &models.first().expect("one serves").id;
+    let model = &models.first().expect("a model is active").id;
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let mut transaction = store.begin().await.expect("nobody else writes");
     for number in 0..USERS {

@@ -51,7 +51,7 @@ impl Scope {
 
 /// A name that is not a scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no scope {0:?}; there are identify, enroll, train, admin and scores")]
+#[error("there is no scope {0:?}; use identify, enroll, train, admin or scores")]
 pub struct ScopeError(String);
 
 impl FromStr for Scope {

@@ -41,7 +41,7 @@ pub(super) struct Remote {
     /// API key, if the server requires one. Prefer the variable: other users can see arguments
     #[arg(long, env = "BIPEDALNET_KEY", hide_env_values = true, value_name = "KEY")]
     key: Option<String>,
-    /// Print the answer as one line of JSON
+    /// Print the response as one line of JSON
     #[arg(long)]
     json: bool,
 }
@@ -54,7 +54,7 @@ impl Remote {
         self.server.call(self.key.clone(), work)
     }
 
-    /// Prints the answer as JSON, or `line`.
+    /// Prints the response as JSON, or `line`.
     pub fn print(&self, answer: &impl Serialize, line: &str) -> Result<(), Failure> {
         match self.json {
             true => println!("{}", serde_json::to_string(answer)?),

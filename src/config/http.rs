@@ -61,7 +61,7 @@ pub struct HttpSettings {
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64)
     )]
     pub max_batch: usize,
-    /// Time limit for a request, from its last header to its answer, including a slowly sent body
+    /// Time limit for a request, from its last header to its response, including a slowly sent body
     #[arg(
         long,
         env = "BIPEDALNET_REQUEST_TIMEOUT_SECONDS",

@@ -1,4 +1,4 @@
-//! Several pieces of work in one request, an outcome for each.
+//! Several items in one request, each with its own outcome.
 
 use axum::Extension;
 use axum::extract::State;
@@ -18,13 +18,13 @@ use bipedalnet_client::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAn
 
 /// Send a batch
 ///
-/// Up to 64 walks that a phone could not send one by one. Each item has the outcome that a request of
-/// its own would have had; its key must allow it. The batch as a whole counts once under its
-/// `Idempotency-Key`. Only where there is no compute or no disk for it does it fail as a whole, and
-/// then nothing was changed.
+/// Sends up to 64 walks in one request, for phones that were offline. Each item has the outcome
+/// that a single request would have, and the API key needs the scope for it. The `Idempotency-Key`
+/// covers the whole batch. The batch fails as a whole only if the server lacks compute or disk
+/// space. Nothing is changed then.
 #[utoipa::path(post, path = "/v1/batch", operation_id = "batch", tag = "recognition",
     request_body = BatchDocument,
-    responses((status = 200, description = "What came of each item", body = OutcomesAnswer)))]
+    responses((status = 200, description = "Outcome of each item", body = OutcomesAnswer)))]
 pub(super) async fn batch(
     State(app): State<App>,
     Extension(principal): Extension<Principal>,
@@ -36,7 +36,7 @@ pub(super) async fn batch(
     outcomes(&app.service, items, key, &body.digest, format, principal).await
 }
 
-/// Items as the service takes them, or what is wrong with each.
+/// Turns each item into one of the service, or into its problem.
 pub(super) fn batch_of(
     items: Vec<BatchItem>,
     settings: &HttpSettings,
@@ -46,7 +46,7 @@ pub(super) fn batch_of(
     if items.is_empty() || items.len() > most {
         let problem = Problem::new(
             ProblemType::BatchSize,
-            format!("there are {} items; 1 to {most} are taken at once", items.len()),
+            format!("there are {} items; expected 1 to {most}", items.len()),
         );
         return Err(problem.at("items"));
     }
@@ -73,7 +73,7 @@ fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
     })
 }
 
-/// Carries out what can be, and answers with an outcome for each item.
+/// Runs the valid items. The response has an outcome for each item.
 pub(super) async fn outcomes(
     service: &Service,
     items: Vec<Result<Item, Problem>>,

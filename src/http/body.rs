@@ -1,5 +1,5 @@
-//! Bodies: read up to a bound, decompressed up to a bound, decoded from JSON or CBOR; and answers
-//! encoded as the client wants them.
+//! Request bodies: read, decompressed and decoded from JSON or CBOR, within limits. Response bodies
+//! in the format that the client prefers.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,22 +28,22 @@ use bipedalnet_core::cbor;
 const JSON: &str = "application/json";
 const CBOR: &str = "application/cbor";
 
-/// What responses may be written in. The first is the default.
+/// The formats of responses. The first is the default.
 static FORMATS: [MediaType; 2] =
     [MediaType::new(APPLICATION, names::JSON), MediaType::new(APPLICATION, names::CBOR)];
 
-/// For caches: the format is the client's wish.
+/// Tells caches that the format depends on the client.
 pub(super) const VARY: (HeaderName, &str) = (header::VARY, "accept");
 
-/// A larger body is read on to so many times what is allowed, and thrown away: a client that is
-/// still sending when the connection closes never sees the answer.
+/// If a body is too large, this many times the limit is read and discarded. A client that is still
+/// sending when the connection closes never sees the response.
 const DISCARDED_BODIES: usize = 8;
 
-/// Bytes of bodies that may be in memory at a time, of all requests: so many connections, or so many
-/// streams of HTTP/2, could otherwise send one each.
+/// Most bytes of bodies in memory, over all requests. Otherwise, each connection and each HTTP/2
+/// stream could send a body at the same time.
 pub(super) const BODIES_BYTES: usize = 128 << 20;
 
-/// A body's document.
+/// A decoded body.
 pub(super) struct Document<T> {
     pub value: T,
     /// SHA-256 of the body as it was sent.
@@ -88,7 +88,7 @@ impl FromRequest<App> for Received {
 }
 
 impl Received {
-    /// The body's document. Costs compute: for the pool.
+    /// Decodes the body. This takes compute, so it belongs on the pool.
     pub fn decode<T: DeserializeOwned>(self) -> Result<T, Problem> {
         let begin = Instant::now();
         let body = self.encoding.decode(self.body, self.most)?;
@@ -99,14 +99,14 @@ impl Received {
     }
 }
 
-/// How documents are written.
+/// The format of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Json,
     Cbor,
 }
 
-/// The format that a client wants answers in.
+/// The format that the client prefers for responses.
 impl<S: Send + Sync> FromRequestParts<S> for Format {
     type Rejection = Problem;
 
@@ -129,7 +129,7 @@ impl Format {
             Some(name) if name.eq_ignore_ascii_case(CBOR) => Ok(Self::Cbor),
             _ => Err(Problem::new(
                 ProblemType::UnsupportedMediaType,
-                "send application/json or application/cbor, and say so",
+                "set Content-Type to application/json or application/cbor",
             )
             .at("content-type")),
         }
@@ -139,7 +139,7 @@ impl Format {
         if body.is_empty() {
             return Err(Problem::new(
                 ProblemType::EmptyBody,
-                "send a document as JSON or CBOR; /docs says what it holds",
+                "send a JSON or CBOR document; /docs describes its fields",
             ));
         }
         let value = match self {
@@ -152,8 +152,8 @@ impl Format {
         }
     }
 
-    /// As [`Format::decode`]. Knows of each value where it is, which takes longer than to decode it:
-    /// for errors, that they name the field.
+    /// Like [`Format::decode`], but errors name the field. This is slower, because it tracks the
+    /// position of each value.
     fn decode_with_path<T: DeserializeOwned>(self, body: &[u8]) -> Result<T, Problem> {
         match self {
             Self::Json => {
@@ -178,7 +178,7 @@ impl Format {
             Self::Json => serde_json::to_vec(body).map_err(|error| error.to_string()),
             Self::Cbor => minicbor_serde::to_vec(body).map_err(|error| error.to_string()),
         }
-        .expect("answers are plain data with string keys")
+        .expect("responses are plain data with string keys")
     }
 
     fn media_type(self) -> &'static str {
@@ -188,12 +188,12 @@ impl Format {
         }
     }
 
-    /// An answer that is not stored.
+    /// A response that is not stored.
     pub fn answer(self, body: &impl Serialize) -> Response {
         ([VARY, (header::CONTENT_TYPE, self.media_type())], self.encode(body)).into_response()
     }
 
-    /// An answer that may be stored for retries.
+    /// A response that may be stored for retries.
     pub fn stored(self, status: StatusCode, body: &impl Serialize) -> StoredResponse {
         let content_type = Some(self.media_type().to_owned());
         StoredResponse {
@@ -210,14 +210,14 @@ fn essence(value: &str) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// A permit for each byte of a body that is in memory.
+/// Permits for the bytes of a body in memory.
 struct Held {
     share: Option<OwnedSemaphorePermit>,
     app: App,
 }
 
 impl Held {
-    /// Whether there is room for so many bytes more.
+    /// Takes permits for more bytes. Fails if there are too few.
     fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
         let more = Arc::clone(&self.app.bodies).try_acquire_many_owned(bytes as u32);
         let more = more.map_err(|_| self.app.service.refuse_body())?;
@@ -237,7 +237,7 @@ impl Drop for Held {
     }
 }
 
-/// Reads a body of `most` bytes or less.
+/// Reads a body of at most `most` bytes.
 async fn read(mut body: Body, most: usize, app: &App) -> Result<(Vec<u8>, Held), Problem> {
     let mut kept = Vec::new();
     let mut held = Held { share: None, app: app.clone() };
@@ -245,7 +245,7 @@ async fn read(mut body: Body, most: usize, app: &App) -> Result<(Vec<u8>, Held),
         let frame = frame.map_err(|_| {
             Problem::new(
                 ProblemType::IncompleteBody,
-                "the connection ended before the body did; nothing was changed, send it again",
+                "the connection ended before the body did; nothing was changed; send it again",
             )
         })?;
         let data = frame.into_data().unwrap_or_default();
@@ -260,7 +260,7 @@ async fn read(mut body: Body, most: usize, app: &App) -> Result<(Vec<u8>, Held),
     Ok((kept, held))
 }
 
-/// Lets a body pass that nobody wants, up to a bound, so that the client sees the answer.
+/// Reads and discards a body, up to about `most` bytes, so that the client sees the response.
 pub(super) async fn discard(mut body: Body, most: usize) {
     let mut length = 0;
     while length <= most
@@ -274,7 +274,7 @@ fn bad_json(body: &[u8], path: &str, error: &serde_json::Error) -> Problem {
     if error.is_data() {
         return invalid_field(path, error.to_string());
     }
-    // To the parser, what is left over of a list that is too long looks like bad JSON.
+    // If a list is too long, the parser reports the rest of it as trailing characters.
     if error.to_string().starts_with("trailing characters")
         && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
     {
@@ -284,9 +284,9 @@ fn bad_json(body: &[u8], path: &str, error: &serde_json::Error) -> Problem {
         );
     }
     let detail = match error.to_string() {
-        // What a NaN looks like to the parser.
+        // The parser reports NaN like this.
         text if text.starts_with("expected value") => {
-            format!("{text}; NaN and infinity are not JSON: leave broken samples out")
+            format!("{text}; NaN and infinity are not JSON: leave out broken samples")
         }
         text => text,
     };
@@ -300,17 +300,16 @@ fn bad_cbor(path: &str, error: &cbor::CborError) -> Problem {
     named(path, Problem::new(ProblemType::MalformedCbor, error.to_string()))
 }
 
-/// A field whose type is right, or not even that.
 pub(super) fn invalid_field(path: &str, detail: String) -> Problem {
     named(path, Problem::new(ProblemType::InvalidField, detail))
 }
 
 fn named(path: &str, problem: Problem) -> Problem {
-    // The whole of it, or a field whose name was cut.
+    // The path of the whole document, or of an unknown field.
     if matches!(path, "." | "?") { problem } else { problem.at(path) }
 }
 
-/// Lets handlers of this state ask for the service alone.
+/// Lets handlers extract the service alone.
 impl FromRef<App> for Arc<Service> {
     fn from_ref(app: &App) -> Self {
         Arc::clone(&app.service)

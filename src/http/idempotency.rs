@@ -22,7 +22,7 @@ const REPLAYED: &str = "idempotency-replayed";
 pub(super) struct IdempotencyKey {
     principal: String,
     key: Option<String>,
-    /// Of method and path.
+    /// Covers method and path.
     digest: Sha256,
 }
 
@@ -59,9 +59,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
             Ok(key) if (1..=MAX_KEY_BYTES).contains(&key.len()) => Ok(key.to_owned()),
             _ => Err(Problem::new(
                 ProblemType::InvalidIdempotencyKey,
-                format!(
-                    "1 to {MAX_KEY_BYTES} visible ASCII characters are needed, a UUID for example"
-                ),
+                format!("use 1 to {MAX_KEY_BYTES} visible ASCII characters, for example a UUID"),
             )
             .at(KEY)),
         });

@@ -119,7 +119,7 @@ fn with_middleware(
             .map_response(explain_bare_errors)
             .layer(CatchPanicLayer::custom(Problem::of_panic))
             .layer(CompressionLayer::new().compress_when(compressible))
-            // tower's time-out has neither a deadline for each request nor settings that change.
+            // tower's time-out has no deadline for each request, and its limit cannot change.
             .layer(from_fn_with_state(http.clone(), deadline::deadline))
             .layer(from_fn_with_state(guard, guard::limit_by_address))
             .layer(from_fn(etag::etag)),

@@ -1,4 +1,4 @@
-//! Models: which there are, their files, and which serves.
+//! Models: the list, their files, and activation.
 
 use std::sync::Arc;
 
@@ -15,8 +15,7 @@ use super::range::Wanted;
 use crate::service::{Activation, Comparison, Outcomes, PoolError, Service, StoredModel};
 use bipedalnet_client::api::{self, ActivateDocument};
 
-/// A model's bytes never change, so that whoever has them need not ask again. Not for shared caches:
-/// the answer needs a key.
+/// A model file never changes. It is `private`, because the response requires an API key.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 
 /// List models
@@ -30,11 +29,11 @@ pub(super) async fn list(
     Ok(format.answer(&api::ModelsAnswer { models }))
 }
 
-/// Read a model
+/// Get a model
 ///
-/// What it was trained on, how well it does, and how it did beside the model that served.
+/// The response describes the training data, and has metrics and a comparison with an older model.
 #[utoipa::path(get, path = "/v1/models/{model}", operation_id = "get_model", tag = "models",
-    params(("model" = String, Path, description = "The model")),
+    params(("model" = String, Path, description = "Id of the model")),
     responses((status = 200, description = "The model", body = api::ModelAnswer)))]
 pub(super) async fn read(
     State(service): State<Arc<Service>>,
@@ -44,19 +43,24 @@ pub(super) async fn read(
     Ok(format.answer(&model_answer(service.models.get(&id).await?)))
 }
 
-/// Fetch a model's file
+/// Download a model file
 ///
-/// For phones that run the network themselves and send features. In safetensors form; what has come of
-/// it can be kept for ever, and the rest be fetched by `Range` after a connection broke.
-#[utoipa::path(get, path = "/v1/models/{model}/file", operation_id = "get_model_file", tag = "models",
+/// For phones that run the network themselves and send features. The format is safetensors. The
+/// file never changes, so clients can keep it. To resume a broken download, use `Range`.
+#[utoipa::path(get, path = "/v1/models/{model}/file",
+    operation_id = "get_model_file", tag = "models",
     params(
-        ("model" = String, Path, description = "The model"),
-        ("Range" = Option<String>, Header, description = "The bytes wanted, one range: `bytes=1000-`."),
-        ("If-Range" = Option<String>, Header, description = "The `ETag` of which the client has the rest: where it is another's by now, all of the file is sent."),
+        ("model" = String, Path, description = "Id of the model"),
+        ("Range" = Option<String>, Header,
+            description = "One range of bytes, such as `bytes=1000-`."),
+        ("If-Range" = Option<String>, Header,
+            description = "`ETag` of the partial file. If it differs, the whole file is sent."),
     ),
     responses(
-        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 206, description = "The part asked for", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "The file",
+            body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The requested part",
+            body = Vec<u8>, content_type = "application/octet-stream"),
     ))]
 pub(super) async fn file(
     State(service): State<Arc<Service>>,
@@ -106,17 +110,20 @@ fn beyond(length: usize) -> Problem {
     }
 }
 
-/// Let a model serve
+/// Activate a model
 ///
-/// All requests that begin later are answered by it; none fails. First it reads the kept recordings of
-/// all users, which may take minutes: the work goes on where the client does not wait, and a retry
-/// under its `Idempotency-Key` gets the answer. Refused where walks would no longer count because their
-/// recordings are not kept, or where the model does worse than the one that serves on users' last
-/// recordings, unless it is forced. The model that served before can be let serve again at any time.
-#[utoipa::path(post, path = "/v1/models/{model}/activate", operation_id = "activate_model", tag = "models",
-    params(("model" = String, Path, description = "The model")),
+/// Later requests use the model. Requests do not fail meanwhile. The service first reads the kept
+/// recordings of all users, which can take minutes. It continues if the client disconnects, and a
+/// retry with the same `Idempotency-Key` gets the response.
+///
+/// The service refuses a model that is less accurate than the active one on users' last recordings.
+/// It also refuses if enrollments would be lost because their recordings are not kept. `force`
+/// overrides both. An earlier model can be activated again at any time.
+#[utoipa::path(post, path = "/v1/models/{model}/activate",
+    operation_id = "activate_model", tag = "models",
+    params(("model" = String, Path, description = "Id of the model")),
     request_body = ActivateDocument,
-    responses((status = 200, description = "It serves", body = api::ActivatedAnswer)))]
+    responses((status = 200, description = "The model is active", body = api::ActivatedAnswer)))]
 pub(super) async fn activate(
     State(service): State<Arc<Service>>,
     ModelPath(id): ModelPath,
@@ -126,7 +133,7 @@ pub(super) async fn activate(
 ) -> Result<Response, Problem> {
     key.once(&service, &body.digest, async |reservation| {
         let models = service.models.clone();
-        // In a task of its own: it goes on if the client hangs up.
+        // Its own task continues if the client hangs up.
         let task = tokio::spawn(async move {
             let (activation, write) = models.activate(reservation, id, body.value.force).await?;
             let response = format.stored(StatusCode::OK, &activated_answer(&activation));
@@ -139,10 +146,11 @@ pub(super) async fn activate(
 
 /// Delete a model
 ///
-/// With all that it made of walks. Not the one that serves, nor the one that ships with the program.
+/// Deletes the model and the templates that it computed. The active model and the shipped model
+/// cannot be deleted.
 #[utoipa::path(delete, path = "/v1/models/{model}", operation_id = "delete_model", tag = "models",
-    params(("model" = String, Path, description = "The model")),
-    responses((status = 204, description = "It is gone")))]
+    params(("model" = String, Path, description = "Id of the model")),
+    responses((status = 204, description = "The model is deleted")))]
 pub(super) async fn delete(
     State(service): State<Arc<Service>>,
     ModelPath(id): ModelPath,
@@ -191,7 +199,7 @@ fn comparison_answer(comparison: &Comparison) -> api::ComparisonAnswer {
 fn activated_answer(activation: &Activation) -> api::ActivatedAnswer {
     let not_compared = match &activation.comparison {
         Some(_) => None,
-        None if activation.model == activation.previous => Some("it served already"),
+        None if activation.model == activation.previous => Some("the model was already active"),
         None => Some("fewer than two users have two kept recordings each"),
     };
     api::ActivatedAnswer {

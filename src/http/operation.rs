@@ -45,7 +45,8 @@ pub(super) async fn live() -> &'static str {
 ///
 /// While the server stops, the status is 503. Open requests are still answered.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "operation", responses(
-    (status = 200, description = "The server accepts requests", body = String, content_type = "text/plain")
+    (status = 200, description = "The server accepts requests",
+        body = String, content_type = "text/plain")
 ))]
 pub(super) async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
     if service.is_ready() {

@@ -76,7 +76,7 @@ impl<K: Hash + Eq + Clone> FixedRateLimit<K> {
     }
 
     fn take(&self, key: &K) -> Result<Allowance, Problem> {
-        // If another thread sweeps at the same time, the counter wraps. One sweep fewer does no harm.
+        // If two threads sweep at once, the counter can wrap. Then one sweep is skipped: no harm.
         if self.requests_to_sweep.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.requests_to_sweep.store(REQUESTS_BETWEEN_SWEEPS, Ordering::Relaxed);
             self.limiter.retain_recent();

@@ -21,26 +21,27 @@ use bipedalnet_client::api::{self, WalkDocument};
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::identity::UserId;
 
-/// The false match rate of a verification that asks for none.
+/// The false match rate of a verification that requests none.
 const USUAL_FMR: f64 = 0.01;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct IdentifyParameters {
-    /// Users to choose from, separated by commas; all where not given.
+    /// Ids of the users to compare the walk with, separated by commas. Defaults to all users.
     #[param(value_type = Option<Vec<String>>, style = Form, explode = false, min_items = 1)]
     among: Option<String>,
 }
 
-/// Tell who is walking
+/// Identify a walker (1:N)
 ///
-/// `unknown` is an answer like any other: a stranger is not the nearest user. A walk of less than
-/// 30 s may be `inconclusive` instead, because it is `too_short`: send a longer one. The more users there are to choose from, the
-/// more alike the nearest must be: about 3 % of strangers are to be taken for someone, at most.
-#[utoipa::path(post, path = "/v1/identify", operation_id = "identify", tag = "recognition", params(IdentifyParameters),
+/// If no user matches well enough, the decision is `unknown`. If a walk of less than 30 s is
+/// `inconclusive` with the reason `too_short`, send a longer one. The threshold rises with the
+/// number of users, so that at most about 3 % of strangers are identified as a user.
+#[utoipa::path(post, path = "/v1/identify",
+    operation_id = "identify", tag = "recognition", params(IdentifyParameters),
     request_body = WalkDocument,
-    responses((status = 200, description = "Who it is", body = api::IdentifyAnswer)))]
+    responses((status = 200, description = "The decision", body = api::IdentifyAnswer)))]
 pub(super) async fn identify(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
@@ -59,7 +60,7 @@ pub(super) async fn identify(
     Ok(format.answer(&identify_answer(answer, &principal)))
 }
 
-/// Users to choose from.
+/// Parses the ids of users to compare with.
 pub(super) fn among<'a>(users: impl Iterator<Item = &'a str>) -> Result<BTreeSet<UserId>, Problem> {
     let users: Result<BTreeSet<UserId>, _> = users.map(str::parse).collect();
     users.map_err(|error| Problem::from(error).at("among"))
@@ -69,24 +70,27 @@ pub(super) fn among<'a>(users: impl Iterator<Item = &'a str>) -> Result<BTreeSet
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct VerifyParameters {
-    /// The false match rate that decides: 0.1, 0.01 or 0.001; 0.01 where not given.
+    /// The false match rate to decide at: 0.1, 0.01 or 0.001. Defaults to 0.01.
     fmr: Option<f64>,
-    /// Walks of one session count together, each once: chosen by the client, written as a user's id.
+    /// Name of a session, in the characters of a user id. Walks of one session count together, each
+    /// once. The client chooses the name.
     session: Option<String>,
-    /// The answer to `POST /v1/users/{user}/challenges`, where there is one.
+    /// A nonce from `POST /v1/users/{user}/challenges`. Features always need one; the service may
+    /// require one for recordings too.
     challenge: Option<String>,
 }
 
-/// Tell whether it is the user who walks
+/// Verify a user (1:1)
 ///
-/// Decides as soon as the walk tells enough for the false match rate that is asked for, and after 29
-/// windows (30 s) at the latest, unless the movement is `unfamiliar`. If the `reason` of an `inconclusive` answer is `too_short`, send more
-/// under the same `session`. A walk that was sent before, other
-/// than as a retry under its `Idempotency-Key` or session, is answered as `suspected_replay`.
+/// The service decides as soon as there is enough walking for the requested false match rate. It
+/// decides after 29 windows (30 s) at the latest, unless the movement is `unfamiliar`. If the
+/// decision is `inconclusive` with the reason `too_short`, send more walking in the same `session`.
+/// A walk that was sent before gets `suspected_replay`, unless it is a retry with the same
+/// `Idempotency-Key` or `session`.
 #[utoipa::path(post, path = "/v1/users/{user}/verify", operation_id = "verify", tag = "recognition",
-    params(("user" = String, Path, description = "The user"), VerifyParameters),
+    params(("user" = String, Path, description = "Id of the user"), VerifyParameters),
     request_body = WalkDocument,
-    responses((status = 200, description = "Whether it is", body = api::VerifyAnswer)))]
+    responses((status = 200, description = "The decision", body = api::VerifyAnswer)))]
 pub(super) async fn verify(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
@@ -129,18 +133,20 @@ fn claim(
     })
 }
 
-/// The claim of a batch's item.
+/// The claim of a batch item.
 pub(super) fn claim_of(principal: &Principal, item: api::VerifyItem) -> Result<Claim, Problem> {
     let api::VerifyItem { user, fmr, session, challenge, walk } = item;
     claim(principal, user.parse()?, evidence(walk)?, VerifyParameters { fmr, session, challenge })
 }
 
-/// Ask for a challenge
+/// Create a challenge
 ///
-/// A nonce for one verification of this user, soon: a request that was overheard earlier has none
-/// that is good. Pass it to the phone, and have it sent with the walk.
-#[utoipa::path(post, path = "/v1/users/{user}/challenges", operation_id = "create_challenge", tag = "recognition",
-    params(("user" = String, Path, description = "The user")),
+/// A challenge is a nonce for one verification of this user, and expires soon. Pass it to the
+/// phone, which sends it with the walk. An earlier request that was intercepted has no valid
+/// challenge.
+#[utoipa::path(post, path = "/v1/users/{user}/challenges",
+    operation_id = "create_challenge", tag = "recognition",
+    params(("user" = String, Path, description = "Id of the user")),
     responses((status = 201, description = "The challenge", body = api::ChallengeAnswer)))]
 pub(super) async fn challenge(
     State(service): State<Arc<Service>>,

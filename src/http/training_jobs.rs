@@ -1,4 +1,4 @@
-//! Training jobs: new networks from enrolled walkers.
+//! Training jobs: new models from the recordings of enrolled users.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,17 +20,18 @@ const DEFAULT_EPOCHS: u16 = 20;
 const MOST_EPOCHS: u16 = 200;
 const LONGEST_BUDGET_SECONDS: u32 = 24 * 60 * 60;
 
-/// Where an event stream that broke off is taken up again, by the HTML standard.
+/// Resumes a broken event stream (HTML standard, server-sent events).
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Train a new network
+/// Train a new model
 ///
-/// It learns from users' kept recordings, in the background, beside requests. The last recording of
-/// each user with several is left out, and measures how well the network does. One user is enough. The
-/// answer comes at once; `Location` names the job.
-#[utoipa::path(post, path = "/v1/training-jobs", operation_id = "post_training_job", tag = "training",
+/// The job trains on users' kept recordings, in the background. If a user has several recordings,
+/// the last one is left out of training and measures the accuracy. One user is enough. The response
+/// comes at once, with the job's path in `Location`.
+#[utoipa::path(post, path = "/v1/training-jobs",
+    operation_id = "post_training_job", tag = "training",
     request_body = TrainDocument,
-    responses((status = 202, description = "It waits for its turn", body = api::TrainingJobAnswer,
+    responses((status = 202, description = "The job is waiting", body = api::TrainingJobAnswer,
         headers(("Location" = String, description = "Path of the job.")))))]
 pub(super) async fn post(
     State(service): State<Arc<Service>>,
@@ -50,8 +51,9 @@ pub(super) async fn post(
 }
 
 /// List training jobs
-#[utoipa::path(get, path = "/v1/training-jobs", operation_id = "list_training_jobs", tag = "training",
-    responses((status = 200, description = "The jobs", body = api::TrainingJobsAnswer)))]
+#[utoipa::path(get, path = "/v1/training-jobs",
+    operation_id = "list_training_jobs", tag = "training",
+    responses((status = 200, description = "The training jobs", body = api::TrainingJobsAnswer)))]
 pub(super) async fn list(
     State(service): State<Arc<Service>>,
     format: Format,
@@ -60,9 +62,10 @@ pub(super) async fn list(
     Ok(format.answer(&api::TrainingJobsAnswer { jobs }))
 }
 
-/// Read a training job
-#[utoipa::path(get, path = "/v1/training-jobs/{job}", operation_id = "get_training_job", tag = "training",
-    params(("job" = i64, Path, description = "The job")),
+/// Get a training job
+#[utoipa::path(get, path = "/v1/training-jobs/{job}",
+    operation_id = "get_training_job", tag = "training",
+    params(("job" = i64, Path, description = "Number of the job")),
     responses((status = 200, description = "The job", body = api::TrainingJobAnswer)))]
 pub(super) async fn read(
     State(service): State<Arc<Service>>,
@@ -74,10 +77,11 @@ pub(super) async fn read(
 
 /// Cancel a training job
 ///
-/// One that waits or runs: it is over at once, and its model will not take over.
-#[utoipa::path(delete, path = "/v1/training-jobs/{job}", operation_id = "cancel_training_job", tag = "training",
-    params(("job" = i64, Path, description = "The job")),
-    responses((status = 204, description = "It is cancelled")))]
+/// A waiting or running job ends at once. Its model is not activated.
+#[utoipa::path(delete, path = "/v1/training-jobs/{job}",
+    operation_id = "cancel_training_job", tag = "training",
+    params(("job" = i64, Path, description = "Number of the job")),
+    responses((status = 204, description = "The job is cancelled")))]
 pub(super) async fn cancel(
     State(service): State<Arc<Service>>,
     JobPath(id): JobPath,
@@ -92,24 +96,28 @@ pub(super) async fn cancel(
 
 /// Follow a training job
 ///
-/// Server-sent events, each with the job in JSON: numbered ones for each change of its state and each
-/// epoch, others a few times a second while it trains. A stream that broke off goes on after
-/// `Last-Event-ID`. It ends with the job.
-#[utoipa::path(get, path = "/v1/training-jobs/{job}/events", operation_id = "follow_training_job", tag = "training",
+/// Sends server-sent events, each with the job in JSON. There is a numbered event for each change
+/// of state and each epoch. During training, events without a number come a few times a second. To
+/// resume a broken stream, send `Last-Event-ID`. The stream ends with the job.
+#[utoipa::path(get, path = "/v1/training-jobs/{job}/events",
+    operation_id = "follow_training_job", tag = "training",
     params(
-        ("job" = i64, Path, description = "The job"),
-        ("Last-Event-ID" = Option<String>, Header, description = "Number of the last event that came; all are told where it is none."),
+        ("job" = i64, Path, description = "Number of the job"),
+        ("Last-Event-ID" = Option<String>, Header,
+            description = "Number of the last event received. Without it, all events are sent."),
     ),
     responses(
-        (status = 200, description = "Events", body = String, content_type = "text/event-stream"),
-        (status = 204, description = "The job is over, and all events were told: do not come again"),
+        (status = 200, description = "The events",
+            body = String, content_type = "text/event-stream"),
+        (status = 204,
+            description = "The job has ended and all events were sent: do not reconnect"),
     ))]
 pub(super) async fn events(
     State(service): State<Arc<Service>>,
     JobPath(id): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    // Whatever is no event's number is before the first.
+    // If it is not a number, all events are sent.
     let last = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.parse().ok());
     let after = last.unwrap_or(0);
     let follower = service.training_jobs.follow(id, after).await?;
@@ -124,8 +132,8 @@ pub(super) async fn events(
 
 async fn next(follower: &mut Follower) -> Option<Event> {
     let (number, status) = follower.next().await.unwrap_or_else(|error| {
-        // The client asks again where it left off.
-        tracing::warn!(%error, "the events of a training job broke off");
+        // The client resumes the stream.
+        tracing::warn!(%error, "the event stream of a training job broke");
         None
     })?;
     let event = Event::default().json_data(job_answer(status)).ok()?;
@@ -140,20 +148,20 @@ fn asked(document: &TrainDocument) -> Result<JobRequest, Problem> {
         (Some(_), Some(_)) => {
             return Err(invalid_field(
                 "budget_seconds",
-                "give epochs or a time, not both".to_owned(),
+                "set either epochs or budget_seconds, not both".to_owned(),
             ));
         }
         (None, Some(seconds)) if (1..=LONGEST_BUDGET_SECONDS).contains(&seconds) => {
             JobLength::BudgetSeconds(seconds)
         }
         (None, Some(seconds)) => {
-            let detail = format!("{seconds} s; 1 to {LONGEST_BUDGET_SECONDS} s may be given");
+            let detail = format!("{seconds} s; expected 1 to {LONGEST_BUDGET_SECONDS} s");
             return Err(invalid_field("budget_seconds", detail));
         }
         (epochs, None) => match epochs.unwrap_or(DEFAULT_EPOCHS) {
             epochs @ 1..=MOST_EPOCHS => JobLength::Epochs(epochs),
             epochs => {
-                let detail = format!("{epochs} epochs; 1 to {MOST_EPOCHS} may be asked for");
+                let detail = format!("{epochs} epochs; expected 1 to {MOST_EPOCHS}");
                 return Err(invalid_field("epochs", detail));
             }
         },

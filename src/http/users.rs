@@ -1,4 +1,4 @@
-//! Users and their walks.
+//! Users and their enrollments.
 
 use std::sync::Arc;
 
@@ -21,25 +21,26 @@ use crate::service::{Admission, Enrollment, ExportedTemplate, Service};
 use bipedalnet_client::api::{self, BatchItem, EnrollItem, Walks};
 use bipedalnet_core::identity::UserId;
 
-/// Users on one page.
+/// Most users on a page, and the default.
 const PAGE: u32 = 100;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageParameters {
-    /// The last user of the page before: its `next`.
+    /// `next` of the previous page.
     after: Option<String>,
-    /// Users on the page, 100 at most.
+    /// Most users on the page. Defaults to 100.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
 }
 
 /// List users
 ///
-/// In pages, in the order of their ids.
-#[utoipa::path(get, path = "/v1/users", operation_id = "list_users", tag = "users", params(PageParameters),
-    responses((status = 200, description = "A page", body = api::UsersAnswer)))]
+/// The users are in the order of their ids. For the next page, send `next` as `after`.
+#[utoipa::path(get, path = "/v1/users",
+    operation_id = "list_users", tag = "users", params(PageParameters),
+    responses((status = 200, description = "A page of users", body = api::UsersAnswer)))]
 pub(super) async fn list(
     State(service): State<Arc<Service>>,
     format: Format,
@@ -54,11 +55,11 @@ pub(super) async fn list(
     if !(1..=PAGE).contains(&limit) {
         let problem = Problem::new(
             ProblemType::InvalidQuery,
-            format!("{limit} users do not go on a page; ask for 1 to {PAGE}"),
+            format!("limit is {limit}; expected 1 to {PAGE}"),
         );
         return Err(problem.at("limit"));
     }
-    // One more tells whether there is a next page.
+    // One more shows whether there is a next page.
     let mut users = service.users.list(after.as_ref(), limit + 1).await?;
     let more = users.len() > limit as usize;
     users.truncate(limit as usize);
@@ -67,14 +68,14 @@ pub(super) async fn list(
     Ok(format.answer(&api::UsersAnswer { users, next }))
 }
 
-/// Make a user
+/// Create a user
 ///
-/// Of an id that the caller chooses: a pseudonym serves best.
+/// The caller chooses the id. Prefer a pseudonym.
 #[utoipa::path(put, path = "/v1/users/{user}", operation_id = "put_user", tag = "users",
-    params(("user" = String, Path, description = "The user")),
+    params(("user" = String, Path, description = "Id of the user")),
     responses(
-        (status = 201, description = "The user was made", body = api::UserAnswer),
-        (status = 200, description = "The user was there", body = api::UserAnswer),
+        (status = 201, description = "The user was created", body = api::UserAnswer),
+        (status = 200, description = "The user already existed", body = api::UserAnswer),
     ))]
 pub(super) async fn put(
     State(service): State<Arc<Service>>,
@@ -90,11 +91,11 @@ pub(super) async fn put(
     .await
 }
 
-/// Read a user
+/// Get a user
 ///
-/// Tells whether enough is known of them to be recognised, and what is missing.
+/// The response says whether enough walking is enrolled to recognise the user, and what is missing.
 #[utoipa::path(get, path = "/v1/users/{user}", operation_id = "get_user", tag = "users",
-    params(("user" = String, Path, description = "The user")),
+    params(("user" = String, Path, description = "Id of the user")),
     responses((status = 200, description = "The user", body = api::UserAnswer)))]
 pub(super) async fn read(
     State(service): State<Arc<Service>>,
@@ -104,13 +105,13 @@ pub(super) async fn read(
     Ok(format.answer(&user_answer(service.users.get(&user).await?)))
 }
 
-/// Erase a user
+/// Delete a user
 ///
-/// With all that is held about them: walks, templates, fingerprints, recordings and stored answers. A
-/// salted digest of the id and the time stay, to show that it was done.
+/// Deletes everything stored about the user: enrollments, templates, fingerprints, recordings and
+/// stored responses. A salted digest of the id and the time of the deletion are kept as proof.
 #[utoipa::path(delete, path = "/v1/users/{user}", operation_id = "erase_user", tag = "users",
-    params(("user" = String, Path, description = "The user")),
-    responses((status = 204, description = "Nothing is left of them")))]
+    params(("user" = String, Path, description = "Id of the user")),
+    responses((status = 204, description = "The user is deleted")))]
 pub(super) async fn erase(
     State(service): State<Arc<Service>>,
     UserPath(user): UserPath,
@@ -135,10 +136,11 @@ fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
 
 /// Export a user
 ///
-/// All that is held about them.
+/// The response has everything stored about the user.
 #[utoipa::path(get, path = "/v1/users/{user}/export", operation_id = "export_user", tag = "users",
-    params(("user" = String, Path, description = "The user")),
-    responses((status = 200, description = "All of it", body = api::ExportAnswer)))]
+    params(("user" = String, Path, description = "Id of the user")),
+    responses((status = 200, description = "Everything stored about the user",
+        body = api::ExportAnswer)))]
 pub(super) async fn export(
     State(service): State<Arc<Service>>,
     UserPath(user): UserPath,
@@ -168,10 +170,12 @@ pub(super) async fn export(
     Ok(([(header::CACHE_CONTROL, "no-store")], answer).into_response())
 }
 
-/// List a user's walks
-#[utoipa::path(get, path = "/v1/users/{user}/enrollments", operation_id = "list_enrollments", tag = "enrollments",
-    params(("user" = String, Path, description = "The user")),
-    responses((status = 200, description = "Their walks", body = api::EnrollmentsAnswer)))]
+/// List a user's enrollments
+#[utoipa::path(get, path = "/v1/users/{user}/enrollments",
+    operation_id = "list_enrollments", tag = "enrollments",
+    params(("user" = String, Path, description = "Id of the user")),
+    responses((status = 200, description = "The user's enrollments",
+        body = api::EnrollmentsAnswer)))]
 pub(super) async fn enrollments(
     State(service): State<Arc<Service>>,
     UserPath(user): UserPath,
@@ -182,16 +186,18 @@ pub(super) async fn enrollments(
     Ok(format.answer(&api::EnrollmentsAnswer { enrollments }))
 }
 
-/// Enroll a walk, or several
+/// Enroll one or more walks
 ///
-/// The user is recognised from then on. One walk is enrolled or refused; of a list, each has an
-/// outcome of its own, as in a batch.
-#[utoipa::path(post, path = "/v1/users/{user}/enrollments", operation_id = "enroll", tag = "enrollments",
-    params(("user" = String, Path, description = "The user")),
+/// Enrolled walks count from the next request on. A single walk is enrolled or refused. In a list,
+/// each walk has its own outcome, as in a batch.
+#[utoipa::path(post, path = "/v1/users/{user}/enrollments",
+    operation_id = "enroll", tag = "enrollments",
+    params(("user" = String, Path, description = "Id of the user")),
     request_body = Walks,
     responses(
-        (status = 201, description = "The walk was enrolled", body = api::EnrolledAnswer),
-        (status = 200, description = "What came of each walk of a list", body = api::OutcomesAnswer),
+        (status = 201, description = "The walk is enrolled", body = api::EnrolledAnswer),
+        (status = 200, description = "Outcome of each walk in the list",
+            body = api::OutcomesAnswer),
     ))]
 pub(super) async fn enroll(
     State(app): State<App>,
@@ -220,15 +226,17 @@ pub(super) async fn enroll(
     }
 }
 
-/// Erase a walk
+/// Delete an enrollment
 ///
-/// With an enrolled one, those that verifications added go, too: they were accepted by what it was.
-#[utoipa::path(delete, path = "/v1/users/{user}/enrollments/{enrollment}", operation_id = "erase_enrollment", tag = "enrollments",
+/// If it came from a request to enroll, the enrollments from verifications are deleted too: it
+/// helped to accept them.
+#[utoipa::path(delete, path = "/v1/users/{user}/enrollments/{enrollment}",
+    operation_id = "erase_enrollment", tag = "enrollments",
     params(
-        ("user" = String, Path, description = "The user"),
-        ("enrollment" = i64, Path, minimum = 1, description = "Number of the walk"),
+        ("user" = String, Path, description = "Id of the user"),
+        ("enrollment" = i64, Path, minimum = 1, description = "Number of the enrollment"),
     ),
-    responses((status = 204, description = "Nothing is left of it")))]
+    responses((status = 204, description = "The enrollment is deleted")))]
 pub(super) async fn erase_enrollment(
     State(service): State<Arc<Service>>,
     UserPath(user): UserPath,

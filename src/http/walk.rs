@@ -1,4 +1,4 @@
-//! Between the documents of walks and what the service makes of them.
+//! Converts between documents about walks and the types of the service.
 
 use super::problem::{Problem, ProblemType};
 use crate::access::{Principal, Scope};
@@ -7,21 +7,20 @@ use bipedalnet_client::api;
 use bipedalnet_core::gait::RecordingDocument;
 use bipedalnet_core::identity::{Decision, Doubt, Tails, Verdict};
 
-/// The walk of a document.
 pub(super) fn evidence(document: api::WalkDocument) -> Result<Evidence, Problem> {
     let missing = |field: &'static str, detail: &'static str| {
         Problem::new(ProblemType::InvalidField, detail).at(field)
     };
     match (document.acceleration, document.features) {
         (Some(_), Some(_)) => {
-            Err(missing("features", "there are a recording and features: send one of them"))
+            Err(missing("features", "send either a recording or features, not both"))
         }
         (None, None) => Err(missing(
             "acceleration",
-            "there is no walk: send acceleration, or features and the model that made them",
+            "there is no walk; send acceleration, or features and the id of their model",
         )),
         (None, Some(windows)) => {
-            let needed = "features need the id of the model that made them";
+            let needed = "send the id of the model that computed the features";
             let model = document.model.ok_or_else(|| missing("model", needed))?;
             Ok(Evidence::Features { model, windows })
         }
@@ -38,14 +37,14 @@ pub(super) fn evidence(document: api::WalkDocument) -> Result<Evidence, Problem>
     }
 }
 
-/// A score as it is shown: more digits would help only someone who climbs toward a match.
+/// Rounds a score. More digits would only help an attacker who searches for a match step by step.
 fn shown(score: f32) -> f64 {
     (f64::from(score) * 100.0).round() / 100.0
 }
 
-/// A rate as it is shown, in two digits; less than one in a million is more than was measured.
+/// Rounds a rate to two digits. Rates below one in a million were not measured.
 fn shown_rate(rate: f64) -> f64 {
-    format!("{:.1e}", rate.max(1e-6)).parse().expect("a number as it is written can be read")
+    format!("{:.1e}", rate.max(1e-6)).parse().expect("a formatted number can be parsed")
 }
 
 pub(super) fn user_answer(UserStatus { user, windows_missing }: UserStatus) -> api::UserAnswer {

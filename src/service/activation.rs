@@ -1,8 +1,8 @@
-//! Activation: another model takes over while requests are served.
+//! Activation: replaces the active model while requests are served.
 //!
-//! First its templates of all kept recordings are computed and stored, beside those of the active
-//! model. Then one transaction makes it active in the database, and after that it is exchanged in
-//! memory. If the program crashes at any step, the next start finds one of the two models, complete.
+//! First, the new model reads all kept recordings, and its templates are stored next to those of the
+//! active model. Then one transaction makes it active in the database. Last, it replaces the active
+//! model in memory. If the program crashes at any step, the next start finds one of the two models, complete.
 
 use std::sync::Arc;
 

@@ -22,7 +22,7 @@ pub(super) struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// With an empty gallery.
+    /// Has an empty gallery.
     pub fn new(model: Model) -> Result<Self, UnfitModel> {
         let model = GaitModel::new(model)?;
         let gallery = Gallery::new(model.feature_len(), model.calibration.clone());
@@ -47,7 +47,7 @@ impl LoadedModel {
     }
 
     // A panic under a lock is logged where it happens. Each change of the gallery and the sessions is
-    // whole before anything in it can panic, so what the lock guards is still good.
+    // whole before anything in it can panic, so what the lock guards is still valid.
     pub fn gallery(&self) -> RwLockReadGuard<'_, Gallery> {
         self.gallery.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,7 +98,7 @@ impl ActiveModel {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lets another model answer from the next request on. For the write that activates it in the
+    /// Replaces the model from the next request on. Called after the write that activates it in the
     /// database.
     pub fn exchange(&self, next: Arc<LoadedModel>) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;

@@ -18,32 +18,32 @@ use bipedalnet_core::identity::{Decision, UserId};
 /// One item of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
-    /// As [`Enroll::run`].
+    /// Like [`Enroll::run`].
     Enroll {
         /// The user.
         user: UserId,
         /// The walk.
         evidence: Evidence,
     },
-    /// As [`Identify::run`].
+    /// Like [`Identify::run`].
     Identify {
         /// The walk.
         evidence: Evidence,
-        /// Users to choose from; all if not given.
+        /// Users to compare the walk with. `None` means all users.
         among: Option<BTreeSet<UserId>>,
     },
-    /// As [`Verify::run`].
+    /// Like [`Verify::run`].
     Verify(Claim),
 }
 
 /// The result of one item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Of an enrollment.
+    /// The new enrollment.
     Enrolled(Enrolled),
-    /// Of an identification.
+    /// The result of an identification.
     Identified(Identification),
-    /// Of a verification.
+    /// The result of a verification.
     Verified(Verification),
 }
 

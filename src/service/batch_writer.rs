@@ -27,7 +27,7 @@ pub(super) struct BatchWriter {
     active: ActiveModel,
     reader: WalkReader,
     writes: Writes,
-    /// In the order of arrival.
+    /// Oldest first.
     waiting: Arc<Mutex<VecDeque<Waiting>>>,
 }
 
@@ -61,7 +61,7 @@ impl BatchWriter {
         let (encode, queued) = (Box::new(encode), Instant::now());
         let waiting = Waiting { reservation, user, walk, encode, done, queued, _place };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
-        // As many tasks as walks: whichever of them a task finds, none is left behind.
+        // There is one task per walk, so no walk is left behind, whichever task writes it.
         let writer = self.clone();
         tokio::spawn(async move {
             let turn = writer.writes.turn().await;

@@ -36,7 +36,7 @@ pub(super) struct OpenChallenges {
 /// A nonce for one verification of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// To be sent with the verification.
+    /// The client sends it with the verification.
     pub nonce: String,
     /// How long it is valid.
     pub valid_for: Duration,

@@ -16,9 +16,7 @@ pub enum ServiceError {
     #[error(transparent)]
     Signal(#[from] SignalError),
     /// The recording would take too much compute.
-    #[error(
-        "the recording lasts {seconds:.0} s; at most {allowed_seconds} s are taken at once: send it in parts"
-    )]
+    #[error("the recording lasts {seconds:.0} s; send it in parts of at most {allowed_seconds} s")]
     TooLong {
         /// Its length.
         seconds: f64,
@@ -27,7 +25,8 @@ pub enum ServiceError {
     },
     /// Features of a model that is not active.
     #[error(
-        "the features are of model {found}; {wanted} serves: fetch it, or send the recording itself"
+        "the features are from model {found}, but {wanted} is active; download it, or send the \
+         recording itself"
     )]
     OtherModel {
         /// Their model.
@@ -35,8 +34,8 @@ pub enum ServiceError {
         /// The active model.
         wanted: String,
     },
-    /// No features, or more than a recording may have windows.
-    #[error("there are features of {windows} windows; 1 to {most} are taken at once")]
+    /// No features, or more than the longest recording has windows.
+    #[error("there are features of {windows} windows; expected 1 to {most}")]
     FeatureCount {
         /// Their windows.
         windows: usize,
@@ -45,7 +44,8 @@ pub enum ServiceError {
     },
     /// A feature vector that the network cannot have computed.
     #[error(
-        "features[{window}] has {length} values; {needed} finite ones are needed that are not all as good as 0"
+        "features[{window}] has {length} values; expected {needed} finite values that are not all \
+         close to 0"
     )]
     Feature {
         /// Position of the window.
@@ -62,13 +62,13 @@ pub enum ServiceError {
     #[error("there is no user {0}")]
     NoSuchUser(UserId),
     /// The limit of users is reached.
-    #[error("there are {most} users, the most that are allowed; delete some, or raise --max-users")]
+    #[error("there are {most} users, the maximum; delete some, or raise --max-users")]
     TooManyUsers {
         /// The limit.
         most: u64,
     },
     /// The user's limit of walks is reached.
-    #[error("user {user} has {most} enrolled walks, the most that are allowed; delete some")]
+    #[error("user {user} has {most} enrolled walks, the maximum; delete some")]
     TooManyEnrollments {
         /// The user.
         user: UserId,
@@ -78,18 +78,18 @@ pub enum ServiceError {
     /// The stored response named a user who was deleted since.
     #[error("this request was carried out; its response named a user who was deleted since")]
     AnswerErased,
-    /// A verification without a challenge. The service is set to require one, or the walk is sent as
-    /// features, whose replay cannot be detected.
+    /// A verification without a challenge. The service is set to require one, or the walk is sent
+    /// as features, whose replay cannot be detected.
     #[error("this verification needs a challenge")]
     ChallengeNeeded,
     /// An invalid challenge.
-    #[error("this challenge is not good: it was used, has expired, or is not this user's")]
+    #[error("this challenge is invalid: it was used, has expired, or belongs to another user")]
     BadChallenge,
     /// The limit of open challenges is reached.
     #[error("too many challenges are open; try again in a minute")]
     TooManyChallenges,
     /// The system gives no random bytes.
-    #[error("no randomness: {0}")]
+    #[error("the system gave no random bytes: {0}")]
     Randomness(#[from] getrandom::Error),
     /// The user has no such enrollment.
     #[error("user {user} has no enrollment {id}")]
@@ -108,10 +108,10 @@ pub enum ServiceError {
     /// The user has no template to compare with.
     #[error("user {0} has no enrolled walk to compare with")]
     NotEnrolled(UserId),
-    /// A false match rate that is not offered.
-    #[error("a false match rate of {fmr} is not offered; there are {FALSE_MATCH_RATES:?}")]
+    /// A false match rate that is not supported.
+    #[error("a false match rate of {fmr} is not supported; use one of {FALSE_MATCH_RATES:?}")]
     UnknownRate {
-        /// The rate asked for.
+        /// The requested rate.
         fmr: f64,
     },
     /// The model does not exist.
@@ -143,7 +143,7 @@ pub enum ServiceError {
     #[error("{}", worse(.0))]
     WorseModel(Comparison),
     /// Nobody is enrolled.
-    #[error("there is nobody to train on: no user has an enrolled walk")]
+    #[error("there are no users to train on: no user has an enrolled walk")]
     NobodyToTrainOn,
     /// There is too little walking to train on.
     #[error("{}", too_little(.users, *.windows, *.keeps_recordings))]
@@ -159,7 +159,7 @@ pub enum ServiceError {
     #[error("there is no training job {0}")]
     NoSuchJob(i64),
     /// The queue of training jobs is full.
-    #[error("{most} training jobs wait, the most that are allowed")]
+    #[error("{most} training jobs are waiting, the maximum")]
     TooManyJobs {
         /// The limit.
         most: u32,
@@ -167,7 +167,7 @@ pub enum ServiceError {
         seconds: u64,
     },
     /// The training job is over.
-    #[error("training job {job} is over: it is {state}")]
+    #[error("training job {job} has already ended: it is {state}")]
     JobOver {
         /// The job.
         job: i64,
@@ -242,8 +242,8 @@ pub enum StartError {
 
 fn worse(Comparison { served, recordings, old, new }: &Comparison) -> String {
     format!(
-        "it identifies {} of {recordings} recordings right and {} wrong, and {} wrong if their \
-         users are not enrolled; the active model {served}: {}, {} and {}",
+        "it identifies {} of {recordings} recordings correctly and {} wrongly, and {} wrongly if \
+         their users are not enrolled; the active model {served}: {}, {} and {}",
         new.right, new.wrong, new.strangers, old.right, old.wrong, old.strangers
     )
 }
@@ -252,7 +252,7 @@ fn worse(Comparison { served, recordings, old, new }: &Comparison) -> String {
 fn too_little(users: &[ShortUser], windows: u64, keeps_recordings: bool) -> String {
     let mut text = format!(
         "each user needs {FEWEST_WINDOWS_A_USER} windows of walking (about a second each) in \
-         recordings that are kept, all together {FEWEST_WINDOWS}; "
+         kept recordings, and all users together need {FEWEST_WINDOWS}; "
     );
     for ShortUser { user, recordings, windows } in users.iter().take(10) {
         let missing = (FEWEST_WINDOWS_A_USER as u64).saturating_sub(*windows);

@@ -16,16 +16,16 @@ pub struct Idempotency {
     in_flight: InFlight,
 }
 
-/// What a request finds under its idempotency key.
+/// What is stored under the idempotency key of a request.
 pub enum Reserved {
-    /// Nothing: it is to be carried out.
+    /// Nothing. The request has to be carried out.
     New(Reservation),
     /// The response to an earlier request.
     Answered(StoredResponse),
 }
 
 /// The right to carry out a request. Until it is dropped, no other request with the same idempotency
-/// key is carried out. The default is of a request without a key.
+/// key is carried out. The default is for a request without a key.
 #[derive(Default)]
 pub struct Reservation {
     held: Option<(IdempotentRequest, InFlight)>,

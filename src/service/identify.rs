@@ -9,7 +9,7 @@ use super::walk_reader::{Evidence, Purpose, WalkReader};
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::identity::{Decision, Tails, UserId};
 
-/// Candidates in an answer.
+/// Candidates in a result.
 const CANDIDATES: usize = 5;
 
 /// A user who may be the walker.
@@ -60,7 +60,7 @@ impl Identify {
         self.decide(&self.active.get(), evidence, among, scratch)
     }
 
-    /// As [`Identify::run`], with this model.
+    /// Like [`Identify::run`], with this model.
     pub(super) fn decide(
         &self,
         model: &LoadedModel,

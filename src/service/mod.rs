@@ -205,8 +205,8 @@ impl Service {
         self.active.get().gallery().len()
     }
 
-    /// Does the work in the background: maintenance, thresholds, training. Never returns: to be
-    /// dropped when the server stops.
+    /// Does the work in the background: maintenance, thresholds, training. Never returns; drop
+    /// it when the server stops.
     pub async fn work_in_background(&self) {
         tokio::select! {
             () = self.maintain() => {}
@@ -215,7 +215,7 @@ impl Service {
         }
     }
 
-    /// Refuses a request for whose body there is no memory.
+    /// Refuses a request because there is no memory for its body.
     pub fn refuse_body(&self) -> PoolError {
         self.metrics.shed.memory.inc();
         self.pool.refusal()
@@ -226,8 +226,8 @@ impl Service {
         !self.signals.current.borrow().stopping
     }
 
-    /// Announces that the server stops. Requests are answered as before, but event streams end, and a
-    /// training goes on only after the next start.
+    /// Announces that the server stops. Requests are answered as before. Event streams end, and
+    /// training resumes after the next start.
     pub fn stop(&self) {
         self.signals.current.send_modify(|current| current.stopping = true);
     }

@@ -10,7 +10,7 @@ use super::pool::{Admission, Pool};
 use crate::store::{Comparison, Outcomes, Store, StoredTemplate};
 use bipedalnet_core::identity::{Decision, Gallery, Template, UserId};
 
-/// With fewer probes a comparison means nothing.
+/// With fewer probes, a comparison means nothing.
 const MIN_PROBES: usize = 2;
 
 /// More probes would not change the result. They are picked evenly over the users.

@@ -242,7 +242,7 @@ mod tests {
         gate
     }
 
-    /// A job that is in the queue, in a task of its own.
+    /// Queues a job from another task.
     async fn queued(
         pool: &Pool,
         admission: Admission,

@@ -1,4 +1,4 @@
-//! Sessions: verifications whose walks come in several requests.
+//! Sessions: verifications with walks from several requests.
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(UserId);
 
-/// What tells sessions apart. Principals do not share sessions.
+/// Identifies a session. Principals do not share sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SessionKey {
     /// Id of the API key, or empty.
@@ -54,7 +54,7 @@ struct SessionWalk {
     fingerprints: Vec<Fingerprint>,
 }
 
-/// What became of a walk that was added to a session.
+/// The result of adding a walk to a session.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Addition {
     /// It counts, once even if it was sent before. With the sum of all walks of the session, and all

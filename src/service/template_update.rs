@@ -19,7 +19,7 @@ use bipedalnet_core::identity::{READY_WINDOWS, Template, UserId, UserTemplates, 
 /// verification can ask for, since a wrong update would let its walker in again.
 const MAX_FMR: f64 = 1e-4;
 
-/// Updates per user. A mistake is gone after so many later updates.
+/// Most updates of a user. A wrong update is gone after this number of later ones.
 const MAX_UPDATES: u32 = 4;
 
 /// Time between two updates of a user: walks of one day are much alike, and each costs a write.

@@ -25,7 +25,7 @@ pub struct Thresholds {
 }
 
 impl Thresholds {
-    /// For a model whose thresholds are fitted already.
+    /// The model's thresholds must be fitted already.
     pub(super) fn new(active: ActiveModel, pool: Pool, metrics: Arc<Metrics>) -> Self {
         Self { active, pool, metrics, fitted: tokio::sync::Mutex::default() }
     }
@@ -67,7 +67,7 @@ impl Thresholds {
     }
 }
 
-/// What a fit found.
+/// The result of a fit.
 pub(super) struct Fit {
     tails: Tails,
     /// Of the gallery's own impostors.

@@ -47,14 +47,14 @@ pub struct ShortUser {
     pub windows: u64,
 }
 
-/// What the trainer and those who follow jobs share.
+/// State that the trainer shares with the followers of jobs.
 pub(super) struct JobSignals {
     /// There may be a new job.
     pub added: Notify,
     pub current: watch::Sender<Current>,
 }
 
-/// What the database does not hold, or not yet.
+/// State that is not in the database, or not yet.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Current {
     /// The running job.
@@ -88,7 +88,7 @@ impl Current {
         let mut progress = None;
         if self.job == Some(job.id) && !job.state.is_over() {
             progress = self.progress;
-            // Its state does not change before that is on disk: a restart would go on with it.
+            // The state changes only once it is on disk, because a restart would resume the job.
             job.reason = job.reason.or_else(|| self.failed.clone());
         }
         JobStatus { job, progress }
@@ -286,7 +286,7 @@ impl Follower {
                 return Ok(None);
             }
             if self.seen != Some(current.events) {
-                // In this order: if the job is over, its last event is among those read.
+                // Read the job first: if it is over, its last event is then among the events.
                 self.job = self.store.training_job(self.job.id).await?;
                 let events = self.store.training_events(self.job.id, self.after).await?;
                 let ended = events.last().is_some_and(|event| event.state.is_over());

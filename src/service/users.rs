@@ -22,7 +22,7 @@ pub struct UserStatus {
     pub windows_missing: u64,
 }
 
-/// All that is held about a user.
+/// Everything stored about a user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Export {
     /// The user.
@@ -33,7 +33,7 @@ pub struct Export {
     pub fingerprints: Vec<Fingerprint>,
 }
 
-/// All that is held about a walk.
+/// Everything stored about a walk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportedWalk {
     /// The enrollment.
@@ -62,7 +62,7 @@ pub struct Users {
 }
 
 impl Users {
-    /// Creates a user, and tells whether they are new.
+    /// Creates a user, and returns whether they are new.
     ///
     /// # Errors
     /// If there are too many users, or the database fails.
@@ -99,7 +99,7 @@ impl Users {
         Ok(users.into_iter().map(UserStatus::from).collect())
     }
 
-    /// All that is held about a user.
+    /// Everything stored about a user.
     ///
     /// # Errors
     /// If the user does not exist, or the pool or the database fails.
@@ -135,7 +135,7 @@ impl Users {
         Ok(self.store.enrollments_of(user).await?)
     }
 
-    /// Deletes a user and all that is held about them.
+    /// Deletes a user and everything stored about them.
     ///
     /// # Errors
     /// If the user does not exist, or the database fails.
@@ -156,7 +156,8 @@ impl Users {
         Ok(write)
     }
 
-    /// Deletes an enrollment. With an enrolled walk all updates go, too: it helped to accept them.
+    /// Deletes an enrollment. If it is not an update, all updates are deleted too, because it helped
+    /// to accept them.
     ///
     /// # Errors
     /// If the user has no such enrollment, or the database fails.

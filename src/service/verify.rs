@@ -62,7 +62,7 @@ pub struct Verification {
     pending: PendingChanges,
 }
 
-/// What a verification is to write.
+/// What a verification writes.
 #[derive(Clone, Debug, PartialEq)]
 struct PendingChanges {
     /// The challenge that is used up.
@@ -88,11 +88,11 @@ pub struct Verify {
 }
 
 impl Verify {
-    /// Verifies a claim. Stores fingerprints of an accepted walk, so that a replay is detected. There
-    /// is nothing to commit if nothing is to be stored.
+    /// Verifies a claim. Stores fingerprints of an accepted walk, so that a replay is detected. The
+    /// result has no write if there is nothing to store.
     ///
     /// # Errors
-    /// If the user does not exist or has no walk, the false match rate is not offered, the challenge
+    /// If the user does not exist or has no walk, the false match rate is not supported, the challenge
     /// is missing or invalid, the evidence is no walk, or the pool or the database fails.
     pub async fn run(
         &self,
@@ -146,7 +146,7 @@ impl Verify {
     }
 
     /// Checks again what may have changed since the decision, now that no other write is under way.
-    /// Then writes what the verification is to write.
+    /// Then writes the result of the verification.
     pub(super) async fn settle(
         &self,
         write: &mut Write,

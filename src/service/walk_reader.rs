@@ -145,7 +145,7 @@ impl WalkReader {
             return Err(ServiceError::OtherModel { found: id, wanted: model.id().to_owned() });
         }
         let stride_seconds = model.model.recipe.window_seconds() / 2.0;
-        // As many as the longest recording has.
+        // The number of windows of the longest recording.
         let most = (f64::from(self.settings.get().max_recording_seconds) / stride_seconds) as usize;
         if windows.is_empty() || windows.len() > most {
             return Err(ServiceError::FeatureCount { windows: windows.len(), most });

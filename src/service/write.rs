@@ -139,7 +139,7 @@ impl Write {
     /// # Errors
     /// If the database fails. Nothing was changed then.
     pub async fn commit(self) -> Result<(), ServiceError> {
-        // In a task of its own: a client that hangs up cannot part database and memory.
+        // In a separate task: if the client hangs up, database and memory still agree.
         let task = tokio::spawn(async move {
             let (begin, metrics) = (self.begin, Arc::clone(&self.writes.metrics));
             self.finish().await?;
@@ -167,7 +167,7 @@ impl Write {
         Ok(())
     }
 
-    /// Adds a change of what is in memory, to be made once this is on disk.
+    /// Adds a change to the state in memory. It is made once the write is on disk.
     pub(super) fn after_commit(&mut self, change: impl FnOnce() + Send + 'static) {
         self.after_commit.push(Box::new(change));
     }

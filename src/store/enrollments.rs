@@ -61,8 +61,8 @@ impl Store {
 }
 
 impl Transaction {
-    /// Adds an enrolled walk, unless the user has `most` already. A refusal changes nothing: the
-    /// transaction may go on.
+    /// Adds an enrolled walk, unless the user has `most` already. A refusal changes nothing, so
+    /// the transaction can continue.
     ///
     /// # Errors
     /// If the user does not exist, they have too many walks, or a statement fails.
@@ -110,7 +110,7 @@ impl Transaction {
         Ok(query.bind(user.as_str()).fetch_one(&mut *self.inner).await?)
     }
 
-    /// Adds an update of a user, and returns its number. Of more than `most`, the oldest are deleted.
+    /// Adds an update of a user, and returns its number. Keeps the `most` newest updates.
     /// [`Store::scrub_log`] is due after it.
     ///
     /// # Errors
@@ -142,8 +142,8 @@ impl Transaction {
         Ok(result.last_insert_rowid())
     }
 
-    /// Deletes one walk of a user. With an enrolled walk all updates go, too: it helped to accept
-    /// them. [`Store::scrub_log`] is due after it.
+    /// Deletes a walk of a user. If it is an enrolled walk, all updates are deleted too, because it
+    /// helped to accept them. [`Store::scrub_log`] is due after it.
     ///
     /// # Errors
     /// If the user has no such walk, or the statement fails.

@@ -85,19 +85,19 @@ pub enum StoreError {
     #[error("there is no training job {0}")]
     NoSuchJob(i64),
     /// The queue of training jobs is full.
-    #[error("{most} training jobs wait, the most that are allowed")]
+    #[error("{most} training jobs are waiting, the maximum")]
     TooManyJobs {
         /// The limit.
         most: u32,
     },
     /// The limit of users is reached.
-    #[error("there are {most} users, the most that are allowed")]
+    #[error("there are {most} users, the maximum")]
     TooManyUsers {
         /// The limit.
         most: u64,
     },
     /// The user's limit of walks is reached.
-    #[error("user {user} has {most} enrolled walks, the most that are allowed")]
+    #[error("user {user} has {most} enrolled walks, the maximum")]
     TooManyEnrollments {
         /// The user.
         user: UserId,

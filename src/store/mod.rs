@@ -67,9 +67,9 @@ pub struct Store {
 pub struct Sizes {
     /// Users.
     pub users: u64,
-    /// Length of its file.
+    /// Length of the database file.
     pub database_bytes: u64,
-    /// Length of the write-ahead log beside it.
+    /// Length of the write-ahead log.
     pub log_bytes: u64,
 }
 

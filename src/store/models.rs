@@ -25,7 +25,7 @@ pub struct StoredModel {
     pub shipped: bool,
     /// Whether it is active.
     pub active: bool,
-    /// Compared with the active model when it was last to be activated.
+    /// Comparison with the active model at the last attempt to activate it.
     pub comparison: Option<Comparison>,
     /// When it was registered.
     pub created_at_unix_seconds: i64,
@@ -213,7 +213,7 @@ impl Transaction {
                 .fetch_optional(&mut *self.inner)
                 .await?;
         let reason = match found.ok_or_else(|| StoreError::NoSuchModel(id.to_owned()))? {
-            (true, _) => "serves",
+            (true, _) => "is active",
             (_, true) => "ships with the program",
             (false, false) => {
                 for statement in

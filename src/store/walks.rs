@@ -1,4 +1,4 @@
-//! What is stored of a walk beside its template: fingerprints, and the recording if it is kept.
+//! The other data of a walk: its fingerprints, and its recording if that is kept.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -260,7 +260,7 @@ async fn errors_say_what_is_wrong() {
     let error = Client::new(&format!("http://{closed}"), None).unwrap().user("ann").await;
     let shown = error.unwrap_err().to_string();
     assert!(
-        shown.contains(&format!("no answer from http://{closed}/: Connection refused")),
+        shown.contains(&format!("no response from http://{closed}/: Connection refused")),
         "{shown}"
     );
     for (url, expected) in [

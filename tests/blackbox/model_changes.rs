@@ -57,7 +57,10 @@ async fn another_model_knows_all_users_and_so_does_the_first_again() {
     let export = read(&server, "/v1/users/user-1/export").await;
     assert_eq!(export["walks"][0]["templates"].as_array().unwrap().len(), 2);
     let answer = activate(&server, &new, false).await;
-    assert_eq!((answer.status, &answer.body["not_compared"]), (200, &json!("it served already")));
+    assert_eq!(
+        (answer.status, &answer.body["not_compared"]),
+        (200, &json!("the model was already active"))
+    );
 
     // The same after a restart. The first model also knows a user enrolled with the second one.
     let server = Server::start_with(server.kill(), &KEEPING);

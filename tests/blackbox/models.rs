@@ -306,7 +306,7 @@ async fn a_worse_model_is_activated_only_by_force() {
         let answer = activate(&server, &id(file), false).await;
         assert_eq!(answer.problem(), (409, "worse-model"), "{answer:?}");
         let detail = answer.body["detail"].as_str().unwrap();
-        assert!(detail.contains("of 4 recordings right"), "{detail}");
+        assert!(detail.contains("of 4 recordings correctly"), "{detail}");
         assert_eq!(server.identify(&simulated(11, 3)).await.body["model"], id(SHIPPED));
         // The comparison is stored with the model.
         let path = format!("/v1/models/{}", id(file));

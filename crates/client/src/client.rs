@@ -31,7 +31,7 @@ pub struct VerifyOptions {
 /// Clones are cheap and share connections.
 ///
 /// If a change fails with [`ClientError::Transport`], the server may have made it all the same: the
-/// answer was lost.
+/// response was lost.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) http: reqwest::Client,
@@ -91,7 +91,7 @@ impl Client {
 
     /// Lists up to 100 users that follow `after` in the order of their ids.
     ///
-    /// For the next page, pass the answer's `next` as `after`.
+    /// For the next page, pass the response's `next` as `after`.
     pub async fn users(&self, after: Option<&str>) -> Result<UsersAnswer, ClientError> {
         let query: Vec<_> = after.map(|after| ("after", after.to_owned())).into_iter().collect();
         self.send(Method::GET, &["users"], &query, None).await

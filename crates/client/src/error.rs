@@ -28,7 +28,7 @@ pub enum ClientError {
     #[error("the system gave no random numbers: {0}")]
     Randomness(getrandom::Error),
     /// Every try failed to reach the server or lost the connection.
-    #[error("no answer from {url}: {}", root_cause(.source))]
+    #[error("no response from {url}: {}", root_cause(.source))]
     Transport {
         /// URL of the server.
         url: String,
@@ -38,14 +38,14 @@ pub enum ClientError {
     /// The server refused the request. A temporary problem persisted through every try.
     #[error("{}: {}", .0.title, .0.detail)]
     Problem(Box<Problem>),
-    /// The answer is not one of this API: another server, or another version.
+    /// The response is not from this API: the server is another one, or another version.
     #[error("{url} answered {status}, but not as bipedalnet does: {reason}; is the URL correct?")]
     Answer {
         /// URL of the server.
         url: String,
         /// HTTP status.
         status: u16,
-        /// What is wrong with the answer.
+        /// What is wrong with the response.
         reason: String,
     },
 }

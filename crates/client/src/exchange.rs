@@ -1,4 +1,4 @@
-//! One request and its answer: headers, time limits and retries.
+//! One request and its response: headers, time limits and retries.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const MAX_TRIES: u32 = 5;
 /// Wait before the first retry. It doubles with each one.
 pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(200);
 
-/// The largest answer is the export of a user with many kept recordings.
+/// The largest response is the export of a user with many kept recordings.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 
 /// A try that failed.
@@ -36,7 +36,7 @@ pub(crate) struct FailedTry {
 }
 
 impl Client {
-    /// Sends a request, with retries, and parses the answer. An empty answer is read as `null`.
+    /// Sends a request, with retries, and parses the response. An empty response is read as `null`.
     pub(crate) async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -50,7 +50,7 @@ impl Client {
             .map_err(|error| self.unexpected_answer(status, error.to_string()))
     }
 
-    /// Sends a request, with retries, and returns the answer's bytes.
+    /// Sends a request, with retries, and returns the response's bytes.
     pub(crate) async fn fetch(
         &self,
         method: Method,
@@ -144,7 +144,7 @@ impl Client {
         let mut body = Vec::new();
         while let Some(part) = response.chunk().await.map_err(transport)? {
             if body.len() + part.len() > MAX_ANSWER_BYTES {
-                let reason = format!("the answer has more than {MAX_ANSWER_BYTES} bytes");
+                let reason = format!("the response has more than {MAX_ANSWER_BYTES} bytes");
                 let error = self.unexpected_answer(status, reason);
                 return Err(FailedTry { error, retry_after: None });
             }
@@ -186,7 +186,7 @@ fn random() -> Result<u128, ClientError> {
     Ok(u128::from_ne_bytes(bytes))
 }
 
-/// The answer's `Retry-After` in seconds; zero if there is none.
+/// The response's `Retry-After` in seconds; zero if there is none.
 fn retry_after(response: &Response) -> Duration {
     let value = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let asked =

@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`api`] | the documents that requests and answers consist of; the server uses them too |
+//! | [`api`] | the bodies of requests and responses; the server uses them too |
 //! | `client` | [`Client`]: one method per operation |
 //! | `exchange` | one request: headers, time limits, retries |
 //! | `events` | following a training job |

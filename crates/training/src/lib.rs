@@ -8,7 +8,7 @@
 //! | `trainer` | the network designs, the loop over epochs, the deflation of an open-set network |
 //! | [`evaluation`] | error rates on subjects that a model knows and on strangers, calibration, plots |
 //! | `pipeline` | whole runs: a model that can serve, and the published table |
-//! | `retraining` | a new network for the users of a service, from the one that serves |
+//! | `retraining` | a new network for the users of a service, trained from the active one |
 //!
 //! Each module uses only modules above it.
 

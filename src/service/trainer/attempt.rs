@@ -1,4 +1,4 @@
-//! One attempt to train a model, on threads of its own.
+//! One attempt to train a model, on separate threads.
 
 use std::num::NonZeroU16;
 use std::ops::ControlFlow;
@@ -63,7 +63,7 @@ impl Trainer {
             .map_err(|error| Stop::Failed(format!("no threads to train on: {error}")))?;
         let (sender, receiver) = oneshot::channel();
         pool.spawn(move || {
-            // Nobody waits any more when the service stops.
+            // If the service stops, nobody receives the result.
             let _ = sender.send(attempt.run(checkpoint));
         });
         receiver.await.unwrap_or_else(|_| {
@@ -99,7 +99,7 @@ struct Attempt {
     recordings: Arc<[Vec<i64>]>,
 }
 
-/// What became of a checkpoint.
+/// The result of storing a checkpoint.
 enum Kept {
     Stored,
     /// The job is over.

@@ -1,5 +1,4 @@
-//! Runs training jobs, one at a time. After a restart a job goes on from its last epoch, or from its
-//! model.
+//! Runs training jobs, one at a time. After a restart, a job resumes from its last epoch or its model.
 
 mod attempt;
 
@@ -24,7 +23,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often a job starts again because recordings that it learned from are gone.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// How often a job is resumed without progress. It may be what crashes the program.
+/// How often a job is resumed without progress. The job may be the cause of crashes.
 const MAX_RESUMPTIONS: u32 = 8;
 
 /// Why a job did not run to its end.
@@ -102,7 +101,7 @@ impl Trainer {
         }
     }
 
-    /// `first_time` tells whether this process has not tried the job before.
+    /// `first_time` says whether this process has not tried the job before.
     async fn run_job(&self, id: i64, first_time: bool) -> Result<(), Stop> {
         // Read again: it may have been cancelled before `current` named it.
         let mut job = self.store.training_job(id).await?;

@@ -4,7 +4,7 @@ use prometheus::{
 
 use super::{STAGE_SECONDS, VALID, counters, gauge, keep, name};
 
-/// From a cheap answer to the default time limit of a request.
+/// From a cheap response to the default time limit of a request.
 const REQUEST_SECONDS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
@@ -18,7 +18,7 @@ impl HttpMetrics {
     pub fn new(registry: &Registry) -> Self {
         let options = HistogramOpts::new(
             name("http_request_duration_seconds"),
-            "Time to the first byte of the answer; status 499 means that the client hung up",
+            "Time to the first byte of the response; status 499 means that the client hung up",
         );
         let vec = HistogramVec::new(
             options.buckets(REQUEST_SECONDS.to_vec()),
@@ -101,7 +101,7 @@ impl PoolMetrics {
 pub struct ShedMetrics {
     /// The queue of the inference pool was full.
     pub queue_full: IntCounter,
-    /// The answer would have been too late for the client.
+    /// The response would have been too late for the client.
     pub deadline: IntCounter,
     /// The client hung up while the request waited.
     pub client_gone: IntCounter,

@@ -1,4 +1,4 @@
-//! Answers.
+//! Responses.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -188,7 +188,7 @@ pub enum CalibrationSource {
     Gallery,
 }
 
-/// Answer to an identification.
+/// Response to an identification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct IdentifyAnswer {
     /// The result.
@@ -238,7 +238,7 @@ pub enum Verified {
     SuspectedReplay,
 }
 
-/// Answer to a verification.
+/// Response to a verification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VerifyAnswer {
     /// The result.
@@ -295,10 +295,10 @@ pub struct OutcomeAnswer {
     /// The new enrollment, for an `enroll` item that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolled: Option<EnrolledAnswer>,
-    /// The answer to an `identify` item that succeeded.
+    /// The response to an `identify` item that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identified: Option<IdentifyAnswer>,
-    /// The answer to a `verify` item that succeeded.
+    /// The response to a `verify` item that succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<VerifyAnswer>,
     /// Why the item failed. Other items are not affected.

@@ -1,4 +1,4 @@
-//! The API's documents: the bodies of requests and answers, in JSON or CBOR.
+//! The API's documents: the bodies of requests and responses, in JSON or CBOR.
 //!
 //! The server and the client share these types. The OpenAPI description is generated from them, so
 //! their doc comments are its texts.

@@ -23,7 +23,7 @@ pub struct ModelAnswer {
     pub training_data: String,
     /// Measured figures, by name.
     pub metrics: BTreeMap<String, f32>,
-    /// Comparison with the model that was active when this one was last to be activated.
+    /// Comparison with the model that was active at the last attempt to activate this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<ComparisonAnswer>,
     /// Length of the model file.

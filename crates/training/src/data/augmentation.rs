@@ -28,7 +28,7 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
-    /// For a network that serves every phone: with and without gyroscope, fast and slow.
+    /// For a network for all phones: with and without gyroscope, fast and slow.
     pub const SERVED: Self = Self {
         scale: 0.1,
         noise: 0.05,

@@ -61,7 +61,7 @@ impl HeldOutSubjects {
         Some(Self { crews, people })
     }
 
-    /// Adds other people of the same data set. Each group is read by a network of its own.
+    /// Adds other people of the same data set. Each group is read by its own network.
     pub fn join(&mut self, others: Self) {
         self.crews.extend(others.crews);
         self.people += others.people;

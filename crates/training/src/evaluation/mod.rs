@@ -106,7 +106,7 @@ pub enum EvaluationError {
     /// A session has no recording.
     #[error(transparent)]
     UnknownSession(#[from] SplitError),
-    /// The model knows nobody who walks in the test sessions.
+    /// The model knows none of the people in the test sessions.
     #[error(
         "{name} was not trained on anybody with walking in the test sessions; omit --test-sessions, or \
          give the folders of the training under the names that they had"

@@ -28,8 +28,8 @@ pub struct Network {
     steps: i32,
 }
 
-/// The state that training resumes from. It has no statistics for inference, which are averaged
-/// anew after each epoch.
+/// The state that training resumes from. It has no statistics for inference, because they are
+/// averaged again after each epoch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     /// For each list of parameters: the values, and Adam's first and second moments.

@@ -15,11 +15,11 @@ const PARTS: usize = 3;
 /// Subjects that a folder needs before they are held out.
 pub const FEWEST_SUBJECTS_TO_CALIBRATE: usize = 3 * PARTS;
 
-/// Trains networks that each lack some subjects, in half the epochs, and lets each read the
-/// recordings of those that it lacks.
+/// Trains networks that each lack some subjects, in half the epochs. Each then reads the recordings
+/// of the subjects that it lacks.
 ///
 /// If several folders have enough subjects, each network lacks one folder. The calibration then
-/// holds on phones and in places that nobody trained on. Otherwise each lacks a third of the
+/// holds for phones and places that are not in the training data. Otherwise each lacks a third of the
 /// subjects. The result is empty if there are too few subjects, or if the run was stopped.
 pub fn held_out_subjects<F: FnMut(TrainingEvent<'_>) -> ControlFlow<()>>(
     design: Design,

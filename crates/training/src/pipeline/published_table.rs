@@ -1,4 +1,4 @@
-//! The published table (arXiv 2103.16609), measured anew.
+//! Reproduces the published table (arXiv 2103.16609).
 
 use std::ops::ControlFlow;
 

@@ -132,7 +132,7 @@ pub fn train_model(
     Ok(TrainedModel { file, metadata, epochs: trained.epochs, elapsed: trained.elapsed })
 }
 
-/// The folders, sessions and subjects that train, as a model file tells them.
+/// Describes the folders, sessions and subjects of the training, for the model file.
 fn describe(folders: &[String], options: &TrainModelOptions) -> Result<String, TrainingError> {
     let left_out = &options.leave_out_folders;
     if let Some(unknown) = left_out.iter().find(|folder| !folders.contains(folder)) {

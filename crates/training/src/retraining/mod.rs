@@ -1,4 +1,4 @@
-//! A new network for the users of a service, from the model that serves.
+//! Trains a new network for the users of a service, from the active model.
 //!
 //! A network with classes learns to name the users and simulated strangers, from the users'
 //! recordings and from its parent (`student`, `epochs`). A network without classes has its last

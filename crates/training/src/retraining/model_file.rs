@@ -99,7 +99,7 @@ mod tests {
         let file = include_bytes!("../../../../models/bipedalnet-openset.safetensors");
         let parent = Model::from_bytes(file).unwrap();
         let (metadata, parameters) = bnn::decode(file).unwrap();
-        // As if nothing had been learned: the same scores tell the same.
+        // As if nothing had been learned, so scores keep their meaning.
         let retrained = Retrained {
             architecture: metadata.architecture.clone(),
             parameters,

@@ -24,7 +24,7 @@ fn parent() -> Vec<u8> {
     file(architecture, &network.parameters())
 }
 
-/// A small network without classes, whose deflation changes nothing.
+/// A small network without classes. Its deflation changes nothing.
 fn parent_without_classes() -> Vec<u8> {
     let classifier = "binary 8x100 conv8/3x3 pool2x8 bn sign acf1,2,3 norm dense3";
     let classifier: Architecture = classifier.parse().unwrap();
@@ -81,7 +81,7 @@ fn retrain(
     given(&people, |users| super::retrain(parent, users, options, checkpoint, observe))
 }
 
-/// Runs to the end, or until after so many checkpoints, of which it gives the last as bytes.
+/// Runs to the end, or stops after some checkpoints and returns the last one as bytes.
 fn run(
     users: Vec<Vec<Recording>>,
     options: &RetrainingOptions,

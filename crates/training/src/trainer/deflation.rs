@@ -180,7 +180,7 @@ mod tests {
         bnn::reference::forward(&architecture, &parameters, &[0.0]).unwrap().pop().unwrap()
     }
 
-    /// People with means far apart, whose windows vary ten times as much along two directions.
+    /// People with means far apart. Their windows vary ten times as much along two directions.
     fn people() -> Vec<Vec<Vec<f32>>> {
         let mut random = Pcg64Mcg::seed_from_u64(4);
         let mut normal = move || -> f32 { StandardNormal.sample(&mut random) };
@@ -296,7 +296,7 @@ mod tests {
         let (few, direction) = users(1);
         let refitted = parent.refit(1000, &few);
         assert!(left(&refitted, &direction) > 0.9 * left(&parent, &direction));
-        // Who does not vary tells nothing.
+        // People without variation carry no information.
         let mut still = Spread::of_nobody(LENGTH);
         still.add(&[vec![vec![1.0; LENGTH]; 8]]);
         assert_eq!(parent.refit(20, &still), parent);

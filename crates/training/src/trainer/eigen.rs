@@ -5,7 +5,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
 
-/// Vectors that are iterated beside the wanted ones, so that the last of these converge sooner.
+/// Extra vectors to iterate. They make the last of the wanted ones converge sooner.
 const SPARE_VECTORS: usize = 16;
 
 const ITERATIONS: usize = 60;
@@ -117,7 +117,7 @@ fn jacobi(mut matrix: Vec<f64>, size: usize) -> (Vec<f64>, Vec<f64>) {
 mod tests {
     use super::*;
 
-    /// A sum of squares of so many vectors.
+    /// The sum of the outer products of `rank` random vectors.
     fn covariance(size: usize, rank: usize) -> Vec<f64> {
         let mut random = Pcg64Mcg::seed_from_u64(9);
         let mut matrix = vec![0.0; size * size];

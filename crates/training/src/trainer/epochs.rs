@@ -22,7 +22,7 @@ pub struct Schedule {
     /// Passes over the training data.
     pub epochs: usize,
     /// Share of the epochs in which a binary or compressed network trains with real weights. It then
-    /// goes on from their values.
+    /// continues from their values.
     pub real_share: f32,
     /// Windows in a step.
     pub batch: usize,
