@@ -2,7 +2,8 @@
 //!
 //! First, the new model reads all kept recordings, and its templates are stored next to those of the
 //! active model. Then one transaction makes it active in the database. Last, it replaces the active
-//! model in memory. If the program crashes at any step, the next start finds one of the two models, complete.
+//! model in memory. If the program crashes at any step, the next start finds one of the two models,
+//! complete.
 
 use std::sync::Arc;
 
