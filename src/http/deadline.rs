@@ -17,7 +17,8 @@ const DEADLINE: &str = "request-deadline-ms";
 /// Drops a request that is not answered in time, with its queued work. If the queue is too long for
 /// the deadline, the service refuses the request at once.
 ///
-/// A write that has started is finished. A retry with its idempotency key gets the response.
+/// A write that was not committed yet is rolled back, except those that run to their end in a task of
+/// their own. A retry with its idempotency key gets the response, or carries the request out.
 pub(super) async fn deadline(
     State(settings): State<Live<HttpSettings>>,
     request: Request,

@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 use super::body;
 use super::problem::{Problem, ProblemType};
 use crate::access::Principal;
-use crate::service::{IdempotentRequest, Reservation, Reserved, Service, StoredResponse};
+use crate::service::{
+    IdempotentRequest, PoolError, Reservation, Reserved, Service, StoredResponse,
+};
 
 const KEY: &str = "idempotency-key";
 const MAX_KEY_BYTES: usize = 255;
@@ -49,6 +51,14 @@ impl IdempotencyKey {
             Reserved::Answered(stored) => response(stored, true),
         })
     }
+}
+
+/// Runs a long change in a task of its own, which ends even if the client hangs up or its deadline
+/// passes. A retry gets the stored response.
+pub(super) async fn to_the_end(
+    change: impl Future<Output = Result<StoredResponse, Problem>> + Send + 'static,
+) -> Result<StoredResponse, Problem> {
+    tokio::spawn(change).await.map_err(|_| PoolError::Failed)?
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {

@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use headers::{AcceptRanges, ETag, HeaderMapExt, IfNoneMatch, IfRange};
 
 use super::body::{Document, Format};
-use super::idempotency::{IdempotencyKey, no_content};
+use super::idempotency::{IdempotencyKey, no_content, to_the_end};
 use super::path::ModelPath;
 use super::problem::{Problem, ProblemType};
 use super::range::Wanted;
-use crate::service::{Activation, Comparison, Outcomes, PoolError, Service, StoredModel};
+use crate::service::{Activation, Comparison, Outcomes, Service, StoredModel};
 use bipedalnet_client::api::{self, ActivateDocument};
 
 /// A model file never changes. It is `private`, because the response requires an API key.
@@ -132,14 +132,14 @@ pub(super) async fn activate(
     body: Document<ActivateDocument>,
 ) -> Result<Response, Problem> {
     key.once(&service, &body.digest, async |reservation| {
-        let models = service.models.clone();
-        // Its own task continues if the client hangs up.
-        let task = tokio::spawn(async move {
-            let (activation, write) = models.activate(reservation, id, body.value.force).await?;
+        let service = Arc::clone(&service);
+        to_the_end(async move {
+            let force = body.value.force;
+            let (activation, write) = service.models.activate(reservation, id, force).await?;
             let response = format.stored(StatusCode::OK, &activated_answer(&activation));
-            Ok::<_, Problem>(write.commit_with(response).await?)
-        });
-        task.await.map_err(|_| PoolError::Failed)?
+            Ok(write.commit_with(response).await?)
+        })
+        .await
     })
     .await
 }
@@ -157,8 +157,12 @@ pub(super) async fn delete(
     key: IdempotencyKey,
 ) -> Result<Response, Problem> {
     key.once(&service, &[], async |reservation| {
-        let write = service.models.delete(reservation, &id).await?;
-        Ok(write.commit_with(no_content()).await?)
+        let service = Arc::clone(&service);
+        to_the_end(async move {
+            let write = service.models.delete(reservation, &id).await?;
+            Ok(write.commit_with(no_content()).await?)
+        })
+        .await
     })
     .await
 }

@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 use super::App;
 use super::batch::{batch_of, outcomes};
 use super::body::{Document, Format};
-use super::idempotency::{IdempotencyKey, no_content};
+use super::idempotency::{IdempotencyKey, no_content, to_the_end};
 use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
@@ -118,8 +118,12 @@ pub(super) async fn erase(
     key: IdempotencyKey,
 ) -> Result<Response, Problem> {
     key.once(&service, &[], async |reservation| {
-        let write = service.users.delete(reservation, user).await?;
-        Ok(write.commit_with(no_content()).await?)
+        let service = Arc::clone(&service);
+        to_the_end(async move {
+            let write = service.users.delete(reservation, user).await?;
+            Ok(write.commit_with(no_content()).await?)
+        })
+        .await
     })
     .await
 }
@@ -244,8 +248,12 @@ pub(super) async fn erase_enrollment(
     key: IdempotencyKey,
 ) -> Result<Response, Problem> {
     key.once(&service, &[], async |reservation| {
-        let write = service.users.delete_enrollment(reservation, user, enrollment).await?;
-        Ok(write.commit_with(no_content()).await?)
+        let service = Arc::clone(&service);
+        to_the_end(async move {
+            let write = service.users.delete_enrollment(reservation, user, enrollment).await?;
+            Ok(write.commit_with(no_content()).await?)
+        })
+        .await
     })
     .await
 }

@@ -92,7 +92,7 @@ impl Batch {
                 Err(error) => Err(error),
             };
             match outcome {
-                Err(error @ ServiceError::Store(_)) => return Err(error),
+                Err(error @ (ServiceError::Pool(_) | ServiceError::Store(_))) => return Err(error),
                 outcome => outcomes.push(outcome),
             }
         }

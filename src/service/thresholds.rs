@@ -61,7 +61,12 @@ impl Thresholds {
             return Ok(());
         }
         let model = self.active.get();
-        self.pool.run(Admission::Always, move |_| Fit::of(&model)).await?.show(&self.metrics);
+        let fitted_model = Arc::clone(&model);
+        let fit = self.pool.run(Admission::Always, move |_| Fit::of(&fitted_model)).await?;
+        // Not if another model became active during the fit: it shows its own.
+        if Arc::ptr_eq(&model, &self.active.get()) {
+            fit.show(&self.metrics);
+        }
         *fitted = version;
         Ok(())
     }

@@ -52,7 +52,7 @@ pub struct Write {
     reservation: Reservation,
     writes: Writes,
     begin: Instant,
-    // Last, so that the transaction ends before the next turn.
+    // Last, so that a rollback is queued before the next turn.
     _turn: Turn,
 }
 
