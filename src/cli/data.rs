@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::Failure;
 use bipedalnet_training::{DataSet, read_data};
+
+use super::Failure;
 
 /// Reads folders of recordings, and prints which files are left out.
 pub fn read(folders: &[PathBuf]) -> Result<DataSet, Failure> {

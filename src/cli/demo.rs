@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use bipedalnet_client::{Body, Client};
+use bipedalnet_core::gait::Recording;
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_training::enrollment_splits;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
@@ -10,10 +14,6 @@ use rand_pcg::Pcg64Mcg;
 use super::Failure;
 use super::data::read;
 use super::throwaway::with_server;
-use bipedalnet_client::{Body, Client};
-use bipedalnet_core::gait::Recording;
-use bipedalnet_core::gait::simulator::{Conditions, Walker};
-use bipedalnet_training::enrollment_splits;
 
 /// Enroll eight walkers on a temporary server, then identify them and two strangers
 ///

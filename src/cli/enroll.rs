@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use bipedalnet_client::api::{EnrolledAnswer, NextStep, UserState};
+
 use super::Failure;
 use super::remote::{Remote, about, read};
-use bipedalnet_client::api::{EnrolledAnswer, NextStep, UserState};
 
 /// Enroll walks of a user, who is created if needed
 ///

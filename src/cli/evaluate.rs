@@ -2,17 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
-
-use super::Failure;
-use super::data::read;
-use super::output_file::OutputFile;
 use bipedalnet_core::bnn::Model;
 use bipedalnet_core::identity::FALSE_MATCH_RATES;
 use bipedalnet_training::evaluation::plots;
 use bipedalnet_training::evaluation::{
     ClosedSet, Figure, Folder, ModelEvaluation, ProtocolRates, evaluate,
 };
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Failure;
+use super::data::read;
+use super::output_file::OutputFile;
 
 /// Measure models on folders of recordings: on people whom they know, and on strangers
 ///

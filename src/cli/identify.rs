@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bipedalnet_client::api::{Identified, IdentifyAnswer};
+
 use super::Failure;
 use super::remote::{Remote, about, explain, read, status};
-use bipedalnet_client::api::{Identified, IdentifyAnswer};
 
 /// Identify a walker (1:N)
 ///

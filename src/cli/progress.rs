@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bipedalnet_training::{Progress, Stage, TrainingEvent};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Failure;
-use bipedalnet_training::{Progress, Stage, TrainingEvent};
 
 /// Shows a run of one or more trainings, and stops it once a flag is set.
 pub struct TrainingDisplay<'a> {

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde::Serialize;
-
-use super::Failure;
 use bipedalnet_client::Client;
 use bipedalnet_client::api::Doubt;
 use bipedalnet_core::gait::Recording;
 use bipedalnet_training::read_recording;
+use serde::Serialize;
+
+use super::Failure;
 
 #[derive(clap::Args)]
 pub(super) struct ServerUrl {

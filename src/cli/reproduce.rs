@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use bipedalnet_training::{Split, TableRow, published_table};
+
 use super::Failure;
 use super::data::read;
 use super::output_file::OutputFile;
 use super::progress::{TrainingDisplay, stop_flag};
-use bipedalnet_training::{Split, TableRow, published_table};
 
 /// Train and measure the three networks of the published table
 #[derive(clap::Args)]

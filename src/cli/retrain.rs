@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use bipedalnet_client::api::{JobState, TrainDocument, TrainingJobAnswer, TrainingScope};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
@@ -10,7 +11,6 @@ use serde::de::value::Error as ValueError;
 
 use super::Failure;
 use super::remote::Remote;
-use bipedalnet_client::api::{JobState, TrainDocument, TrainingJobAnswer, TrainingScope};
 
 /// Train a new model on a running server, from the recordings that it keeps
 ///

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use bipedalnet_core::bnn::MAX_FILE_BYTES;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,7 +16,6 @@ use crate::http::{self, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
 use crate::telemetry::{self, LogSettings};
-use bipedalnet_core::bnn::MAX_FILE_BYTES;
 
 /// Start the server
 ///

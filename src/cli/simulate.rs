@@ -2,9 +2,10 @@
 
 use std::io::{IsTerminal, Write};
 
-use super::Failure;
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_core::gait::{Precision, RecordingDocument, compact};
+
+use super::Failure;
 
 /// Print a simulated recording, to try the service without a phone
 #[derive(clap::Args)]

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use super::Failure;
-use super::data::read;
-use super::output_file::OutputFile;
-use super::progress::{TrainingDisplay, stop_flag};
 use bipedalnet_core::identity::Calibration;
 use bipedalnet_training::{
     Design, FEWEST_SUBJECTS_TO_CALIBRATE, Split, SubjectPart, TrainModelOptions, TrainedModel,
     train_model,
 };
+
+use super::Failure;
+use super::data::read;
+use super::output_file::OutputFile;
+use super::progress::{TrainingDisplay, stop_flag};
 
 /// Train a network for `serve` on folders of recordings
 #[derive(clap::Args)]

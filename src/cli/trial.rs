@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use bipedalnet_client::Client;
+use bipedalnet_training::evaluation::Figure;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -13,8 +15,6 @@ use crate::field_trial::{
     Enrolled, FieldTrial, Identifications, Outcome, Rates, Refusals, Setup, Verifications,
 };
 use crate::service::Service;
-use bipedalnet_client::Client;
-use bipedalnet_training::evaluation::Figure;
 
 /// Measure the service's decisions on recordings, over HTTP
 ///

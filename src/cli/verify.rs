@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Failure;
-use super::remote::{Remote, about, explain, read, status};
 use bipedalnet_client::VerifyOptions;
 use bipedalnet_client::api::{Verified, VerifyAnswer};
+
+use super::Failure;
+use super::remote::{Remote, about, explain, read, status};
 
 /// Verify that a walker is a user (1:1)
 ///

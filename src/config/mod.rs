@@ -20,12 +20,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-
 pub use file::{File, FileError, FileProblem, Setting, Source, effective, nearest};
 pub use http::{ConnectionSettings, HttpSettings};
 pub use live::Live;
 pub use service::ServiceSettings;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// The flag that names the settings file.
 #[derive(clap::Args, Clone, Debug)]

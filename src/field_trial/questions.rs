@@ -1,15 +1,15 @@
 //! Identifications and verifications of enrolled people.
 
+use bipedalnet_client::api::{Identified, Verified};
+use bipedalnet_client::{ClientError, VerifyOptions};
+use bipedalnet_core::gait::Recording;
+use bipedalnet_training::evaluation::SESSION_PIECES;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 
 use super::requests::{Counter, accepted, count, each};
 use super::{Enrolled, Outcome, Rates, Refusals};
-use bipedalnet_client::api::{Identified, Verified};
-use bipedalnet_client::{ClientError, VerifyOptions};
-use bipedalnet_core::gait::Recording;
-use bipedalnet_training::evaluation::SESSION_PIECES;
 
 /// Most other users that each session of a walker claims to be.
 const OTHER_CLAIMS: usize = 8;

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use bipedalnet_training::evaluation::{Figure, bootstrap};
+use serde::Serialize;
 
 /// Outcome of a request to the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -2,10 +2,10 @@
 
 use std::cell::Cell;
 
+use bipedalnet_client::ClientError;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Refusals;
-use bipedalnet_client::ClientError;
 
 /// Concurrent requests.
 const CONCURRENT: usize = 8;

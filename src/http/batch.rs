@@ -4,6 +4,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use bipedalnet_client::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAnswer};
 
 use super::App;
 use super::body::{Document, Format};
@@ -14,7 +15,6 @@ use super::walk::{enrolled_answer, evidence, identify_answer, verify_answer};
 use crate::access::{Principal, Scope};
 use crate::config::HttpSettings;
 use crate::service::{Item, Outcome, Service};
-use bipedalnet_client::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAnswer};
 
 /// Send a batch
 ///

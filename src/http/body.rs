@@ -9,6 +9,7 @@ use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bipedalnet_core::cbor;
 use headers::HeaderMapExt;
 use headers_accept::Accept;
 use http_body_util::BodyExt;
@@ -23,7 +24,6 @@ use super::App;
 use super::encoding::Encoding;
 use super::problem::{Problem, ProblemType};
 use crate::service::{Admission, Service, StoredResponse};
-use bipedalnet_core::cbor;
 
 const JSON: &str = "application/json";
 const CBOR: &str = "application/cbor";

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::io::Read;
 
 use axum::http::{HeaderMap, header};
-
 use zstd::zstd_safe::DCtx;
 
 use super::problem::{Problem, ProblemType};

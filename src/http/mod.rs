@@ -28,6 +28,11 @@ use axum::Router;
 use axum::http::header;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use guard::{Guard, Requires};
+use observe::RequestIds;
+pub use operation::operator_router;
+use problem::{PROBLEM_JSON, Problem};
+pub use server::{ConnectionLimits, TlsError, serve, tls_config};
 use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -39,11 +44,6 @@ use utoipa_axum::routes;
 use crate::access::Scope;
 use crate::config::{HttpSettings, Live};
 use crate::service::Service;
-use guard::{Guard, Requires};
-use observe::RequestIds;
-pub use operation::operator_router;
-use problem::{PROBLEM_JSON, Problem};
-pub use server::{ConnectionLimits, TlsError, serve, tls_config};
 
 /// The state of handlers.
 #[derive(Clone)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bipedalnet_client::api::{self, ActivateDocument};
 use headers::{AcceptRanges, ETag, HeaderMapExt, IfNoneMatch, IfRange};
 
 use super::body::{Document, Format};
@@ -13,7 +14,6 @@ use super::path::ModelPath;
 use super::problem::{Problem, ProblemType};
 use super::range::Wanted;
 use crate::service::{Activation, Comparison, Outcomes, Service, StoredModel};
-use bipedalnet_client::api::{self, ActivateDocument};
 
 /// A model file never changes. It is `private`, because the response requires an API key.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");

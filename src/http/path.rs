@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
+use bipedalnet_core::identity::UserId;
 use serde::de::DeserializeOwned;
 
 use super::problem::{Problem, ProblemType};
-use bipedalnet_core::identity::UserId;
 
 pub(super) struct UserPath(pub UserId);
 

@@ -7,6 +7,9 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bipedalnet_client::api::{self, WalkDocument};
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::identity::UserId;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -17,9 +20,6 @@ use super::problem::Problem;
 use super::walk::{evidence, identify_answer, verify_answer};
 use crate::access::Principal;
 use crate::service::{Admission, Claim, Evidence, Service, SessionId};
-use bipedalnet_client::api::{self, WalkDocument};
-use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::identity::UserId;
 
 /// The false match rate of a verification that requests none.
 const USUAL_FMR: f64 = 0.01;

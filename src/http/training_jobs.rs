@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use bipedalnet_client::api::{self, TrainDocument};
 use futures_util::stream;
 
 use super::body::{Document, Format, invalid_field};
@@ -14,7 +15,6 @@ use super::idempotency::{IdempotencyKey, no_content};
 use super::path::JobPath;
 use super::problem::Problem;
 use crate::service::{Follower, JobLength, JobRequest, JobStatus, Service, StoredResponse};
-use bipedalnet_client::api::{self, TrainDocument};
 
 const DEFAULT_EPOCHS: u16 = 20;
 const MOST_EPOCHS: u16 = 200;

@@ -6,6 +6,8 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bipedalnet_client::api::{self, BatchItem, EnrollItem, Walks};
+use bipedalnet_core::identity::UserId;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -18,8 +20,6 @@ use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::Principal;
 use crate::service::{Admission, Enrollment, ExportedTemplate, Service};
-use bipedalnet_client::api::{self, BatchItem, EnrollItem, Walks};
-use bipedalnet_core::identity::UserId;
 
 /// Most users on a page, and the default.
 const PAGE: u32 = 100;

@@ -1,11 +1,12 @@
 //! Converts between documents about walks and the types of the service.
 
-use super::problem::{Problem, ProblemType};
-use crate::access::{Principal, Scope};
-use crate::service::{Enrolled, Evidence, Identification, UserStatus, Verification};
 use bipedalnet_client::api;
 use bipedalnet_core::gait::RecordingDocument;
 use bipedalnet_core::identity::{Decision, Doubt, Tails, Verdict};
+
+use super::problem::{Problem, ProblemType};
+use crate::access::{Principal, Scope};
+use crate::service::{Enrolled, Evidence, Identification, UserStatus, Verification};
 
 pub(super) fn evidence(document: api::WalkDocument) -> Result<Evidence, Problem> {
     let missing = |field: &'static str, detail: &'static str| {

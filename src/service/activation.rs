@@ -7,6 +7,10 @@
 
 use std::sync::Arc;
 
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::gait::Recording;
+use bipedalnet_core::identity::Template;
+
 use super::ServiceError;
 use super::active_model::LoadedModel;
 use super::crash::crash_point;
@@ -19,9 +23,6 @@ use super::walk_reader::unpack;
 use super::write::Write;
 use crate::store::Comparison;
 use crate::telemetry::Metrics;
-use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::gait::Recording;
-use bipedalnet_core::identity::Template;
 
 /// Recordings in memory at a time, and templates in one transaction.
 const PAGE: u32 = 16;
@@ -198,15 +199,15 @@ mod tests {
     use std::path::Path;
 
     use bipedalnet_core::UnfitModel;
+    use bipedalnet_core::bnn::{self, LayerParameters, Metadata, Model};
+    use bipedalnet_core::gait::RecordingDocument;
+    use bipedalnet_core::gait::simulator::{Conditions, Walker};
+    use bipedalnet_core::identity::UserId;
 
     use super::super::{Enrolled, Evidence, GivenModel, Service, StoredModel};
     use super::*;
     use crate::config::{Config, Live};
     use crate::store::{Store, StoredResponse};
-    use bipedalnet_core::bnn::{self, LayerParameters, Metadata, Model};
-    use bipedalnet_core::gait::RecordingDocument;
-    use bipedalnet_core::gait::simulator::{Conditions, Walker};
-    use bipedalnet_core::identity::UserId;
 
     const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-openset.safetensors");
 

@@ -4,14 +4,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
-use super::sessions::Sessions;
-use crate::telemetry::Metrics;
 use bipedalnet_core::bnn::{Model, Scratch};
 use bipedalnet_core::gait::{Recording, SignalError};
 use bipedalnet_core::identity::Gallery;
 use bipedalnet_core::{GaitModel, Reading, UnfitModel};
+use tokio::sync::watch;
+
+use super::sessions::Sessions;
+use crate::telemetry::Metrics;
 
 /// A model in memory, with its gallery and its sessions. A request takes it once and uses it to its
 /// end.

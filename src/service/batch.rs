@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::identity::{Decision, UserId};
+
 use super::ServiceError;
 use super::active_model::LoadedModel;
 use super::enroll::{Enroll, Enrolled};
@@ -12,8 +15,6 @@ use super::pool::{Admission, Pool};
 use super::verify::{Claim, Verification, Verify};
 use super::walk_reader::{Evidence, ReadWalk};
 use super::write::{Write, Writes};
-use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::identity::{Decision, UserId};
 
 /// One item of a batch.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,6 +6,7 @@ use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use bipedalnet_core::identity::UserId;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::ServiceError;
@@ -16,7 +17,6 @@ use super::pool::PoolError;
 use super::walk_reader::{ReadWalk, WalkReader};
 use super::write::{Turn, Writes};
 use crate::store::StoredResponse;
-use bipedalnet_core::identity::UserId;
 
 /// Enrollments in one transaction. Later writes wait for all of them.
 const MAX_BATCH: usize = 64;

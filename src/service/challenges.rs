@@ -4,10 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bipedalnet_core::identity::UserId;
+
 use super::ServiceError;
 use crate::access::random_hex;
 use crate::store::Store;
-use bipedalnet_core::identity::UserId;
 
 /// How long a challenge is valid: time to walk, and to send the walk over a bad network.
 const VALID_FOR: Duration = Duration::from_secs(120);

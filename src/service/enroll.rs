@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::gait::SignalError;
+use bipedalnet_core::identity::UserId;
+
 use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel};
 use super::batch_writer::BatchWriter;
@@ -11,9 +15,6 @@ use super::users::UserStatus;
 use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use super::write::{Write, Writes};
 use crate::store::{Store, StoredResponse, User};
-use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::gait::SignalError;
-use bipedalnet_core::identity::UserId;
 
 /// A walk that was enrolled.
 #[derive(Clone, Debug, PartialEq)]

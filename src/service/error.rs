@@ -1,13 +1,14 @@
 //! Why a use case fails, or the service does not start.
 
-use super::{PoolError, ShortUser};
-use crate::store::{Comparison, StoreError};
 use bipedalnet_core::UnfitModel;
 use bipedalnet_core::bnn::ModelFileError;
 use bipedalnet_core::gait::SignalError;
 use bipedalnet_core::identity::FALSE_MATCH_RATES;
 use bipedalnet_core::identity::UserId;
 use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};
+
+use super::{PoolError, ShortUser};
+use crate::store::{Comparison, StoreError};
 
 /// Why a use case failed. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]

@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bipedalnet_core::identity::UserId;
+
 use super::ServiceError;
 use crate::store::{IdempotentRequest, Store, StoreError, StoredResponse, Transaction};
-use bipedalnet_core::identity::UserId;
 
 /// Principals and idempotency keys of requests that are being carried out.
 type InFlight = Arc<Mutex<HashSet<(String, String)>>>;

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::identity::{Decision, Tails, UserId};
+
 use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel};
 use super::walk_reader::{Evidence, Purpose, WalkReader};
-use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::identity::{Decision, Tails, UserId};
 
 /// Candidates in a result.
 const CANDIDATES: usize = 5;

@@ -32,10 +32,6 @@ mod write;
 
 use std::sync::Arc;
 
-use crate::config::{Live, ServiceSettings};
-use crate::store::Store;
-pub use crate::store::{IdempotentRequest, StoredResponse};
-use crate::telemetry::Metrics;
 pub use activation::Activation;
 use active_model::ActiveModel;
 pub use batch::{Batch, Item, Outcome};
@@ -61,6 +57,11 @@ pub use walk_reader::Evidence;
 use walk_reader::WalkReader;
 pub use write::Write;
 use write::Writes;
+
+use crate::config::{Live, ServiceSettings};
+use crate::store::Store;
+pub use crate::store::{IdempotentRequest, StoredResponse};
+use crate::telemetry::Metrics;
 
 /// All use cases, and the work in the background.
 pub struct Service {

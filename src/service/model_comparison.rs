@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bipedalnet_core::identity::{Decision, Gallery, Template, UserId};
+
 use super::ServiceError;
 use super::active_model::LoadedModel;
 use super::pool::{Admission, Pool};
 use crate::store::{Comparison, Outcomes, Store, StoredTemplate};
-use bipedalnet_core::identity::{Decision, Gallery, Template, UserId};
 
 /// With fewer probes, a comparison means nothing.
 const MIN_PROBES: usize = 2;
@@ -142,8 +143,9 @@ fn add(sum: &mut Outcomes, outcomes: Outcomes) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use bipedalnet_core::identity::{Calibration, Tail, Tails};
+
+    use super::*;
 
     fn walk(enrollment: i64, user: &str, direction: [f32; 2]) -> StoredTemplate {
         let mut template = Template::empty(2);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bipedalnet_core::bnn::Model;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
@@ -14,7 +15,6 @@ use super::{ServiceError, StartError};
 use crate::store::Store;
 pub use crate::store::{Comparison, Outcomes, StoredModel};
 use crate::telemetry::Metrics;
-use bipedalnet_core::bnn::Model;
 
 /// The model that the service is started with.
 #[derive(Clone, Debug)]

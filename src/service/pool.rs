@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bipedalnet_core::bnn::Scratch;
 use tokio::sync::oneshot;
 
 use crate::telemetry::Metrics;
-use bipedalnet_core::bnn::Scratch;
 
 /// Jobs that may wait for each thread before requests are refused. At well under a millisecond each,
 /// a full queue is a few tens of milliseconds of work.

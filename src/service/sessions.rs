@@ -134,8 +134,9 @@ pub(super) fn is_replay<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use bipedalnet_core::gait::simulator::{Conditions, Walker};
+
+    use super::*;
 
     fn walk(value: f32) -> Template {
         let mut walk = Template::empty(2);

@@ -8,12 +8,13 @@
 //! - A user has few updates. The oldest makes room, so a mistake does not stay for ever.
 //! - Enrolled walks always stay.
 
+use bipedalnet_client::api::WalkSource;
+use bipedalnet_core::identity::{READY_WINDOWS, Template, UserId, UserTemplates, Verdict};
+
 use super::ServiceError;
 use super::active_model::ActiveModel;
 use super::write::Write;
 use crate::store::unix_seconds;
-use bipedalnet_client::api::WalkSource;
-use bipedalnet_core::identity::{READY_WINDOWS, Template, UserId, UserTemplates, Verdict};
 
 /// The highest estimated false match rate of an update. A tenth of the strictest rate that a
 /// verification can ask for, since a wrong update would let its walker in again.

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bipedalnet_core::identity::{FALSE_MATCH_RATES, Tails};
+
 use super::active_model::{ActiveModel, LoadedModel};
 use super::pool::{Admission, Pool, PoolError};
 use crate::telemetry::Metrics;
-use bipedalnet_core::identity::{FALSE_MATCH_RATES, Tails};
 
 /// The pause after a fit, as a multiple of the fit's own time.
 const PAUSE_FACTOR: u32 = 5;

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bipedalnet_client::api::JobState;
+use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, Progress};
 use tokio::sync::{Notify, watch};
 
 use super::ServiceError;
@@ -13,8 +15,6 @@ use super::write::{Write, Writes};
 use crate::config::{Live, ServiceSettings};
 use crate::store::{JobEnd, JobEvent, Store, StoreError, Trainee};
 pub use crate::store::{JobLength, JobRequest, TrainingJob};
-use bipedalnet_client::api::JobState;
-use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, Progress};
 
 /// Jobs that may wait for the running one.
 const MAX_QUEUED: u32 = 8;

@@ -1,5 +1,8 @@
 //! Users and their enrollments: create, read, export, delete.
 
+use bipedalnet_core::gait::{Fingerprint, RecordingDocument};
+use bipedalnet_core::identity::{READY_WINDOWS, UserId, UserTemplates};
+
 use super::ServiceError;
 use super::active_model::ActiveModel;
 use super::challenges::Challenges;
@@ -10,8 +13,6 @@ use super::write::{Write, Writes};
 use crate::config::{Live, ServiceSettings};
 use crate::store::Store;
 pub use crate::store::{Enrollment, ExportedTemplate, User};
-use bipedalnet_core::gait::{Fingerprint, RecordingDocument};
-use bipedalnet_core::identity::{READY_WINDOWS, UserId, UserTemplates};
 
 /// A user, and whether they are ready to be recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::gait::Fingerprint;
+use bipedalnet_core::identity::{FALSE_MATCH_RATES, Tails, Template, UserId, Verdict};
+
 use super::active_model::{ActiveModel, LoadedModel};
 use super::challenges::Challenges;
 use super::idempotency::Reservation;
@@ -13,9 +17,6 @@ use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use super::write::{Write, Writes};
 use super::{ServiceError, SessionId};
 use crate::store::Store;
-use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::gait::Fingerprint;
-use bipedalnet_core::identity::{FALSE_MATCH_RATES, Tails, Template, UserId, Verdict};
 
 /// The longest walk that is verified. Longer ones would cost too much: each minute is compared with
 /// earlier walks.

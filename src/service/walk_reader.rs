@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::ServiceError;
-use super::active_model::{ActiveModel, LoadedModel};
-use super::pool::{Admission, Pool};
-use crate::config::{Live, ServiceSettings};
-use crate::telemetry::Metrics;
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::identity::Template;
 use bipedalnet_core::{
     Reading, cbor,
     gait::{Fingerprint, Recording, RecordingDocument, SignalError, exact},
 };
+
+use super::ServiceError;
+use super::active_model::{ActiveModel, LoadedModel};
+use super::pool::{Admission, Pool};
+use crate::config::{Live, ServiceSettings};
+use crate::telemetry::Metrics;
 
 /// A walk as a client sends it.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bipedalnet_core::identity::{UserId, UserTemplates};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::ServiceError;
@@ -17,7 +18,6 @@ use super::maintenance::LogScrubber;
 use super::pool::{Pool, PoolError};
 use crate::store::{Store, StoreError, StoredResponse, Transaction};
 use crate::telemetry::Metrics;
-use bipedalnet_core::identity::{UserId, UserTemplates};
 
 /// Writes that may wait for their turn; more are refused.
 const MAX_WAITING: usize = 1024;

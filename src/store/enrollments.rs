@@ -1,9 +1,10 @@
 //! Walks of users. Their templates are in `templates`.
 
-use super::text::Text;
-use super::{Store, StoreError, Transaction, unix_seconds};
 use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::UserId;
+
+use super::text::Text;
+use super::{Store, StoreError, Transaction, unix_seconds};
 
 /// A stored walk.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]

@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use sqlx::migrate::MigrateError;
-
 use bipedalnet_core::identity::UserId;
+use sqlx::migrate::MigrateError;
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]

@@ -17,17 +17,16 @@ mod walks;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sqlx::Sqlite;
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-
 pub use backup::backup;
 pub use enrollments::{Enrollment, NewEnrollment};
 pub use error::StoreError;
 use error::{no_such_user, opening};
 pub use models::{Comparison, Outcomes, StoredModel};
+use sqlx::Sqlite;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 pub use stored_responses::{IdempotentRequest, StoredResponse};
 pub use templates::{ExportedTemplate, StoredTemplate};
 pub use trainees::Trainee;
@@ -240,9 +239,10 @@ pub fn unix_seconds() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use bipedalnet_client::api::WalkSource;
     use bipedalnet_core::identity::UserId;
+
+    use super::*;
 
     #[tokio::test]
     async fn walks_of_before_there_were_models_keep_their_templates() {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bipedalnet_core::bnn::Model;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Store, StoreError, Transaction, unix_seconds};
-use bipedalnet_core::bnn::Model;
 
 /// A stored model, without its file.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use bipedalnet_core::identity::UserId;
 use sha2::{Digest, Sha256};
 
 use super::{Store, StoreError, Transaction, unix_seconds};
-use bipedalnet_core::identity::UserId;
 
 /// How long a response is stored.
 const KEPT_SECONDS: i64 = 24 * 60 * 60;

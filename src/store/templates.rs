@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use super::text::Text;
-use super::{Store, StoreError, Transaction};
 use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::{Template, TemplateError, UserId, UserIdError};
+
+use super::text::Text;
+use super::{Store, StoreError, Transaction};
 
 /// A model's template of a walk.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use bipedalnet_core::identity::{UserId, UserIdError};
 use sha2::{Digest, Sha256};
 use sqlx::{Executor, Sqlite};
 
 use super::{Store, StoreError, Transaction, unix_seconds};
-use bipedalnet_core::identity::{UserId, UserIdError};
 
 /// A user, and how much is known of them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use bipedalnet_core::gait::Fingerprint;
+use bipedalnet_core::identity::UserId;
 use sqlx::{Executor, Sqlite};
 
 use super::{Store, StoreError, Transaction, unix_seconds};
-use bipedalnet_core::gait::Fingerprint;
-use bipedalnet_core::identity::UserId;
 
 /// Fingerprints of verified walks per user. Only the newest are kept.
 const VERIFIED_KEPT: i64 = 100;

@@ -1,8 +1,8 @@
+use bipedalnet_core::cbor;
+use bipedalnet_core::gait::{Precision, Recording, compact, exact};
 use serde::Serialize;
 
 use crate::api::WalkDocument;
-use bipedalnet_core::cbor;
-use bipedalnet_core::gait::{Precision, Recording, compact, exact};
 
 const ZSTD_LEVEL: i32 = 3;
 

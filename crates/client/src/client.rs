@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use bipedalnet_core::gait::Recording;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Url, redirect};
 
@@ -10,7 +11,6 @@ use crate::api::{
 };
 use crate::body::Body;
 use crate::error::ClientError;
-use bipedalnet_core::gait::Recording;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

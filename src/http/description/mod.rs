@@ -7,12 +7,12 @@ mod components;
 mod schemas;
 
 use bipedalnet_client::api;
+use components::header_references;
+use schemas::complete_named;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::guard::SECURITY_SCHEME;
-use components::header_references;
-use schemas::complete_named;
 
 #[derive(OpenApi)]
 #[openapi(

@@ -10,9 +10,8 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::header;
 use axum::routing::get;
-use serde_json::Value;
-
 use html::{capitalised, entries, escaped, field, inline, list, prose, text};
+use serde_json::Value;
 
 const STYLE: &str = include_str!("style.css");
 

@@ -10,10 +10,10 @@ use std::fmt::Display;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bipedalnet_client::api;
+pub(super) use problem_type::ProblemType;
 
 use super::observe::request_id;
 use crate::access::Scope;
-pub(super) use problem_type::ProblemType;
 
 /// The media type of a problem.
 pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
+use connection_limit::ConnectionLimit;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -21,15 +22,13 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
+pub use limits::ConnectionLimits;
+pub(super) use peer::Peer;
+pub use tls::{TlsError, tls_config};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
-
-use connection_limit::ConnectionLimit;
-pub use limits::ConnectionLimits;
-pub(super) use peer::Peer;
-pub use tls::{TlsError, tls_config};
 
 /// Pause after the system refuses a connection, for example because file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

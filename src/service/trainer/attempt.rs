@@ -5,6 +5,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bipedalnet_client::api::{JobState, TrainingScope};
+use bipedalnet_core::gait::Recording;
+use bipedalnet_training::{
+    Checkpoint, Event, Length, Progress, RetrainingError, RetrainingOptions, Users,
+    low_priority_pool, retrain, retrained_model,
+};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -13,12 +19,6 @@ use crate::service::active_model::LoadedModel;
 use crate::service::crash::crash_point;
 use crate::service::walk_reader::unpack;
 use crate::store::{JobEvent, JobLength, StoreError, TrainingJob};
-use bipedalnet_client::api::{JobState, TrainingScope};
-use bipedalnet_core::gait::Recording;
-use bipedalnet_training::{
-    Checkpoint, Event, Length, Progress, RetrainingError, RetrainingOptions, Users,
-    low_priority_pool, retrain, retrained_model,
-};
 
 /// Time between two reports of progress to those who follow the job.
 const PROGRESS: Duration = Duration::from_millis(250);

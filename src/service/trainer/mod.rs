@@ -5,6 +5,9 @@ mod attempt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attempt::NoModel;
+use bipedalnet_client::api::JobState;
+
 use super::ServiceError;
 use super::active_model::LoadedModel;
 use super::crash::crash_point;
@@ -14,8 +17,6 @@ use super::models::Models;
 use super::training_jobs::{JobSignals, has_enough};
 use crate::config::{Live, ServiceSettings};
 use crate::store::{JobEnd, Store, StoreError, Trainee, TrainingJob};
-use attempt::NoModel;
-use bipedalnet_client::api::JobState;
 
 /// Pause after the database failed.
 const RETRY: Duration = Duration::from_secs(1);

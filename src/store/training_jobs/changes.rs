@@ -1,9 +1,10 @@
 //! Changes to training jobs.
 
+use bipedalnet_client::api::JobState;
+
 use super::{JobEnd, JobEvent, JobLength, JobRequest, TrainingJob};
 use crate::store::text::Text;
 use crate::store::{StoreError, Transaction, unix_seconds};
-use bipedalnet_client::api::JobState;
 
 /// Jobs that are kept. The oldest make room.
 const KEPT: i64 = 100;

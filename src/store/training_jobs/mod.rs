@@ -2,12 +2,12 @@
 
 mod changes;
 
+use bipedalnet_client::api::{JobState, TrainingScope};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
 use super::text::Text;
 use super::{Store, StoreError};
-use bipedalnet_client::api::{JobState, TrainingScope};
 
 /// What a client asks of a training job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]

@@ -17,13 +17,12 @@ mod operation;
 mod recognition;
 mod requests;
 
+pub use operation::{DatabaseMetrics, MemoryMetrics, TrainingMetrics};
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-
-pub use operation::{DatabaseMetrics, MemoryMetrics, TrainingMetrics};
 pub use recognition::{CalibrationMetrics, DecisionMetrics, ModelMetrics, WalkMetrics};
 pub use requests::{HttpMetrics, PoolMetrics, ShedMetrics, StageMetrics};
 

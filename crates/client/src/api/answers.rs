@@ -1,9 +1,8 @@
 //! Responses.
 
+use bipedalnet_core::gait::RecordingDocument;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-use bipedalnet_core::gait::RecordingDocument;
 
 /// Whether enough walking is enrolled to recognise the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

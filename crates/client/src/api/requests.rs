@@ -3,14 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use bipedalnet_core::gait::{AccelerationUnit, AngularRateUnit};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
-
-use bipedalnet_core::gait::{AccelerationUnit, AngularRateUnit};
 
 /// A walk: either a recording, or features that the phone computed with its own copy of the model.
 ///

@@ -9,13 +9,12 @@ mod error;
 
 use std::borrow::Cow;
 
+use arrays::Number;
+pub use error::CborError;
 use minicbor::data::Type;
 use minicbor::decode::{self, Decoder};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, Visitor};
-
-use arrays::Number;
-pub use error::CborError;
 
 /// Deepest nesting of lists, maps and tags. It bounds the stack.
 const MAX_DEPTH: usize = 64;

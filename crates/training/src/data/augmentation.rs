@@ -1,9 +1,8 @@
 //! How training varies the windows that it draws.
 
+use bipedalnet_core::gait::{Recipe, Rows, Signal, WINDOW_ROWS, quantise, unit_scale_rows};
 use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
-
-use bipedalnet_core::gait::{Recipe, Rows, Signal, WINDOW_ROWS, quantise, unit_scale_rows};
 
 /// Lowest rate that phones sample at.
 const LOWEST_RATE_HZ: f32 = 20.0;

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use bipedalnet_core::bnn;
+use bipedalnet_core::gait::{Recipe, Signal, SignalError};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -11,8 +13,6 @@ use rayon::prelude::*;
 use super::augmentation::Augmentation;
 use super::folders::SubjectRecording;
 use super::track::{STARTS_PER_SECOND, Track, dense, walking_starts, windows};
-use bipedalnet_core::bnn;
-use bipedalnet_core::gait::{Recipe, Signal, SignalError};
 
 /// Share of each training recording that validates, at its end.
 const VALIDATION_SHARE: f64 = 0.12;

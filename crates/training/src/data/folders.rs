@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use bipedalnet_core::gait::{Recording, SignalError};
 use serde::Deserialize;
 
 use super::recording_file::{FormatError, read_padova_walk, read_recording};
-use bipedalnet_core::gait::{Recording, SignalError};
 
 /// One recording of one person.
 #[derive(Clone, Debug)]

@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use flate2::read::GzDecoder;
-
 use bipedalnet_core::cbor::{self, CborError};
 use bipedalnet_core::gait::{Recording, RecordingDocument, SignalError};
+use flate2::read::GzDecoder;
 
 /// Largest file that is read, after decompression.
 pub const MAX_RECORDING_BYTES: u64 = 64 << 20;

@@ -2,15 +2,15 @@
 
 use std::iter::zip;
 
+use bipedalnet_core::bnn::{Network, Scratch};
+use bipedalnet_core::gait::{Recipe, Recording, cut_windows};
+use bipedalnet_core::identity::{Calibration, FIRST_WINDOWS, LAST_WINDOWS, Tail, Tails};
 use rayon::prelude::*;
 
 use super::crew::{ProbeScores, SessionSteps, SubjectScores, TestCrew, Windows};
 use super::error_rates::{Scores, equal_error_rate};
 use super::protocol::{Protocol, protocols};
 use crate::data::SubjectRecording;
-use bipedalnet_core::bnn::{Network, Scratch};
-use bipedalnet_core::gait::{Recipe, Recording, cut_windows};
-use bipedalnet_core::identity::{Calibration, FIRST_WINDOWS, LAST_WINDOWS, Tail, Tails};
 
 /// Windows that a session needs before its strongest score counts.
 const LONG_SESSION_WINDOWS: u32 = 18;

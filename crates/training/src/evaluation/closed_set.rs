@@ -1,5 +1,8 @@
 //! Closed-set identification: naming people whom the model was trained on.
 
+use bipedalnet_core::GaitModel;
+use bipedalnet_core::bnn::{Output, Scratch};
+use bipedalnet_core::gait::{Recording, cut_windows};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -7,9 +10,6 @@ use super::error_rates::{Figure, bootstrap};
 use super::subjects::{Subject, TrainedSubjects};
 use crate::data::SubjectRecording;
 use crate::trainer::{CONSECUTIVE, NearestSubject, named};
-use bipedalnet_core::GaitModel;
-use bipedalnet_core::bnn::{Output, Scratch};
-use bipedalnet_core::gait::{Recording, cut_windows};
 
 /// How well a model names the people whom it was trained on, on some of their sessions. A window is
 /// named by its largest output. A model without classes names the person with the nearest other

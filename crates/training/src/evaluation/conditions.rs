@@ -1,14 +1,13 @@
 //! Changes to a probe that phones and people cause after enrollment.
 
-use rand::{RngExt, SeedableRng};
-use rand_distr::{Distribution, StandardNormal};
-use rand_pcg::Pcg64Mcg;
-
 use bipedalnet_core::gait::simulator::Replay;
 use bipedalnet_core::{
     cbor,
     gait::{Precision, Recording, RecordingDocument, compact},
 };
+use rand::{RngExt, SeedableRng};
+use rand_distr::{Distribution, StandardNormal};
+use rand_pcg::Pcg64Mcg;
 
 /// Share of the samples that are lost.
 const MISSING_SHARE: f64 = 0.1;
@@ -105,8 +104,9 @@ fn with_acceleration(walk: &Recording, mut change: impl FnMut(f32) -> f32) -> Op
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use bipedalnet_core::gait::simulator::{Conditions, Walker};
+
+    use super::*;
 
     fn changed(name: &str, walk: &Recording) -> Recording {
         let condition = CONDITIONS.iter().find(|condition| condition.name == name).unwrap();

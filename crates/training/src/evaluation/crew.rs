@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use bipedalnet_core::gait::Recording;
+use bipedalnet_core::identity::{Calibration, Candidate, Gallery, Template, UserId};
 use rayon::prelude::*;
 
 use super::protocol::{FEWEST_PEOPLE, Protocol, SESSION_PIECES};
 use crate::data::SubjectRecording;
-use bipedalnet_core::gait::Recording;
-use bipedalnet_core::identity::{Calibration, Candidate, Gallery, Template, UserId};
 
 /// Most probe sessions of one person.
 const MOST_SESSIONS: usize = 12;
@@ -175,8 +175,9 @@ fn divide(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use bipedalnet_core::gait::simulator::{Conditions, Walker};
+
+    use super::*;
 
     fn walk(subject: &str, session: &str, seconds: f64) -> SubjectRecording {
         let recording = Walker::new(1).walk(1, &Conditions { seconds, ..Conditions::default() });

@@ -4,10 +4,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rayon::prelude::*;
-use serde::Serialize;
-
-use crate::data::{SplitError, SubjectRecording, sessions_exist};
 use bipedalnet_core::bnn::{Metadata, Model};
 use bipedalnet_core::gait::Recording;
 use bipedalnet_core::{GaitModel, UnfitModel};
@@ -22,7 +18,11 @@ use open_set::measure;
 pub use open_set::{IdentificationRates, OpenSetRates, Strengths, VerificationRates};
 use protocol::protocols;
 pub use protocol::{FEWEST_PEOPLE, Piece, Protocol, SESSION_PIECES};
+use rayon::prelude::*;
+use serde::Serialize;
 use subjects::{Subject, TrainedSubjects, subjects};
+
+use crate::data::{SplitError, SubjectRecording, sessions_exist};
 
 mod calibration;
 mod closed_set;

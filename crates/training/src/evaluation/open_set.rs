@@ -1,13 +1,13 @@
 //! A service's decisions about subjects that its model does not know, and how well strengths
 //! separate them.
 
+use bipedalnet_core::identity::{
+    Calibration, Candidate, Decision, FALSE_MATCH_RATES, Tails, Template, UserId, Verdict,
+};
 use serde::Serialize;
 
 use super::crew::{SessionSteps, SubjectScores, TestCrew};
 use super::error_rates::{Figure, Scores, bootstrap, equal_error_rate};
-use bipedalnet_core::identity::{
-    Calibration, Candidate, Decision, FALSE_MATCH_RATES, Tails, Template, UserId, Verdict,
-};
 
 /// Rates of one data set, protocol and condition, each with an interval over people.
 #[derive(Clone, Debug, Serialize)]

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::data::{SubjectRecording, natural_order};
 use bipedalnet_core::gait::Recording;
 use bipedalnet_core::identity::READY_WINDOWS;
+
+use crate::data::{SubjectRecording, natural_order};
 
 /// Length of the pieces in which recordings are sent.
 const PIECE_SECONDS: f64 = 10.0;
@@ -113,8 +114,9 @@ pub fn protocols(walks: &[&SubjectRecording]) -> Vec<Protocol> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use bipedalnet_core::gait::simulator::{Conditions, Walker};
+
+    use super::*;
 
     fn walk(subject: &str, session: &str, seconds: f64) -> SubjectRecording {
         let recording = Walker::new(1).walk(1, &Conditions { seconds, ..Conditions::default() });

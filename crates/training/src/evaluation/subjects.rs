@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bipedalnet_core::bnn::Metadata;
+
 use super::Folder;
 use crate::data::{SubjectRecording, natural_order};
-use bipedalnet_core::bnn::Metadata;
 
 /// A person in a data set, with their recordings.
 pub struct Subject<'a> {
@@ -78,8 +79,9 @@ impl<'a> TrainedSubjects<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use bipedalnet_core::gait::simulator::{Conditions, Walker};
+
+    use super::*;
 
     fn walk(subject: &str, session: &str, seconds: f64) -> SubjectRecording {
         let conditions = Conditions { seconds, ..Conditions::default() };

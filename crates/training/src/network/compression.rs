@@ -1,8 +1,7 @@
 //! Other ways than signs to save bytes, for comparison.
 
-use rayon::prelude::*;
-
 use bipedalnet_core::bnn::int8_step;
+use rayon::prelude::*;
 
 /// A restriction of weights, during training and after. It is for comparisons only
 /// (`examples/ablations.rs`): the model file does not store compressed weights in fewer bytes.

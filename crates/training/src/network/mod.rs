@@ -4,10 +4,6 @@ mod compression;
 mod layers;
 mod matrix;
 
-use rand::{Rng, SeedableRng};
-use rand_pcg::Pcg64Mcg;
-use rayon::prelude::*;
-
 use bipedalnet_core::bnn::{
     self, Architecture, ArchitectureError, Layer, LayerParameters, NetworkError, Parameters,
 };
@@ -15,6 +11,9 @@ pub use compression::Compression;
 pub use layers::Pass;
 use layers::{Batch, Extent, ParameterList, TrainableLayer, Weights, build};
 pub use matrix::{View, multiply};
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+use rayon::prelude::*;
 
 /// A trainable network, its batch buffers and Adam's moments.
 pub struct Network {

@@ -1,7 +1,7 @@
+use bipedalnet_core::bnn::reference;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::*;
-use bipedalnet_core::bnn::reference;
 
 const BATCH: usize = 5;
 

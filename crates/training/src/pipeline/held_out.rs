@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use bipedalnet_core::bnn;
+
 use super::{Observer, Stage, TrainingError, TrainingEvent};
 use crate::data::{Division, Split, SubjectRecording};
 use crate::evaluation::HeldOutSubjects;
 use crate::trainer::{Design, Schedule};
-use bipedalnet_core::bnn;
 
 /// Parts into which the subjects of one folder are divided, each held out once.
 const PARTS: usize = 3;
@@ -77,8 +78,9 @@ impl Folds {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use bipedalnet_core::gait::Recording;
+
+    use super::*;
 
     fn recordings(folder: &str, subjects: usize) -> Vec<SubjectRecording> {
         let recording =

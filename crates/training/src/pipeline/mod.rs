@@ -6,13 +6,14 @@ mod train_model;
 
 use std::ops::ControlFlow;
 
-use crate::data::SplitError;
-use crate::trainer::{Design, Progress};
 use bipedalnet_core::bnn::{ArchitectureError, ModelFileError, NetworkError};
 use bipedalnet_core::gait::SignalError;
 pub use held_out::FEWEST_SUBJECTS_TO_CALIBRATE;
 pub use published_table::{TableRow, published_table};
 pub use train_model::{SubjectPart, TrainModelOptions, TrainedModel, train_model};
+
+use crate::data::SplitError;
+use crate::trainer::{Design, Progress};
 
 /// A network that is being trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use bipedalnet_core::bnn::{self, Metadata};
 use serde::Serialize;
 
 use super::{Observer, Stage, TrainingError, TrainingEvent};
 use crate::data::{Division, Split, SubjectRecording};
 use crate::trainer::{Design, Schedule, accuracy, train};
-use bipedalnet_core::bnn::{self, Metadata};
 
 /// A row of the table.
 #[derive(Clone, Debug, Serialize)]

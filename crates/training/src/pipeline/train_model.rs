@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use bipedalnet_core::bnn::{self, Architecture, Metadata, NetworkError};
+
 use super::held_out::held_out_subjects;
 use super::{Observer, Stage, TrainingError, TrainingEvent};
 use crate::data::{Augmentation, DataSet, Division, Split, SubjectRecording};
 use crate::evaluation::calibrate;
 use crate::trainer::{Design, Trained, accuracy};
-use bipedalnet_core::bnn::{self, Architecture, Metadata, NetworkError};
 
 /// How to train a model.
 #[derive(Clone, Debug)]

@@ -1,10 +1,10 @@
 //! Simulated walkers, whom a network learns as strangers.
 
+use bipedalnet_core::gait::Recipe;
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use rayon::prelude::*;
 
 use crate::data::Track;
-use bipedalnet_core::gait::Recipe;
-use bipedalnet_core::gait::simulator::{Conditions, Walker};
 
 /// Number of simulated walkers.
 pub const BACKGROUND_PEOPLE: usize = 32;

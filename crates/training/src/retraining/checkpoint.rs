@@ -3,10 +3,10 @@
 //! The format is little-endian: a magic number, the version, the fields in their order, and the
 //! SHA-256 of all bytes before. A list has its length before it.
 
+use bipedalnet_core::bnn::{LayerParameters, Parameters};
 use sha2::{Digest, Sha256};
 
 use crate::network::State;
-use bipedalnet_core::bnn::{LayerParameters, Parameters};
 
 const MAGIC: &[u8; 8] = b"bpncheck";
 const VERSION: u32 = 1;

@@ -1,12 +1,12 @@
 //! Divides the recordings of users and of simulated walkers into training and validation.
 
+use bipedalnet_core::gait::{Recipe, Recording};
 use rayon::prelude::*;
 
 use super::background::background;
 use super::error::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, RetrainingError, TooLittle};
 use super::users::{RECORDINGS_AT_A_TIME, Survey, Users};
 use crate::data::{Division, LabelledWindows, Track};
-use bipedalnet_core::gait::{Recipe, Recording};
 
 /// Cuts the recordings. The first classes are the users, in their order; the rest are simulated
 /// walkers. A user's last recording validates if enough others are left to train on. If a user has
@@ -98,10 +98,11 @@ impl UserTracks {
 
 #[cfg(test)]
 mod tests {
+    use bipedalnet_core::gait::simulator::{Conditions, Walker};
+
     use super::super::background::BACKGROUND_PEOPLE;
     use super::super::users::{given, survey};
     use super::*;
-    use bipedalnet_core::gait::simulator::{Conditions, Walker};
 
     const RECIPE: Recipe = Recipe::BIPEDALNET;
     const ENOUGH_BYTES: usize = 64 << 20;

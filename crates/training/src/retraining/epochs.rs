@@ -4,6 +4,7 @@ use std::f32::consts::PI;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use bipedalnet_core::bnn::{self, NetworkError, Parameters};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
@@ -15,7 +16,6 @@ use super::options::{Event, Length, RetrainingOptions};
 use super::student::{BATCH, CALIBRATION_BATCHES, Student};
 use crate::data::Division;
 use crate::trainer::{Progress, correct};
-use bipedalnet_core::bnn::{self, NetworkError, Parameters};
 
 /// Adam's rate at the start. It falls along a cosine over the epochs.
 const RATE: f32 = 1e-3;

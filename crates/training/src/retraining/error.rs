@@ -2,9 +2,10 @@
 
 use std::error::Error;
 
-use super::checkpoint::CheckpointError;
 use bipedalnet_core::bnn::{ArchitectureError, ModelFileError, NetworkError};
 use bipedalnet_core::gait::{Rows, WINDOW_ROWS};
+
+use super::checkpoint::CheckpointError;
 
 /// Windows of walking that each user needs, half a window apart: about nine seconds.
 pub const FEWEST_WINDOWS_A_USER: usize = 8;

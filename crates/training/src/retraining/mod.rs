@@ -19,7 +19,6 @@ mod users;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use crate::trainer::Progress;
 use background::BACKGROUND_PEOPLE;
 use bipedalnet_core::bnn::{Model, decode};
 use bipedalnet_core::gait::Recipe;
@@ -34,6 +33,8 @@ use refit::{refit, refit_bytes};
 use student::{Student, Teacher};
 use users::survey;
 pub use users::{ReadRecording, Users};
+
+use crate::trainer::Progress;
 
 /// Retrains the network of a model file, from the start or from a checkpoint of the same parent,
 /// recordings and options. [`ControlFlow::Break`] stops it after the current batch; the result is

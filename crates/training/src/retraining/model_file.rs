@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use super::Retrained;
-use crate::data::SubjectRecording;
-use crate::evaluation::HeldOutSubjects;
 use bipedalnet_core::bnn::{self, Metadata, Model, ModelFileError, Network};
 use bipedalnet_core::gait::Recipe;
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_core::identity::Calibration;
+
+use super::Retrained;
+use crate::data::SubjectRecording;
+use crate::evaluation::HeldOutSubjects;
 
 /// Simulated strangers. They give enough comparisons for a spread.
 const STRANGERS: u64 = 48;

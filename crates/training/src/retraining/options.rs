@@ -4,11 +4,11 @@ use std::num::NonZeroU16;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use bipedalnet_core::bnn::{Architecture, Parameters};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
 use crate::trainer::Progress;
-use bipedalnet_core::bnn::{Architecture, Parameters};
 
 /// When a retraining ends. A refit takes one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

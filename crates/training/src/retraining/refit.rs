@@ -3,6 +3,8 @@
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 
+use bipedalnet_core::bnn::{self, Architecture, ArchitectureError, Metadata, Parameters};
+
 use super::checkpoint::{Best, Checkpoint, CheckpointError};
 use super::epochs::Run;
 use super::error::RetrainingError;
@@ -11,7 +13,6 @@ use crate::network::State;
 use crate::trainer::{
     Deflation, NearestSubject, PEOPLE_AT_A_TIME, Progress, Spread, WINDOWS_A_PERSON, correct,
 };
-use bipedalnet_core::bnn::{self, Architecture, ArchitectureError, Metadata, Parameters};
 
 /// Recordings that validate between two looks for a stop.
 const RECORDINGS_AT_A_TIME: usize = 16;

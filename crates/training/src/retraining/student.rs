@@ -5,6 +5,9 @@
 //! window (learning without forgetting, arXiv 1606.09282). So features stay that separate people who
 //! are in none of the recordings.
 
+use bipedalnet_core::bnn::{
+    self, Architecture, ArchitectureError, Layer, LayerParameters, Model, NetworkError, Parameters,
+};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use rayon::prelude::*;
@@ -14,9 +17,6 @@ use crate::data::{Augmentation, Division, dequantise};
 use crate::network::{Network, Pass, State};
 use crate::trainer::{
     BINARY_LOGIT_SCALE, CALIBRATION_WINDOWS, Design, Draws, Schedule, cross_entropy,
-};
-use bipedalnet_core::bnn::{
-    self, Architecture, ArchitectureError, Layer, LayerParameters, Model, NetworkError, Parameters,
 };
 
 /// Windows in a step.

@@ -2,6 +2,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use bipedalnet_core::bnn::{self, Architecture, LayerParameters, Metadata, Parameters};
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::{Recording, Rows};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
@@ -10,9 +13,6 @@ use super::users::given;
 use super::*;
 use crate::network::Network;
 use crate::trainer::Deflation;
-use bipedalnet_core::bnn::{self, Architecture, LayerParameters, Metadata, Parameters};
-use bipedalnet_core::gait::simulator::{Conditions, Walker};
-use bipedalnet_core::gait::{Recording, Rows};
 
 const MEMORY_BYTES: usize = 256 << 20;
 

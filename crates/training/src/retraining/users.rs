@@ -3,12 +3,12 @@
 
 use std::error::Error;
 
+use bipedalnet_core::gait::{Recipe, Recording};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::background::background_seconds;
 use super::error::{FEWEST_WINDOWS_A_USER, RetrainingError};
-use bipedalnet_core::gait::{Recipe, Recording};
 
 /// Recordings that are read between two looks for a stop.
 pub const RECORDINGS_AT_A_TIME: usize = 64;

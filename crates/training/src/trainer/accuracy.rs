@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use bipedalnet_core::bnn::{self, Architecture, NetworkError, Parameters};
 use rayon::prelude::*;
 
 use super::deflation::WINDOWS_A_PERSON;
 use super::nearest_subject::NearestSubject;
 use crate::data::{Division, LabelledWindows, dequantise};
 use crate::network::{Network, Pass};
-use bipedalnet_core::bnn::{self, Architecture, NetworkError, Parameters};
 
 /// Consecutive windows that are decided together: six seconds of walking.
 pub const CONSECUTIVE: usize = 5;

@@ -5,12 +5,13 @@
 //! of speaker recognition (Solomonoff et al., ICASSP 2005), with weights. It does not learn what
 //! separates the people of the training, so it holds for other people as well.
 
-use super::eigen::largest;
-use super::spread::Spread;
-use crate::data::Division;
 use bipedalnet_core::bnn::{
     self, Architecture, Layer, LayerParameters, NetworkError, Parameters, round_int8,
 };
+
+use super::eigen::largest;
+use super::spread::Spread;
+use crate::data::Division;
 
 /// Most windows of one person that it is fitted to.
 pub const WINDOWS_A_PERSON: usize = 200;

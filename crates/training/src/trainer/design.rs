@@ -3,12 +3,13 @@
 
 use std::ops::ControlFlow;
 
+use bipedalnet_core::bnn::{Architecture, NetworkError};
+use bipedalnet_core::gait::Recipe;
+
 use super::accuracy::accuracy;
 use super::deflation::openset;
 use super::epochs::{Progress, Schedule, Trained, train};
 use crate::data::{Augmentation, Division};
-use bipedalnet_core::bnn::{Architecture, NetworkError};
-use bipedalnet_core::gait::Recipe;
 
 /// A network with its layers, its windows and its schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

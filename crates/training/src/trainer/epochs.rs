@@ -4,6 +4,8 @@ use std::f32::consts::PI;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use bipedalnet_core::bnn::{Architecture, ArchitectureError, Parameters};
+use bipedalnet_core::gait::WINDOW_ROWS;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
@@ -13,8 +15,6 @@ use super::accuracy::argmax;
 use super::phase::{Phase, start_from};
 use crate::data::{Augmentation, Division, LabelledWindows, dequantise};
 use crate::network::{Compression, Network, Pass};
-use bipedalnet_core::bnn::{Architecture, ArchitectureError, Parameters};
-use bipedalnet_core::gait::WINDOW_ROWS;
 
 /// How to train.
 #[derive(Clone, Debug)]

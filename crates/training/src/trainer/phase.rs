@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
+use bipedalnet_core::bnn::{Architecture, ArchitectureError, Parameters, Weights};
 use rand_pcg::Pcg64Mcg;
 
 use super::epochs::Schedule;
 use crate::network::{Compression, Network};
-use bipedalnet_core::bnn::{Architecture, ArchitectureError, Parameters, Weights};
 
 /// Share of the rate for real weights, which need not be pushed to another sign.
 const REAL_WEIGHTS_RATE: f32 = 0.5;

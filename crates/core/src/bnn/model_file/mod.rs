@@ -12,12 +12,12 @@ mod tensors;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+pub use error::ModelFileError;
 use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Architecture, Network, Parameters};
-pub use error::ModelFileError;
 
 /// Size of the largest file that is read: three times the largest float network.
 pub const MAX_FILE_BYTES: usize = 4 << 20;

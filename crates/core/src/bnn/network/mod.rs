@@ -6,10 +6,11 @@ mod head;
 mod packing;
 mod stage;
 
-use super::kernels::Kernels;
-use super::{Architecture, NetworkError, Parameters};
 use head::Head;
 use stage::Stage;
+
+use super::kernels::Kernels;
+use super::{Architecture, NetworkError, Parameters};
 
 /// Inputs are fixed point: a value of 1.0 is `1 << INPUT_FRACTION_BITS`.
 pub const INPUT_FRACTION_BITS: u32 = 10;

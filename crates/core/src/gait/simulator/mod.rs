@@ -12,10 +12,10 @@ mod walker;
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rand_pcg::Pcg64Mcg;
-
-use super::Recording;
 pub use replay::Replay;
 pub use walker::Walker;
+
+use super::Recording;
 
 const GRAVITY_M_S2: f64 = 9.81;
 const ACCELERATION_NOISE_M_S2: f64 = 0.04;

@@ -7,13 +7,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::iter::zip;
 use std::mem::size_of;
 
+pub use cohort::Cohort;
+use directions::{Directions, Line, rounded};
 use sha2::{Digest, Sha256};
 
 use super::calibration::{Calibration, Tails};
 use super::user_templates::{MOST_TEMPLATES, UserTemplates};
 use super::{Template, UserId};
-pub use cohort::Cohort;
-use directions::{Directions, Line, rounded};
 
 /// Templates of all enrolled users, in memory.
 ///

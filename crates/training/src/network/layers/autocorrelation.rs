@@ -1,9 +1,9 @@
 //! Autocorrelations of signs over time.
 
+use bipedalnet_core::bnn::time_share;
 use rayon::prelude::*;
 
 use super::{Batch, Extent, Pass, TrainableLayer, add};
-use bipedalnet_core::bnn::time_share;
 
 /// Means of signs over time, and of their products with later signs.
 pub struct Autocorrelation {

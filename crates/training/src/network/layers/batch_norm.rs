@@ -1,9 +1,9 @@
 //! Batch normalisation.
 
+use bipedalnet_core::bnn::{BATCH_NORM_EPSILON, LayerParameters};
 use rayon::prelude::*;
 
 use super::{Batch, Extent, ParameterList, Pass, SHARD, TrainableLayer, add};
-use bipedalnet_core::bnn::{BATCH_NORM_EPSILON, LayerParameters};
 
 /// Batch normalisation without gamma.
 pub struct BatchNorm {

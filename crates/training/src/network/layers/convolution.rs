@@ -1,11 +1,11 @@
 //! Convolution, as one matrix product over all windows of a batch.
 
+use bipedalnet_core::bnn::{LayerParameters, Padding};
 use rayon::prelude::*;
 
 use super::super::matrix::{View, multiply};
 use super::weights::{Weights, count_sums};
 use super::{Batch, Extent, Pass, SHARD, TrainableLayer, add, add_bias, sum_by_channel};
-use bipedalnet_core::bnn::{LayerParameters, Padding};
 
 /// Convolution. Weights are ordered (tap in time, kernel row, input channel, filter), so that a
 /// window of the input, with its kernel rows laid side by side, is one contiguous run.

@@ -1,12 +1,12 @@
 //! Dense layer, and the projection that is one with fitted weights.
 
+use bipedalnet_core::bnn::LayerParameters;
 use rayon::prelude::*;
 
 use super::super::compression::Compression;
 use super::super::matrix::{View, multiply};
 use super::weights::{Weights, count_sums};
 use super::{Batch, Extent, Pass, SHARD, TrainableLayer, add_bias, sum_by_channel};
-use bipedalnet_core::bnn::LayerParameters;
 
 /// Dense layer. Weights are ordered (input value, unit); the input is the flattened valid part.
 pub struct Dense {

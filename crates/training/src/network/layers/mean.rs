@@ -1,9 +1,9 @@
 //! The mean over time.
 
+use bipedalnet_core::bnn::time_share;
 use rayon::prelude::*;
 
 use super::{Batch, Extent, Pass, SHARD, TrainableLayer, add};
-use bipedalnet_core::bnn::time_share;
 
 /// Mean over time of each row's channels.
 pub struct Mean {

@@ -14,8 +14,6 @@ mod mean;
 mod normalise;
 mod weights;
 
-use rand::Rng;
-
 use activation::{Sign, Tanh};
 use autocorrelation::Autocorrelation;
 use batch_norm::BatchNorm;
@@ -25,6 +23,7 @@ use dense::Dense;
 use max_pool::MaxPool;
 use mean::Mean;
 use normalise::Normalise;
+use rand::Rng;
 pub use weights::Weights;
 
 /// Samples of a batch that one task works on. It is fixed, so that sums are added in the same order

@@ -1,7 +1,8 @@
 //! Scales each feature vector to one length.
 
-use super::{Batch, Extent, Pass, TrainableLayer};
 use bipedalnet_core::bnn::normaliser;
+
+use super::{Batch, Extent, Pass, TrainableLayer};
 
 pub struct Normalise {
     extent: Extent,

@@ -1,12 +1,12 @@
 //! The weights of a convolution or a dense layer.
 
+use bipedalnet_core::bnn::{LayerParameters, PackedFilters, SumsScratch};
 use rand::{Rng, RngExt};
 use rayon::prelude::*;
 
 use super::super::compression::Compression;
 use super::activation::sign;
 use super::{Extent, ParameterList};
-use bipedalnet_core::bnn::{LayerParameters, PackedFilters, SumsScratch};
 
 /// Weights that one task updates.
 const WEIGHTS_PER_TASK: usize = 1 << 14;
