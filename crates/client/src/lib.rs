@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`api`] | the bodies of requests and responses; the server uses them too |
-//! | `client` | [`Client`]: one method per operation |
+//! | `client` | [`Client`]: a method for each operation that a backend needs |
 //! | `exchange` | one request: headers, time limits, retries |
 //! | `events` | following a training job |
 //! | `body` | recordings and documents as compressed CBOR |

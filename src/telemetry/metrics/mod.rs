@@ -1,6 +1,6 @@
 //! The service's metrics. Names and units follow the conventions of Prometheus.
 //!
-//! To add a metric, add a field and its constructor in one of the files below, and a row to the table in
+//! To add a metric, add a field and the line that creates it to one of the files below, and a row to the table in
 //! `docs/operation.md`.
 //!
 //! | file | metrics about |

@@ -8,16 +8,7 @@ mod models;
 mod requests;
 mod training;
 
-pub use answers::{
-    CalibrationSource, CandidateAnswer, ChallengeAnswer, Doubt, EnrolledAnswer, EnrollmentAnswer,
-    EnrollmentsAnswer, ExportAnswer, ExportedTemplate, ExportedWalk, Identified, IdentifyAnswer,
-    NextStep, OutcomeAnswer, OutcomesAnswer, Problem, RefusedAnswer, UserAnswer, UserState,
-    UsersAnswer, Verified, VerifyAnswer, WalkSource,
-};
-pub use models::{
-    ActivateDocument, ActivatedAnswer, ComparisonAnswer, ModelAnswer, ModelsAnswer, SharesAnswer,
-};
-pub use requests::{
-    BatchDocument, BatchItem, EnrollItem, IdentifyItem, VerifyItem, WalkDocument, Walks,
-};
-pub use training::{JobState, TrainDocument, TrainingJobAnswer, TrainingJobsAnswer, TrainingScope};
+pub use answers::*;
+pub use models::*;
+pub use requests::*;
+pub use training::*;
