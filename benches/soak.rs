@@ -7,7 +7,7 @@ mod server;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bipedalnet::store::Store;
+use bipedalnet::Store;
 use bipedalnet_core::identity::Template;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;

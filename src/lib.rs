@@ -7,22 +7,26 @@
 //! |---|---|
 //! | `cli` | one file per subcommand |
 //! | `field_trial` | measures a server with the people of a data set as clients |
-//! | [`http`] | routes, codecs, access control, problem+json |
-//! | [`service`] | use cases, the inference pool |
-//! | [`store`] | SQLite |
+//! | `http` | routes, codecs, access control, problem+json |
+//! | `service` | use cases, the inference pool |
+//! | `store` | SQLite |
 //! | `telemetry` | metrics and logs |
 //! | `access` | API keys and scopes |
-//! | [`config`] | settings |
+//! | `config` | settings |
 //!
-//! Only benchmarks need the public modules.
+//! The program needs only [`run`]. The other public items are for benchmarks.
 
 mod access;
 mod cli;
-pub mod config;
+mod config;
 mod field_trial;
-pub mod http;
-pub mod service;
-pub mod store;
+mod http;
+mod service;
+mod store;
 mod telemetry;
 
 pub use cli::run;
+pub use config::{Config, Live};
+pub use http::router;
+pub use service::{GivenModel, Service};
+pub use store::Store;

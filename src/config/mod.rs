@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches};
-pub use file::{File, FileError, FileProblem, Setting, Source, effective, nearest};
+pub use file::{File, Setting, Source, effective, nearest};
 pub use http::{ConnectionSettings, HttpSettings};
 pub use live::Live;
 pub use service::ServiceSettings;

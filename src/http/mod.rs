@@ -32,7 +32,7 @@ use guard::{Guard, Requires};
 use observe::RequestIds;
 pub use operation::operator_router;
 use problem::{PROBLEM_JSON, Problem};
-pub use server::{ConnectionLimits, TlsError, serve, tls_config};
+pub use server::{ConnectionLimits, serve, tls_config};
 use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;

@@ -1,8 +1,8 @@
 //! The use cases: users, enrollment, identification, verification, models, training. Knows no HTTP.
 //!
 //! One struct per use case, which holds what it needs and no more. [`Service::start`] builds them all.
-//! An identification reads the gallery of the [active model](active_model) on a thread of the
-//! [pool]. All changes go through [`write`].
+//! An identification reads the gallery of the active model on a thread of the
+//! pool. All changes go through `write`.
 
 mod activation;
 mod active_model;
@@ -35,11 +35,11 @@ use std::sync::Arc;
 pub use activation::Activation;
 use active_model::ActiveModel;
 pub use batch::{Batch, Item, Outcome};
-pub use challenges::{Challenge, Challenges};
+pub use challenges::Challenges;
 pub use enroll::{Enroll, Enrolled};
 pub use error::{ServiceError, StartError};
 pub use idempotency::{Idempotency, Reservation, Reserved};
-pub use identify::{Identification, Identify, NearUser};
+pub use identify::{Identification, Identify};
 pub use keys::{AccessError, Keys};
 use maintenance::LogScrubber;
 pub use models::{Comparison, GivenModel, Models, Outcomes, StoredModel};
@@ -48,14 +48,11 @@ pub use sessions::SessionId;
 pub use thresholds::Thresholds;
 use trainer::Trainer;
 use training_jobs::JobSignals;
-pub use training_jobs::{
-    Follower, JobLength, JobRequest, JobStatus, ShortUser, TrainingJob, TrainingJobs,
-};
-pub use users::{Enrollment, Export, ExportedTemplate, ExportedWalk, User, UserStatus, Users};
+pub use training_jobs::{Follower, JobLength, JobRequest, JobStatus, ShortUser, TrainingJobs};
+pub use users::{Enrollment, ExportedTemplate, UserStatus, Users};
 pub use verify::{Claim, Verification, Verify};
 pub use walk_reader::Evidence;
 use walk_reader::WalkReader;
-pub use write::Write;
 use write::Writes;
 
 use crate::config::{Live, ServiceSettings};

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use backup::backup;
-pub use enrollments::{Enrollment, NewEnrollment};
+pub use enrollments::Enrollment;
 pub use error::StoreError;
 use error::{no_such_user, opening};
 pub use models::{Comparison, Outcomes, StoredModel};

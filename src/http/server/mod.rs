@@ -24,7 +24,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 pub use limits::ConnectionLimits;
 pub(super) use peer::Peer;
-pub use tls::{TlsError, tls_config};
+pub use tls::tls_config;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;

@@ -199,7 +199,7 @@ impl Store {
         Ok(query.bind(job).bind(after).fetch_all(&self.readers).await?)
     }
 
-    /// A job's checkpoint, as [`Transaction::keep_checkpoint`] stored it.
+    /// A job's checkpoint, as `Transaction::keep_checkpoint` stored it.
     ///
     /// # Errors
     /// If the statement fails.
