@@ -46,7 +46,6 @@ pub enum FieldTrialError {
     TooFewPeople {
         /// People with all sessions.
         found: usize,
-        /// The sessions.
         sessions: String,
     },
     /// Too few people have enough walking in the sessions.

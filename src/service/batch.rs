@@ -21,7 +21,6 @@ use super::write::{Write, Writes};
 pub enum Item {
     /// Like [`Enroll::run`].
     Enroll {
-        /// The user.
         user: UserId,
         /// The walk.
         evidence: Evidence,

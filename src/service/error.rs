@@ -51,7 +51,6 @@ pub enum ServiceError {
     Feature {
         /// Position of the window.
         window: usize,
-        /// Its length.
         length: usize,
         /// Length needed.
         needed: usize,
@@ -71,7 +70,6 @@ pub enum ServiceError {
     /// The user's limit of walks is reached.
     #[error("user {user} has {most} enrolled walks, the maximum; delete some")]
     TooManyEnrollments {
-        /// The user.
         user: UserId,
         /// The limit.
         most: u64,
@@ -95,7 +93,6 @@ pub enum ServiceError {
     /// The user has no such enrollment.
     #[error("user {user} has no enrollment {id}")]
     NoSuchEnrollment {
-        /// The user.
         user: UserId,
         /// Number of the enrollment.
         id: i64,
@@ -121,7 +118,6 @@ pub enum ServiceError {
     /// The model may not be deleted.
     #[error("model {model} {reason}")]
     ModelInUse {
-        /// The model.
         model: String,
         /// Why not.
         reason: &'static str,
@@ -170,7 +166,6 @@ pub enum ServiceError {
     /// The training job is over.
     #[error("training job {job} has already ended: it is {state}")]
     JobOver {
-        /// The job.
         job: i64,
         /// How it ended.
         state: &'static str,
@@ -231,7 +226,6 @@ pub enum StartError {
          `--model` and its file to repair it, or restore a backup"
     )]
     Kept {
-        /// The model.
         model: String,
         /// What is wrong with it.
         reason: String,

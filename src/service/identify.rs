@@ -16,7 +16,6 @@ const CANDIDATES: usize = 5;
 /// A user who may be the walker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NearUser {
-    /// The user.
     pub user: UserId,
     /// Cosine between the walk and the user's template, from -1 to 1.
     pub score: f32,

@@ -19,7 +19,7 @@ use crate::telemetry::Metrics;
 /// The model that the service is started with.
 #[derive(Clone, Debug)]
 pub struct GivenModel {
-    /// Its file.
+    /// The bytes of the model file.
     pub file: Vec<u8>,
     /// Whether it ships with the program.
     pub shipped: bool,

@@ -30,7 +30,6 @@ const MAX_WAIT_SECONDS: u64 = 3600;
 /// A training job, and how far it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobStatus {
-    /// The job.
     pub job: TrainingJob,
     /// Only of the running job.
     pub progress: Option<Progress>,
@@ -39,7 +38,6 @@ pub struct JobStatus {
 /// A user with too little walking to train on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShortUser {
-    /// The user.
     pub user: String,
     /// Kept recordings.
     pub recordings: usize,

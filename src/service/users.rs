@@ -17,7 +17,6 @@ pub use crate::store::{Enrollment, ExportedTemplate, User};
 /// A user, and whether they are ready to be recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserStatus {
-    /// The user.
     pub user: User,
     /// Windows of walking that are still missing; 0 if the user is ready.
     pub windows_missing: u64,
@@ -37,7 +36,6 @@ pub struct Export {
 /// Everything stored about a walk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportedWalk {
-    /// The enrollment.
     pub enrollment: Enrollment,
     /// One for each model that read the walk.
     pub templates: Vec<ExportedTemplate>,

@@ -53,7 +53,6 @@ pub enum StoreError {
     Row {
         /// The file.
         path: PathBuf,
-        /// The row.
         row: String,
         /// What is wrong with it.
         reason: String,
@@ -64,7 +63,6 @@ pub enum StoreError {
     /// The user has no such walk.
     #[error("user {user} has no enrollment {id}")]
     NoSuchEnrollment {
-        /// The user.
         user: UserId,
         /// Number of the walk.
         id: i64,
@@ -75,7 +73,6 @@ pub enum StoreError {
     /// The model may not be deleted.
     #[error("model {model} {reason}")]
     ModelInUse {
-        /// The model.
         model: String,
         /// Why not.
         reason: &'static str,
@@ -98,7 +95,6 @@ pub enum StoreError {
     /// The user's limit of walks is reached.
     #[error("user {user} has {most} enrolled walks, the maximum")]
     TooManyEnrollments {
-        /// The user.
         user: UserId,
         /// The limit.
         most: u64,

@@ -11,7 +11,6 @@ use super::{Store, StoreError, Transaction, unix_seconds};
 /// A stored model, without its file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredModel {
-    /// Its id.
     pub id: String,
     /// Id of the model that it was trained from, which may be deleted.
     pub parent: Option<String>,

@@ -13,7 +13,6 @@ use super::{Store, StoreError, Transaction};
 pub struct StoredTemplate {
     /// Number of the enrollment.
     pub enrollment: i64,
-    /// The user.
     pub user: UserId,
     /// The sum of its windows' features.
     pub template: Template,
