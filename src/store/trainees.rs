@@ -44,7 +44,7 @@ impl Store {
         Ok(trainees)
     }
 
-    /// The recording of an enrollment, as [`Transaction::add_recording`] stored it. `None` if it is not
+    /// The recording of an enrollment, as `Transaction::add_recording` stored it. `None` if it is not
     /// kept.
     ///
     /// # Errors

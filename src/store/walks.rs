@@ -37,7 +37,7 @@ impl Store {
         fingerprints(&self.path, user, 0, COMPARED, &self.readers).await
     }
 
-    /// A user's kept recordings by enrollment, as [`Transaction::add_recording`] stored them.
+    /// A user's kept recordings by enrollment, as `Transaction::add_recording` stored them.
     ///
     /// # Errors
     /// If the statement fails.
