@@ -76,7 +76,7 @@ impl Thresholds {
 /// The result of a fit.
 pub(super) struct Fit {
     tails: Tails,
-    /// Of the gallery's own impostors.
+    /// The strengths of the gallery's own impostors.
     strengths: Vec<f32>,
 }
 

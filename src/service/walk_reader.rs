@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::gait::{Fingerprint, Recording, RecordingDocument, SignalError, exact};
 use bipedalnet_core::identity::Template;
-use bipedalnet_core::{
-    Reading, cbor,
-    gait::{Fingerprint, Recording, RecordingDocument, SignalError, exact},
-};
+use bipedalnet_core::{Reading, cbor};
 
 use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel};

@@ -2,8 +2,8 @@
 
 use std::iter::zip;
 
-use bipedalnet_core::bnn::{Network, Scratch};
-use bipedalnet_core::gait::{Recipe, Recording, cut_windows};
+use bipedalnet_core::bnn::{Network, Output, Scratch};
+use bipedalnet_core::gait::{Recipe, Recording, Window, cut_windows};
 use bipedalnet_core::identity::{Calibration, FIRST_WINDOWS, LAST_WINDOWS, Tail, Tails};
 use rayon::prelude::*;
 
@@ -119,10 +119,20 @@ impl HeldOutSubjects {
 
 /// The features of a recording's windows. `None` if it has no walking.
 pub fn read(network: &Network, recipe: Recipe, recording: &Recording) -> Windows {
+    outputs(network, recipe, recording, |output| output.feature.to_vec())
+}
+
+/// Runs the network on each window of walking, half a window apart. `None` if there is no walking.
+pub fn outputs<T>(
+    network: &Network,
+    recipe: Recipe,
+    recording: &Recording,
+    mut take: impl FnMut(Output<'_>) -> T,
+) -> Option<Vec<T>> {
     let mut scratch = Scratch::default();
     let windows = cut_windows(recording, &recipe, recipe.samples / 2).ok()?.windows;
-    let feature = |values: &[i16]| Some(network.run(values, &mut scratch).ok()?.feature.to_vec());
-    windows.iter().map(|window| window.values.as_slice()).map(feature).collect()
+    let run = |window: &Window| Some(take(network.run(&window.values, &mut scratch).ok()?));
+    windows.iter().map(run).collect()
 }
 
 /// Fits a calibration with thresholds that hold on each of several data sets. `None` if there are

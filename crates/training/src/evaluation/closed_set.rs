@@ -1,11 +1,12 @@
 //! Closed-set identification: naming people whom the model was trained on.
 
 use bipedalnet_core::GaitModel;
-use bipedalnet_core::bnn::{Output, Scratch};
-use bipedalnet_core::gait::{Recording, cut_windows};
+use bipedalnet_core::bnn::Output;
+use bipedalnet_core::gait::Recording;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::calibration;
 use super::error_rates::{Figure, bootstrap};
 use super::subjects::{Subject, TrainedSubjects};
 use crate::data::SubjectRecording;
@@ -94,21 +95,11 @@ fn count(
     counts
 }
 
-/// Runs the network on each window of walking, half a window apart.
+/// The output for each window of walking, as `take` keeps it.
 fn outputs<T>(
-    model: &GaitModel,
+    GaitModel { file, recipe, .. }: &GaitModel,
     recording: &Recording,
-    mut take: impl FnMut(Output<'_>) -> T,
+    take: impl FnMut(Output<'_>) -> T,
 ) -> Vec<T> {
-    let GaitModel { file, recipe, .. } = model;
-    let mut scratch = Scratch::default();
-    let cut = cut_windows(recording, recipe, recipe.samples / 2);
-    let windows = cut.map_or_else(|_| Vec::new(), |cut| cut.windows);
-    windows
-        .iter()
-        .map(|window| {
-            let output = file.network.run(&window.values, &mut scratch);
-            take(output.expect("the recipe cuts windows of this length"))
-        })
-        .collect()
+    calibration::outputs(&file.network, *recipe, recording, take).unwrap_or_default()
 }
