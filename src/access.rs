@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
@@ -107,12 +108,20 @@ pub struct Principal {
     pub id: String,
     /// What the sender may do.
     pub scopes: Scopes,
+    /// The address, or with IPv6 the /64 network, that the request came from, if it is known.
+    pub network: Option<IpAddr>,
 }
 
 impl Principal {
     /// Anybody, if the service requires no API key.
     pub fn anonymous() -> Self {
-        Self { id: String::new(), scopes: Scopes::all() }
+        Self { id: String::new(), scopes: Scopes::all(), network: None }
+    }
+
+    /// Whether the service requires no API key. Then limits on guessing would protect nothing:
+    /// everybody may export templates.
+    pub fn is_anonymous(&self) -> bool {
+        self.id.is_empty()
     }
 }
 

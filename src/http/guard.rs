@@ -77,10 +77,11 @@ impl Guard {
         requires: Requires,
     ) -> Result<(Principal, Option<Allowance>), Problem> {
         let key = request.headers().typed_get::<Authorization<Bearer>>();
-        let principal = self.service.keys.authenticate(key.as_ref().map(|key| key.token()))?;
-        let by_key = match &principal.id {
-            id if id.is_empty() => None,
-            id => self.keys.take(id, self.settings.get().key_requests_per_second)?,
+        let mut principal = self.service.keys.authenticate(key.as_ref().map(|key| key.token()))?;
+        principal.network = request.extensions().get::<Peer>().map(|peer| peer.network());
+        let by_key = match principal.is_anonymous() {
+            true => None,
+            false => self.keys.take(&principal.id, self.settings.get().key_requests_per_second)?,
         };
         if let Requires::Scope(scope) = requires
             && !principal.scopes.contains(scope)

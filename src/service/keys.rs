@@ -53,7 +53,7 @@ impl Keys {
             let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
             uses.insert(key.id.clone(), now);
         }
-        Ok(Principal { id: key.id.clone(), scopes: key.scopes.clone() })
+        Ok(Principal { id: key.id.clone(), scopes: key.scopes.clone(), network: None })
     }
 
     /// Whether requests need no key.
