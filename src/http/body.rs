@@ -18,12 +18,13 @@ use mediatype::names::{self, APPLICATION};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::encoding::Encoding;
+use super::memory::{Decoded, Held, Sender};
 use super::problem::{Problem, ProblemType};
 use crate::service::{Admission, Service, StoredResponse};
+use crate::telemetry::Metrics;
 
 const JSON: &str = "application/json";
 const CBOR: &str = "application/cbor";
@@ -39,25 +40,23 @@ pub(super) const VARY: (HeaderName, &str) = (header::VARY, "accept");
 /// sending when the connection closes never sees the response.
 const DISCARDED_BODIES: usize = 8;
 
-/// Most bytes of bodies in memory, over all requests. Otherwise, each connection and each HTTP/2
-/// stream could send a body at the same time.
-pub(super) const BODIES_BYTES: usize = 128 << 20;
-
 /// A decoded body.
 pub(super) struct Document<T> {
     pub value: T,
     /// SHA-256 of the body as it was sent.
     pub digest: [u8; 32],
+    _held: Held,
 }
 
-impl<T: DeserializeOwned + Send + 'static> FromRequest<App> for Document<T> {
+impl<T: DeserializeOwned + Decoded + Send + 'static> FromRequest<App> for Document<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let received = Received::from_request(request, app).await?;
         let decode = move |_: &mut _| {
             let digest = Sha256::digest(&received.body).into();
-            Ok(Self { value: received.decode()?, digest })
+            let (value, _held) = received.decode()?;
+            Ok(Self { value, digest, _held })
         };
         app.service.pool.run(Admission::FirstOfTwo, decode).await?
     }
@@ -70,6 +69,7 @@ pub(super) struct Received {
     encoding: Encoding,
     most: usize,
     held: Held,
+    metrics: Arc<Metrics>,
 }
 
 impl FromRequest<App> for Received {
@@ -79,23 +79,28 @@ impl FromRequest<App> for Received {
         let format = Format::of_body(request.headers());
         let encoding = Encoding::of(request.headers());
         let most = app.http.get().max_body_bytes;
+        let sender = request.extensions().get::<Sender>().cloned().unwrap_or_default();
         let begin = Instant::now();
-        let (body, held) = read(request.into_body(), most, app).await?;
-        let metrics = &app.service.metrics;
+        let mut held = app.bodies.hold(sender);
+        let body = read(request.into_body(), most, &mut held).await?;
+        let metrics = Arc::clone(&app.service.metrics);
         metrics.stages.receive.observe(begin.elapsed().as_secs_f64());
-        Ok(Self { body, format: format?, encoding: encoding?, most, held })
+        Ok(Self { body, format: format?, encoding: encoding?, most, held, metrics })
     }
 }
 
 impl Received {
-    /// Decodes the body. This takes compute, so it belongs on the pool.
-    pub fn decode<T: DeserializeOwned>(self) -> Result<T, Problem> {
+    /// Decodes the body. This takes compute, so it belongs on the pool. Keep the second value as long
+    /// as the document is in memory.
+    pub fn decode<T: DeserializeOwned + Decoded>(mut self) -> Result<(T, Held), Problem> {
         let begin = Instant::now();
+        let sent_bytes = self.body.len();
         let body = self.encoding.decode(self.body, self.most)?;
-        let value = self.format.decode(&body)?;
-        let metrics = &self.held.app.service.metrics;
-        metrics.stages.decode.observe(begin.elapsed().as_secs_f64());
-        Ok(value)
+        self.held.grow(body.len().saturating_sub(sent_bytes))?;
+        let value: T = self.format.decode(&body)?;
+        self.held.grow(value.list_bytes())?;
+        self.metrics.stages.decode.observe(begin.elapsed().as_secs_f64());
+        Ok((value, self.held))
     }
 }
 
@@ -210,37 +215,9 @@ fn essence(value: &str) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// Permits for the bytes of a body in memory.
-struct Held {
-    share: Option<OwnedSemaphorePermit>,
-    app: App,
-}
-
-impl Held {
-    /// Takes permits for more bytes. Fails if there are too few.
-    fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
-        let more = Arc::clone(&self.app.bodies).try_acquire_many_owned(bytes as u32);
-        let more = more.map_err(|_| self.app.service.refuse_body())?;
-        match &mut self.share {
-            Some(share) => share.merge(more),
-            None => self.share = Some(more),
-        }
-        self.app.service.metrics.memory.bodies.add(bytes as i64);
-        Ok(())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let bytes = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        self.app.service.metrics.memory.bodies.sub(bytes as i64);
-    }
-}
-
 /// Reads a body of at most `most` bytes.
-async fn read(mut body: Body, most: usize, app: &App) -> Result<(Vec<u8>, Held), Problem> {
+async fn read(mut body: Body, most: usize, held: &mut Held) -> Result<Vec<u8>, Problem> {
     let mut kept = Vec::new();
-    let mut held = Held { share: None, app: app.clone() };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| {
             Problem::new(
@@ -250,14 +227,14 @@ async fn read(mut body: Body, most: usize, app: &App) -> Result<(Vec<u8>, Held),
         })?;
         let data = frame.into_data().unwrap_or_default();
         if kept.len() + data.len() > most {
-            drop((kept, held));
+            drop(kept);
             discard(body, most * DISCARDED_BODIES).await;
             return Err(Problem::too_large(most));
         }
         held.grow(data.len())?;
         kept.extend_from_slice(&data);
     }
-    Ok((kept, held))
+    Ok(kept)
 }
 
 /// Reads and discards a body, up to about `most` bytes, so that the client sees the response.

@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::App;
 use super::body::discard;
+use super::memory::Sender;
 use super::problem::Problem;
 use super::rate_limit::{Allowance, RATE_LIMIT, RateLimit};
 use super::server::Peer;
@@ -106,10 +107,19 @@ async fn authorize(
 ) -> Response {
     match guard.authorize(&request, requires) {
         Ok((principal, allowance)) => {
+            request.extensions_mut().insert(sender(&principal));
             request.extensions_mut().insert(principal);
             announce(allowance, next.run(request).await)
         }
         Err(problem) => guard.refuse(request, problem).await,
+    }
+}
+
+/// Who shares memory with whom: a key, or an address without one.
+fn sender(principal: &Principal) -> Sender {
+    match principal.network {
+        Some(network) if principal.is_anonymous() => network.to_string().into(),
+        _ => principal.id.as_str().into(),
     }
 }
 

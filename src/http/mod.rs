@@ -9,6 +9,7 @@ mod encoding;
 mod etag;
 mod guard;
 mod idempotency;
+mod memory;
 mod models;
 mod observe;
 mod operation;
@@ -29,11 +30,11 @@ use axum::http::header;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use guard::{Guard, Requires};
+use memory::Bodies;
 use observe::RequestIds;
 pub use operation::operator_router;
 use problem::{PROBLEM_JSON, Problem};
 pub use server::{ConnectionLimits, serve, tls_config};
-use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -50,8 +51,7 @@ use crate::service::Service;
 struct App {
     service: Arc<Service>,
     http: Live<HttpSettings>,
-    /// One permit for each byte of a body in memory.
-    bodies: Arc<Semaphore>,
+    bodies: Bodies,
 }
 
 /// The API of a service.
@@ -63,7 +63,7 @@ pub fn router(service: Arc<Service>, http: Live<HttpSettings>) -> Router {
         .merge(docs::routes(&openapi))
         .fallback(async || Problem::no_such_resource())
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
-    let bodies = Arc::new(Semaphore::new(body::BODIES_BYTES));
+    let bodies = Bodies::new(Arc::clone(&service));
     with_middleware(routes, &service, &http, guard).with_state(App { service, http, bodies })
 }
 

@@ -13,7 +13,7 @@ use bipedalnet_core::identity::UserId;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::body::{Document, Format, Received};
+use super::body::{Document, Format, Received, invalid_field};
 use super::idempotency::IdempotencyKey;
 use super::path::{Parameters, UserPath};
 use super::problem::Problem;
@@ -29,7 +29,8 @@ const USUAL_FMR: f64 = 0.01;
 #[into_params(parameter_in = Query)]
 pub(super) struct IdentifyParameters {
     /// Ids of the users to compare the walk with, separated by commas. Defaults to all users.
-    #[param(value_type = Option<Vec<String>>, style = Form, explode = false, min_items = 1)]
+    #[param(value_type = Option<Vec<String>>, style = Form, explode = false, min_items = 1,
+        max_items = 1000)]
     among: Option<String>,
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn identify(
 ) -> Result<Response, Problem> {
     let identify = Arc::clone(&service);
     let job = move |scratch: &mut Scratch| {
-        let document: WalkDocument = body.decode()?;
+        let (document, _held): (WalkDocument, _) = body.decode()?;
         let users = parameters.among.as_deref();
         let among = users.map(|users| among(users.split(','))).transpose()?;
         Ok::<_, Problem>(identify.identify.run(evidence(document)?, among.as_ref(), scratch)?)
@@ -62,8 +63,16 @@ pub(super) async fn identify(
 
 /// Parses the ids of users to compare with.
 pub(super) fn among<'a>(users: impl Iterator<Item = &'a str>) -> Result<BTreeSet<UserId>, Problem> {
-    let users: Result<BTreeSet<UserId>, _> = users.map(str::parse).collect();
-    users.map_err(|error| Problem::from(error).at("among"))
+    let users: Result<BTreeSet<UserId>, _> =
+        users.take(api::MOST_NAMED_USERS + 1).map(str::parse).collect();
+    let users = users.map_err(|error| Problem::from(error).at("among"))?;
+    if users.len() > api::MOST_NAMED_USERS {
+        return Err(invalid_field(
+            "among",
+            format!("too many users; at most {} are allowed", api::MOST_NAMED_USERS),
+        ));
+    }
+    Ok(users)
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -32,7 +32,7 @@ async fn wait_for(server: &Server, key: &str, status: StatusCode) {
 }
 
 /// Repeats a request without a key until the server asks for one.
-async fn wait_until_keys_are_required(server: &Server) {
+pub async fn wait_until_keys_are_required(server: &Server) {
     while server.get("/v1/users/ann").await.status != 401 {
         tokio::task::yield_now().await;
     }

@@ -14,6 +14,7 @@ mod field_trial;
 mod model_changes;
 mod models;
 mod operation;
+mod overload;
 mod readme;
 mod recordings;
 mod retries;

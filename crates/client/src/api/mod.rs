@@ -4,11 +4,13 @@
 //! their doc comments are its texts.
 
 mod answers;
+mod lists;
 mod models;
 mod requests;
 mod training;
 
 pub use answers::*;
+pub use lists::MOST_NAMED_USERS;
 pub use models::*;
 pub use requests::*;
 pub use training::*;

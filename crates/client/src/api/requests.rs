@@ -1,15 +1,16 @@
 //! Requests about walks.
 
 use std::fmt;
-use std::marker::PhantomData;
 
 use bipedalnet_core::gait::{AccelerationUnit, AngularRateUnit};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
+
+use super::lists::{MOST_ITEMS, MOST_NAMED_USERS, MOST_SAMPLES, at_most, features, optional};
 
 /// A walk: either a recording, or features that the phone computed with its own copy of the model.
 ///
@@ -21,7 +22,12 @@ use utoipa::{PartialSchema, ToSchema};
 #[serde(deny_unknown_fields)]
 pub struct WalkDocument {
     /// Time of each sample, in seconds since any point in time. The samples may be uneven.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional::<MOST_SAMPLES, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(max_items = 732000)]
     pub time_seconds: Option<Vec<f64>>,
     /// Sample rate of even samples, from 20 to 200 Hz.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,7 +42,12 @@ pub struct WalkDocument {
     #[schema(exclusive_minimum = 0)]
     pub acceleration_scale: Option<f32>,
     /// Acceleration of each sample along x, y and z, with gravity included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional::<MOST_SAMPLES, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(max_items = 732000)]
     pub acceleration: Option<Vec<[f32; 3]>>,
     /// Unit of `angular_rate`: `rad/s` (the default) or `deg/s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,13 +59,19 @@ pub struct WalkDocument {
     #[schema(exclusive_minimum = 0)]
     pub angular_rate_scale: Option<f32>,
     /// Angular rate of each sample around x, y and z, if the phone has a gyroscope.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional::<MOST_SAMPLES, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(max_items = 732000)]
     pub angular_rate: Option<Vec<[f32; 3]>>,
     /// Id of the model that computed `features`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Output of the feature layer before the sign function, for each window of walking.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "features", skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 3660)]
     pub features: Option<Vec<Vec<f32>>>,
 }
 
@@ -84,7 +101,7 @@ impl<'de> Deserialize<'de> for Walks {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Walks, A::Error> {
-                at_most_64(SeqAccessDeserializer::new(list)).map(Walks::Many)
+                at_most::<MOST_ITEMS, _, _>(SeqAccessDeserializer::new(list)).map(Walks::Many)
             }
         }
 
@@ -106,43 +123,12 @@ impl ToSchema for Walks {
     }
 }
 
-/// Most items in a list.
-const MOST_ITEMS: usize = 64;
-
-/// Reads a list, and stops as soon as it is too long: items can take much more memory than the body.
-fn at_most_64<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
-    struct List<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {MOST_ITEMS} items")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-            let mut items = Vec::new();
-            while let Some(item) = list.next_element()? {
-                if items.len() == MOST_ITEMS {
-                    return Err(A::Error::invalid_length(MOST_ITEMS + 1, &self));
-                }
-                items.push(item);
-            }
-            Ok(items)
-        }
-    }
-
-    deserializer.deserialize_seq(List(PhantomData))
-}
-
 /// Requests that a phone collected while it was offline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchDocument {
     /// 1 to 64 items. Enrollments take effect together, after all other items.
-    #[serde(deserialize_with = "at_most_64")]
+    #[serde(deserialize_with = "at_most::<MOST_ITEMS, _, _>")]
     #[schema(min_items = 1, max_items = 64)]
     pub items: Vec<BatchItem>,
 }
@@ -174,7 +160,12 @@ pub struct EnrollItem {
 #[serde(deny_unknown_fields)]
 pub struct IdentifyItem {
     /// Ids of the users to compare the walk with. The default is all users.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional::<MOST_NAMED_USERS, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(max_items = 1000)]
     pub among: Option<Vec<String>>,
     /// The walk.
     pub walk: WalkDocument,
