@@ -128,7 +128,7 @@ async fn allocations() {
     let folder = tempfile::tempdir().expect("there is a disk");
     let config = Settings::try_parse_from(["bench"]).expect("defaults are good").config;
     let file = include_bytes!("../models/bipedalnet-openset.safetensors").to_vec();
-    let store = Store::open(&folder.path().join("bench.db")).await.expect("a new database");
+    let store = Store::open(&folder.path().join("bench.db"), None).await.expect("a new database");
     let given = GivenModel { file, shipped: true };
     let service = Service::start(given, store, Live::new(config.service)).await;
     let router = router(Arc::new(service.expect("the model that ships")), Live::new(config.http));

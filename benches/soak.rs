@@ -38,7 +38,7 @@ fn main() {
 
 /// Enrolls `USERS` users with one walk each.
 async fn fill(database: &Path) {
-    let store = Store::open(database).await.expect("the server has made it");
+    let store = Store::open(database, None).await.expect("the server has made it");
     let models = store.models().await.expect("they can be read");
     let model = &models.first().expect("a model is active").id;
     let mut random = Pcg64Mcg::seed_from_u64(1);

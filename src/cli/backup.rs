@@ -6,10 +6,12 @@ use super::Failure;
 use crate::config::ConfigFile;
 use crate::store;
 
-/// Copy the database to a new file, even while a server uses it
+/// Copy the database and its keyring to new files, even while a server uses them
 ///
-/// To restore a copy: stop the server, replace the database with the copy, and delete the files next to
-/// the database that end in -wal and -shm.
+/// Both are useless without the master key, which is not copied. Deleted users stay readable as long as
+/// a copy of the keyring has their key: keep only the newest one, apart from the copies of the database.
+/// To restore: stop the server, replace database and keyring with the copies, and delete the files next
+/// to them that end in -wal and -shm.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Database file of the server
@@ -17,14 +19,22 @@ pub struct Arguments {
     database: PathBuf,
     #[command(flatten)]
     _file: ConfigFile,
-    /// File to create
+    /// File for the copy of the keyring; replaced if it exists [default: FILE-keyring, which must not
+    /// exist]
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+    /// File to create for the copy of the database
     #[arg(value_name = "FILE")]
     copy: PathBuf,
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(store::backup(&arguments.database, &arguments.copy))?;
-    println!("copied {} to {}", arguments.database.display(), arguments.copy.display());
+    let Arguments { database, keyring, copy, .. } = arguments;
+    let keyring = runtime.block_on(store::backup(&database, &copy, keyring.as_deref()))?;
+    println!("copied {} to {}", database.display(), copy.display());
+    if let Some(keyring) = keyring {
+        println!("copied its keyring to {}", keyring.display());
+    }
     Ok(())
 }

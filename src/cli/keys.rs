@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::Failure;
 use crate::access::{ApiKey, Scope};
 use crate::config::ConfigFile;
-use crate::store::{Store, unix_seconds};
+use crate::store::{Database, unix_seconds};
 
 /// Create, list and revoke API keys
 ///
@@ -67,14 +67,14 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             }
             eprintln!("created {}; start the server with it", database.display());
         }
-        let store = Store::open(database).await?;
+        let store = Database::open(database).await?;
         let result = act(&store, arguments.action).await;
         store.close().await;
         result
     })
 }
 
-async fn act(store: &Store, action: Action) -> Result<(), Failure> {
+async fn act(store: &Database, action: Action) -> Result<(), Failure> {
     match action {
         Action::Create { name, scopes, expires_days } => {
             let now = unix_seconds();

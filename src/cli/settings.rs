@@ -7,6 +7,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use super::KERNELS_VARIABLE;
 use super::{Arguments, Command, Failure};
 use crate::config::{File, Setting, effective, nearest};
+use crate::store::MASTER_KEY_VARIABLE;
 
 /// Prefix of this program's variables.
 const PREFIX: &str = "BIPEDALNET_";
@@ -49,7 +50,7 @@ fn file_of(matches: &ArgMatches) -> Option<(String, PathBuf)> {
 
 /// A warning for each variable that has this program's prefix but is none of its settings.
 pub(super) fn unknown_variables() -> Vec<String> {
-    let mut known = vec![KERNELS_VARIABLE.to_owned()];
+    let mut known = vec![KERNELS_VARIABLE.to_owned(), MASTER_KEY_VARIABLE.to_owned()];
     let mut commands = vec![Arguments::command()];
     while let Some(command) = commands.pop() {
         let variables = command.get_arguments().filter_map(clap::Arg::get_env);

@@ -49,6 +49,11 @@ pub struct Config {
     /// SQLite database file; created if it does not exist
     #[arg(long, env = "BIPEDALNET_DATABASE", default_value = "bipedalnet.db", value_name = "FILE")]
     pub database: PathBuf,
+    /// File with the master key, which encrypts biometric data: 32 bytes, or 64 hexadecimal digits
+    /// [default: the systemd credential master-key, the variable BIPEDALNET_MASTER_KEY, or a file
+    /// beside the database, which is made for a new database]
+    #[arg(long, env = "BIPEDALNET_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
     /// Model file to register [default: the shipped model]. It becomes active if the database has no
     /// active model
     #[arg(long, env = "BIPEDALNET_MODEL", value_name = "FILE")]

@@ -224,7 +224,7 @@ mod tests {
     }
 
     async fn service(folder: &Path) -> Service {
-        let store = Store::open(&folder.join("test.db")).await.unwrap();
+        let store = Store::open(&folder.join("test.db"), None).await.unwrap();
         let settings = Live::new(Config::throwaway(folder).service);
         let given = GivenModel { file: SHIPPED.to_vec(), shipped: true };
         Service::start(given, store, settings).await.unwrap()

@@ -206,6 +206,7 @@ impl From<StoreError> for ServiceError {
             StoreError::NoSuchJob(job) => Self::NoSuchJob(job),
             StoreError::NoSuchModel(model) => Self::NoSuchModel(model),
             StoreError::ModelInUse { model, reason } => Self::ModelInUse { model, reason },
+            StoreError::Randomness(error) => Self::Randomness(error),
             error => Self::Store(error),
         }
     }

@@ -66,13 +66,13 @@ impl LogScrubber {
         self.due.store(true, Ordering::Relaxed);
     }
 
-    /// Removes deleted data from the log. The tables no longer hold it. If this fails, it is tried
-    /// again later: it is the operator's problem, not the client's.
+    /// Removes deleted data from the log, and destroys keys of deleted users. The tables no longer hold
+    /// them. If this fails, it is tried again later: it is the operator's problem, not the client's.
     pub async fn scrub(&self) {
-        let done = match self.store.scrub_log().await {
+        let done = match self.store.scrub().await {
             Ok(done) => done,
             Err(error) => {
-                tracing::error!(%error, "the write-ahead log still holds deleted data");
+                tracing::error!(%error, "the write-ahead log or the keyring still holds deleted data");
                 false
             }
         };

@@ -1,6 +1,6 @@
 //! API keys.
 
-use super::{Store, StoreError};
+use super::{Database, StoreError};
 use crate::access::{ApiKey, ScopeError};
 
 #[derive(sqlx::FromRow)]
@@ -15,7 +15,7 @@ struct KeyRow {
     last_used_at_unix_seconds: Option<i64>,
 }
 
-impl Store {
+impl Database {
     /// All keys, revoked ones too, the oldest first.
     ///
     /// # Errors

@@ -1,38 +1,67 @@
 //! Backups of a database, which may be in use.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
-use super::{APPLICATION_ID, BUSY_TIMEOUT, StoreError, opening};
+use super::keyring::keyring_file;
+use super::{APPLICATION_ID, BUSY_TIMEOUT, StoreError, folder_of, opening};
 
-/// Copies a database, which may be in use, to a new file. The copy holds everything that was
-/// acknowledged before the call. It gets its name only when it is complete and on disk.
+/// Copies a database, which may be in use, to a new file, and then its keyring, if it has one. The copies
+/// hold everything that was acknowledged before the call. Each gets its name only when it is complete
+/// and on disk. The keyring goes to `keyring`, which it replaces, or to a new file beside the copy.
+/// Returns where it is.
 ///
 /// # Errors
-/// If the database cannot be read or is another program's, the new file exists already, or it
-/// cannot be written.
-pub async fn backup(database: &Path, copy: &Path) -> Result<(), StoreError> {
-    let fail = |reason: String| StoreError::Backup { path: copy.to_owned(), reason };
-    if copy.exists() {
-        return Err(fail("it exists already; choose another name".to_owned()));
+/// If a file cannot be read or is another program's, a new file exists already, or it cannot be
+/// written.
+pub async fn backup(
+    database: &Path,
+    copy: &Path,
+    keyring: Option<&Path>,
+) -> Result<Option<PathBuf>, StoreError> {
+    let own = keyring_file(copy);
+    let keyring_copy = keyring.unwrap_or(&own);
+    for new in [copy].into_iter().chain(keyring.is_none().then_some(keyring_copy)) {
+        if new.exists() {
+            let reason = "it exists already; choose another name".to_owned();
+            return Err(StoreError::Backup { path: new.to_owned(), reason });
+        }
     }
+    copy_file(database, copy, APPLICATION_ID, false).await?;
+    // After the database, so that no key is missing.
+    let source = keyring_file(database);
+    if !source.exists() {
+        return Ok(None);
+    }
+    copy_file(&source, keyring_copy, super::keyring::APPLICATION_ID, keyring.is_some()).await?;
+    Ok(Some(keyring_copy.to_owned()))
+}
+
+async fn copy_file(
+    source: &Path,
+    copy: &Path,
+    application_id: i32,
+    replace: bool,
+) -> Result<(), StoreError> {
+    let fail = |reason: String| StoreError::Backup { path: copy.to_owned(), reason };
     let last = |error: std::io::Error| fail(error.to_string());
-    let folder = copy.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    // Deleted on drop, unless it gets its name.
+    let folder = folder_of(copy);
+    // Only its owner can read it. Deleted on drop, unless it gets its name.
     let part = tempfile::Builder::new().prefix(".backup-").tempfile_in(folder).map_err(last)?;
-    copy_to(database, part.path(), &fail).await?;
+    copy_to(source, part.path(), application_id, &fail).await?;
     part.as_file().sync_all().map_err(last)?;
-    part.persist_noclobber(copy).map_err(|error| last(error.error))?;
+    let named = if replace { part.persist(copy) } else { part.persist_noclobber(copy) };
+    named.map_err(|error| last(error.error))?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(last)
 }
 
 async fn copy_to(
     database: &Path,
     part: &Path,
+    application_id: i32,
     fail: &impl Fn(String) -> StoreError,
 ) -> Result<(), StoreError> {
     let open = async |path: &Path| -> Result<SqliteConnection, StoreError> {
@@ -45,7 +74,7 @@ async fn copy_to(
         .fetch_one(&mut source)
         .await
         .map_err(|error| opening(database.to_owned(), error))?;
-    if id != APPLICATION_ID {
+    if id != application_id {
         return Err(StoreError::Foreign { path: database.to_owned() });
     }
     let name = part.to_str().ok_or_else(|| fail("its name is not UTF-8".to_owned()))?;

@@ -112,7 +112,7 @@ impl Transaction {
     }
 
     /// Adds an update of a user, and returns its number. Keeps the `most` newest updates.
-    /// [`Store::scrub_log`] is due after it.
+    /// [`Store::scrub`] is due after it.
     ///
     /// # Errors
     /// If the user does not exist, or a statement fails.
@@ -144,7 +144,7 @@ impl Transaction {
     }
 
     /// Deletes a walk of a user. If it is an enrolled walk, all updates are deleted too, because it
-    /// helped to accept them. [`Store::scrub_log`] is due after it.
+    /// helped to accept them. [`Store::scrub`] is due after it.
     ///
     /// # Errors
     /// If the user has no such walk, or the statement fails.

@@ -48,6 +48,25 @@ pub enum StoreError {
         /// The model that is loaded.
         wanted: String,
     },
+    /// The master key is missing or malformed.
+    #[error("master key {place}: {reason}")]
+    MasterKey {
+        /// Where it should be.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The keyring cannot be used.
+    #[error("keyring {path}: {reason}", path = path.display())]
+    Keyring {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gave no random bytes: {0}")]
+    Randomness(#[from] getrandom::Error),
     /// A row that this program cannot have written.
     #[error("database {path}, {row}: {reason}; restore a backup", path = path.display())]
     Row {

@@ -1,10 +1,13 @@
 //! The SQLite database: users, templates, models, jobs. All SQL is here, one file for each family of
-//! tables. This file opens the database.
+//! tables. This file opens the database. `keyring` has the keys that its biometric data is encrypted
+//! with.
 
 mod api_keys;
 mod backup;
 mod enrollments;
 mod error;
+mod files;
+mod keyring;
 mod models;
 mod stored_responses;
 mod templates;
@@ -14,13 +17,18 @@ mod training_jobs;
 mod users;
 mod walks;
 
+use std::ffi::OsString;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use backup::backup;
 pub use enrollments::Enrollment;
 pub use error::StoreError;
 use error::{no_such_user, opening};
+use keyring::Keyring;
+pub use keyring::{MASTER_KEY_VARIABLE, SecretKey};
 pub use models::{Comparison, Outcomes, StoredModel};
 use sqlx::Sqlite;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -50,15 +58,30 @@ const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a connection waits for another process that has the file locked, a backup for example.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The database: one connection that writes, as SQLite allows one writer, and some that read. Clones
-/// share them.
+/// The tables that need no master key, and the connections: one that writes, as SQLite allows one
+/// writer, and some that read. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct Database {
     writer: SqlitePool,
     readers: SqlitePool,
     /// For checkpoints, which must not make the writer wait.
     checkpointer: SqlitePool,
     path: PathBuf,
+}
+
+/// The database with its keyring. Clones share them.
+#[derive(Clone)]
+pub struct Store {
+    database: Database,
+    keyring: Arc<Keyring>,
+}
+
+impl Deref for Store {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
 }
 
 /// Sizes of a database.
@@ -76,6 +99,7 @@ pub struct Sizes {
 pub struct Transaction {
     inner: sqlx::Transaction<'static, Sqlite>,
     path: PathBuf,
+    keyring: Arc<Keyring>,
 }
 
 impl Transaction {
@@ -88,26 +112,17 @@ impl Transaction {
     }
 }
 
-impl Store {
+impl Database {
     /// Opens a database. Creates or upgrades it if needed.
     ///
     /// # Errors
     /// If the file cannot be opened, is damaged, or is not a database of this version.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         refuse_network(path)?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .busy_timeout(BUSY_TIMEOUT)
-            .pragma("cache_size", format!("-{CACHE_KIB}"));
-        let writing = options
-            .clone()
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // WAL with NORMAL may lose acknowledged commits on power loss.
-            .synchronous(SqliteSynchronous::Full)
-            // Biometric data: deleted rows are overwritten.
-            .pragma("secure_delete", "ON");
+        let path = path.to_owned();
+        let fail = |error| opening(path.clone(), error);
+        files::make_private(&path).map_err(|error| fail(error.into()))?;
+        let options = options(&path);
         let checkpointing = options.clone().busy_timeout(CHECKPOINT_TIMEOUT);
         let pool = |connections| {
             SqlitePoolOptions::new()
@@ -116,10 +131,9 @@ impl Store {
                 // Connections to a local file do not break.
                 .test_before_acquire(false)
         };
-        let path = path.to_owned();
-        let fail = |error| opening(path.clone(), error);
-        let writer = pool(1).connect_with(writing).await.map_err(fail)?;
+        let writer = pool(1).connect_with(writing_options(&path)).await.map_err(fail)?;
         check_origin(&writer, &path).await?;
+        files::narrow_all(&path).map_err(|error| fail(error.into()))?;
         MIGRATIONS.run(&writer).await.map_err(|error| match error {
             MigrateError::Execute(error) => fail(error),
             error => StoreError::Version { path: path.clone(), error },
@@ -127,6 +141,45 @@ impl Store {
         let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(fail)?;
         let checkpointer = pool(1).connect_lazy_with(checkpointing);
         Ok(Self { writer, readers, checkpointer, path })
+    }
+
+    /// Finishes all statements and closes the file.
+    pub async fn close(&self) {
+        // The last connection to close writes the log back, which a reader cannot.
+        self.readers.close().await;
+        self.checkpointer.close().await;
+        self.writer.close().await;
+    }
+}
+
+impl Store {
+    /// Opens a database and its keyring. Creates or upgrades them if needed. `master_key_file` is the
+    /// setting; see [`MasterKey::find`](keyring::MasterKey::find).
+    ///
+    /// # Errors
+    /// If a file cannot be opened, is damaged, or is not of this version, or the master key is missing
+    /// or wrong.
+    pub async fn open(path: &Path, master_key_file: Option<&Path>) -> Result<Self, StoreError> {
+        let database = Database::open(path).await?;
+        let needed: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT id FROM keyring").fetch_optional(&database.writer).await?;
+        let needed = needed.and_then(|id| keyring::key_id(&id));
+        let keyring = Keyring::open(path, needed, master_key_file).await?;
+        if needed.is_none() {
+            sqlx::query("INSERT INTO keyring VALUES (?)")
+                .bind(&keyring.id().0[..])
+                .execute(&database.writer)
+                .await?;
+        }
+        let store = Self { database, keyring: Arc::new(keyring) };
+        store.destroy_erased_keys().await?;
+        Ok(store)
+    }
+
+    /// The secret for a purpose, which is in the keyring only. It is the same at each call, and differs
+    /// between deployments.
+    pub fn secret(&self, purpose: &str) -> SecretKey {
+        self.keyring.secret(purpose)
     }
 
     /// Begins a transaction.
@@ -145,15 +198,16 @@ impl Store {
             }
             begun => begun?,
         };
-        Ok(Transaction { inner, path: self.path.clone() })
+        Ok(Transaction { inner, path: self.path.clone(), keyring: Arc::clone(&self.keyring) })
     }
 
-    /// Empties the write-ahead log, which still holds deleted rows. Returns whether it did: a reader
-    /// may still need it.
+    /// Removes what was deleted from where it still is: destroys keys of deleted users, and empties the
+    /// write-ahead log. Returns whether it did: a reader may still need the log.
     ///
     /// # Errors
-    /// If the statement fails.
-    pub async fn scrub_log(&self) -> Result<bool, StoreError> {
+    /// If a file cannot be written.
+    pub async fn scrub(&self) -> Result<bool, StoreError> {
+        self.destroy_erased_keys().await?;
         let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
             .fetch_one(&self.checkpointer)
             .await?;
@@ -171,7 +225,7 @@ impl Store {
         )
         .fetch_one(&self.readers)
         .await?;
-        let log = PathBuf::from(format!("{}-wal", self.path.display()));
+        let log = beside(&self.path, "-wal");
         let log = tokio::task::spawn_blocking(move || std::fs::metadata(log)).await;
         // There is no log before the first change, and after it was emptied.
         let log_bytes = log.ok().and_then(Result::ok).map_or(0, |log| log.len());
@@ -185,13 +239,41 @@ impl Store {
         u64::from(connections * CACHE_KIB) << 10
     }
 
-    /// Finishes all statements and closes the file.
+    /// Finishes all statements and closes the files.
     pub async fn close(&self) {
-        // The last connection to close writes the log back, which a reader cannot.
-        self.readers.close().await;
-        self.checkpointer.close().await;
-        self.writer.close().await;
+        self.database.close().await;
+        self.keyring.close().await;
     }
+}
+
+/// What all connections have in common.
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cache_size", format!("-{CACHE_KIB}"))
+}
+
+fn writing_options(path: &Path) -> SqliteConnectOptions {
+    options(path)
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // WAL with NORMAL may lose acknowledged commits on power loss.
+        .synchronous(SqliteSynchronous::Full)
+        // Biometric data: deleted rows are overwritten.
+        .pragma("secure_delete", "ON")
+}
+
+/// The path of a file beside another: its name with a suffix.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Refuses damaged files and other programs' databases before anything is written.
@@ -216,9 +298,8 @@ async fn check_origin(connection: &SqlitePool, path: &Path) -> Result<(), StoreE
 
 /// SQLite relies on file locks, which are unreliable on network file systems.
 fn refuse_network(path: &Path) -> Result<(), StoreError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     #[cfg(target_os = "linux")]
-    if let Ok(system) = rustix::fs::statfs(folder.unwrap_or(Path::new("."))) {
+    if let Ok(system) = rustix::fs::statfs(folder_of(path)) {
         // From linux/magic.h and the kernel's file systems. The field's width differs by platform.
         let kind = match system.f_type as u32 {
             0x6969 => "NFS",
@@ -263,7 +344,7 @@ mod tests {
         .unwrap();
         old.close().await;
 
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, None).await.unwrap();
         let ann: UserId = "ann".parse().unwrap();
         let walks = store.begin().await.unwrap().templates("fedcba9876543210", 2).await.unwrap();
         let [StoredTemplate { enrollment: 7, template, .. }] = &walks[..] else {

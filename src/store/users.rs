@@ -6,7 +6,11 @@ use bipedalnet_core::identity::{UserId, UserIdError};
 use sha2::{Digest, Sha256};
 use sqlx::{Executor, Sqlite};
 
+use super::keyring::{KeyId, key_id};
 use super::{Store, StoreError, Transaction, unix_seconds};
+
+/// The purpose of the secret that makes digests of erased users.
+const ERASURES: &str = "erasures";
 
 /// A user, and how much is known of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,13 +70,34 @@ impl Store {
                 .await?;
         rows.into_iter().map(|row| row.user(&self.path)).collect()
     }
+
+    /// Destroys the keys of users who were deleted.
+    ///
+    /// # Errors
+    /// If the keyring cannot be written, or a statement fails.
+    pub(super) async fn destroy_erased_keys(&self) -> Result<(), StoreError> {
+        let ids: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT key_id FROM erased_keys").fetch_all(&self.readers).await?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<KeyId> = ids.iter().filter_map(|id| key_id(id)).collect();
+        self.keyring.destroy(&keys).await?;
+        for id in ids {
+            sqlx::query("DELETE FROM erased_keys WHERE key_id = ?")
+                .bind(id)
+                .execute(&self.writer)
+                .await?;
+        }
+        Ok(())
+    }
 }
 
 impl Transaction {
-    /// Creates a user, unless there are `most` already. Returns whether they are new.
+    /// Creates a user with a key, unless there are `most` already. Returns whether they are new.
     ///
     /// # Errors
-    /// If there are too many users, or a statement fails.
+    /// If there are too many users, the keyring cannot be written, or a statement fails.
     pub async fn put_user(&mut self, user: &UserId, most: u64) -> Result<bool, StoreError> {
         let result = sqlx::query(
             "INSERT INTO users (id, created_at_unix_seconds) VALUES (?, ?) ON CONFLICT DO NOTHING",
@@ -89,6 +114,13 @@ impl Transaction {
             if users as u64 > most {
                 return Err(StoreError::TooManyUsers { most });
             }
+            // If the transaction fails, the keyring has a key too many, which does no harm.
+            let key = self.keyring.make_key().await?;
+            sqlx::query("UPDATE users SET key_id = ? WHERE id = ?")
+                .bind(&key.0[..])
+                .bind(user.as_str())
+                .execute(&mut *self.inner)
+                .await?;
         }
         Ok(new)
     }
@@ -101,7 +133,8 @@ impl Transaction {
         one_user(&self.path, user, &mut *self.inner).await
     }
 
-    /// Deletes a user and all that is held about them. [`Store::scrub_log`] is due after it.
+    /// Deletes a user and all that is held about them. [`Store::scrub`] is due after it, which destroys
+    /// their key.
     ///
     /// # Errors
     /// If the user does not exist, or a statement fails.
@@ -110,14 +143,21 @@ impl Transaction {
         let salt: Vec<u8> =
             sqlx::query_scalar("SELECT randomblob(16)").fetch_one(&mut *self.inner).await?;
         let digest = Sha256::new().chain_update(&salt).chain_update(user.as_str()).finalize();
+        let digest = self.keyring.secret(ERASURES).digest(&digest);
+        sqlx::query(
+            "INSERT INTO erased_keys SELECT key_id FROM users WHERE id = ? AND key_id NOT NULL",
+        )
+        .bind(user.as_str())
+        .execute(&mut *self.inner)
+        .await?;
         sqlx::query("DELETE FROM users WHERE id = ?")
             .bind(user.as_str())
             .execute(&mut *self.inner)
             .await?;
         self.erase_responses(user).await?;
         sqlx::query(
-            "INSERT INTO erasures (user_digest, salt, enrollments, erased_at_unix_seconds)
-             VALUES (?, ?, ?, ?)",
+            "INSERT INTO erasures (user_digest, salt, enrollments, erased_at_unix_seconds, keyed)
+             VALUES (?, ?, ?, ?, 1)",
         )
         .bind(&digest[..])
         .bind(salt)

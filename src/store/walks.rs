@@ -51,7 +51,7 @@ impl Store {
     }
 
     /// Deletes recordings that are older than `kept`, and returns how many. If there were any,
-    /// [`Store::scrub_log`] is due.
+    /// [`Store::scrub`] is due.
     ///
     /// # Errors
     /// If the statement fails.

@@ -119,7 +119,14 @@ async fn a_backup_under_load_is_complete_and_can_be_restored() {
     assert!(message.contains("choose another name"), "{message}");
 
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(&copy, folder.path().join("test.db")).unwrap();
+    let (keyring, master) = ("test.db-keyring", "test.db-master-key");
+    for (from, to) in [
+        (&copy, "test.db"),
+        (&server.folder.path().join("copy.db-keyring"), keyring),
+        (&server.folder.path().join(master), master),
+    ] {
+        std::fs::copy(from, folder.path().join(to)).unwrap();
+    }
     let restored = Server::start_in(folder);
     let answer = restored.send(Method::GET, "/v1/users/ann", "").await.body;
     assert!(answer["enrollments"].as_u64() >= before, "{answer}");

@@ -1,6 +1,7 @@
 //! Tests of the real program from outside: through sockets, a shell and real clients.
 
 mod access;
+mod at_rest;
 mod batches;
 mod client;
 mod commands;

@@ -1,0 +1,245 @@
+//! The keyring: a file beside the database with a key for each user, and a root from which other
+//! secrets follow. All are encrypted with the master key.
+//!
+//! A user is erased for good once their key is destroyed here: old copies of the database hold nothing
+//! readable of them. So keys are never in the database, and copies of this file should be few.
+
+mod key;
+mod master_key;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use key::SecretKey;
+pub use master_key::{MASTER_KEY_VARIABLE, MasterKey};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::Mutex;
+
+use super::{StoreError, beside, files, writing_options};
+
+/// "BPNK": tells keyrings from other databases.
+pub(super) const APPLICATION_ID: i32 = 1_112_559_179;
+
+const SCHEMA: &str = "
+    PRAGMA application_id = 1112559179;
+    -- One row: the name of this keyring, and the root of all secrets that are no user's.
+    CREATE TABLE root (
+        id BLOB PRIMARY KEY CHECK (length(id) = 16),
+        wrapped BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE keys (
+        id BLOB PRIMARY KEY CHECK (length(id) = 16),
+        wrapped BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;";
+
+/// Names a key, or a keyring. Random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyId(pub [u8; 16]);
+
+impl KeyId {
+    fn random() -> Result<Self, StoreError> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id)?;
+        Ok(Self(id))
+    }
+}
+
+/// An open keyring. All keys are in memory.
+pub struct Keyring {
+    path: PathBuf,
+    id: KeyId,
+    file: Mutex<SqliteConnection>,
+    master: SecretKey,
+    root: SecretKey,
+    keys: RwLock<HashMap<KeyId, Arc<SecretKey>>>,
+}
+
+/// The keyring of a database.
+pub fn keyring_file(database: &Path) -> PathBuf {
+    beside(database, "-keyring")
+}
+
+impl Keyring {
+    /// Opens the keyring of a database. Makes it if the database needs none yet and there is none.
+    ///
+    /// # Errors
+    /// If it is missing, is that of another database, or cannot be read with the master key.
+    pub async fn open(
+        database: &Path,
+        needed: Option<KeyId>,
+        master_key_file: Option<&Path>,
+    ) -> Result<Self, StoreError> {
+        let path = keyring_file(database);
+        let wrong = |reason: &str| wrong(&path, reason.to_owned());
+        if path.exists() {
+            let master = MasterKey::find(master_key_file, database)?;
+            let keyring = Self::read(&path, &master).await?;
+            if needed.is_some_and(|id| id != keyring.id) {
+                return Err(wrong("it is the keyring of another database"));
+            }
+            return Ok(keyring);
+        }
+        if needed.is_some() {
+            return Err(wrong(
+                "it is missing, and the database cannot be read without it; restore it from a backup",
+            ));
+        }
+        let master = MasterKey::find_or_make(master_key_file, database)?;
+        Self::make(&path, master).await
+    }
+
+    async fn make(path: &Path, master: MasterKey) -> Result<Self, StoreError> {
+        let (id, root) = (KeyId::random()?, SecretKey::random()?);
+        let wrapped = master.key.seal(&context("root", &id), root.bytes())?;
+        // It gets its name only when it is complete.
+        let part = beside(path, ".part");
+        for left in ["", "-wal", "-shm", "-journal"] {
+            let _ = std::fs::remove_file(beside(&part, left));
+        }
+        let failed = |error: std::io::Error| wrong(path, error.to_string());
+        files::make_private(&part).map_err(failed)?;
+        let mut file = connect(&part).await?;
+        sqlx::raw_sql(SCHEMA).execute(&mut file).await?;
+        sqlx::query("INSERT INTO root VALUES (?, ?)")
+            .bind(&id.0[..])
+            .bind(wrapped)
+            .execute(&mut file)
+            .await?;
+        // Closing writes the log back.
+        file.close().await?;
+        std::fs::rename(&part, path).map_err(failed)?;
+        std::fs::File::open(super::folder_of(path))
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed)?;
+        Self::read(path, &master).await
+    }
+
+    async fn read(path: &Path, master: &MasterKey) -> Result<Self, StoreError> {
+        let wrong = |reason: String| wrong(path, reason);
+        let mut file = connect(path).await?;
+        let application: i32 = sqlx::query_scalar("PRAGMA application_id")
+            .fetch_one(&mut file)
+            .await
+            .map_err(|error| wrong(error.to_string()))?;
+        if application != APPLICATION_ID {
+            return Err(wrong("it is no keyring".to_owned()));
+        }
+        files::narrow_all(path).map_err(|error| wrong(error.to_string()))?;
+        let (id, wrapped): (Vec<u8>, Vec<u8>) =
+            sqlx::query_as("SELECT id, wrapped FROM root").fetch_one(&mut file).await?;
+        let id = key_id(&id).ok_or_else(|| wrong("it is damaged".to_owned()))?;
+        let root = unwrap(&master.key, &context("root", &id), &wrapped).ok_or_else(|| {
+            wrong(format!("the master key from {} does not open it", master.place))
+        })?;
+        let rows: Vec<(Vec<u8>, Vec<u8>)> =
+            sqlx::query_as("SELECT id, wrapped FROM keys").fetch_all(&mut file).await?;
+        let mut keys = HashMap::with_capacity(rows.len());
+        for (id, wrapped) in &rows {
+            let opened = key_id(id)
+                .and_then(|id| Some((id, unwrap(&master.key, &context("user", &id), wrapped)?)));
+            // A damaged key is a missing one: rows that need it are set aside.
+            if let Some((id, key)) = opened {
+                keys.insert(id, Arc::new(key));
+            }
+        }
+        if keys.len() < rows.len() {
+            let damaged = rows.len() - keys.len();
+            tracing::warn!(damaged, file = %path.display(), "the keyring has damaged keys");
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            id,
+            file: Mutex::new(file),
+            master: master.key.clone(),
+            root,
+            keys: RwLock::new(keys),
+        })
+    }
+
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The secret for a purpose. It is the same each time, and differs between deployments. It tells
+    /// nothing about secrets for other purposes.
+    pub fn secret(&self, purpose: &str) -> SecretKey {
+        SecretKey::new(self.root.digest(purpose.as_bytes()))
+    }
+
+    /// Makes a key. Once this returns, it survives a power loss.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or the system gives no random bytes.
+    pub async fn make_key(&self) -> Result<KeyId, StoreError> {
+        let (id, key) = (KeyId::random()?, SecretKey::random()?);
+        let wrapped = self.master.seal(&context("user", &id), key.bytes())?;
+        sqlx::query("INSERT INTO keys VALUES (?, ?)")
+            .bind(&id.0[..])
+            .bind(wrapped)
+            .execute(&mut *self.file.lock().await)
+            .await?;
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(key));
+        Ok(id)
+    }
+
+    /// A key, unless it was destroyed.
+    #[expect(dead_code, reason = "the next change encrypts with it")]
+    pub fn key(&self, id: KeyId) -> Option<Arc<SecretKey>> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Destroys keys. Once this returns, the files do not hold them.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub async fn destroy(&self, ids: &[KeyId]) -> Result<(), StoreError> {
+        let mut file = self.file.lock().await;
+        for id in ids {
+            sqlx::query("DELETE FROM keys WHERE id = ?")
+                .bind(&id.0[..])
+                .execute(&mut *file)
+                .await?;
+            self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        }
+        // The log still holds them.
+        let busy: i64 =
+            sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *file).await?;
+        match busy {
+            0 => Ok(()),
+            _ => Err(wrong(&self.path, "another program reads it".to_owned())),
+        }
+    }
+
+    /// Closes the file.
+    pub async fn close(&self) {
+        // The last statement is done, so the file is whole in any case.
+        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(&mut *self.file.lock().await)
+            .await;
+    }
+}
+
+async fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
+    let opened = writing_options(path).create_if_missing(false).connect().await;
+    opened.map_err(|error| wrong(path, error.to_string()))
+}
+
+/// Keeps a wrapped key from being taken for another.
+fn context(kind: &str, id: &KeyId) -> Vec<u8> {
+    [b"bipedalnet keyring ", kind.as_bytes(), b" ", &id.0].concat()
+}
+
+fn unwrap(master: &SecretKey, context: &[u8], wrapped: &[u8]) -> Option<SecretKey> {
+    let opened = zeroize::Zeroizing::new(master.open(context, wrapped)?);
+    Some(SecretKey::new(opened[..].try_into().ok()?))
+}
+
+pub(super) fn key_id(bytes: &[u8]) -> Option<KeyId> {
+    bytes.try_into().ok().map(KeyId)
+}
+
+fn wrong(path: &Path, reason: String) -> StoreError {
+    StoreError::Keyring { path: path.to_owned(), reason }
+}
