@@ -21,6 +21,25 @@ pub struct ServiceSettings {
         value_name = "BOOL"
     )]
     pub require_challenge: bool,
+    /// Failed verifications after which a user is locked, counted since the last genuine one. One API
+    /// key can use up half of them
+    #[arg(
+        long,
+        env = "BIPEDALNET_MAX_FAILED_VERIFICATIONS",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(10..=1000),
+        value_name = "NUMBER"
+    )]
+    pub max_failed_verifications: u32,
+    /// Failed verifications allowed per hour for an API key, and for an address, of all users together;
+    /// 0 means no limit
+    #[arg(
+        long,
+        env = "BIPEDALNET_FAILED_VERIFICATIONS_PER_HOUR",
+        default_value_t = 200,
+        value_name = "NUMBER"
+    )]
+    pub failed_verifications_per_hour: u32,
     /// Add a verified walk to the user's template if the match is certain: at most one walk a day and
     /// four in all
     #[arg(

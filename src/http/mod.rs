@@ -9,6 +9,7 @@ mod encoding;
 mod etag;
 mod guard;
 mod idempotency;
+mod locks;
 mod memory;
 mod models;
 mod observe;
@@ -94,6 +95,8 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
     let admin = OpenApiRouter::new()
         .routes(routes!(users::list))
         .routes(routes!(users::erase))
+        .routes(routes!(locks::list))
+        .routes(routes!(locks::release))
         .routes(routes!(users::export));
     open.merge(guard.protect(Requires::Key, any_key))
         .merge(guard.protect(Requires::Scope(Scope::Identify), identify))

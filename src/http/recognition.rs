@@ -28,8 +28,9 @@ const USUAL_FMR: f64 = 0.01;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct IdentifyParameters {
-    /// Ids of the users to compare the walk with, separated by commas. Defaults to all users.
-    #[param(value_type = Option<Vec<String>>, style = Form, explode = false, min_items = 1,
+    /// Ids of the users to compare the walk with, separated by commas: at least 5 enrolled ones.
+    /// Defaults to all users. To check a claim, verify it.
+    #[param(value_type = Option<Vec<String>>, style = Form, explode = false, min_items = 5,
         max_items = 1000)]
     among: Option<String>,
 }
@@ -96,6 +97,10 @@ pub(super) struct VerifyParameters {
 /// decision is `inconclusive` with the reason `too_short`, send more walking in the same `session`.
 /// A walk that was sent before gets `suspected_replay`, unless it is a retry with the same
 /// `Idempotency-Key` or `session`.
+///
+/// A verification that is decided and not accepted counts as failed. After 5 failures the next one
+/// must wait 30 s, then 60 s and so on (429). After too many the user is locked (423) until an admin
+/// releases them. A walk that matches at a false match rate of 0.001 resets the count.
 #[utoipa::path(post, path = "/v1/users/{user}/verify", operation_id = "verify", tag = "recognition",
     params(("user" = String, Path, description = "Id of the user"), VerifyParameters),
     request_body = WalkDocument,
@@ -113,10 +118,7 @@ pub(super) async fn verify(
     key.once(&service, &body.digest, async |reservation| {
         let (verification, write) = service.verify.run(reservation, claim).await?;
         let response = format.stored(StatusCode::OK, &verify_answer(&verification, &principal));
-        Ok(match write {
-            Some(write) => write.commit_with(response).await?,
-            None => response,
-        })
+        Ok(write.commit_with(response).await?)
     })
     .await
 }
@@ -133,7 +135,7 @@ fn claim(
         .transpose()
         .map_err(|error| Problem::from(error).at("session"))?;
     Ok(Claim {
-        principal: principal.id.clone(),
+        principal: principal.clone(),
         user,
         evidence,
         fmr: parameters.fmr.unwrap_or(USUAL_FMR),
@@ -150,19 +152,20 @@ pub(super) fn claim_of(principal: &Principal, item: api::VerifyItem) -> Result<C
 
 /// Create a challenge
 ///
-/// A challenge is a nonce for one verification of this user, and expires soon. Pass it to the
-/// phone, which sends it with the walk. An earlier request that was intercepted has no valid
-/// challenge.
+/// A challenge is a nonce for one verification of this user with the same API key, and expires soon.
+/// Pass it to the phone, which sends it with the walk. An earlier request that was intercepted has no
+/// valid challenge.
 #[utoipa::path(post, path = "/v1/users/{user}/challenges",
     operation_id = "create_challenge", tag = "recognition",
     params(("user" = String, Path, description = "Id of the user")),
     responses((status = 201, description = "The challenge", body = api::ChallengeAnswer)))]
 pub(super) async fn challenge(
     State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
     UserPath(user): UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
-    let challenge = service.challenges.create(&user).await?;
+    let challenge = service.challenges.create(user, &principal).await?;
     let answer = format.answer(&api::ChallengeAnswer {
         challenge: challenge.nonce,
         expires_in_seconds: challenge.valid_for.as_secs(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bipedalnet_core::identity::UserId;
 
 use super::ServiceError;
-use crate::access::random_hex;
+use crate::access::{Principal, random_hex};
 use crate::store::Store;
 
 /// How long a challenge is valid: time to walk, and to send the walk over a bad network.
@@ -16,7 +16,7 @@ const VALID_FOR: Duration = Duration::from_secs(120);
 /// Open challenges of all users.
 const MAX_OPEN: usize = 65_536;
 
-/// Open challenges of one user. The oldest makes room.
+/// Open challenges of one user that one API key created. The oldest makes room.
 const MAX_OPEN_OF_USER: usize = 8;
 
 /// Creates challenges. Clones share the open ones.
@@ -30,8 +30,16 @@ pub struct Challenges {
 #[derive(Default)]
 pub(super) struct OpenChallenges {
     /// Each with its end, the oldest first.
-    by_user: HashMap<UserId, VecDeque<(String, Instant)>>,
+    by_owner: HashMap<Owner, VecDeque<(String, Instant)>>,
     count: usize,
+}
+
+/// Who may use a challenge: it is for a user, and for the API key that created it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owner {
+    pub user: UserId,
+    /// Id of the API key, or empty.
+    pub principal: String,
 }
 
 /// A nonce for one verification of one user.
@@ -44,37 +52,37 @@ pub struct Challenge {
 }
 
 impl OpenChallenges {
-    fn add(&mut self, nonce: String, user: UserId, now: Instant) -> Result<(), ServiceError> {
+    fn add(&mut self, nonce: String, owner: Owner, now: Instant) -> Result<(), ServiceError> {
         if self.count >= MAX_OPEN {
             self.sweep(now);
         }
         if self.count >= MAX_OPEN {
             return Err(ServiceError::TooManyChallenges);
         }
-        let of_user = self.by_user.entry(user).or_default();
-        if of_user.len() == MAX_OPEN_OF_USER {
-            of_user.pop_front();
+        let of_owner = self.by_owner.entry(owner).or_default();
+        if of_owner.len() == MAX_OPEN_OF_USER {
+            of_owner.pop_front();
             self.count -= 1;
         }
-        of_user.push_back((nonce, now + VALID_FOR));
+        of_owner.push_back((nonce, now + VALID_FOR));
         self.count += 1;
         Ok(())
     }
 
-    /// Whether a challenge is valid for the user.
-    pub fn is_valid(&self, nonce: &str, user: &UserId, now: Instant) -> bool {
-        let of_user = self.by_user.get(user).into_iter().flatten();
-        of_user.into_iter().any(|(open, end)| open == nonce && now < *end)
+    /// Whether a challenge is valid for its owner.
+    pub fn is_valid(&self, nonce: &str, owner: &Owner, now: Instant) -> bool {
+        let of_owner = self.by_owner.get(owner).into_iter().flatten();
+        of_owner.into_iter().any(|(open, end)| open == nonce && now < *end)
     }
 
     /// Uses up a challenge.
-    pub fn redeem(&mut self, nonce: &str, user: &UserId) {
-        self.retain(|owner, open, _| owner != user || open != nonce);
+    pub fn redeem(&mut self, nonce: &str, owner: &Owner) {
+        self.retain(|other, open, _| other != owner || open != nonce);
     }
 
     /// Drops a user's challenges.
     pub fn forget(&mut self, user: &UserId) {
-        self.retain(|owner, _, _| owner != user);
+        self.retain(|owner, _, _| owner.user != *user);
     }
 
     /// Drops challenges that are too old.
@@ -82,12 +90,12 @@ impl OpenChallenges {
         self.retain(|_, _, end| now < end);
     }
 
-    fn retain(&mut self, keeps: impl Fn(&UserId, &str, Instant) -> bool) {
-        self.by_user.retain(|user, of_user| {
-            of_user.retain(|(nonce, end)| keeps(user, nonce, *end));
-            !of_user.is_empty()
+    fn retain(&mut self, keeps: impl Fn(&Owner, &str, Instant) -> bool) {
+        self.by_owner.retain(|owner, of_owner| {
+            of_owner.retain(|(nonce, end)| keeps(owner, nonce, *end));
+            !of_owner.is_empty()
         });
-        self.count = self.by_user.values().map(VecDeque::len).sum();
+        self.count = self.by_owner.values().map(VecDeque::len).sum();
     }
 }
 
@@ -96,14 +104,19 @@ impl Challenges {
         Self { store, open: Arc::default() }
     }
 
-    /// Creates a challenge for a verification of a user.
+    /// Creates a challenge for a verification of a user with the same API key.
     ///
     /// # Errors
     /// If the user does not exist, too many challenges are open, or the database fails.
-    pub async fn create(&self, user: &UserId) -> Result<Challenge, ServiceError> {
-        self.store.user(user).await?;
+    pub async fn create(
+        &self,
+        user: UserId,
+        principal: &Principal,
+    ) -> Result<Challenge, ServiceError> {
+        self.store.user(&user).await?;
         let nonce = random_hex::<16>()?;
-        self.open().add(nonce.clone(), user.clone(), Instant::now())?;
+        let owner = Owner { user, principal: principal.id.clone() };
+        self.open().add(nonce.clone(), owner, Instant::now())?;
         Ok(Challenge { nonce, valid_for: VALID_FOR })
     }
 
@@ -116,26 +129,29 @@ impl Challenges {
 mod tests {
     use super::*;
 
-    fn user(name: &str) -> UserId {
-        name.parse().unwrap()
+    fn owner(user: &str) -> Owner {
+        Owner { user: user.parse().unwrap(), principal: "a".to_owned() }
     }
 
     #[test]
     fn a_challenge_is_valid_once_for_its_user_and_for_a_time() {
         let mut challenges = OpenChallenges::default();
-        let (ann, bob) = (user("ann"), user("bob"));
+        let (ann, bob) = (owner("ann"), owner("bob"));
+        let other_key = Owner { principal: "b".to_owned(), ..ann.clone() };
         let now = Instant::now();
         for nonce in ["a", "b", "c"] {
             challenges.add(nonce.to_owned(), ann.clone(), now).unwrap();
         }
         challenges.redeem("a", &bob);
+        challenges.redeem("a", &other_key);
         assert!(!challenges.is_valid("a", &bob, now));
+        assert!(!challenges.is_valid("a", &other_key, now));
         assert!(challenges.is_valid("a", &ann, now));
         challenges.redeem("a", &ann);
         assert!(!challenges.is_valid("a", &ann, now), "used");
         assert!(challenges.is_valid("b", &ann, now));
         assert!(!challenges.is_valid("b", &ann, now + VALID_FOR), "expired");
-        challenges.forget(&ann);
+        challenges.forget(&ann.user);
         assert!(!challenges.is_valid("c", &ann, now), "forgotten");
         assert_eq!(challenges.count, 0);
     }
@@ -145,18 +161,21 @@ mod tests {
         let mut challenges = OpenChallenges::default();
         let now = Instant::now();
         for number in 0..=MAX_OPEN_OF_USER {
-            challenges.add(number.to_string(), user("ann"), now).unwrap();
+            challenges.add(number.to_string(), owner("ann"), now).unwrap();
         }
-        assert!(!challenges.is_valid("0", &user("ann"), now));
-        assert!(challenges.is_valid("1", &user("ann"), now));
-        for number in MAX_OPEN_OF_USER..MAX_OPEN {
-            challenges.add("x".into(), user(&format!("user{number}")), now).unwrap();
+        assert!(!challenges.is_valid("0", &owner("ann"), now));
+        assert!(challenges.is_valid("1", &owner("ann"), now));
+        let other_key = Owner { principal: "b".to_owned(), ..owner("ann") };
+        challenges.add("of another key".into(), other_key, now).unwrap();
+        assert!(challenges.is_valid("1", &owner("ann"), now), "other keys make no room");
+        for number in MAX_OPEN_OF_USER + 1..MAX_OPEN {
+            challenges.add("x".into(), owner(&format!("user{number}")), now).unwrap();
         }
         assert!(matches!(
-            challenges.add("more".into(), user("bob"), now),
+            challenges.add("more".into(), owner("bob"), now),
             Err(ServiceError::TooManyChallenges)
         ));
-        challenges.add("later".into(), user("bob"), now + VALID_FOR).unwrap();
+        challenges.add("later".into(), owner("bob"), now + VALID_FOR).unwrap();
         assert_eq!(challenges.count, 1);
     }
 }

@@ -7,7 +7,7 @@ use bipedalnet_core::identity::FALSE_MATCH_RATES;
 use bipedalnet_core::identity::UserId;
 use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};
 
-use super::{PoolError, ShortUser};
+use super::{GuessLimit, PoolError, ShortUser};
 use crate::store::{Comparison, StoreError};
 
 /// Why a use case failed. Nothing was changed then.
@@ -82,8 +82,24 @@ pub enum ServiceError {
     #[error("this verification needs a challenge")]
     ChallengeNeeded,
     /// An invalid challenge.
-    #[error("this challenge is invalid: it was used, has expired, or belongs to another user")]
+    #[error(
+        "this challenge is invalid: it was used, has expired, or belongs to another user or API key"
+    )]
     BadChallenge,
+    /// Too many verifications failed.
+    #[error(transparent)]
+    Guessing(#[from] GuessLimit),
+    /// The walk would be compared with too few users.
+    #[error(
+        "it would be compared with {enrolled} enrolled users; expected at least {needed}: to check \
+         a claim, verify it"
+    )]
+    TooFewUsers {
+        /// Users with an enrollment.
+        enrolled: usize,
+        /// Users needed.
+        needed: usize,
+    },
     /// The limit of open challenges is reached.
     #[error("too many challenges are open; try again in a minute")]
     TooManyChallenges,

@@ -64,11 +64,6 @@ impl Idempotency {
 }
 
 impl Reservation {
-    /// Whether the response is stored for retries.
-    pub(super) fn has_key(&self) -> bool {
-        self.held.is_some()
-    }
-
     /// Stores the response in the transaction of the change. `users` are those whom it names.
     pub(super) async fn store(
         &self,

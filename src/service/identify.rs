@@ -13,6 +13,9 @@ use super::walk_reader::{Evidence, Purpose, WalkReader};
 /// Candidates in a result.
 const CANDIDATES: usize = 5;
 
+/// An identification among fewer users would be a verification whose failures do not count.
+const FEWEST_AMONG: usize = 5;
+
 /// A user who may be the walker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NearUser {
@@ -50,7 +53,7 @@ impl Identify {
     /// pool, in one job with the decoding of the body.
     ///
     /// # Errors
-    /// If the evidence is no walk.
+    /// If the evidence is no walk, or `among` has too few enrolled users.
     pub fn run(
         &self,
         evidence: Evidence,
@@ -68,6 +71,12 @@ impl Identify {
         among: Option<&BTreeSet<UserId>>,
         scratch: &mut Scratch,
     ) -> Result<Identification, ServiceError> {
+        if among.is_some() {
+            let enrolled = model.gallery().count(among);
+            if enrolled < FEWEST_AMONG {
+                return Err(ServiceError::TooFewUsers { enrolled, needed: FEWEST_AMONG });
+            }
+        }
         let probe = self.reader.read(model, evidence, Purpose::Identify, scratch)?.template;
         let begin = Instant::now();
         let gallery = model.gallery();

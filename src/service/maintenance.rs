@@ -26,10 +26,13 @@ impl Service {
             if let Err(error) = self.keys.refresh().await {
                 tracing::error!(%error, "API keys were not read");
             }
-            if tick.is_multiple_of(RETENTION_TICKS)
-                && let Err(error) = self.delete_old_recordings().await
-            {
-                tracing::error!(%error, "recordings past their time were not deleted");
+            if tick.is_multiple_of(RETENTION_TICKS) {
+                if let Err(error) = self.delete_old_recordings().await {
+                    tracing::error!(%error, "recordings past their time were not deleted");
+                }
+                if let Err(error) = self.store.forget_failing_clients().await {
+                    tracing::error!(%error, "addresses of failed verifications were not deleted");
+                }
             }
             self.active.get().sessions().sweep();
             self.challenges.open().sweep(Instant::now());

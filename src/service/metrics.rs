@@ -13,7 +13,7 @@ impl Service {
     /// # Errors
     /// If the database fails. Its own metrics are then as old as they were.
     pub async fn observe(&self) -> Result<(), StoreError> {
-        let Metrics { model, memory, database, training, .. } = &*self.metrics;
+        let Metrics { model, guesses, memory, database, training, .. } = &*self.metrics;
         self.pool.observe();
         let active = self.active.get();
         model.serves(active.id());
@@ -33,6 +33,8 @@ impl Service {
         model.users.set(sizes.users as i64);
         database.bytes.set(sizes.database_bytes as i64);
         database.log_bytes.set(sizes.log_bytes as i64);
+        let locks = self.attempts.locks().await?;
+        guesses.locked_users.set(locks.len() as i64);
         for (state, jobs) in self.store.count_training_jobs().await? {
             training.jobs.with_label_values(&[state.name()]).set(jobs);
         }

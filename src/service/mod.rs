@@ -6,6 +6,7 @@
 
 mod activation;
 mod active_model;
+mod attempts;
 mod batch;
 mod batch_writer;
 mod challenges;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 pub use activation::Activation;
 use active_model::ActiveModel;
+pub use attempts::{Attempts, GuessLimit, Lock};
 pub use batch::{Batch, Item, Outcome};
 pub use challenges::Challenges;
 pub use enroll::{Enroll, Enrolled};
@@ -74,6 +76,8 @@ pub struct Service {
     pub identify: Identify,
     /// Verification (1:1).
     pub verify: Verify,
+    /// Limits on failed verifications.
+    pub attempts: Attempts,
     /// Challenges for verifications.
     pub challenges: Challenges,
     /// Several of these in one request.
@@ -129,11 +133,18 @@ impl Service {
         };
         let enroll = Enroll::new(store.clone(), active.clone(), reader.clone(), writes.clone());
         let identify = Identify { active: active.clone(), reader: reader.clone() };
+        let attempts = Attempts {
+            store: store.clone(),
+            settings: settings.clone(),
+            writes: writes.clone(),
+            metrics: Arc::clone(&metrics),
+        };
         let verify = Verify {
             store: store.clone(),
             active: active.clone(),
             reader,
             challenges: challenges.clone(),
+            attempts: attempts.clone(),
             writes: writes.clone(),
         };
         let models = Models {
@@ -181,6 +192,7 @@ impl Service {
             enroll,
             identify,
             verify,
+            attempts,
             challenges,
             models,
             pool,

@@ -5,10 +5,13 @@ use std::time::Instant;
 
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::gait::Fingerprint;
-use bipedalnet_core::identity::{FALSE_MATCH_RATES, Tails, Template, UserId, Verdict};
+use bipedalnet_core::identity::{
+    FALSE_MATCH_RATES, FIRST_WINDOWS, Tails, Template, UserId, Verdict,
+};
 
 use super::active_model::{ActiveModel, LoadedModel};
-use super::challenges::Challenges;
+use super::attempts::{Attempt, Attempts};
+use super::challenges::{Challenges, Owner};
 use super::idempotency::Reservation;
 use super::pool::Admission;
 use super::sessions::{Addition, SessionKey, is_replay};
@@ -16,6 +19,7 @@ use super::template_update::is_long_enough;
 use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use super::write::{Write, Writes};
 use super::{ServiceError, SessionId};
+use crate::access::Principal;
 use crate::store::Store;
 
 /// The longest walk that is verified. Longer ones would cost too much: each minute is compared with
@@ -25,8 +29,8 @@ const MAX_SECONDS: f64 = 120.0;
 /// A claim to be a user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// Id of the API key, or empty.
-    pub principal: String,
+    /// Who makes the claim.
+    pub principal: Principal,
     /// The claimed user.
     pub user: UserId,
     /// The walk.
@@ -66,6 +70,10 @@ pub struct Verification {
 /// What a verification writes.
 #[derive(Clone, Debug, PartialEq)]
 struct PendingChanges {
+    /// Who made the claim.
+    principal: Principal,
+    /// What it counts as.
+    attempt: Attempt,
     /// The challenge that is used up.
     challenge: Option<String>,
     /// New fingerprints of the accepted walks, to detect replays.
@@ -85,29 +93,27 @@ pub struct Verify {
     pub(super) active: ActiveModel,
     pub(super) reader: WalkReader,
     pub(super) challenges: Challenges,
+    pub(super) attempts: Attempts,
     pub(super) writes: Writes,
 }
 
 impl Verify {
-    /// Verifies a claim. Stores fingerprints of an accepted walk, so that a replay is detected. The
-    /// result has no write if there is nothing to store.
+    /// Verifies a claim. Counts it if it failed, and stores fingerprints of an accepted walk, so that a
+    /// replay is detected.
     ///
     /// # Errors
-    /// If the user does not exist or has no walk, the false match rate is not supported, the challenge
-    /// is missing or invalid, the evidence is no walk, or the pool or the database fails.
+    /// If the user does not exist or has no walk, too many verifications failed, the false match rate
+    /// is not supported, the challenge is missing or invalid, the evidence is no walk, or the pool or
+    /// the database fails.
     pub async fn run(
         &self,
         reservation: Reservation,
         claim: Claim,
-    ) -> Result<(Verification, Option<Write>), ServiceError> {
+    ) -> Result<(Verification, Write), ServiceError> {
         let mut verification = self.decide(self.active.get(), claim, Admission::Single).await?;
-        if !reservation.has_key() && verification.changes_nothing() {
-            self.count(&verification);
-            return Ok((verification, None));
-        }
         let mut write = self.writes.begin(reservation).await?;
         self.settle(&mut write, &mut verification).await?;
-        Ok((verification, Some(write)))
+        Ok((verification, write))
     }
 
     /// Decides a claim, and writes nothing yet.
@@ -123,6 +129,7 @@ impl Verify {
         if !is_in_gallery && self.store.user(user).await?.enrollments == 0 {
             return Err(ServiceError::NotEnrolled(user.clone()));
         }
+        self.attempts.check(user, &claim.principal).await?;
         let earlier = self.store.newest_fingerprints(user).await?;
         let reader = self.reader.clone();
         let compare =
@@ -137,8 +144,9 @@ impl Verify {
         // A replay of features cannot be detected.
         let needs_challenge = matches!(claim.evidence, Evidence::Features { .. })
             || self.reader.settings.get().require_challenge;
+        let owner = || owner(&claim.user, &claim.principal);
         match &claim.challenge {
-            Some(nonce) if !self.challenges.open().is_valid(nonce, &claim.user, Instant::now()) => {
+            Some(nonce) if !self.challenges.open().is_valid(nonce, &owner(), Instant::now()) => {
                 Err(ServiceError::BadChallenge)
             }
             None if needs_challenge => Err(ServiceError::ChallengeNeeded),
@@ -156,14 +164,15 @@ impl Verify {
         let Verification { user, verdict, model, enrollment, pending, .. } = verification;
         write.transaction.user(user).await?;
         if let Some(nonce) = &pending.challenge {
-            let is_valid = self.challenges.open().is_valid(nonce, user, Instant::now());
+            let owner = owner(user, &pending.principal);
+            let is_valid = self.challenges.open().is_valid(nonce, &owner, Instant::now());
             // Another item of the batch may have used it.
             if !is_valid || !write.used_challenges.insert(nonce.clone()) {
                 return Err(ServiceError::BadChallenge);
             }
             // An invalid recording, or a write that fails, does not use a challenge up.
-            let (challenges, nonce, user) = (self.challenges.clone(), nonce.clone(), user.clone());
-            write.after_commit(move || challenges.open().redeem(&nonce, &user));
+            let (challenges, nonce) = (self.challenges.clone(), nonce.clone());
+            write.after_commit(move || challenges.open().redeem(&nonce, &owner));
         }
         let newer = match pending.fingerprints.is_empty() {
             true => Vec::new(),
@@ -175,10 +184,13 @@ impl Verify {
             let compare = move |_: &mut Scratch| is_replay(&walk, newer.iter());
             if self.reader.pool.run(Admission::Always, compare).await? {
                 *verdict = Verdict::SuspectedReplay;
+                pending.attempt = Attempt::Neutral;
                 pending.fingerprints.clear();
                 pending.update = None;
             }
         }
+        // The answer of a verification that is one too many would help a guesser.
+        self.attempts.count(write, user, &pending.principal, pending.attempt).await?;
         for fingerprint in &pending.fingerprints {
             write.transaction.add_fingerprint(user, None, fingerprint).await?;
         }
@@ -203,10 +215,8 @@ impl Verify {
     }
 }
 
-impl Verification {
-    fn changes_nothing(&self) -> bool {
-        self.pending.challenge.is_none() && self.pending.fingerprints.is_empty()
-    }
+fn owner(user: &UserId, principal: &Principal) -> Owner {
+    Owner { user: user.clone(), principal: principal.id.clone() }
 }
 
 /// Compares a walk with the claimed user's template, and with `earlier` walks of the user, the newest
@@ -219,14 +229,18 @@ fn compare(
     scratch: &mut Scratch,
 ) -> Result<Verification, ServiceError> {
     let Claim { principal, user, evidence, fmr, session, challenge } = claim;
-    let ReadWalk { template, fingerprints, seconds, .. } =
+    let ReadWalk { template, fingerprints, seconds, recording, .. } =
         reader.read(model, evidence, Purpose::Verify, scratch)?;
     if seconds > MAX_SECONDS {
         return Err(ServiceError::TooLong { seconds, allowed_seconds: MAX_SECONDS });
     }
     let newest_compared = earlier.first().map_or(0, |(number, _)| *number);
     let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
-    let key = session.map(|session| SessionKey { principal, user: user.clone(), session });
+    let key = session.map(|session| SessionKey {
+        principal: principal.id.clone(),
+        user: user.clone(),
+        session,
+    });
     let is_retry = key.as_ref().is_some_and(|key| model.sessions().holds(key, &template));
     let in_session = key.is_some();
     // Without fingerprints a replay of the update could not be detected.
@@ -273,6 +287,8 @@ fn compare(
         tails,
         enrollment: None,
         pending: PendingChanges {
+            principal,
+            attempt: attempt(verdict, tail.fmr(strength), &probe, recording.is_some(), is_retry),
             challenge,
             fingerprints,
             update: update.filter(|_| is_accepted),
@@ -280,4 +296,27 @@ fn compare(
             newest_compared,
         },
     })
+}
+
+/// What a verification counts as, with the rate of false matches at its strength.
+fn attempt(
+    verdict: Verdict,
+    fmr: f64,
+    probe: &Template,
+    is_recording: bool,
+    is_retry: bool,
+) -> Attempt {
+    let strictest = FALSE_MATCH_RATES.into_iter().fold(1.0, f64::min);
+    match verdict {
+        // A guesser could reset the count by a match at a rate of one in ten, or by features that they
+        // made up.
+        Verdict::Accept if is_recording && fmr <= strictest => Attempt::Genuine,
+        // With fewer windows nothing is decided, and a retry gets the decision that it had.
+        Verdict::Reject | Verdict::Inconclusive(_)
+            if probe.windows() >= FIRST_WINDOWS && !is_retry =>
+        {
+            Attempt::Failed
+        }
+        _ => Attempt::Neutral,
+    }
 }

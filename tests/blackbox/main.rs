@@ -12,6 +12,7 @@ mod description;
 mod durability;
 mod evaluation;
 mod field_trial;
+mod guesses;
 mod model_changes;
 mod models;
 mod operation;

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, header};
 use bipedalnet_core::identity::UserIdError;
 
 use super::{Problem, ProblemType};
-use crate::service::{AccessError, PoolError, ServiceError};
+use crate::service::{AccessError, GuessLimit, PoolError, ServiceError};
 
 /// Seconds to wait if nothing better is known.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -41,6 +41,22 @@ impl From<PoolError> for Problem {
             }
             PoolError::Failed => Self::internal(&error),
         }
+    }
+}
+
+impl From<GuessLimit> for Problem {
+    fn from(limit: GuessLimit) -> Self {
+        let seconds = match limit {
+            GuessLimit::Locked => {
+                let release = "an admin can release them with DELETE /v1/users/{user}/lock";
+                return Self::new(ProblemType::UserLocked, format!("{limit}; {release}"))
+                    .at("user");
+            }
+            GuessLimit::Delayed { seconds }
+            | GuessLimit::Key { seconds, .. }
+            | GuessLimit::Address { seconds, .. } => seconds,
+        };
+        Self::new(ProblemType::TooManyFailures, limit.to_string()).retry_after(seconds)
     }
 }
 
@@ -83,6 +99,12 @@ impl From<ServiceError> for Problem {
                 format!("{reason}; create a new one with POST /v1/users/{{user}}/challenges"),
             )
             .at("challenge"),
+            Error::Guessing(limit) => limit.into(),
+            Error::TooFewUsers { .. } => Self::new(
+                Type::TooFewUsers,
+                format!("{reason} with POST /v1/users/{{user}}/verify"),
+            )
+            .at("among"),
             Error::TooManyChallenges => Self::new(Type::TooManyChallenges, reason)
                 .retry_after(CHALLENGE_RETRY_AFTER_SECONDS),
             Error::NoSuchEnrollment { .. } => Self::new(

@@ -74,7 +74,7 @@ problem_types! {
     Timeout: 408 "timeout", "The request took too long",
         "The request was not received and answered within the time that the server allows.";
     BadChallenge: 409 "bad-challenge", "The challenge is invalid",
-        "The challenge is unknown, used, expired or another user's. Create a new one.";
+        "The challenge is unknown, used, expired, or belongs to another user or API key. Create a new one.";
     ModelInUse: 409 "model-in-use", "The model is in use",
         "The model is active, or part of the program. It cannot be deleted.";
     NobodyToTrainOn: 409 "nobody-to-train-on", "There are no users to train on",
@@ -152,14 +152,20 @@ problem_types! {
         "The movement is too fast or too strong for walking.";
     StandingStill: 422 "standing-still", "The recording cannot be used",
         "There is hardly any movement.";
+    TooFewUsers: 422 "too-few-users", "There are too few users to compare with",
+        "`among` names fewer than 5 enrolled users. To check a claim, verify it.";
     TooLong: 422 "too-long", "The recording cannot be used",
         "The recording is longer than the service accepts.";
     TooShort: 422 "too-short", "The recording cannot be used",
         "The recording is shorter than one window, 2 s.";
     UnknownFalseMatchRate: 422 "unknown-false-match-rate", "The false match rate is not supported",
         "`fmr` is not one of the supported rates.";
+    UserLocked: 423 "user-locked", "The user is locked",
+        "Too many verifications of the user failed, in all or with this API key. An admin can release the user.";
     ChallengeNeeded: 428 "challenge-needed", "A challenge is required",
         "The verification requires a challenge. Create one first.";
+    TooManyFailures: 429 "too-many-failures", "Too many verifications failed",
+        "Too many verifications of the user, with the API key or from the address failed. `Retry-After` says how long to wait.";
     TooManyRequests: 429 "too-many-requests", "There are too many requests",
         "The rate limit of the API key or the address is reached. `Retry-After` says how long to wait.";
     TooManyTrainingJobs: 429 "too-many-training-jobs", "Too many training jobs are waiting",

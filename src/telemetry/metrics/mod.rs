@@ -23,7 +23,9 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-pub use recognition::{CalibrationMetrics, DecisionMetrics, ModelMetrics, WalkMetrics};
+pub use recognition::{
+    CalibrationMetrics, DecisionMetrics, GuessMetrics, ModelMetrics, WalkMetrics,
+};
 pub use requests::{HttpMetrics, PoolMetrics, ShedMetrics, StageMetrics};
 
 /// Starts at ten microseconds, because most stages take far less than a millisecond.
@@ -42,6 +44,7 @@ pub struct Metrics {
     pub shed: ShedMetrics,
     pub walks: WalkMetrics,
     pub decisions: DecisionMetrics,
+    pub guesses: GuessMetrics,
     pub calibration: CalibrationMetrics,
     pub model: ModelMetrics,
     pub training: TrainingMetrics,
@@ -70,6 +73,7 @@ impl Metrics {
             shed: ShedMetrics::new(&registry),
             walks: WalkMetrics::new(&registry),
             decisions: DecisionMetrics::new(&registry),
+            guesses: GuessMetrics::new(&registry),
             calibration: CalibrationMetrics::new(&registry),
             model: ModelMetrics::new(&registry),
             training: TrainingMetrics::new(&registry),

@@ -103,6 +103,33 @@ impl DecisionMetrics {
     }
 }
 
+/// Verifications that were refused because too many had failed.
+#[derive(Debug)]
+pub struct GuessMetrics {
+    pub delayed: IntCounter,
+    pub locked: IntCounter,
+    pub key: IntCounter,
+    pub address: IntCounter,
+    pub locked_users: IntGauge,
+}
+
+impl GuessMetrics {
+    pub fn new(registry: &Registry) -> Self {
+        let help = "Verifications refused because too many had failed, by what had too many";
+        let vec = counters(registry, "guesses_refused_total", help, &["limit"]);
+        let limit = |name| vec.with_label_values(&[name]);
+        let locked =
+            "Users locked because too many verifications failed; at most 1,000 are counted";
+        Self {
+            delayed: limit("delay"),
+            locked: limit("lock"),
+            key: limit("key"),
+            address: limit("address"),
+            locked_users: gauge(registry, "locked_users", locked),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct CalibrationMetrics {
     pub users: IntGauge,

@@ -57,6 +57,28 @@ pub struct UsersAnswer {
     pub next: Option<String>,
 }
 
+/// A user who is locked because too many verifications failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LockAnswer {
+    /// Id of the user.
+    pub user: String,
+    /// Failed verifications since the last genuine one.
+    pub failed_verifications: u32,
+    /// When the last one was.
+    pub last_failure_at_unix_seconds: i64,
+    /// Whether the user is locked for all API keys.
+    pub for_all_keys: bool,
+    /// Ids of the API keys that the user is locked for by their own failures.
+    pub for_keys: Vec<String>,
+}
+
+/// Locked users.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LocksAnswer {
+    /// At most 1,000, in the order of their ids.
+    pub locks: Vec<LockAnswer>,
+}
+
 /// Where an enrollment comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

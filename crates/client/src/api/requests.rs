@@ -159,13 +159,13 @@ pub struct EnrollItem {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentifyItem {
-    /// Ids of the users to compare the walk with. The default is all users.
+    /// Ids of the users to compare the walk with: at least 5 enrolled ones. The default is all users.
     #[serde(
         default,
         deserialize_with = "optional::<MOST_NAMED_USERS, _, _>",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schema(max_items = 1000)]
+    #[schema(min_items = 5, max_items = 1000)]
     pub among: Option<Vec<String>>,
     /// The walk.
     pub walk: WalkDocument,
