@@ -118,6 +118,16 @@ impl Principal {
         Self { id: String::new(), scopes: Scopes::all(), network: None }
     }
 
+    /// The service itself, for work that nobody requested.
+    pub fn server() -> Self {
+        Self { id: "server".to_owned(), ..Self::anonymous() }
+    }
+
+    /// Name in the audit trail.
+    pub fn actor(&self) -> &str {
+        if self.is_anonymous() { "anonymous" } else { &self.id }
+    }
+
     /// Whether the service requires no API key. Then limits on guessing would protect nothing:
     /// everybody may export templates.
     pub fn is_anonymous(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod audit;
 mod backup;
 mod config;
 mod data;
@@ -62,6 +63,7 @@ enum Command {
     Simulate(simulate::Arguments),
     Keys(keys::Arguments),
     Config(config::Arguments),
+    Audit(audit::Arguments),
     Backup(backup::Arguments),
     Healthcheck(healthcheck::Arguments),
     Retrain(retrain::Arguments),
@@ -97,6 +99,7 @@ pub fn run() -> ExitCode {
         Command::Identify(arguments) => identify::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Keys(arguments) => keys::run(arguments).map(done),
+        Command::Audit(arguments) => audit::run(arguments).map(done),
         Command::Backup(arguments) => backup::run(arguments).map(done),
         Command::Demo(arguments) => demo::run(arguments).map(done),
         Command::Simulate(arguments) => simulate::run(arguments).map(done),

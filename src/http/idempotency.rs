@@ -22,7 +22,7 @@ const REPLAYED: &str = "idempotency-replayed";
 
 /// A write's idempotency key, if it has one, and the request that it stands for.
 pub(super) struct IdempotencyKey {
-    principal: String,
+    principal: Principal,
     key: Option<String>,
     /// Covers method and path.
     digest: Sha256,
@@ -42,11 +42,11 @@ impl IdempotencyKey {
         let digest = self.digest.chain_update(body_digest).finalize().into();
         let principal = self.principal;
         let key = self.key.map(|idempotency_key| IdempotentRequest {
-            principal,
+            principal: principal.id.clone(),
             idempotency_key,
             digest,
         });
-        Ok(match service.idempotency.reserve(key).await? {
+        Ok(match service.idempotency.reserve(principal, key).await? {
             Reserved::New(reservation) => response(request(reservation).await?, false),
             Reserved::Answered(stored) => response(stored, true),
         })
@@ -78,8 +78,8 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
             .chain_update([0])
             .chain_update(parts.uri.path_and_query().map_or("", PathAndQuery::as_str))
             .chain_update([0]);
-        let principal = parts.extensions.get::<Principal>();
-        let principal = principal.map_or(String::new(), |principal| principal.id.clone());
+        let principal = parts.extensions.get::<Principal>().cloned();
+        let principal = principal.unwrap_or_else(Principal::anonymous);
         Ok(Self { principal, key: key.transpose()?, digest })
     }
 }

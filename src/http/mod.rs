@@ -1,5 +1,6 @@
 //! REST over HTTP: routes, JSON and CBOR, and errors as problem+json.
 
+mod audit;
 mod batch;
 mod body;
 mod deadline;
@@ -93,6 +94,7 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
         .routes(routes!(training_jobs::read, training_jobs::cancel))
         .routes(routes!(training_jobs::events));
     let admin = OpenApiRouter::new()
+        .routes(routes!(audit::list))
         .routes(routes!(users::list))
         .routes(routes!(users::erase))
         .routes(routes!(locks::list))

@@ -140,17 +140,18 @@ fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
 
 /// Export a user
 ///
-/// The response has everything stored about the user.
+/// The response has everything stored about the user. The audit trail gets an entry.
 #[utoipa::path(get, path = "/v1/users/{user}/export", operation_id = "export_user", tag = "users",
     params(("user" = String, Path, description = "Id of the user")),
     responses((status = 200, description = "Everything stored about the user",
         body = api::ExportAnswer)))]
 pub(super) async fn export(
     State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
     UserPath(user): UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
-    let export = service.users.export(&user).await?;
+    let export = service.users.export(principal, &user).await?;
     let encode = move |_: &mut _| {
         let template = |template: ExportedTemplate| api::ExportedTemplate {
             model: template.model,

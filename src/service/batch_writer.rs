@@ -124,6 +124,7 @@ impl BatchWriter {
         let max_enrollments = self.reader.settings.get().max_enrollments_per_user;
         let mut results = Vec::with_capacity(batch.len());
         for Waiting { reservation, user, walk, encode, .. } in batch {
+            write.transaction.act_for(reservation.principal.actor());
             let enrolled = write.add_enrollment(&self.active, max_enrollments, user, walk).await;
             results.push(match enrolled {
                 Ok(enrolled) => {

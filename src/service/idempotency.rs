@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bipedalnet_core::identity::UserId;
 
 use super::ServiceError;
+use crate::access::Principal;
 use crate::store::{IdempotentRequest, Store, StoreError, StoredResponse, Transaction};
 
 /// Principals and idempotency keys of requests that are being carried out.
@@ -25,10 +26,10 @@ pub enum Reserved {
     Answered(StoredResponse),
 }
 
-/// The right to carry out a request. Until it is dropped, no other request with the same idempotency
-/// key is carried out. The default is for a request without a key.
-#[derive(Default)]
+/// The right to carry out a request of its sender. Until it is dropped, no other request with the same
+/// idempotency key is carried out.
 pub struct Reservation {
+    pub(super) principal: Principal,
     held: Option<(IdempotentRequest, InFlight)>,
 }
 
@@ -44,9 +45,12 @@ impl Idempotency {
     /// response named a user who was deleted since, or the database fails.
     pub async fn reserve(
         &self,
+        principal: Principal,
         request: Option<IdempotentRequest>,
     ) -> Result<Reserved, ServiceError> {
-        let Some(request) = request else { return Ok(Reserved::New(Reservation::default())) };
+        let Some(request) = request else {
+            return Ok(Reserved::New(Reservation::of(principal)));
+        };
         let is_free = self
             .in_flight
             .lock()
@@ -55,7 +59,8 @@ impl Idempotency {
         if !is_free {
             return Err(ServiceError::InFlight);
         }
-        let held = Reservation { held: Some((request.clone(), Arc::clone(&self.in_flight))) };
+        let held = Some((request.clone(), Arc::clone(&self.in_flight)));
+        let held = Reservation { principal, held };
         Ok(match self.store.stored_response(&request).await? {
             Some(response) => Reserved::Answered(response),
             None => Reserved::New(held),
@@ -64,6 +69,11 @@ impl Idempotency {
 }
 
 impl Reservation {
+    /// For a request without an idempotency key.
+    pub(super) fn of(principal: Principal) -> Self {
+        Self { principal, held: None }
+    }
+
     /// Stores the response in the transaction of the change. `users` are those whom it names.
     pub(super) async fn store(
         &self,
@@ -75,6 +85,13 @@ impl Reservation {
             Some((request, _)) => transaction.keep_response(request, users, response).await,
             None => Ok(()),
         }
+    }
+}
+
+/// For work of the service itself.
+impl Default for Reservation {
+    fn default() -> Self {
+        Self::of(Principal::server())
     }
 }
 

@@ -64,6 +64,7 @@ impl Keys {
     /// Reads keys again, since `bipedalnet keys` changes them from another process, and stores which
     /// were used.
     pub(super) async fn refresh(&self) -> Result<(), StoreError> {
+        self.store.chain_audit_notes().await?;
         let keys = self.store.api_keys().await?;
         let by_id = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
         *self.by_id.write().unwrap_or_else(PoisonError::into_inner) = by_id;

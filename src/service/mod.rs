@@ -58,7 +58,7 @@ use walk_reader::WalkReader;
 use write::Writes;
 
 use crate::config::{Live, ServiceSettings};
-use crate::store::Store;
+use crate::store::{AuditEntry, Store};
 pub use crate::store::{IdempotentRequest, StoredResponse};
 use crate::telemetry::Metrics;
 
@@ -203,6 +203,18 @@ impl Service {
             log,
             signals,
         })
+    }
+
+    /// Entries of the audit trail after number `after`, oldest first.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn audit_entries(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, ServiceError> {
+        Ok(self.store.audit_entries(after, None, limit).await?)
     }
 
     /// Id of the active model.

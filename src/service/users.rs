@@ -10,8 +10,9 @@ use super::idempotency::Reservation;
 use super::pool::{Admission, Pool};
 use super::walk_reader::unpack;
 use super::write::{Write, Writes};
+use crate::access::Principal;
 use crate::config::{Live, ServiceSettings};
-use crate::store::Store;
+use crate::store::{AuditEvent, Store};
 pub use crate::store::{Enrollment, ExportedTemplate, User};
 
 /// A user, and whether they are ready to be recognised.
@@ -98,11 +99,19 @@ impl Users {
         Ok(users.into_iter().map(UserStatus::from).collect())
     }
 
-    /// Everything stored about a user.
+    /// Everything stored about a user. First, the audit trail gets an entry.
     ///
     /// # Errors
     /// If the user does not exist, or the pool or the database fails.
-    pub async fn export(&self, user: &UserId) -> Result<Export, ServiceError> {
+    pub async fn export(
+        &self,
+        principal: Principal,
+        user: &UserId,
+    ) -> Result<Export, ServiceError> {
+        let mut write = self.writes.begin(Reservation::of(principal)).await?;
+        write.transaction.user(user).await?;
+        write.transaction.audit(AuditEvent::UserExported(user)).await?;
+        write.commit().await?;
         let status = self.get(user).await?;
         let store = &self.store;
         let enrollments = store.enrollments_of(user).await?;

@@ -105,8 +105,10 @@ impl Writes {
         reservation: Reservation,
     ) -> Result<Write, StoreError> {
         let begin = Instant::now();
+        let mut transaction = self.store.begin().await?;
+        transaction.act_for(reservation.principal.actor());
         Ok(Write {
-            transaction: self.store.begin().await?,
+            transaction,
             gallery: GalleryChanges::default(),
             named_users: BTreeSet::new(),
             used_challenges: BTreeSet::new(),

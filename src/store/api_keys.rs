@@ -1,6 +1,6 @@
 //! API keys.
 
-use super::{Database, StoreError};
+use super::{AuditEvent, Database, StoreError};
 use crate::access::{ApiKey, ScopeError};
 
 #[derive(sqlx::FromRow)]
@@ -33,6 +33,8 @@ impl Database {
     /// # Errors
     /// If the statement fails.
     pub async fn add_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let scopes = key.scopes.to_string();
         sqlx::query(
             "INSERT INTO api_keys
              (id, secret_digest, name, scopes, created_at_unix_seconds, expires_at_unix_seconds)
@@ -41,12 +43,13 @@ impl Database {
         .bind(&key.id)
         .bind(&key.secret_digest[..])
         .bind(&key.name)
-        .bind(key.scopes.to_string())
+        .bind(&scopes)
         .bind(key.created_at_unix_seconds)
         .bind(key.expires_at_unix_seconds)
-        .execute(&self.writer)
+        .execute(&mut *transaction)
         .await?;
-        Ok(())
+        AuditEvent::KeyCreated(&key.id, &scopes).note(&mut transaction).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Revokes a key for good.
@@ -54,14 +57,16 @@ impl Database {
     /// # Errors
     /// If the key does not exist, or the statement fails.
     pub async fn revoke_api_key(&self, id: &str) -> Result<(), StoreError> {
+        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let revoked = sqlx::query("UPDATE api_keys SET revoked = 1 WHERE id = ?")
             .bind(id)
-            .execute(&self.writer)
+            .execute(&mut *transaction)
             .await?;
         if revoked.rows_affected() == 0 {
             return Err(StoreError::NoSuchApiKey(id.to_owned()));
         }
-        Ok(())
+        AuditEvent::KeyRevoked(id).note(&mut transaction).await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Stores when keys were last used.

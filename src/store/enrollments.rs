@@ -4,7 +4,7 @@ use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::UserId;
 
 use super::text::Text;
-use super::{Store, StoreError, Transaction, unix_seconds};
+use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
 
 /// A stored walk.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -140,7 +140,13 @@ impl Transaction {
         .execute(&mut *self.inner)
         .await
         .map_err(|error| super::no_such_user(error, user))?;
-        Ok(result.last_insert_rowid())
+        let id = result.last_insert_rowid();
+        self.audit(match source {
+            WalkSource::Enrollment => AuditEvent::Enrolled(user, id),
+            WalkSource::Verification => AuditEvent::TemplateUpdated(user, id),
+        })
+        .await?;
+        Ok(id)
     }
 
     /// Deletes a walk of a user. If it is an enrolled walk, all updates are deleted too, because it
@@ -162,6 +168,6 @@ impl Transaction {
         if erased.rows_affected() == 0 {
             return Err(StoreError::NoSuchEnrollment { user: user.clone(), id });
         }
-        Ok(())
+        self.audit(AuditEvent::EnrollmentDeleted(user, id)).await
     }
 }

@@ -76,6 +76,13 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The chain of the audit trail is broken.
+    #[error("audit entry {number}: {reason}; entries from there on prove nothing")]
+    AuditBroken {
+        /// Number of the first entry that is wrong.
+        number: i64,
+        reason: &'static str,
+    },
     /// The user does not exist.
     #[error("there is no user {0}")]
     NoSuchUser(UserId),

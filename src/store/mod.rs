@@ -3,6 +3,7 @@
 //! with.
 
 mod api_keys;
+mod audit;
 mod backup;
 mod enrollments;
 mod error;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub use audit::{AuditEntry, AuditEvent};
 pub use backup::backup;
 pub use enrollments::Enrollment;
 pub use error::StoreError;
@@ -102,6 +104,8 @@ pub struct Transaction {
     inner: sqlx::Transaction<'static, Sqlite>,
     path: PathBuf,
     keyring: Arc<Keyring>,
+    /// Who acts, in the audit trail.
+    actor: String,
 }
 
 impl Transaction {
@@ -175,6 +179,7 @@ impl Store {
         }
         let store = Self { database, keyring: Arc::new(keyring) };
         store.destroy_erased_keys().await?;
+        store.chain_audit_notes().await?;
         Ok(store)
     }
 
@@ -200,7 +205,12 @@ impl Store {
             }
             begun => begun?,
         };
-        Ok(Transaction { inner, path: self.path.clone(), keyring: Arc::clone(&self.keyring) })
+        Ok(Transaction {
+            inner,
+            path: self.path.clone(),
+            keyring: Arc::clone(&self.keyring),
+            actor: audit::SERVER.to_owned(),
+        })
     }
 
     /// Removes what was deleted from where it still is: destroys keys of deleted users, and empties the

@@ -6,7 +6,7 @@ use bipedalnet_core::bnn::Model;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Store, StoreError, Transaction, unix_seconds};
+use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
 
 /// A stored model, without its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,6 +153,11 @@ impl Transaction {
             // The model that an earlier version shipped is a model like others.
             sqlx::query("UPDATE models SET shipped = 0").execute(&mut *self.inner).await?;
         }
+        let is_known: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM models WHERE id = ?)")
+                .bind(model.id())
+                .fetch_one(&mut *self.inner)
+                .await?;
         let metrics = serde_json::to_string(&model.metadata.metrics);
         sqlx::query(
             "INSERT INTO models
@@ -172,6 +177,9 @@ impl Transaction {
         .bind(file)
         .execute(&mut *self.inner)
         .await?;
+        if !is_known {
+            self.audit(AuditEvent::ModelRegistered(model.id())).await?;
+        }
         Ok(())
     }
 
@@ -220,7 +228,7 @@ impl Transaction {
                 {
                     sqlx::query(statement).bind(id).execute(&mut *self.inner).await?;
                 }
-                return Ok(());
+                return self.audit(AuditEvent::ModelDeleted(id)).await;
             }
         };
         Err(StoreError::ModelInUse { model: id.to_owned(), reason })
@@ -250,7 +258,7 @@ impl Transaction {
         if activated.rows_affected() == 0 {
             return Err(StoreError::NoSuchModel(id.to_owned()));
         }
-        Ok(())
+        self.audit(AuditEvent::ModelActivated(id)).await
     }
 
     /// Stores the comparison of a model with the active one.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use sqlx::{Executor, Sqlite};
 
 use super::keyring::{KeyId, key_id};
-use super::{Store, StoreError, Transaction, unix_seconds};
+use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
 
 /// The purpose of the secret that makes digests of erased users.
 const ERASURES: &str = "erasures";
@@ -121,6 +121,7 @@ impl Transaction {
                 .bind(user.as_str())
                 .execute(&mut *self.inner)
                 .await?;
+            self.audit(AuditEvent::UserCreated(user)).await?;
         }
         Ok(new)
     }
@@ -165,7 +166,7 @@ impl Transaction {
         .bind(unix_seconds())
         .execute(&mut *self.inner)
         .await?;
-        Ok(())
+        self.audit(AuditEvent::UserDeleted(user)).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod at_rest;
+mod audit;
 mod batches;
 mod client;
 mod commands;

@@ -32,6 +32,7 @@ use super::guard::SECURITY_SCHEME;
         (name = "recognition", description = "Identification (1:N) and verification (1:1)"),
         (name = "models", description = "Neural networks, one of which is active"),
         (name = "training", description = "New models, trained on users' kept recordings"),
+        (name = "audit", description = "Who did what, and when"),
         (name = "operation", description = "For operators"),
     )
 )]

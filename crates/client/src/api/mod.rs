@@ -4,12 +4,14 @@
 //! their doc comments are its texts.
 
 mod answers;
+mod audit;
 mod lists;
 mod models;
 mod requests;
 mod training;
 
 pub use answers::*;
+pub use audit::*;
 pub use lists::MOST_NAMED_USERS;
 pub use models::*;
 pub use requests::*;

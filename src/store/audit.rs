@@ -1,0 +1,283 @@
+//! The audit trail: who did what, and when. Entries are only added, in the transaction of what they
+//! record. Each has a keyed hash of itself and the entry before it.
+
+use bipedalnet_client::api;
+use bipedalnet_core::identity::UserId;
+use futures_util::TryStreamExt;
+use sqlx::SqliteConnection;
+
+use super::keyring::{Keyring, SecretKey};
+use super::{Store, StoreError, Transaction, unix_seconds};
+
+/// Who acts if no request does.
+pub(super) const SERVER: &str = "server";
+const COMMAND_LINE: &str = "command_line";
+
+/// The purposes of the secrets that chain entries and make digests of users.
+const CHAIN: &str = "audit";
+const USERS: &str = "audit users";
+
+/// Action of the entry that says up to which number entries were pruned.
+const PRUNED: &str = "audit_pruned";
+
+/// Something that the audit trail records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// The rest of the callers follows.
+#[allow(dead_code)]
+pub enum AuditEvent<'a> {
+    UserCreated(&'a UserId),
+    UserDeleted(&'a UserId),
+    /// All data of the user was read.
+    UserExported(&'a UserId),
+    /// With the number of the enrollment.
+    Enrolled(&'a UserId, i64),
+    /// A verification added a walk. With its number.
+    TemplateUpdated(&'a UserId, i64),
+    EnrollmentDeleted(&'a UserId, i64),
+    /// With the decision.
+    Verified(&'a UserId, &'static str),
+    /// After failed verifications.
+    UserLocked(&'a UserId),
+    UserUnlocked(&'a UserId),
+    /// With the key's id and its scopes.
+    KeyCreated(&'a str, &'a str),
+    KeyRevoked(&'a str),
+    ModelRegistered(&'a str),
+    ModelActivated(&'a str),
+    ModelDeleted(&'a str),
+    /// With the number of the newest entry that was pruned.
+    AuditPruned(i64),
+}
+
+impl<'a> AuditEvent<'a> {
+    /// Action, user and detail.
+    fn parts(self) -> (&'static str, Option<&'a UserId>, Option<String>) {
+        let of_user = |action, user| (action, Some(user), None);
+        let walk = |action, user, id: i64| (action, Some(user), Some(id.to_string()));
+        let of_system = |action, detail: &str| (action, None, Some(detail.to_owned()));
+        match self {
+            Self::UserCreated(user) => of_user("user_created", user),
+            Self::UserDeleted(user) => of_user("user_deleted", user),
+            Self::UserExported(user) => of_user("user_exported", user),
+            Self::Enrolled(user, id) => walk("enrolled", user, id),
+            Self::TemplateUpdated(user, id) => walk("template_updated", user, id),
+            Self::EnrollmentDeleted(user, id) => walk("enrollment_deleted", user, id),
+            Self::Verified(user, decision) => ("verified", Some(user), Some(decision.to_owned())),
+            Self::UserLocked(user) => of_user("user_locked", user),
+            Self::UserUnlocked(user) => of_user("user_unlocked", user),
+            Self::KeyCreated(key, scopes) => ("key_created", None, Some(format!("{key} {scopes}"))),
+            Self::KeyRevoked(key) => of_system("key_revoked", key),
+            Self::ModelRegistered(model) => of_system("model_registered", model),
+            Self::ModelActivated(model) => of_system("model_activated", model),
+            Self::ModelDeleted(model) => of_system("model_deleted", model),
+            Self::AuditPruned(last) => (PRUNED, None, Some(last.to_string())),
+        }
+    }
+
+    /// Notes what the command line did. It need not know the master key, so it cannot add an entry:
+    /// [`Store::chain_audit_notes`] does.
+    pub(super) async fn note(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let (action, _, detail) = self.parts();
+        sqlx::query("INSERT INTO audit_notes (at_unix_seconds, action, detail) VALUES (?, ?, ?)")
+            .bind(unix_seconds())
+            .bind(action)
+            .bind(detail)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// An entry of the audit trail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct AuditEntry {
+    /// From 1 on, without gaps.
+    pub number: i64,
+    pub at_unix_seconds: i64,
+    /// Id of the API key; or `anonymous`, `server` or `command_line`.
+    pub actor: String,
+    pub action: String,
+    pub user_digest: Option<Vec<u8>>,
+    pub detail: Option<String>,
+    pub hash: Vec<u8>,
+}
+
+impl AuditEntry {
+    /// The hash that the entry should have after one with the hash `previous`.
+    fn chained(&self, secret: &SecretKey, previous: &[u8]) -> [u8; 32] {
+        let mut bytes = previous.to_vec();
+        bytes.extend(self.number.to_be_bytes());
+        bytes.extend(self.at_unix_seconds.to_be_bytes());
+        let fields = [
+            Some(self.actor.as_bytes()),
+            Some(self.action.as_bytes()),
+            self.user_digest.as_deref(),
+            self.detail.as_ref().map(String::as_bytes),
+        ];
+        for field in fields {
+            // With its length, so that no two rows give the same bytes; -1 for none.
+            let length = field.map_or(-1, |field| field.len() as i64);
+            bytes.extend(length.to_be_bytes());
+            bytes.extend(field.unwrap_or_default());
+        }
+        secret.digest(&bytes)
+    }
+}
+
+/// The digest that stands for a user.
+fn user_digest(keyring: &Keyring, user: &UserId) -> Vec<u8> {
+    keyring.secret(USERS).digest(user.as_str().as_bytes()).to_vec()
+}
+
+impl From<AuditEntry> for api::AuditEntry {
+    fn from(entry: AuditEntry) -> Self {
+        Self {
+            number: entry.number,
+            at_unix_seconds: entry.at_unix_seconds,
+            actor: entry.actor,
+            action: entry.action,
+            user_digest: entry.user_digest.map(const_hex::encode),
+            detail: entry.detail,
+            hash: const_hex::encode(entry.hash),
+        }
+    }
+}
+
+impl Transaction {
+    /// Names who acts from now on. Before, that is the server itself.
+    pub fn act_for(&mut self, actor: &str) {
+        actor.clone_into(&mut self.actor);
+    }
+
+    /// Adds an entry to the audit trail.
+    ///
+    /// # Errors
+    /// If a statement fails.
+    pub async fn audit(&mut self, event: AuditEvent<'_>) -> Result<(), StoreError> {
+        let (action, user, detail) = event.parts();
+        let entry = AuditEntry {
+            at_unix_seconds: unix_seconds(),
+            actor: self.actor.clone(),
+            action: action.to_owned(),
+            user_digest: user.map(|user| user_digest(&self.keyring, user)),
+            detail,
+            ..AuditEntry::default()
+        };
+        self.append(entry).await
+    }
+
+    /// Numbers and chains an entry, and adds it.
+    async fn append(&mut self, mut entry: AuditEntry) -> Result<(), StoreError> {
+        // The newest entry is never pruned.
+        let newest: Option<(i64, Vec<u8>)> =
+            sqlx::query_as("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
+                .fetch_optional(&mut *self.inner)
+                .await?;
+        let (number, previous) = newest.unwrap_or_else(|| (0, vec![0; 32]));
+        entry.number = number + 1;
+        entry.hash = entry.chained(&self.keyring.secret(CHAIN), &previous).to_vec();
+        sqlx::query(
+            "INSERT INTO audit (number, at_unix_seconds, actor, action, user_digest, detail, hash)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(entry.number)
+        .bind(entry.at_unix_seconds)
+        .bind(entry.actor)
+        .bind(entry.action)
+        .bind(entry.user_digest)
+        .bind(entry.detail)
+        .bind(entry.hash)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Makes entries of what the command line noted.
+    ///
+    /// # Errors
+    /// If a statement fails.
+    pub async fn chain_audit_notes(&self) -> Result<(), StoreError> {
+        let any: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM audit_notes)")
+            .fetch_one(&self.readers)
+            .await?;
+        if !any {
+            return Ok(());
+        }
+        let mut transaction = self.begin().await?;
+        let notes: Vec<(i64, String, Option<String>)> = sqlx::query_as(
+            "SELECT at_unix_seconds, action, detail FROM audit_notes ORDER BY number",
+        )
+        .fetch_all(&mut *transaction.inner)
+        .await?;
+        for (at_unix_seconds, action, detail) in notes {
+            let actor = COMMAND_LINE.to_owned();
+            let entry =
+                AuditEntry { at_unix_seconds, actor, action, detail, ..AuditEntry::default() };
+            transaction.append(entry).await?;
+        }
+        sqlx::query("DELETE FROM audit_notes").execute(&mut *transaction.inner).await?;
+        transaction.commit().await
+    }
+
+    /// Entries of the audit trail after number `after`, oldest first; only those about `user` if one
+    /// is given.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn audit_entries(
+        &self,
+        after: i64,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<AuditEntry>, StoreError> {
+        let entries = sqlx::query_as(
+            "SELECT * FROM audit WHERE number > ?1 AND (?2 IS NULL OR user_digest = ?2)
+             ORDER BY number LIMIT ?3",
+        )
+        .bind(after)
+        .bind(user.map(|user| user_digest(&self.keyring, user)))
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
+        Ok(entries)
+    }
+
+    /// Checks the chain of the audit trail, and returns its newest entry.
+    ///
+    /// # Errors
+    /// If an entry was changed, left out or moved, or the statement fails.
+    pub async fn check_audit(&self) -> Result<Option<AuditEntry>, StoreError> {
+        let broken = |number, reason| Err(StoreError::AuditBroken { number, reason });
+        let secret = self.keyring.secret(CHAIN);
+        // One snapshot, as the server may write meanwhile.
+        let mut snapshot = self.readers.begin().await?;
+        let (start, mut hash): (i64, Vec<u8>) =
+            sqlx::query_as("SELECT number, hash FROM audit_start")
+                .fetch_one(&mut *snapshot)
+                .await?;
+        let mut entries =
+            sqlx::query_as("SELECT * FROM audit ORDER BY number").fetch(&mut *snapshot);
+        let (mut pruned, mut newest) = (0, None::<AuditEntry>);
+        while let Some(entry) = entries.try_next().await? {
+            let entry: AuditEntry = entry;
+            let expected = newest.map_or(start, |newest| newest.number) + 1;
+            if entry.number != expected {
+                return broken(expected, "it is missing");
+            }
+            if entry.hash != entry.chained(&secret, &hash) {
+                return broken(entry.number, "it was changed or moved");
+            }
+            if entry.action == PRUNED {
+                pruned = entry.detail.as_ref().and_then(|last| last.parse().ok()).unwrap_or(0);
+            }
+            hash.clone_from(&entry.hash);
+            newest = Some(entry);
+        }
+        if pruned != start {
+            return broken(start, "no entry says that it was pruned");
+        }
+        Ok(newest)
+    }
+}
