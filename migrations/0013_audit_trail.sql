@@ -56,3 +56,19 @@ BEGIN SELECT RAISE(ABORT, 'audit_start has one row'); END;
 
 CREATE TRIGGER audit_start_stays BEFORE DELETE ON audit_start
 BEGIN SELECT RAISE(ABORT, 'audit_start has one row'); END;
+
+-- Consent of a user, and when they last enrolled a walk or were recognised, to the day.
+ALTER TABLE users ADD COLUMN consent_reference TEXT CHECK (length(consent_reference) BETWEEN 1 AND 200);
+ALTER TABLE users ADD COLUMN consent_at_unix_seconds INTEGER
+    CHECK ((consent_at_unix_seconds IS NULL) = (consent_reference IS NULL));
+ALTER TABLE users ADD COLUMN last_active_at_unix_seconds INTEGER NOT NULL DEFAULT 0;
+-- It was not noted before.
+UPDATE users SET last_active_at_unix_seconds = unixepoch();
+
+-- What the clock showed when data past its time was last looked for, and since when it has not leapt.
+CREATE TABLE retention_clock (
+    seen_at_unix_seconds INTEGER NOT NULL,
+    steady_since_unix_seconds INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO retention_clock VALUES (unixepoch(), unixepoch());

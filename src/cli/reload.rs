@@ -37,6 +37,8 @@ impl Reloading {
         let kept_days = self.service.get().keep_recordings_days;
         let is_shorter = service.keep_recordings_days < kept_days;
         service.keep_recordings_days = service.keep_recordings_days.max(kept_days);
+        service.erase_inactive_days = self.service.get().erase_inactive_days;
+        service.keep_audit_days = self.service.get().keep_audit_days;
         self.logs.set_filter(log_level)?;
         self.http.set(http);
         self.service.set(service);

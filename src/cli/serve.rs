@@ -60,6 +60,8 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
             api_keys = !server.service.keys.is_anonymous(),
             config = file.config.map(|path| path.display().to_string()),
             keep_recordings_days = config.service.keep_recordings_days,
+            erase_inactive_days = config.service.erase_inactive_days,
+            keep_audit_days = config.service.keep_audit_days,
             max_users = config.service.max_users,
             max_enrollments_per_user = config.service.max_enrollments_per_user,
             max_body_bytes = config.http.max_body_bytes,

@@ -140,8 +140,12 @@ impl Config {
         Defaults::from_arg_matches(&matches).expect("the defaults are settings").config
     }
 
-    /// Whether the setting can change while the server runs.
+    /// Whether the setting can change while the server runs. A mistake in these two would delete what
+    /// cannot be restored.
     pub fn is_live(key: &str) -> bool {
+        if ["erase-inactive-days", "keep-audit-days"].contains(&key) {
+            return false;
+        }
         let live =
             HttpSettings::augment_args(ServiceSettings::augment_args(clap::Command::new("")));
         key == "log-level" || live.get_arguments().any(|argument| argument.get_long() == Some(key))

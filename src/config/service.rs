@@ -2,13 +2,21 @@ use std::time::Duration;
 
 use clap::ArgAction;
 
-/// Settings for users, recordings and training. All can change while the server runs.
+/// Settings for users, recordings and training. Most can change while the server runs.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServiceSettings {
     /// Days to keep recordings for training; 0 keeps none
     #[arg(long, env = "BIPEDALNET_KEEP_RECORDINGS_DAYS", default_value_t = 0, value_name = "DAYS",
         value_parser = clap::value_parser!(u32).range(0..=36_500))]
     pub keep_recordings_days: u32,
+    /// Days after which a user who neither enrolls a walk nor is recognised is erased; 0 erases nobody
+    #[arg(long, env = "BIPEDALNET_ERASE_INACTIVE_DAYS", default_value_t = 0, value_name = "DAYS",
+        value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    pub erase_inactive_days: u32,
+    /// Days to keep entries of the audit trail; 0 keeps all
+    #[arg(long, env = "BIPEDALNET_KEEP_AUDIT_DAYS", default_value_t = 400, value_name = "DAYS",
+        value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    pub keep_audit_days: u32,
     /// Require a challenge for each verification
     #[arg(
         long,

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -59,6 +59,18 @@ impl<T: DeserializeOwned + Decoded + Send + 'static> FromRequest<App> for Docume
             Ok(Self { value, digest, _held })
         };
         app.service.pool.run(Admission::FirstOfTwo, decode).await?
+    }
+}
+
+/// A document that may be left out.
+impl<T: DeserializeOwned + Decoded + Send + 'static> OptionalFromRequest<App> for Document<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Option<Self>, Problem> {
+        match request.body().is_end_stream() {
+            true => Ok(None),
+            false => <Self as FromRequest<App>>::from_request(request, app).await.map(Some),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bipedalnet_client::api::{
-    ActivateDocument, BatchDocument, BatchItem, TrainDocument, WalkDocument, Walks,
+    ActivateDocument, BatchDocument, BatchItem, TrainDocument, UserDocument, WalkDocument, Walks,
 };
 
 use crate::service::{PoolError, Service};
@@ -87,6 +87,12 @@ pub(super) trait Decoded {
 }
 
 impl Decoded for ActivateDocument {
+    fn list_bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Decoded for UserDocument {
     fn list_bytes(&self) -> usize {
         0
     }

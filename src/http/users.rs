@@ -6,23 +6,30 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bipedalnet_client::api::{self, BatchItem, EnrollItem, Walks};
+use bipedalnet_client::api::{self, BatchItem, EnrollItem, UserDocument, Walks};
 use bipedalnet_core::identity::UserId;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
 use super::batch::{batch_of, outcomes};
-use super::body::{Document, Format};
+use super::body::{Document, Format, invalid_field};
 use super::idempotency::{IdempotencyKey, no_content, to_the_end};
 use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::Principal;
-use crate::service::{Admission, Enrollment, ExportedTemplate, Service};
+use crate::service::{Admission, Consent, Enrollment, ExportedTemplate, Service};
+use crate::store::unix_seconds;
 
 /// Most users on a page, and the default.
 const PAGE: u32 = 100;
+
+/// Most characters of a reference to a consent.
+const MAX_REFERENCE: usize = 200;
+
+/// How far a client's clock may be ahead of the server's.
+const MAX_AHEAD_SECONDS: i64 = 24 * 60 * 60;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +40,9 @@ pub(super) struct PageParameters {
     /// Most users on the page. Defaults to 100.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<u32>,
+    /// Only users who have neither enrolled a walk nor been recognised for so many days.
+    #[param(minimum = 1, maximum = 36500)]
+    inactive_days: Option<u32>,
 }
 
 /// List users
@@ -60,7 +70,7 @@ pub(super) async fn list(
         return Err(problem.at("limit"));
     }
     // One more shows whether there is a next page.
-    let mut users = service.users.list(after.as_ref(), limit + 1).await?;
+    let mut users = service.users.list(after.as_ref(), page.inactive_days, limit + 1).await?;
     let more = users.len() > limit as usize;
     users.truncate(limit as usize);
     let next = users.last().filter(|_| more).map(|last| last.user.id.to_string());
@@ -70,9 +80,11 @@ pub(super) async fn list(
 
 /// Create a user
 ///
-/// The caller chooses the id. Prefer a pseudonym.
+/// The caller chooses the id. Prefer a pseudonym. The body can record the person's consent, for a
+/// user who exists as well.
 #[utoipa::path(put, path = "/v1/users/{user}", operation_id = "put_user", tag = "users",
     params(("user" = String, Path, description = "Id of the user")),
+    request_body = Option<UserDocument>,
     responses(
         (status = 201, description = "The user was created", body = api::UserAnswer),
         (status = 200, description = "The user already existed", body = api::UserAnswer),
@@ -82,13 +94,35 @@ pub(super) async fn put(
     UserPath(user): UserPath,
     format: Format,
     key: IdempotencyKey,
+    body: Option<Document<UserDocument>>,
 ) -> Result<Response, Problem> {
-    key.once(&service, &[], async |reservation| {
-        let (is_new, status, write) = service.users.put(reservation, user).await?;
+    let (digest, consent) = match body {
+        Some(body) => (body.digest.to_vec(), body.value.consent.map(consent).transpose()?),
+        None => (Vec::new(), None),
+    };
+    key.once(&service, &digest, async |reservation| {
+        let (is_new, status, write) = service.users.put(reservation, user, consent).await?;
         let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
         Ok(write.commit_with(format.stored(code, &user_answer(status))).await?)
     })
     .await
+}
+
+fn consent(document: api::Consent) -> Result<Consent, Problem> {
+    let api::Consent { reference, given_at_unix_seconds } = document;
+    let characters = reference.chars().count();
+    if !(1..=MAX_REFERENCE).contains(&characters) {
+        let detail = format!("it has {characters} characters; expected 1 to {MAX_REFERENCE}");
+        return Err(invalid_field("consent.reference", detail));
+    }
+    let now = unix_seconds();
+    let given_at_unix_seconds = given_at_unix_seconds.unwrap_or(now);
+    // Clocks differ.
+    if !(0..=now + MAX_AHEAD_SECONDS).contains(&given_at_unix_seconds) {
+        let detail = format!("it is {given_at_unix_seconds}; expected a time of the past");
+        return Err(invalid_field("consent.given_at_unix_seconds", detail));
+    }
+    Ok(Consent { reference, given_at_unix_seconds })
 }
 
 /// Get a user

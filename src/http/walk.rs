@@ -65,6 +65,11 @@ pub(super) fn user_answer(UserStatus { user, windows_missing }: UserStatus) -> a
             (0, _) => None,
         },
         created_at_unix_seconds: user.created_at_unix_seconds,
+        last_active_at_unix_seconds: user.last_active_at_unix_seconds,
+        consent: user.consent.map(|consent| api::Consent {
+            reference: consent.reference,
+            given_at_unix_seconds: Some(consent.given_at_unix_seconds),
+        }),
     }
 }
 

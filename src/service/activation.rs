@@ -253,7 +253,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let service = service(folder.path()).await;
         let ann: UserId = "ann".parse().unwrap();
-        let put = service.users.put(Reservation::default(), ann.clone()).await.unwrap();
+        let put = service.users.put(Reservation::default(), ann.clone(), None).await.unwrap();
         put.2.commit().await.unwrap();
         let next = register(&service, other(5.0, |_| {})).await.unwrap().id;
 

@@ -14,7 +14,7 @@ use super::pool::Admission;
 use super::users::UserStatus;
 use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use super::write::{Write, Writes};
-use crate::store::{Store, StoredResponse, User};
+use crate::store::{Store, StoredResponse, User, unix_seconds};
 
 /// A walk that was enrolled.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +118,8 @@ impl Write {
             enrollments: enrollment.enrollments,
             windows: templates.windows().into(),
             occasions: enrollment.occasions,
+            consent: enrollment.consent,
+            last_active_at_unix_seconds: unix_seconds(),
         };
         Ok(Enrolled {
             enrollment: enrollment.id,

@@ -8,6 +8,7 @@ use bipedalnet_core::identity::{Decision, Tails, UserId};
 
 use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel};
+use super::activity::Activity;
 use super::walk_reader::{Evidence, Purpose, WalkReader};
 
 /// Candidates in a result.
@@ -46,6 +47,7 @@ pub struct Identification {
 pub struct Identify {
     pub(super) active: ActiveModel,
     pub(super) reader: WalkReader,
+    pub(super) activity: Activity,
 }
 
 impl Identify {
@@ -104,6 +106,9 @@ impl Identify {
     }
 
     fn count(&self, answer: &Identification) {
+        if let Decision::Identified(user) = &answer.decision {
+            self.activity.note(user);
+        }
         let metrics = &self.reader.metrics.decisions;
         match answer.decision {
             Decision::Identified(_) => &metrics.identified,

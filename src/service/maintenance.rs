@@ -6,18 +6,22 @@ use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
-use super::Service;
+use super::users::days_ago;
+use super::{Service, ServiceError};
 use crate::store::{Store, StoreError};
 
 /// How soon a key that was created or revoked counts.
 const KEYS: Duration = Duration::from_secs(1);
 
-/// How often recordings past their time are deleted, in ticks of [`KEYS`].
+/// How often data past its time is deleted, in ticks of [`KEYS`].
 const RETENTION_TICKS: u64 = 600;
 
+/// How often the audit trail is pruned, in ticks of [`KEYS`]. Each time adds an entry.
+const AUDIT_TICKS: u64 = 24 * 60 * 60;
+
 impl Service {
-    /// Reads keys, forgets old sessions and challenges, deletes recordings past their time, and
-    /// removes deleted data from the write-ahead log. Never returns.
+    /// Reads keys, forgets old sessions and challenges, deletes data past its time, and removes deleted
+    /// data from the write-ahead log. Never returns.
     pub(super) async fn maintain(&self) {
         let mut timer = tokio::time::interval(KEYS);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -34,10 +38,49 @@ impl Service {
                     tracing::error!(%error, "addresses of failed verifications were not deleted");
                 }
             }
+            if tick.is_multiple_of(RETENTION_TICKS)
+                && let Err(error) = self.delete_by_the_clock(tick.is_multiple_of(AUDIT_TICKS)).await
+            {
+                tracing::error!(%error, "inactive users or old audit entries were not deleted");
+            }
             self.active.get().sessions().sweep();
             self.challenges.open().sweep(Instant::now());
             self.log.scrub_if_due().await;
         }
+    }
+
+    /// Deletes inactive users and old audit entries, if the clock can be trusted.
+    async fn delete_by_the_clock(&self, prunes_audit: bool) -> Result<(), ServiceError> {
+        let clock = self.store.note_clock().await?;
+        if clock.leapt {
+            tracing::warn!(
+                "the clock moved by more than a day, or the server did not run for so long: no inactive \
+                 user and no audit entry is deleted for a day"
+            );
+        }
+        let settings = self.settings.get();
+        self.users.store_activity().await?;
+        if !clock.is_steady {
+            return Ok(());
+        }
+        if settings.erase_inactive_days > 0 {
+            let erased = self.users.erase_inactive(settings.erase_inactive_days).await?;
+            if erased > 0 {
+                tracing::info!(erased, "inactive users were erased");
+            }
+        }
+        if prunes_audit && settings.keep_audit_days > 0 {
+            let before = days_ago(settings.keep_audit_days);
+            loop {
+                let mut transaction = self.store.begin().await?;
+                let more = transaction.prune_audit(before).await?;
+                transaction.commit().await?;
+                if !more {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn delete_old_recordings(&self) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@
 
 mod activation;
 mod active_model;
+mod activity;
 mod attempts;
 mod batch;
 mod batch_writer;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 
 pub use activation::Activation;
 use active_model::ActiveModel;
+use activity::Activity;
 pub use attempts::{Attempts, GuessLimit, Lock};
 pub use batch::{Batch, Item, Outcome};
 pub use challenges::Challenges;
@@ -51,7 +53,7 @@ pub use thresholds::Thresholds;
 use trainer::Trainer;
 use training_jobs::JobSignals;
 pub use training_jobs::{Follower, JobLength, JobRequest, JobStatus, ShortUser, TrainingJobs};
-pub use users::{Enrollment, ExportedTemplate, UserStatus, Users};
+pub use users::{Consent, Enrollment, ExportedTemplate, UserStatus, Users};
 pub use verify::{Claim, Verification, Verify};
 pub use walk_reader::Evidence;
 use walk_reader::WalkReader;
@@ -132,7 +134,9 @@ impl Service {
             pool: pool.clone(),
         };
         let enroll = Enroll::new(store.clone(), active.clone(), reader.clone(), writes.clone());
-        let identify = Identify { active: active.clone(), reader: reader.clone() };
+        let activity = Activity::default();
+        let identify =
+            Identify { active: active.clone(), reader: reader.clone(), activity: activity.clone() };
         let attempts = Attempts {
             store: store.clone(),
             settings: settings.clone(),
@@ -146,6 +150,7 @@ impl Service {
             challenges: challenges.clone(),
             attempts: attempts.clone(),
             writes: writes.clone(),
+            activity: activity.clone(),
         };
         let models = Models {
             store: store.clone(),
@@ -165,6 +170,7 @@ impl Service {
                 settings: settings.clone(),
                 challenges: challenges.clone(),
                 pool: pool.clone(),
+                activity,
             },
             batch: Batch {
                 enroll: enroll.clone(),

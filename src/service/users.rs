@@ -5,6 +5,7 @@ use bipedalnet_core::identity::{READY_WINDOWS, UserId, UserTemplates};
 
 use super::ServiceError;
 use super::active_model::ActiveModel;
+use super::activity::Activity;
 use super::challenges::Challenges;
 use super::idempotency::Reservation;
 use super::pool::{Admission, Pool};
@@ -12,8 +13,14 @@ use super::walk_reader::unpack;
 use super::write::{Write, Writes};
 use crate::access::Principal;
 use crate::config::{Live, ServiceSettings};
+use crate::store::unix_seconds;
 use crate::store::{AuditEvent, Store};
-pub use crate::store::{Enrollment, ExportedTemplate, User};
+pub use crate::store::{Consent, Enrollment, ExportedTemplate, User};
+
+/// Inactive users who are erased in one transaction, so that other writes need not wait long.
+const MAX_ERASED: u32 = 32;
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// A user, and whether they are ready to be recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,10 +66,15 @@ pub struct Users {
     pub(super) settings: Live<ServiceSettings>,
     pub(super) challenges: Challenges,
     pub(super) pool: Pool,
+    pub(super) activity: Activity,
+}
+
+pub(super) fn days_ago(days: u32) -> i64 {
+    unix_seconds() - i64::from(days) * DAY_SECONDS
 }
 
 impl Users {
-    /// Creates a user, and returns whether they are new.
+    /// Creates a user, and returns whether they are new. Records their consent, if it is given.
     ///
     /// # Errors
     /// If there are too many users, or the database fails.
@@ -70,9 +82,13 @@ impl Users {
         &self,
         reservation: Reservation,
         user: UserId,
+        consent: Option<Consent>,
     ) -> Result<(bool, UserStatus, Write), ServiceError> {
         let mut write = self.writes.begin(reservation).await?;
         let is_new = write.transaction.put_user(&user, self.settings.get().max_users).await?;
+        if let Some(consent) = consent {
+            write.transaction.record_consent(&user, &consent).await?;
+        }
         let status = write.transaction.user(&user).await?.into();
         write.named_users.insert(user);
         Ok((is_new, status, write))
@@ -86,16 +102,19 @@ impl Users {
         Ok(self.store.user(user).await?.into())
     }
 
-    /// Users in the order of their ids, beginning after `after`.
+    /// Users in the order of their ids, beginning after `after`. With `inactive_days`, only those who
+    /// were not active for so long.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn list(
         &self,
         after: Option<&UserId>,
+        inactive_days: Option<u32>,
         limit: u32,
     ) -> Result<Vec<UserStatus>, ServiceError> {
-        let users = self.store.users(after, limit).await?;
+        let since = inactive_days.map(days_ago);
+        let users = self.store.users(after, since, limit).await?;
         Ok(users.into_iter().map(UserStatus::from).collect())
     }
 
@@ -153,6 +172,11 @@ impl Users {
         user: UserId,
     ) -> Result<Write, ServiceError> {
         let mut write = self.writes.begin(reservation).await?;
+        self.erase(&mut write, user).await?;
+        Ok(write)
+    }
+
+    async fn erase(&self, write: &mut Write, user: UserId) -> Result<(), ServiceError> {
         write.transaction.erase_user(&user).await?;
         write.gallery.users.insert(user.clone(), UserTemplates::default());
         write.scrubs_log = true;
@@ -161,7 +185,27 @@ impl Users {
             active.get().sessions().forget(&user);
             challenges.open().forget(&user);
         });
-        Ok(write)
+        Ok(())
+    }
+
+    /// Stores who was recognised of late.
+    pub(super) async fn store_activity(&self) -> Result<(), ServiceError> {
+        let mut write = self.writes.begin(Reservation::default()).await?;
+        self.activity.store(&mut write.transaction).await?;
+        write.commit().await
+    }
+
+    /// Deletes some users who were not active for so many days, as [`Users::delete`] does. Returns how
+    /// many.
+    pub(super) async fn erase_inactive(&self, days: u32) -> Result<usize, ServiceError> {
+        let mut write = self.writes.begin(Reservation::default()).await?;
+        let inactive = write.transaction.inactive_users(days_ago(days), MAX_ERASED).await?;
+        let erased = inactive.len();
+        for user in inactive {
+            self.erase(&mut write, user).await?;
+        }
+        write.commit().await?;
+        Ok(erased)
     }
 
     /// Deletes an enrollment. If it is not an update, all updates are deleted too, because it helped

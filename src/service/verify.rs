@@ -10,6 +10,7 @@ use bipedalnet_core::identity::{
 };
 
 use super::active_model::{ActiveModel, LoadedModel};
+use super::activity::Activity;
 use super::attempts::{Attempt, Attempts};
 use super::challenges::{Challenges, Owner};
 use super::idempotency::Reservation;
@@ -95,6 +96,7 @@ pub struct Verify {
     pub(super) challenges: Challenges,
     pub(super) attempts: Attempts,
     pub(super) writes: Writes,
+    pub(super) activity: Activity,
 }
 
 impl Verify {
@@ -203,6 +205,9 @@ impl Verify {
     }
 
     fn count(&self, answer: &Verification) {
+        if answer.verdict == Verdict::Accept {
+            self.activity.note(&answer.user);
+        }
         let metrics = &self.reader.metrics.decisions;
         match answer.verdict {
             Verdict::Accept => &metrics.accept,

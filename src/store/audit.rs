@@ -9,6 +9,9 @@ use sqlx::SqliteConnection;
 use super::keyring::{Keyring, SecretKey};
 use super::{Store, StoreError, Transaction, unix_seconds};
 
+/// Entries that one transaction prunes, so that other writes need not wait long.
+const MAX_PRUNED: i64 = 10_000;
+
 /// Who acts if no request does.
 pub(super) const SERVER: &str = "server";
 const COMMAND_LINE: &str = "command_line";
@@ -27,6 +30,7 @@ const PRUNED: &str = "audit_pruned";
 pub enum AuditEvent<'a> {
     UserCreated(&'a UserId),
     UserDeleted(&'a UserId),
+    ConsentRecorded(&'a UserId),
     /// All data of the user was read.
     UserExported(&'a UserId),
     /// With the number of the enrollment.
@@ -58,6 +62,7 @@ impl<'a> AuditEvent<'a> {
         match self {
             Self::UserCreated(user) => of_user("user_created", user),
             Self::UserDeleted(user) => of_user("user_deleted", user),
+            Self::ConsentRecorded(user) => of_user("consent_recorded", user),
             Self::UserExported(user) => of_user("user_exported", user),
             Self::Enrolled(user, id) => walk("enrolled", user, id),
             Self::TemplateUpdated(user, id) => walk("template_updated", user, id),
@@ -191,6 +196,36 @@ impl Transaction {
         .await?;
         Ok(())
     }
+
+    /// Deletes the oldest entries, as far as they are from before a time. Returns whether there may be
+    /// more of them.
+    ///
+    /// # Errors
+    /// If a statement fails.
+    pub async fn prune_audit(&mut self, before_unix_seconds: i64) -> Result<bool, StoreError> {
+        let start: i64 = sqlx::query_scalar("SELECT number FROM audit_start")
+            .fetch_one(&mut *self.inner)
+            .await?;
+        let last: Option<i64> = sqlx::query_scalar(
+            "SELECT coalesce(min(number) FILTER (WHERE at_unix_seconds >= ?) - 1, max(number))
+             FROM (SELECT number, at_unix_seconds FROM audit ORDER BY number LIMIT ?)",
+        )
+        .bind(before_unix_seconds)
+        .bind(MAX_PRUNED)
+        .fetch_one(&mut *self.inner)
+        .await?;
+        let Some(last) = last.filter(|last| *last > start) else { return Ok(false) };
+        // First, so that there is an entry that stays.
+        self.audit(AuditEvent::AuditPruned(last)).await?;
+        for statement in [
+            "UPDATE audit_start
+             SET (number, hash) = (SELECT number, hash FROM audit WHERE number = ?)",
+            "DELETE FROM audit WHERE number <= ?",
+        ] {
+            sqlx::query(statement).bind(last).execute(&mut *self.inner).await?;
+        }
+        Ok(last - start == MAX_PRUNED)
+    }
 }
 
 impl Store {
@@ -279,5 +314,57 @@ impl Store {
             return broken(start, "no entry says that it was pruned");
         }
         Ok(newest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(at_unix_seconds: i64) -> AuditEntry {
+        AuditEntry { at_unix_seconds, ..AuditEntry::default() }
+    }
+
+    #[tokio::test]
+    async fn old_entries_are_pruned_and_the_rest_of_the_chain_stays_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("test.db"), None).await.unwrap();
+        let mut transaction = store.begin().await.unwrap();
+        // The clock was wrong for a while: the entry of 5 stays until those before it go.
+        for at in [10, 20, 30, 5, 40] {
+            transaction.append(entry(at)).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+        let prune = async |before| {
+            let mut transaction = store.begin().await.unwrap();
+            assert!(!transaction.prune_audit(before).await.unwrap());
+            transaction.commit().await.unwrap();
+            let numbers = store.audit_entries(0, None, 100).await.unwrap();
+            let newest = store.check_audit().await.unwrap();
+            assert_eq!(newest.as_ref(), numbers.last());
+            numbers.into_iter().map(|entry| entry.number).collect::<Vec<_>>()
+        };
+        assert_eq!(prune(10).await, [1, 2, 3, 4, 5]);
+        assert_eq!(prune(30).await, [3, 4, 5, 6], "6 says that 1 and 2 are gone");
+        assert_eq!(prune(30).await, [3, 4, 5, 6]);
+        assert_eq!(prune(31).await, [5, 6, 7]);
+        assert_eq!(prune(i64::MAX).await, [8]);
+        assert_eq!(prune(0).await, [8]);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_entries_are_pruned_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("test.db"), None).await.unwrap();
+        let mut transaction = store.begin().await.unwrap();
+        for _ in 0..MAX_PRUNED + 5 {
+            transaction.append(entry(1)).await.unwrap();
+        }
+        assert!(transaction.prune_audit(2).await.unwrap());
+        assert!(!transaction.prune_audit(2).await.unwrap());
+        transaction.commit().await.unwrap();
+        let left = store.audit_entries(0, None, 100).await.unwrap();
+        assert_eq!(left.iter().map(|entry| entry.number).collect::<Vec<_>>(), [10_006, 10_007]);
+        store.check_audit().await.unwrap();
     }
 }

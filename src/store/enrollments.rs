@@ -4,6 +4,7 @@ use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::UserId;
 
 use super::text::Text;
+use super::users::Consent;
 use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
 
 /// A stored walk.
@@ -23,7 +24,7 @@ pub struct Enrollment {
 }
 
 /// A walk that was just added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewEnrollment {
     /// Its number.
     pub id: i64,
@@ -33,6 +34,8 @@ pub struct NewEnrollment {
     pub occasions: u64,
     /// When the user was created.
     pub user_created_at_unix_seconds: i64,
+    /// The user's consent.
+    pub consent: Option<Consent>,
 }
 
 impl From<Text<WalkSource>> for WalkSource {
@@ -87,15 +90,19 @@ impl Transaction {
             return Err(StoreError::TooManyEnrollments { user: user.clone(), most });
         }
         let id = self.insert_walk(user, WalkSource::Enrollment).await?;
-        let occasions = sqlx::query_scalar("SELECT occasions FROM user_summaries WHERE id = ?")
-            .bind(user.as_str())
-            .fetch_one(&mut *self.inner)
-            .await?;
+        let (occasions, reference, given_at): (u64, Option<String>, Option<i64>) = sqlx::query_as(
+            "SELECT occasions, consent_reference, consent_at_unix_seconds
+             FROM user_summaries JOIN users USING (id) WHERE id = ?",
+        )
+        .bind(user.as_str())
+        .fetch_one(&mut *self.inner)
+        .await?;
         Ok(NewEnrollment {
             id,
             enrollments: walks as u64 + 1,
             occasions,
             user_created_at_unix_seconds,
+            consent: Consent::of(reference, given_at),
         })
     }
 
@@ -141,6 +148,11 @@ impl Transaction {
         .await
         .map_err(|error| super::no_such_user(error, user))?;
         let id = result.last_insert_rowid();
+        sqlx::query("UPDATE users SET last_active_at_unix_seconds = ? WHERE id = ?")
+            .bind(unix_seconds())
+            .bind(user.as_str())
+            .execute(&mut *self.inner)
+            .await?;
         self.audit(match source {
             WalkSource::Enrollment => AuditEvent::Enrolled(user, id),
             WalkSource::Verification => AuditEvent::TemplateUpdated(user, id),

@@ -43,7 +43,7 @@ pub use stored_responses::{IdempotentRequest, StoredResponse};
 pub use templates::{ExportedTemplate, StoredTemplate};
 pub use trainees::Trainee;
 pub use training_jobs::{JobEnd, JobEvent, JobLength, JobRequest, TrainingJob};
-pub use users::User;
+pub use users::{Consent, User};
 
 /// The same as in the first migration.
 const APPLICATION_ID: i32 = 1_112_559_188;
@@ -58,6 +58,8 @@ const CACHE_KIB: u32 = 2048;
 
 /// How long a checkpoint waits for readers. It is tried again later.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(100);
+
+const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// How long a connection waits for another process that has the file locked, a backup for example.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,6 +88,15 @@ impl Deref for Store {
     fn deref(&self) -> &Database {
         &self.database
     }
+}
+
+/// How the clock moved. A wrong one must not make data look old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Whether it moved by more than a day since the last look.
+    pub leapt: bool,
+    /// Whether it has not done so for a day.
+    pub is_steady: bool,
 }
 
 /// Sizes of a database.
@@ -224,6 +235,25 @@ impl Store {
             .fetch_one(&self.checkpointer)
             .await?;
         Ok(busy == 0)
+    }
+
+    /// Notes what the clock shows. Returns how it moved since the last time.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn note_clock(&self) -> Result<Clock, StoreError> {
+        let (leapt, is_steady) = sqlx::query_as(
+            "UPDATE retention_clock SET
+             steady_since_unix_seconds = CASE WHEN abs(?1 - seen_at_unix_seconds) > ?2
+                 THEN ?1 ELSE steady_since_unix_seconds END,
+             seen_at_unix_seconds = ?1
+             RETURNING steady_since_unix_seconds = ?1, ?1 - steady_since_unix_seconds >= ?2",
+        )
+        .bind(unix_seconds())
+        .bind(DAY_SECONDS)
+        .fetch_one(&self.writer)
+        .await?;
+        Ok(Clock { leapt, is_steady })
     }
 
     /// The number of users, and the lengths of the files.

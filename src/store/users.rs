@@ -1,5 +1,6 @@
 //! Users, and the record of their deletion.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use bipedalnet_core::identity::{UserId, UserIdError};
@@ -25,6 +26,17 @@ pub struct User {
     pub windows: u64,
     /// Occasions on which they were recorded. Walks more than an hour apart are of two.
     pub occasions: u64,
+    pub consent: Option<Consent>,
+    /// When they last enrolled a walk or, to the day, were recognised.
+    pub last_active_at_unix_seconds: i64,
+}
+
+/// Consent to the use of somebody's data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consent {
+    /// Where it can be found, 1 to 200 characters.
+    pub reference: String,
+    pub given_at_unix_seconds: i64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -34,17 +46,32 @@ struct UserRow {
     enrollments: u64,
     windows: u64,
     occasions: u64,
+    consent_reference: Option<String>,
+    consent_at_unix_seconds: Option<i64>,
+    last_active_at_unix_seconds: i64,
 }
 
 impl UserRow {
     fn user(self, path: &Path) -> Result<User, StoreError> {
-        let Self { id, created_at_unix_seconds, enrollments, windows, occasions } = self;
-        let id = id.parse().map_err(|reason: UserIdError| StoreError::Row {
-            path: path.to_owned(),
-            row: format!("user {id:?}"),
-            reason: reason.to_string(),
-        })?;
-        Ok(User { id, created_at_unix_seconds, enrollments, windows, occasions })
+        Ok(User {
+            id: user_id(path, self.id)?,
+            created_at_unix_seconds: self.created_at_unix_seconds,
+            enrollments: self.enrollments,
+            windows: self.windows,
+            occasions: self.occasions,
+            consent: Consent::of(self.consent_reference, self.consent_at_unix_seconds),
+            last_active_at_unix_seconds: self.last_active_at_unix_seconds,
+        })
+    }
+}
+
+impl Consent {
+    /// From the columns.
+    pub(super) fn of(
+        reference: Option<String>,
+        given_at_unix_seconds: Option<i64>,
+    ) -> Option<Self> {
+        Some(Self { reference: reference?, given_at_unix_seconds: given_at_unix_seconds? })
     }
 }
 
@@ -57,17 +84,28 @@ impl Store {
         one_user(&self.path, user, &self.readers).await
     }
 
-    /// Users in the order of their ids, beginning after `after`.
+    /// Users in the order of their ids, beginning after `after`. With `inactive_since`, only those who
+    /// were not active after that time.
     ///
     /// # Errors
     /// If the statement fails.
-    pub async fn users(&self, after: Option<&UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
-        let rows: Vec<UserRow> =
-            sqlx::query_as("SELECT * FROM user_summaries WHERE id > ? ORDER BY id LIMIT ?")
-                .bind(after.map_or("", UserId::as_str))
-                .bind(limit)
-                .fetch_all(&self.readers)
-                .await?;
+    pub async fn users(
+        &self,
+        after: Option<&UserId>,
+        inactive_since_unix_seconds: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<User>, StoreError> {
+        let rows: Vec<UserRow> = sqlx::query_as(
+            "SELECT user_summaries.*, consent_reference, consent_at_unix_seconds,
+             last_active_at_unix_seconds
+             FROM user_summaries JOIN users USING (id)
+             WHERE id > ? AND last_active_at_unix_seconds <= ? ORDER BY id LIMIT ?",
+        )
+        .bind(after.map_or("", UserId::as_str))
+        .bind(inactive_since_unix_seconds.unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
         rows.into_iter().map(|row| row.user(&self.path)).collect()
     }
 
@@ -100,7 +138,8 @@ impl Transaction {
     /// If there are too many users, the keyring cannot be written, or a statement fails.
     pub async fn put_user(&mut self, user: &UserId, most: u64) -> Result<bool, StoreError> {
         let result = sqlx::query(
-            "INSERT INTO users (id, created_at_unix_seconds) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO users (id, created_at_unix_seconds, last_active_at_unix_seconds)
+             VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING",
         )
         .bind(user.as_str())
         .bind(unix_seconds())
@@ -124,6 +163,64 @@ impl Transaction {
             self.audit(AuditEvent::UserCreated(user)).await?;
         }
         Ok(new)
+    }
+
+    /// Records that a user consented. It replaces an earlier consent.
+    ///
+    /// # Errors
+    /// If a statement fails.
+    pub async fn record_consent(
+        &mut self,
+        user: &UserId,
+        consent: &Consent,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE users SET consent_reference = ?, consent_at_unix_seconds = ? WHERE id = ?",
+        )
+        .bind(&consent.reference)
+        .bind(consent.given_at_unix_seconds)
+        .bind(user.as_str())
+        .execute(&mut *self.inner)
+        .await?;
+        self.audit(AuditEvent::ConsentRecorded(user)).await
+    }
+
+    /// Stores when users were active. Less than a day later than before changes nothing.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn note_activity(&mut self, users: &HashMap<UserId, i64>) -> Result<(), StoreError> {
+        for (user, active_at_unix_seconds) in users {
+            sqlx::query(
+                "UPDATE users SET last_active_at_unix_seconds = ?1
+                 WHERE id = ?2 AND last_active_at_unix_seconds <= ?1 - 86400",
+            )
+            .bind(active_at_unix_seconds)
+            .bind(user.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// At most `most` users who were not active after a time.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn inactive_users(
+        &mut self,
+        since_unix_seconds: i64,
+        most: u32,
+    ) -> Result<Vec<UserId>, StoreError> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM users WHERE last_active_at_unix_seconds <= ?
+             ORDER BY last_active_at_unix_seconds LIMIT ?",
+        )
+        .bind(since_unix_seconds)
+        .bind(most)
+        .fetch_all(&mut *self.inner)
+        .await?;
+        ids.into_iter().map(|id| user_id(&self.path, id)).collect()
     }
 
     /// A user, as this transaction leaves them.
@@ -170,14 +267,26 @@ impl Transaction {
     }
 }
 
+fn user_id(path: &Path, id: String) -> Result<UserId, StoreError> {
+    id.parse().map_err(|reason: UserIdError| StoreError::Row {
+        path: path.to_owned(),
+        row: format!("user {id:?}"),
+        reason: reason.to_string(),
+    })
+}
+
 async fn one_user<'c>(
     path: &Path,
     user: &UserId,
     connection: impl Executor<'c, Database = Sqlite>,
 ) -> Result<User, StoreError> {
-    let row: Option<UserRow> = sqlx::query_as("SELECT * FROM user_summaries WHERE id = ?")
-        .bind(user.as_str())
-        .fetch_optional(connection)
-        .await?;
+    let row: Option<UserRow> = sqlx::query_as(
+        "SELECT user_summaries.*, consent_reference, consent_at_unix_seconds,
+         last_active_at_unix_seconds
+         FROM user_summaries JOIN users USING (id) WHERE id = ?",
+    )
+    .bind(user.as_str())
+    .fetch_optional(connection)
+    .await?;
     row.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?.user(path)
 }

@@ -345,7 +345,7 @@ pub fn stable(mut body: Value) -> Value {
                         assert!((1e-6..=1.0).contains(&value.as_f64().unwrap()));
                         json!("(rate)")
                     }
-                    "created_at_unix_seconds" => {
+                    "created_at_unix_seconds" | "last_active_at_unix_seconds" => {
                         assert!(value.as_i64().unwrap() > 1_700_000_000);
                         json!("(time)")
                     }

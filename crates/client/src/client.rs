@@ -5,9 +5,9 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Url, redirect};
 
 use crate::api::{
-    ActivateDocument, ActivatedAnswer, BatchDocument, ChallengeAnswer, EnrolledAnswer,
+    ActivateDocument, ActivatedAnswer, BatchDocument, ChallengeAnswer, Consent, EnrolledAnswer,
     EnrollmentsAnswer, ExportAnswer, IdentifyAnswer, ModelsAnswer, OutcomesAnswer, TrainDocument,
-    TrainingJobAnswer, TrainingJobsAnswer, UserAnswer, UsersAnswer, VerifyAnswer,
+    TrainingJobAnswer, TrainingJobsAnswer, UserAnswer, UserDocument, UsersAnswer, VerifyAnswer,
 };
 use crate::body::Body;
 use crate::error::ClientError;
@@ -82,6 +82,16 @@ impl Client {
     /// Creates a user. Does nothing if the user exists.
     pub async fn put_user(&self, user: &str) -> Result<UserAnswer, ClientError> {
         self.send(Method::PUT, &["users", user], &[], None).await
+    }
+
+    /// Records a user's consent. Creates the user if needed.
+    pub async fn record_consent(
+        &self,
+        user: &str,
+        consent: Consent,
+    ) -> Result<UserAnswer, ClientError> {
+        let body = Body::of_document(&UserDocument { consent: Some(consent) });
+        self.send(Method::PUT, &["users", user], &[], Some(body)).await
     }
 
     /// Reads a user: whether they are ready for recognition, and what is missing.

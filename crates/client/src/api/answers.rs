@@ -45,6 +45,12 @@ pub struct UserAnswer {
     pub next_step: Option<NextStep>,
     /// When the user was created.
     pub created_at_unix_seconds: i64,
+    /// When the user last enrolled a walk or was recognised. A recognition counts after some minutes,
+    /// and once a day.
+    pub last_active_at_unix_seconds: i64,
+    /// The user's consent, if it was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<super::Consent>,
 }
 
 /// A page of users.

@@ -75,6 +75,28 @@ pub struct WalkDocument {
     pub features: Option<Vec<Vec<f32>>>,
 }
 
+/// A user to create. All fields are optional.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserDocument {
+    /// Consent of the person. It replaces an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<Consent>,
+}
+
+/// Consent to the use of a person's data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consent {
+    /// Where the consent can be found, such as the number of a document.
+    #[schema(min_length = 1, max_length = 200)]
+    pub reference: String,
+    /// When it was given. Defaults to the time of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0)]
+    pub given_at_unix_seconds: Option<i64>,
+}
+
 /// One walk, or a list of walks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Walks {
