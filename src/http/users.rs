@@ -25,6 +25,8 @@ use crate::store::unix_seconds;
 /// Most users on a page, and the default.
 const PAGE: u32 = 100;
 
+const MAX_DAYS: u32 = 36_500;
+
 /// Most characters of a reference to a consent.
 const MAX_REFERENCE: usize = 200;
 
@@ -68,6 +70,10 @@ pub(super) async fn list(
             format!("limit is {limit}; expected 1 to {PAGE}"),
         );
         return Err(problem.at("limit"));
+    }
+    if let Some(days) = page.inactive_days.filter(|days| !(1..=MAX_DAYS).contains(days)) {
+        let detail = format!("inactive_days is {days}; expected 1 to {MAX_DAYS}");
+        return Err(Problem::new(ProblemType::InvalidQuery, detail).at("inactive_days"));
     }
     // One more shows whether there is a next page.
     let mut users = service.users.list(after.as_ref(), page.inactive_days, limit + 1).await?;

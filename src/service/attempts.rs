@@ -18,7 +18,7 @@ use super::write::{Write, Writes};
 use crate::access::Principal;
 use crate::config::{Live, ServiceSettings};
 use crate::store::{
-    CLIENT_SECONDS, ClientFailures, FailuresByKey, Store, StoreError, unix_seconds,
+    AuditEvent, CLIENT_SECONDS, ClientFailures, FailuresByKey, Store, StoreError, unix_seconds,
 };
 use crate::telemetry::Metrics;
 
@@ -144,6 +144,7 @@ impl Attempts {
                 transaction.add_failure(user, &principal.id, &clients).await?;
                 let after = transaction.failures_of_user(user).await?;
                 if self.is_locked(&after, principal) {
+                    transaction.audit(AuditEvent::UserLocked(user)).await?;
                     write.after_commit(|| {
                         tracing::warn!("a user is locked: too many verifications failed");
                     });
@@ -230,6 +231,7 @@ impl Attempts {
         let mut write = self.writes.begin(reservation).await?;
         write.transaction.user(&user).await?;
         write.transaction.forget_failures(&user).await?;
+        write.transaction.audit(AuditEvent::UserUnlocked(&user)).await?;
         write.named_users.insert(user);
         Ok(write)
     }

@@ -21,7 +21,7 @@ use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use super::write::{Write, Writes};
 use super::{ServiceError, SessionId};
 use crate::access::Principal;
-use crate::store::Store;
+use crate::store::{AuditEvent, Store};
 
 /// The longest walk that is verified. Longer ones would cost too much: each minute is compared with
 /// earlier walks.
@@ -199,6 +199,7 @@ impl Verify {
         if let Some(walk) = &pending.update {
             *enrollment = write.update_template(&self.active, user, model, walk).await?;
         }
+        write.transaction.audit(AuditEvent::Verified(user, name(*verdict))).await?;
         write.named_users.insert(user.clone());
         self.count(verification);
         Ok(())
@@ -217,6 +218,16 @@ impl Verify {
         }
         .inc();
         metrics.verify_score.observe(answer.score.into());
+    }
+}
+
+/// Name of a decision in the audit trail.
+fn name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accept => "accept",
+        Verdict::Reject => "reject",
+        Verdict::Inconclusive(_) => "inconclusive",
+        Verdict::SuspectedReplay => "suspected_replay",
     }
 }
 

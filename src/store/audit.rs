@@ -25,8 +25,6 @@ const PRUNED: &str = "audit_pruned";
 
 /// Something that the audit trail records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-// The rest of the callers follows.
-#[allow(dead_code)]
 pub enum AuditEvent<'a> {
     UserCreated(&'a UserId),
     UserDeleted(&'a UserId),

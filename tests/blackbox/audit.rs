@@ -269,6 +269,8 @@ async fn consent_is_recorded_shown_exported_and_erased() {
 async fn inactive_users_are_reported_and_erased_and_active_ones_are_not() {
     let server = Server::with_users(&[], &[("ann", 11), ("bob", 12), ("eve", 13)]).await;
     assert_eq!(server.get("/v1/users?inactive_days=1").await.body["users"], json!([]));
+    let refused = server.get("/v1/users?inactive_days=0").await;
+    assert_eq!(refused.problem(), (400, "invalid-query"));
     let folder = server.kill();
     let database = folder.path().join("test.db");
     let ago = "UPDATE users SET last_active_at_unix_seconds = unixepoch() - 86400 * ";
