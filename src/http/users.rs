@@ -148,7 +148,7 @@ pub(super) async fn read(
 /// Delete a user
 ///
 /// Deletes everything stored about the user: enrollments, templates, fingerprints, recordings and
-/// stored responses. A salted digest of the id and the time of the deletion are kept as proof.
+/// stored responses. A keyed digest of the id and the time of the deletion are kept as proof.
 #[utoipa::path(delete, path = "/v1/users/{user}", operation_id = "erase_user", tag = "users",
     params(("user" = String, Path, description = "Id of the user")),
     responses((status = 204, description = "The user is deleted")))]

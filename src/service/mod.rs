@@ -262,6 +262,9 @@ impl Service {
 
     /// Finishes writes and closes the database.
     pub async fn close(&self) {
+        if let Err(error) = self.users.store_activity().await {
+            tracing::error!(%error, "it was not stored who was recognised of late");
+        }
         self.store.close().await;
     }
 }

@@ -5,28 +5,33 @@ use std::path::Path;
 
 use reqwest::Method;
 use rusqlite::Connection;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::{self, Server, create_key, printed, program, simulated, sqlite};
 
 /// Runs `bipedalnet audit`.
-fn audit(database: &Path, arguments: &[&str]) -> Result<String, String> {
+pub fn audit(database: &Path, arguments: &[&str]) -> Result<String, String> {
     printed(program().arg("audit").arg("--database").arg(database).args(arguments))
 }
 
-fn entries(database: &Path, arguments: &[&str]) -> Vec<Value> {
+/// All lines of `bipedalnet audit`.
+pub fn entries(database: &Path, arguments: &[&str]) -> Vec<Value> {
     let lines = audit(database, arguments).unwrap();
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Actor, action and detail of each entry.
-fn acts(entries: &[Value]) -> Vec<[&str; 3]> {
+pub fn acts(entries: &[Value]) -> Vec<[&str; 3]> {
     entries
         .iter()
         .map(|entry| {
             ["actor", "action", "detail"].map(|name| entry[name].as_str().unwrap_or_default())
         })
         .collect()
+}
+
+fn key_id(key: &str) -> String {
+    key.split('_').nth(1).unwrap().to_owned()
 }
 
 async fn with_key(server: &Server, key: &str, method: Method, path: &str, body: String) -> u16 {
@@ -66,8 +71,7 @@ async fn a_users_life_is_recorded_with_the_key_that_did_it() {
     for (key, method, path, body, status) in steps {
         assert_eq!(with_key(&server, key, method, path, body).await, status, "{path}");
     }
-    let id = |key: &str| key.split('_').nth(1).unwrap().to_owned();
-    let (enroll, admin) = (id(&enroll), id(&admin));
+    let (enroll, admin) = (key_id(&enroll), key_id(&admin));
 
     let about_ann = entries(&database, &["--user", "ann-of-ancona"]);
     assert_eq!(
@@ -212,103 +216,39 @@ async fn the_audit_trail_is_read_in_pages() {
 }
 
 #[tokio::test]
-async fn consent_is_recorded_shown_exported_and_erased() {
-    let server = Server::start();
-    let put = async |body: Value| server.send(Method::PUT, "/v1/users/ann", body.to_string()).await;
-    let given = json!({"reference": "release 4711", "given_at_unix_seconds": 1_700_000_000});
-    let answer = put(json!({"consent": given})).await;
-    assert_eq!((answer.status, &answer.body["consent"]), (201, &given));
-    // Without a body, or without a consent in it, the consent stays.
-    assert_eq!(server.put_user("ann").await.body["consent"], given);
-    assert_eq!(put(json!({})).await.body["consent"], given);
-    let enrolled = server.enroll("ann", &simulated(11, 1)).await;
-    assert_eq!(enrolled.body["consent"], given);
-    for path in ["/v1/users/ann", "/v1/users/ann/export"] {
-        assert_eq!(server.get(path).await.body["consent"], given, "{path}");
-    }
-    assert_eq!(server.get("/v1/users").await.body["users"][0]["consent"], given);
-
-    // A later one replaces it. In CBOR, and without a time.
-    let mut body = Vec::new();
-    minicbor_serde::to_vec(json!({"consent": {"reference": "release 4712"}}))
-        .map(|bytes| body = bytes)
-        .unwrap();
-    let request = server.request(Method::PUT, "/v1/users/ann", body);
-    let headers = [("content-type", "application/cbor")].map(|(name, value)| {
-        (name.parse().unwrap(), reqwest::header::HeaderValue::from_static(value))
-    });
-    let answer =
-        support::answer(request.headers(headers.into_iter().collect()).send().await.unwrap()).await;
-    assert_eq!(answer.body["consent"]["reference"], "release 4712");
-    assert!(answer.body["consent"]["given_at_unix_seconds"].as_i64() > Some(1_700_000_000));
-
-    for (consent, field) in [
-        (json!({"reference": ""}), "consent.reference"),
-        (json!({"reference": "x".repeat(201)}), "consent.reference"),
-        (json!({"reference": "x", "given_at_unix_seconds": -1}), "consent.given_at_unix_seconds"),
-        (
-            json!({"reference": "x", "given_at_unix_seconds": i64::MAX}),
-            "consent.given_at_unix_seconds",
-        ),
-        (json!({"text": "yes"}), "consent.text"),
-    ] {
-        let answer = put(json!({"consent": consent})).await;
-        assert_eq!(answer.problem(), (422, "invalid-field"), "{answer:?}");
-        assert_eq!(answer.body["field"], field);
-    }
-    let recorded = entries(&server.database(), &["--user", "ann"]);
-    let recorded = acts(&recorded);
-    assert_eq!(recorded.iter().filter(|act| act[1] == "consent_recorded").count(), 2);
-    assert!(!recorded.iter().any(|act| act[2].contains("release")), "{recorded:?}");
-
-    assert_eq!(server.send(Method::DELETE, "/v1/users/ann", "").await.status, 204);
-    assert_eq!(server.put_user("ann").await.body.get("consent"), None);
-}
-
-#[tokio::test]
-async fn inactive_users_are_reported_and_erased_and_active_ones_are_not() {
-    let server = Server::with_users(&[], &[("ann", 11), ("bob", 12), ("eve", 13)]).await;
-    assert_eq!(server.get("/v1/users?inactive_days=1").await.body["users"], json!([]));
-    let refused = server.get("/v1/users?inactive_days=0").await;
-    assert_eq!(refused.problem(), (400, "invalid-query"));
+async fn verifications_a_lock_and_a_release_are_recorded() {
+    let users = [("ann", 11), ("bob", 12), ("cem", 13), ("dan", 14), ("eve", 15)];
+    let server = Server::with_users(&[], &users).await;
+    let database = server.database();
     let folder = server.kill();
-    let database = folder.path().join("test.db");
-    let ago = "UPDATE users SET last_active_at_unix_seconds = unixepoch() - 86400 * ";
-    sqlite(&database, &format!("{ago} 31 WHERE id = 'ann'; {ago} 29 WHERE id = 'bob'"));
-
-    // Until the clock has been steady for a day, nobody is erased.
-    let server = Server::start_with(folder, &["--erase-inactive-days", "30"]);
-    let report = server.get("/v1/users?inactive_days=30").await.body;
-    assert_eq!(report["users"].as_array().unwrap().len(), 1);
-    assert_eq!(report["users"][0]["user"], "ann");
-    let folder = server.kill();
-    sqlite(
-        &database,
-        "UPDATE retention_clock SET steady_since_unix_seconds = unixepoch() - 100000",
-    );
-    // A leap of the clock is noticed.
-    sqlite(&database, "UPDATE retention_clock SET seen_at_unix_seconds = unixepoch() - 90000");
-    let server = Server::start_with(folder, &["--erase-inactive-days", "30"]);
-    let steady = "SELECT steady_since_unix_seconds > unixepoch() - 1000 FROM retention_clock";
-    while sqlite(&database, steady) != "1" {
-        tokio::task::yield_now().await;
+    let (identify, admin) = (create_key(&database, "identify"), create_key(&database, "admin"));
+    let server = Server::start_with(folder, &["--max-failed-verifications", "10"]);
+    let verify = async |person, walk| {
+        let walk = support::json(&simulated(person, walk));
+        with_key(&server, &identify, Method::POST, "/v1/users/ann/verify", walk).await
+    };
+    assert_eq!(verify(11, 2).await, 200);
+    // One key can use up half of the failures.
+    for walk in 0..5 {
+        assert_eq!(verify(40, walk).await, 200);
     }
-    assert_eq!(server.get("/v1/users/ann").await.status, 200);
-    let folder = server.kill();
-    sqlite(
-        &database,
-        "UPDATE retention_clock SET steady_since_unix_seconds = unixepoch() - 100000",
-    );
+    assert_eq!(verify(40, 5).await, 423);
+    let lock = "/v1/users/ann/lock";
+    assert_eq!(with_key(&server, &admin, Method::DELETE, lock, String::new()).await, 204);
 
-    let server = Server::start_with(folder, &["--erase-inactive-days", "30"]);
-    while server.get("/v1/users/ann").await.status != 404 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(server.get("/v1/users/bob").await.status, 200);
-    assert_eq!(server.identified(&simulated(11, 2)).await, None);
-    assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
-    assert_eq!(server.identified(&simulated(13, 2)).await.as_deref(), Some("eve"));
     let about_ann = entries(&database, &["--user", "ann"]);
-    assert_eq!(acts(&about_ann).last(), Some(&["server", "user_deleted", ""]));
-    assert!(entries(&database, &["--user", "bob"]).len() == 2);
+    let acts = acts(&about_ann);
+    let (identify, admin) = (key_id(&identify), key_id(&admin));
+    assert_eq!(acts[2], [&identify[..], "verified", "accept"]);
+    for failed in &acts[3..7] {
+        assert_eq!(failed[..2], [&identify[..], "verified"]);
+        assert!(["reject", "inconclusive"].contains(&failed[2]), "{failed:?}");
+    }
+    let last = [acts[7], acts[8], acts[9]].map(|act| [act[0], act[1]]);
+    assert_eq!(
+        last,
+        [[&identify[..], "user_locked"], [&identify, "verified"], [&admin, "user_unlocked"]]
+    );
+    assert_eq!(acts.len(), 10, "{acts:?}");
+    audit(&database, &["--verify"]).unwrap();
 }

@@ -20,6 +20,7 @@ mod operation;
 mod overload;
 mod readme;
 mod recordings;
+mod retention;
 mod retries;
 mod server;
 mod support;
