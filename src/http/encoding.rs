@@ -1,4 +1,4 @@
-//! Compressed request bodies (RFC 9110, section 8.4).
+//! The encodings of bodies, and compressed request bodies (RFC 9110, section 8.4).
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -32,16 +32,31 @@ pub(super) enum Encoding {
 impl Encoding {
     pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Self::Identity) };
-        match value.to_str().map(str::to_ascii_lowercase).as_deref() {
-            Ok("identity") => Ok(Self::Identity),
-            Ok("gzip" | "x-gzip") => Ok(Self::Gzip),
-            Ok("zstd") => Ok(Self::Zstd),
-            Ok("br") => Ok(Self::Brotli),
-            _ => Err(Problem::new(
+        value.to_str().ok().and_then(Self::named).ok_or_else(|| {
+            Problem::new(
                 ProblemType::UnsupportedEncoding,
                 "send it uncompressed, or compressed with gzip, zstd or br",
             )
-            .at("content-encoding")),
+            .at("content-encoding")
+        })
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "identity" => Some(Self::Identity),
+            "gzip" | "x-gzip" => Some(Self::Gzip),
+            "zstd" => Some(Self::Zstd),
+            "br" => Some(Self::Brotli),
+            _ => None,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Brotli => "br",
         }
     }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod batch;
 mod body;
+mod compression;
 mod deadline;
 mod description;
 mod docs;
@@ -39,8 +40,6 @@ use problem::{PROBLEM_JSON, Problem};
 pub use server::{ConnectionLimits, serve, tls_config};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -114,16 +113,13 @@ fn with_middleware(
     http: &Live<HttpSettings>,
     guard: Arc<Guard>,
 ) -> Router<App> {
-    // Weights do not compress, and the ETag of a model file belongs to its uncompressed bytes.
-    let compressible =
-        DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream"));
     let ids = Arc::new(RequestIds::new());
     routes.layer(
         ServiceBuilder::new()
             .layer(from_fn_with_state((service.clone(), ids), observe::observe))
             .map_response(explain_bare_errors)
             .layer(CatchPanicLayer::custom(Problem::of_panic))
-            .layer(CompressionLayer::new().compress_when(compressible))
+            .layer(from_fn(compression::compress))
             // tower's time-out has no deadline for each request, and its limit cannot change.
             .layer(from_fn_with_state(http.clone(), deadline::deadline))
             .layer(from_fn_with_state(guard, guard::limit_by_address))

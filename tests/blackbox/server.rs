@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use reqwest::Method;
+use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::{self, Server, printed, program, simulated, sqlite, stable};
@@ -375,24 +376,50 @@ async fn request_and_response_bodies_can_be_compressed() {
     insta::assert_json_snapshot!("bad_compression", answers);
 
     let client = support::client();
-    let export = async |encoding: &str| {
-        let request = client.get(server.url("/v1/users/ann/export"));
-        let response = request.header("accept-encoding", encoding).send().await.unwrap();
-        (response.headers().get("content-encoding").cloned(), response.bytes().await.unwrap())
+    let fetch = async |method: Method, path: &str, header: (&str, &str)| {
+        let request = client.request(method, server.url(path)).header(header.0, header.1);
+        let response = request.send().await.unwrap();
+        (response.status(), response.headers().clone(), response.bytes().await.unwrap())
     };
-    let (encoding, plain) = export("identity").await;
-    assert_eq!(encoding, None);
     type Decompress = fn(&[u8]) -> Box<dyn Read + '_>;
     let decompress: [(&str, Decompress); 3] = [
         ("gzip", |bytes| Box::new(flate2::read::GzDecoder::new(bytes))),
         ("br", |bytes| Box::new(brotli::Decompressor::new(bytes, 4096))),
         ("zstd", |bytes| Box::new(zstd::Decoder::new(bytes).unwrap())),
     ];
-    for (encoding, decompress) in decompress {
-        let (sent_encoding, bytes) = export(encoding).await;
-        assert!(sent_encoding.unwrap() == encoding && bytes.len() < plain.len(), "{encoding}");
-        let mut decompressed = Vec::new();
-        decompress(&bytes).read_to_end(&mut decompressed).unwrap();
-        assert!(decompressed == plain, "{encoding}");
+    for number in 0..20 {
+        server.put_user(&format!("user-{number}")).await;
     }
+    for path in ["/openapi.json", "/v1/users"] {
+        let (_, headers, plain) = fetch(Method::GET, path, ("accept", "*/*")).await;
+        assert_eq!(headers.get("content-encoding"), None);
+        let varies = |headers: &HeaderMap| {
+            headers.get_all("vary").iter().filter(|name| *name == "accept-encoding").count() == 1
+        };
+        assert!(varies(&headers), "{headers:?}");
+        let tag = headers["etag"].to_str().unwrap();
+        for (encoding, decompress) in &decompress {
+            let accept = ("accept-encoding", *encoding);
+            let (_, headers, bytes) = fetch(Method::GET, path, accept).await;
+            assert_eq!(headers["content-encoding"], encoding);
+            assert!(
+                bytes.len() < plain.len() / 2,
+                "{encoding}: {} of {}",
+                bytes.len(),
+                plain.len()
+            );
+            let mut decompressed = Vec::new();
+            decompress(&bytes).read_to_end(&mut decompressed).unwrap();
+            assert!(decompressed == plain, "{encoding}");
+            assert!(varies(&headers) && headers["etag"] == tag, "{headers:?}");
+            let (_, headers, body) = fetch(Method::HEAD, path, accept).await;
+            assert_eq!(headers["content-encoding"], encoding);
+            assert!(varies(&headers) && body.is_empty(), "{headers:?}");
+        }
+        let (status, headers, _) = fetch(Method::GET, path, ("if-none-match", tag)).await;
+        assert!(status == StatusCode::NOT_MODIFIED && varies(&headers), "{headers:?}");
+    }
+    // A small answer is not worth it.
+    let (_, headers, _) = fetch(Method::GET, "/v1/users/ann", ("accept-encoding", "gzip")).await;
+    assert_eq!(headers.get("content-encoding"), None);
 }

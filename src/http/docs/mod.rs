@@ -5,13 +5,15 @@ mod html;
 mod schema;
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-use axum::Router;
-use axum::body::Bytes;
 use axum::http::header;
 use axum::routing::get;
+use axum::{Extension, Router};
 use html::{capitalised, entries, escaped, field, inline, list, prose, text};
 use serde_json::Value;
+
+use super::compression::FixedBody;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -23,14 +25,14 @@ const FIRST_STEPS: &str = include_str!("first_steps.sh");
 /// Serves `/openapi.json` and `/docs`.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Router<S> {
     let serve = |content_type: &'static str, body: String| {
-        let body = Bytes::from(body);
+        let body = FixedBody::new(body);
         get(move || async move {
             let headers = [
                 (header::CONTENT_TYPE, content_type),
                 (header::CONTENT_SECURITY_POLICY, POLICY),
                 (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             ];
-            (headers, body)
+            (headers, Extension(Arc::clone(&body)), body.plain())
         })
     };
     Router::new()
