@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRef, FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
@@ -35,10 +35,6 @@ static FORMATS: [MediaType; 2] =
 
 /// Tells caches that the format depends on the client.
 pub(super) const VARY: (HeaderName, &str) = (header::VARY, "accept");
-
-/// If a body is too large, this many times the limit is read and discarded. A client that is still
-/// sending when the connection closes never sees the response.
-const DISCARDED_BODIES: usize = 8;
 
 /// A decoded body.
 pub(super) struct Document<T> {
@@ -239,24 +235,12 @@ async fn read(mut body: Body, most: usize, held: &mut Held) -> Result<Vec<u8>, P
         })?;
         let data = frame.into_data().unwrap_or_default();
         if kept.len() + data.len() > most {
-            drop(kept);
-            discard(body, most * DISCARDED_BODIES).await;
             return Err(Problem::too_large(most));
         }
         held.grow(data.len())?;
         kept.extend_from_slice(&data);
     }
     Ok(kept)
-}
-
-/// Reads and discards a body, up to about `most` bytes, so that the client sees the response.
-pub(super) async fn discard(mut body: Body, most: usize) {
-    let mut length = 0;
-    while length <= most
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        length += frame.data_ref().map_or(0, Bytes::len);
-    }
 }
 
 fn bad_json(body: &[u8], path: &str, error: &serde_json::Error) -> Problem {

@@ -12,7 +12,6 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::App;
-use super::body::discard;
 use super::memory::Sender;
 use super::problem::Problem;
 use super::rate_limit::{Allowance, RATE_LIMIT, RateLimit};
@@ -93,11 +92,6 @@ impl Guard {
         let smaller = by_key.into_iter().chain(by_address).min_by_key(|left| left.requests);
         Ok((principal, smaller))
     }
-
-    async fn refuse(&self, request: Request, problem: Problem) -> Response {
-        discard(request.into_body(), self.settings.get().max_body_bytes).await;
-        problem.into_response()
-    }
 }
 
 async fn authorize(
@@ -111,7 +105,7 @@ async fn authorize(
             request.extensions_mut().insert(principal);
             announce(allowance, next.run(request).await)
         }
-        Err(problem) => guard.refuse(request, problem).await,
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -143,7 +137,7 @@ pub(super) async fn limit_by_address(
             }
             announce(allowance, next.run(request).await)
         }
-        Err(problem) => guard.refuse(request, problem).await,
+        Err(problem) => problem.into_response(),
     }
 }
 

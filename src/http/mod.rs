@@ -21,6 +21,7 @@ mod problem;
 mod range;
 mod rate_limit;
 mod recognition;
+mod request_body;
 mod server;
 mod training_jobs;
 mod users;
@@ -120,6 +121,7 @@ fn with_middleware(
             .map_response(explain_bare_errors)
             .layer(CatchPanicLayer::custom(Problem::of_panic))
             .layer(from_fn(compression::compress))
+            .layer(from_fn_with_state(http.clone(), request_body::read_the_rest))
             // tower's time-out has no deadline for each request, and its limit cannot change.
             .layer(from_fn_with_state(http.clone(), deadline::deadline))
             .layer(from_fn_with_state(guard, guard::limit_by_address))

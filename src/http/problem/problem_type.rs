@@ -172,6 +172,9 @@ problem_types! {
         "The maximum number of training jobs is waiting. `Retry-After` says when the running job should end.";
     Internal: 500 "internal", "The server failed",
         "The service has a defect, or its machine failed. Nothing was changed.";
+    UnsupportedTransferEncoding: 501 "unsupported-transfer-encoding",
+        "The body's transfer coding is not supported",
+        "`Transfer-Encoding` is not `chunked`.";
     DatabaseBusy: 503 "database-busy", "The database is busy",
         "Another program has locked the database. Try again.";
     NotReady: 503 "not-ready", "The server is stopping",
