@@ -193,8 +193,12 @@ impl ApiKey {
     pub fn accepts(&self, text: &str, now_unix_seconds: i64) -> bool {
         let secret = text.rsplit('_').next().unwrap_or_default();
         let same = Sha256::digest(secret).ct_eq(&self.secret_digest);
-        let live = self.expires_at_unix_seconds.is_none_or(|end| now_unix_seconds < end);
-        bool::from(same) && live && !self.revoked
+        bool::from(same) && self.is_live(now_unix_seconds)
+    }
+
+    /// Whether the key is neither revoked nor expired at that time.
+    pub fn is_live(&self, now_unix_seconds: i64) -> bool {
+        !self.revoked && self.expires_at_unix_seconds.is_none_or(|end| now_unix_seconds < end)
     }
 }
 

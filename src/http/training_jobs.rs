@@ -3,17 +3,19 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use bipedalnet_client::api::{self, TrainDocument};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use super::body::{Document, Format, invalid_field};
 use super::idempotency::{IdempotencyKey, no_content};
 use super::path::JobPath;
 use super::problem::Problem;
+use crate::access::Principal;
 use crate::service::{Follower, JobLength, JobRequest, JobStatus, Service, StoredResponse};
 
 const DEFAULT_EPOCHS: u16 = 20;
@@ -98,7 +100,8 @@ pub(super) async fn cancel(
 ///
 /// Sends server-sent events, each with the job in JSON. There is a numbered event for each change
 /// of state and each epoch. During training, events without a number come a few times a second. To
-/// resume a broken stream, send `Last-Event-ID`. The stream ends with the job.
+/// resume a broken stream, send `Last-Event-ID`. The stream ends with the job, or if the API key
+/// expires or is revoked.
 #[utoipa::path(get, path = "/v1/training-jobs/{job}/events",
     operation_id = "follow_training_job", tag = "training",
     params(
@@ -114,6 +117,7 @@ pub(super) async fn cancel(
     ))]
 pub(super) async fn events(
     State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
     JobPath(id): JobPath,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -127,6 +131,8 @@ pub(super) async fn events(
     let events = stream::unfold(follower, |mut follower| async {
         Some((Ok::<_, Infallible>(next(&mut follower).await?), follower))
     });
+    let revoked = async move { service.keys.revoked(&principal).await };
+    let events = events.take_until(Box::pin(revoked));
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 

@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use crate::access::{ApiKey, Principal};
 use crate::store::{Store, StoreError, unix_seconds};
 
 /// The last use of a key is stored to the minute.
 const USE_SECONDS: i64 = 60;
+
+/// How often a key is checked while a response to it goes on.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Authenticates requests.
 pub struct Keys {
@@ -54,6 +58,22 @@ impl Keys {
             uses.insert(key.id.clone(), now);
         }
         Ok(Principal { id: key.id.clone(), scopes: key.scopes.clone(), network: None })
+    }
+
+    /// Completes when the key of an earlier request is no longer valid, or if a request without one
+    /// would now need it.
+    pub async fn revoked(&self, principal: &Principal) {
+        while self.is_valid(principal) {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+        }
+    }
+
+    fn is_valid(&self, principal: &Principal) -> bool {
+        let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        match by_id.get(&principal.id) {
+            Some(key) => key.is_live(unix_seconds()),
+            None => by_id.is_empty() && principal.is_anonymous(),
+        }
     }
 
     /// Whether requests need no key.

@@ -5,12 +5,13 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::models::{KEEPING, activate, models, with_walkers, with_walkers_and_classes};
-use crate::support::{self, Answer, Server, program, simulated, simulated_for, sqlite};
+use crate::support::{self, Answer, Server, create_key, program, simulated, simulated_for, sqlite};
 
 const JOBS: &str = "/v1/training-jobs";
 
@@ -83,6 +84,30 @@ async fn read_events(
         }
     }
     (events, true)
+}
+
+#[tokio::test]
+async fn events_end_when_their_key_is_revoked() {
+    let server = with_walkers_and_classes(1).await;
+    assert_eq!(train(&server, long()).await.status, 202);
+    let admin = create_key(&server.database(), "train");
+    let key = create_key(&server.database(), "train");
+    let events = format!("{}/events", path(1));
+    // The server notices the first key.
+    while server.get(&events).await.status != 401 {}
+    let open =
+        |key: &str, path: &str| support::client().get(server.url(path)).bearer_auth(key).send();
+    let mut followed = open(&key, &events).await.unwrap();
+    assert_eq!(followed.status(), StatusCode::OK);
+    assert!(followed.chunk().await.unwrap().is_some());
+    let id = key.split('_').nth(1).unwrap();
+    let mut revoke = program();
+    revoke.args(["keys", "revoke", id, "--database"]).arg(server.database());
+    support::printed(&mut revoke).unwrap();
+    let rest = async { while let Some(_event) = followed.chunk().await.unwrap() {} };
+    tokio::time::timeout(Duration::from_secs(60), rest).await.expect("the events go on");
+    let job: Value = open(&admin, &path(1)).await.unwrap().json().await.unwrap();
+    assert!(job["state"] == "waiting" || job["state"] == "running", "{job}");
 }
 
 /// The program, set to crash at a step.
