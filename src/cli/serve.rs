@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigFile, HttpSettings, Live, LogFormat, ServiceSe
 use crate::http::{self, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
-use crate::telemetry::{self, LogSettings};
+use crate::telemetry::{self, ConnectionMetrics, LogSettings};
 
 /// Start the server
 ///
@@ -144,10 +144,14 @@ impl Server {
             let router = http::operator_router(self.service.clone());
             let limits = self.connections.clone();
             // Until the very end, so that an operator sees how the server stops.
-            http::serve(listener, router, limits, None, std::future::pending()).await;
+            let uncounted = ConnectionMetrics::unregistered();
+            http::serve(listener, router, limits, None, uncounted, std::future::pending()).await;
         };
+        let counted = self.service.metrics.connections.clone();
+        let served =
+            http::serve(self.listener, router, self.connections.clone(), self.tls, counted, stop);
         tokio::select! {
-            () = http::serve(self.listener, router, self.connections.clone(), self.tls, stop) => {}
+            () = served => {}
             () = metrics => {}
             () = self.service.work_in_background() => {}
         }

@@ -4,17 +4,25 @@ use std::path::PathBuf;
 #[derive(clap::Args, Clone, Debug)]
 pub struct ConnectionSettings {
     /// Largest number of open connections
-    #[arg(long, env = "BIPEDALNET_MAX_CONNECTIONS", default_value_t = 1024, value_name = "NUMBER")]
+    #[arg(
+        long,
+        env = "BIPEDALNET_MAX_CONNECTIONS",
+        default_value_t = 1024,
+        value_name = "NUMBER",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..)
+    )]
     pub max_connections: usize,
     /// Largest number of open connections from one address. Behind a proxy, set it to max-connections
     #[arg(
         long,
         env = "BIPEDALNET_CONNECTIONS_PER_ADDRESS",
         default_value_t = 512,
-        value_name = "NUMBER"
+        value_name = "NUMBER",
+        value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..)
     )]
     pub connections_per_address: usize,
-    /// Time limit for a request's headers, and for an idle HTTP/1.1 connection
+    /// Time limit for a request's headers, and for a connection without requests. A client must read
+    /// something of each response in twice this time
     #[arg(
         long,
         env = "BIPEDALNET_HEADER_TIMEOUT_SECONDS",

@@ -1,7 +1,21 @@
-//! Connections: HTTP/1.1 and HTTP/2, with and without TLS, limited in number and in time.
+//! Connections: HTTP/1.1 and HTTP/2, with and without TLS, limited in number, time and memory.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `mod.rs` | a connection from its acceptance to its end |
+//! | `limits.rs` | the limits |
+//! | `peer.rs` | the client's address and network |
+//! | `connections.rs` | all open connections; which one gives way if there are too many |
+//! | `connection.rs` | one connection's requests, and how far the client has read the responses |
+//! | `exchange.rs` | counts the bytes of a response until the client takes them |
+//! | `linger.rs` | closes a connection so that the client sees the last response |
+//! | `tls.rs` | certificate and key |
 
-mod connection_limit;
+mod connection;
+mod connections;
+mod exchange;
 mod limits;
+mod linger;
 mod peer;
 mod tls;
 
@@ -14,7 +28,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, header};
-use connection_limit::ConnectionLimit;
+use connection::Connection;
+use connections::{Connections, Place};
+use exchange::Exchange;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -23,12 +39,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 pub use limits::ConnectionLimits;
+use linger::Lingering;
 pub(super) use peer::Peer;
 pub use tls::tls_config;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+
+use crate::telemetry::ConnectionMetrics;
 
 /// Pause after the system refuses a connection, for example because file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -55,10 +74,11 @@ pub async fn serve(
     router: Router,
     limits: ConnectionLimits,
     tls: Option<Arc<rustls::ServerConfig>>,
+    metrics: ConnectionMetrics,
     stop: impl Future<Output = ()>,
 ) {
     let ConnectionLimits { notice, drain_timeout, .. } = limits;
-    let server = Arc::new(Server::new(router, limits, tls));
+    let server = Arc::new(Server::new(router, limits, tls, metrics));
     // Each connection holds a receiver until it ends.
     let (phase, _) = watch::channel(Phase::Serving);
     tokio::select! {
@@ -90,7 +110,7 @@ struct Server {
     tls: Option<TlsAcceptor>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
-    connection_limit: Arc<ConnectionLimit>,
+    connections: Arc<Connections>,
 }
 
 /// Why a connection broke.
@@ -101,6 +121,7 @@ impl Server {
         router: Router,
         limits: ConnectionLimits,
         tls: Option<Arc<rustls::ServerConfig>>,
+        metrics: ConnectionMetrics,
     ) -> Self {
         let mut http1 = http1::Builder::new();
         http1
@@ -115,9 +136,8 @@ impl Server {
             .keep_alive_interval(limits.ping_interval)
             .keep_alive_timeout(limits.ping_timeout)
             .max_pending_accept_reset_streams(limits.pending_resets);
-        let connection_limit =
-            ConnectionLimit::new(limits.connections, limits.connections_per_address);
-        Self { router, limits, tls: tls.map(TlsAcceptor::from), http1, http2, connection_limit }
+        let connections = Connections::new(&limits, metrics);
+        Self { router, limits, tls: tls.map(TlsAcceptor::from), http1, http2, connections }
     }
 
     /// Accepts connections. It never returns.
@@ -131,34 +151,47 @@ impl Server {
                     continue;
                 }
             };
-            let Some(permit) = self.connection_limit.try_acquire(peer.network()) else {
-                continue;
-            };
+            let Some(place) = self.connections.admit(peer) else { continue };
             let (server, phase) = (Arc::clone(self), phase.subscribe());
-            tokio::spawn(async move {
-                let _permit = permit;
-                if let Err(error) = server.open(stream, peer, phase).await {
+            tokio::spawn(async move { server.hold(stream, &place, phase).await });
+        }
+    }
+
+    /// Serves a connection until it ends, gives way to another, or its client stops reading.
+    async fn hold(&self, stream: TcpStream, place: &Place, phase: watch::Receiver<Phase>) {
+        let connection = &place.connection;
+        tokio::select! {
+            ended = self.open(stream, connection, phase) => {
+                if let Err(error) = ended {
                     // Not a warning: on bad networks, this is normal.
                     tracing::debug!(error, "connection broken");
                 }
-            });
+            }
+            () = connection.closed() => {
+                tracing::debug!(client = %connection.peer.network(), "connection gave way");
+            }
+            () = connection.stalled(self.limits.stall_timeout) => {
+                self.connections.metrics.stalled.inc();
+                tracing::debug!(client = %connection.peer.network(), "the client stopped reading");
+            }
         }
     }
 
     async fn open(
         &self,
         stream: TcpStream,
-        peer: Peer,
+        connection: &Arc<Connection>,
         mut phase: watch::Receiver<Phase>,
     ) -> Result<(), Broken> {
         // Responses are small: waiting for a full packet only delays them.
         let _ = stream.set_nodelay(true);
+        let stream = Lingering::new(stream);
         match &self.tls {
             Some(tls) => {
                 let stream = self.promptly(tls.accept(stream), &mut phase).await?;
-                self.speak(stream, peer, phase).await
+                self.speak(stream, connection, phase).await
             }
-            None => self.speak(stream, peer, phase).await,
+            None => self.speak(stream, connection, phase).await,
         }
     }
 
@@ -180,7 +213,7 @@ impl Server {
     async fn speak<S>(
         &self,
         mut stream: S,
-        peer: Peer,
+        connection: &Arc<Connection>,
         mut phase: watch::Receiver<Phase>,
     ) -> Result<(), Broken>
     where
@@ -192,8 +225,10 @@ impl Server {
         let stream = TokioIo::new(tokio::io::join(io::Cursor::new(first).chain(read), write));
         let routes = TowerToHyperService::new(self.router.clone());
         let now = phase.clone();
+        let (connections, client) = (Arc::clone(&self.connections), Arc::clone(connection));
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(peer);
+            let exchange = Exchange::begin(&connections, &client);
+            request.extensions_mut().insert(client.peer);
             let (answer, now) = (routes.call(request), now.clone());
             async move {
                 let mut response = answer.await?;
@@ -201,20 +236,26 @@ impl Server {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(response.map(|body| exchange.answer(body)))
             }
         });
         if is_http2 {
             // HTTP/2 tells the client which requests will still be answered.
-            let connection = self.http2.serve_connection(stream, service);
-            return self.drive(connection, is(&mut phase, Phase::Leaving)).await;
+            let served = self.http2.serve_connection(stream, service);
+            let end = async {
+                tokio::select! {
+                    () = is(&mut phase, Phase::Leaving) => {}
+                    () = connection.idle(self.limits.header_timeout) => {}
+                }
+            };
+            return self.drive(served, end).await;
         }
-        let connection = self.http1.serve_connection(stream, service);
+        let served = self.http1.serve_connection(stream, service);
         if *phase.borrow() == Phase::Closing {
             // A shutdown would drop the request, although its first bytes have arrived.
-            return self.drive(connection, std::future::pending()).await;
+            return self.drive(served, std::future::pending()).await;
         }
-        self.drive(connection, is(&mut phase, Phase::Closing)).await
+        self.drive(served, is(&mut phase, Phase::Closing)).await
     }
 
     /// Answers requests until the client closes the connection, `end` completes, or it is too old.

@@ -26,7 +26,7 @@ use prometheus::{
 pub use recognition::{
     CalibrationMetrics, DecisionMetrics, GuessMetrics, ModelMetrics, WalkMetrics,
 };
-pub use requests::{HttpMetrics, PoolMetrics, ShedMetrics, StageMetrics};
+pub use requests::{ConnectionMetrics, HttpMetrics, PoolMetrics, ShedMetrics, StageMetrics};
 
 /// Starts at ten microseconds, because most stages take far less than a millisecond.
 const STAGE_SECONDS: &[f64] = &[
@@ -39,6 +39,7 @@ const STAGE_SECONDS: &[f64] = &[
 pub struct Metrics {
     registry: Registry,
     pub http: HttpMetrics,
+    pub connections: ConnectionMetrics,
     pub stages: StageMetrics,
     pub pool: PoolMetrics,
     pub shed: ShedMetrics,
@@ -68,6 +69,7 @@ impl Metrics {
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
             http: HttpMetrics::new(&registry),
+            connections: ConnectionMetrics::new(&registry),
             stages: StageMetrics::new(&registry),
             pool: PoolMetrics::new(&registry),
             shed: ShedMetrics::new(&registry),

@@ -32,6 +32,47 @@ impl HttpMetrics {
     }
 }
 
+/// Connections of a port. Clones count together.
+#[derive(Clone, Debug)]
+pub struct ConnectionMetrics {
+    pub open: IntGauge,
+    /// Responses that clients have not read, and what open requests take beside their bodies.
+    pub unread_bytes: IntGauge,
+    /// Closed at once, because there were too many.
+    pub refused: IntCounter,
+    /// Gave way to one of a network or address with fewer connections.
+    pub evicted: IntCounter,
+    /// Closed because it held too many bytes that its client did not read.
+    pub unread: IntCounter,
+    /// Closed because its client read nothing for too long.
+    pub stalled: IntCounter,
+}
+
+impl ConnectionMetrics {
+    pub fn new(registry: &Registry) -> Self {
+        let help = "Connections that the server closed to protect itself";
+        let vec = counters(registry, "connections_closed_total", help, &["reason"]);
+        let reason = |name| vec.with_label_values(&[name]);
+        Self {
+            open: gauge(registry, "connections_open", "Open connections of clients"),
+            unread_bytes: gauge(
+                registry,
+                "http_responses_bytes",
+                "Memory for open requests and unread responses, without request bodies",
+            ),
+            refused: reason("full"),
+            evicted: reason("evicted"),
+            unread: reason("unread"),
+            stalled: reason("stalled"),
+        }
+    }
+
+    /// For a port that the service's metrics do not cover.
+    pub fn unregistered() -> Self {
+        Self::new(&Registry::new())
+    }
+}
+
 #[derive(Debug)]
 pub struct StageMetrics {
     /// Reading the body from the network.
