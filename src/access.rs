@@ -202,6 +202,27 @@ impl ApiKey {
     }
 }
 
+/// A secret that the operator chose. Only its digest is kept.
+#[derive(Clone)]
+pub struct BearerSecret([u8; 32]);
+
+impl BearerSecret {
+    /// Longest text of a secret.
+    pub const MAX_BYTES: usize = 1024;
+
+    /// `None` if the text has fewer than 16 characters, is too long, or cannot stand in a header.
+    pub fn new(text: &str) -> Option<Self> {
+        let is_good = (16..=Self::MAX_BYTES).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_good.then(|| Self(Sha256::digest(text).into()))
+    }
+
+    /// Whether a text is the secret. Compares digests in constant time.
+    pub fn accepts(&self, text: &str) -> bool {
+        Sha256::digest(text).ct_eq(&self.0).into()
+    }
+}
+
 /// Random bytes as hexadecimal digits.
 ///
 /// # Errors

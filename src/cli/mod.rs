@@ -5,6 +5,7 @@ mod backup;
 mod config;
 mod data;
 mod demo;
+mod descriptors;
 mod enroll;
 mod evaluate;
 mod healthcheck;

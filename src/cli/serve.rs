@@ -1,5 +1,7 @@
 //! `bipedalnet serve`
 
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +12,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reload::Reloading;
-use super::{Failure, settings};
+use super::{Failure, descriptors, settings};
+use crate::access::BearerSecret;
 use crate::config::{Config, ConfigFile, HttpSettings, Live, LogFormat, ServiceSettings, Setting};
 use crate::http::{self, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
@@ -65,7 +68,7 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
             max_users = config.service.max_users,
             max_enrollments_per_user = config.service.max_enrollments_per_user,
             max_body_bytes = config.http.max_body_bytes,
-            max_connections = config.connections.max_connections,
+            max_connections = server.connections.connections,
             request_timeout_seconds = config.http.request_timeout_seconds,
             key_requests_per_second = config.http.key_requests_per_second,
             address_requests_per_second = config.http.address_requests_per_second,
@@ -91,6 +94,7 @@ pub(super) struct Server {
     pub service: Arc<Service>,
     listener: TcpListener,
     metrics: Option<(SocketAddr, TcpListener)>,
+    metrics_key: Option<BearerSecret>,
 }
 
 impl Server {
@@ -127,9 +131,21 @@ impl Server {
             Some(listen) => Some(bind(listen, "--metrics-listen").await?),
             None => None,
         };
-        let connections = ConnectionLimits::from(&config.connections);
+        let metrics_key = config.metrics_key_file.as_deref().map(metrics_key).transpose()?;
+        let mut connections = ConnectionLimits::from(&config.connections);
+        descriptors::provide_for(&mut connections);
         let http = Live::new(config.http.clone());
-        Ok(Self { address, tls, connections, http, settings, service, listener, metrics })
+        Ok(Self {
+            address,
+            tls,
+            connections,
+            http,
+            settings,
+            service,
+            listener,
+            metrics,
+            metrics_key,
+        })
     }
 
     /// Answers requests until `stop` is done, then finishes those that are open.
@@ -141,8 +157,8 @@ impl Server {
         };
         let metrics = async {
             let Some((_, listener)) = self.metrics else { return std::future::pending().await };
-            let router = http::operator_router(self.service.clone());
-            let limits = self.connections.clone();
+            let router = http::operator_router(self.service.clone(), self.metrics_key);
+            let limits = self.connections.of_metrics();
             // Until the very end, so that an operator sees how the server stops.
             let uncounted = ConnectionMetrics::unregistered();
             http::serve(listener, router, limits, None, uncounted, std::future::pending()).await;
@@ -173,6 +189,19 @@ fn load(path: &Path) -> Result<Vec<u8>, Failure> {
         return Err(explain(&format!("{size} bytes; at most {MAX_FILE_BYTES} are allowed")).into());
     }
     Ok(std::fs::read(path).map_err(|error| explain(&error))?)
+}
+
+fn metrics_key(path: &Path) -> Result<BearerSecret, Failure> {
+    let explain =
+        |reason: &dyn std::fmt::Display| format!("metrics key {}: {reason}", path.display());
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| explain(&error))?;
+    let most = BearerSecret::MAX_BYTES as u64 + 2;
+    file.take(most).read_to_string(&mut text).map_err(|error| explain(&error))?;
+    BearerSecret::new(text.trim()).ok_or_else(|| {
+        explain(&"it must have 16 to 1024 visible ASCII characters; make one with `openssl rand -hex 32`")
+            .into()
+    })
 }
 
 /// Completes at the first Ctrl-C or SIGTERM. A second one ends the program at once.

@@ -58,8 +58,8 @@ pub struct Config {
     /// active model
     #[arg(long, env = "BIPEDALNET_MODEL", value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// Address and port for metrics and health checks; "" turns them off. They need no key and no TLS,
-    /// so only the operator's network should reach them
+    /// Address and port for metrics and health checks; "" turns them off. They use no TLS, so only the
+    /// operator's network should reach them
     #[arg(
         long,
         env = "BIPEDALNET_METRICS_LISTEN",
@@ -68,6 +68,10 @@ pub struct Config {
         value_parser = address_or_none
     )]
     pub metrics_listen: OptionalAddress,
+    /// File with a secret that requests for metrics must send as `Authorization: Bearer`. Health checks
+    /// need none
+    #[arg(long, env = "BIPEDALNET_METRICS_KEY_FILE", value_name = "FILE")]
+    pub metrics_key_file: Option<PathBuf>,
     /// Format of log lines
     #[arg(long, env = "BIPEDALNET_LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
     pub log_format: LogFormat,

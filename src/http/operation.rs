@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::header;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use headers::HeaderMapExt;
+use headers::authorization::{Authorization, Bearer};
 
 use super::problem::{Problem, ProblemType};
+use crate::access::BearerSecret;
 use crate::service::Service;
 
 /// Prometheus's text format.
@@ -17,13 +21,31 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Metrics and probes for the operator's port.
 ///
 /// Metrics include scores, so they are not on the public port. The probes are here as well, because
-/// this port is served to the end.
-pub fn operator_router(service: Arc<Service>) -> Router {
+/// this port is served to the end. The probes need no key.
+pub fn operator_router(service: Arc<Service>, metrics_key: Option<BearerSecret>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics).layer(from_fn_with_state(metrics_key, require_key)))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .with_state(service)
+}
+
+async fn require_key(
+    State(key): State<Option<BearerSecret>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let sent = request.headers().typed_get::<Authorization<Bearer>>();
+    if key.is_none_or(|key| sent.is_some_and(|sent| key.accepts(sent.token()))) {
+        return next.run(request).await;
+    }
+    Problem::new(
+        ProblemType::BadApiKey,
+        "send `Authorization: Bearer` with the text in the server's metrics-key-file",
+    )
+    .at("authorization")
+    .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    .into_response()
 }
 
 async fn metrics(State(service): State<Arc<Service>>) -> Response {

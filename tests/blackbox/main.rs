@@ -2,6 +2,7 @@
 
 mod access;
 mod at_rest;
+mod attacks_connections;
 mod audit;
 mod batches;
 mod client;

@@ -1,6 +1,7 @@
 //! Metrics, logs, request ids, and requests while the server stops or is overloaded.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
@@ -138,6 +139,36 @@ async fn metrics_have_stable_names_and_labels() {
         })
         .collect();
     insta::assert_snapshot!("metrics", list.join("\n"));
+}
+
+#[tokio::test]
+async fn metrics_can_require_a_key_and_probes_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("metrics.key").display().to_string();
+    let mut serve = program();
+    serve
+        .args(["serve", "--listen", "127.0.0.1:0", "--metrics-key-file", &file, "--database"])
+        .arg(folder.path().join("a.db"));
+    for bad in [None, Some(""), Some("too short"), Some("with a space in the middle")] {
+        if let Some(text) = bad {
+            fs::write(&file, text).unwrap();
+        }
+        let message = printed(&mut serve).unwrap_err();
+        assert!(message.contains(&file), "{message}");
+    }
+    fs::write(&file, "0123456789abcdef\n").unwrap();
+    let server = Server::start_with(folder, &["--metrics-key-file", &file]);
+    let scrape = async |key: Option<&str>| {
+        let request = support::client().get(format!("http://{}/metrics", server.metrics));
+        let request = key.into_iter().fold(request, |request, key| request.bearer_auth(key));
+        request.send().await.unwrap().status()
+    };
+    assert_eq!(scrape(None).await, 401);
+    assert_eq!(scrape(Some("0123456789abcdee")).await, 401);
+    assert_eq!(scrape(Some("0123456789abcdef")).await, 200);
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(server.operator(path).await.0, 200);
+    }
 }
 
 #[tokio::test]
