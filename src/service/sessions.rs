@@ -127,9 +127,9 @@ impl Sessions {
 /// Whether a walk is a copy of an earlier one.
 pub(super) fn is_replay<'a>(
     walk: &[Fingerprint],
-    mut earlier: impl Iterator<Item = &'a Fingerprint>,
+    earlier: impl Iterator<Item = &'a Fingerprint> + Clone,
 ) -> bool {
-    earlier.any(|earlier| walk.iter().any(|minute| minute.is_replay_of(earlier)))
+    walk.iter().any(|minute| minute.is_replay_of_any(earlier.clone()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! The vector kernels share their blocks of filters, but no vector type. They differ in the width of a
 //! sum (a byte or 32 bits), in how they count bits, and in what stays in registers.
 
+pub(crate) mod alignments;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -56,7 +57,7 @@ static PREFERRED: OnceLock<Kernels> = OnceLock::new();
 impl Kernels {
     /// The kernels that [`Network::new`](super::Network::new) packs for: the fastest, or those of
     /// [`prefer`](Self::prefer).
-    pub(super) fn preferred() -> Self {
+    pub(crate) fn preferred() -> Self {
         *PREFERRED.get_or_init(|| Self::available()[0])
     }
 

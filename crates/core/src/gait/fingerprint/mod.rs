@@ -5,6 +5,8 @@ use std::ops::Range;
 use super::orientation::norm;
 use super::resample::Signal;
 use super::{Recipe, Recording};
+use crate::bnn::Kernels;
+use crate::bnn::alignments::{self, Row, lowest};
 
 const GRID_HZ: f64 = 50.0;
 
@@ -31,6 +33,9 @@ const VERSION: u8 = 1;
 /// 10 s, at several speeds.
 const BLOCK_WORDS: usize = 16;
 const SPEEDS: [f64; 7] = [1.0, 0.99, 1.01, 0.98, 1.02, 0.97, 1.03];
+
+/// Fingerprints that a block is compared with before the next block: they fit into the first cache.
+const TOGETHER: usize = 16;
 
 /// Two recordings that overlap for `s` seconds are the same if the correlation of their bits is above
 /// `CHANCE_CORRELATION + CORRELATION_SECONDS / sqrt(s)`: 0.57 at 2 s, 0.35 at 10 s. The correlation is
@@ -115,15 +120,28 @@ impl Fingerprint {
     /// 100 % are found if they are also turned, scaled, resampled to at least 25 Hz, noisy (up to a tenth
     /// of the movement), rounded to 8 bits, or up to 3 % faster or slower.
     pub fn is_replay_of(&self, earlier: &Self) -> bool {
-        let earlier = Surrounded::new(earlier);
-        SPEEDS.iter().any(|&speed| {
-            let own = self.at_speed(speed);
-            let blocks = own.words.chunks(BLOCK_WORDS).enumerate();
-            blocks.into_iter().any(|(index, words)| {
-                let bits = ROWS * own.points - 64 * BLOCK_WORDS * index;
-                earlier.holds(words, bits.min(64 * BLOCK_WORDS))
-            })
-        })
+        self.is_replay_of_any([earlier])
+    }
+
+    /// Whether this recording is a replay of one of the earlier ones.
+    pub fn is_replay_of_any<'a>(&self, earlier: impl IntoIterator<Item = &'a Self>) -> bool {
+        let parts: Vec<Part> =
+            SPEEDS.iter().flat_map(|&speed| self.at_speed(speed).parts()).collect();
+        let earlier: Vec<_> = earlier.into_iter().map(Surrounded::new).collect();
+        let mut counts = Vec::new();
+        let mut groups = earlier.chunks(TOGETHER);
+        groups.any(|group| parts.iter().any(|part| part.is_in_any(group, &mut counts)))
+    }
+
+    /// Blocks of 10 s.
+    fn parts(&self) -> Vec<Part> {
+        let part = |(index, words): (usize, &[u64])| {
+            let mut part = Part { words: [0; BLOCK_WORDS], bits: ROWS * self.points };
+            part.words[..words.len()].copy_from_slice(words);
+            part.bits = (part.bits - 64 * BLOCK_WORDS * index).min(64 * BLOCK_WORDS);
+            part
+        };
+        self.words.chunks(BLOCK_WORDS).enumerate().map(part).collect()
     }
 
     /// The fingerprint of the same recording at another speed.
@@ -241,67 +259,72 @@ fn take_less(least: &mut f64, best: &mut usize, difference: f64, stride: usize) 
     *best = if less { stride } else { *best };
 }
 
-/// Words of a block that starts at any bit of the first word.
-type Block = [u64; BLOCK_WORDS + 1];
+/// A part of a fingerprint. Words and bits after the last are 0.
+struct Part {
+    words: [u64; BLOCK_WORDS],
+    bits: usize,
+}
 
 /// A fingerprint with padding, so that a block may extend past its ends.
 struct Surrounded {
-    words: Vec<u64>,
-    /// The bits that belong to the fingerprint.
-    known: Vec<u64>,
-    /// The range of these bits.
+    row: Row,
+    /// The range of its bits, after a block of padding.
     bits: Range<usize>,
 }
 
 impl Surrounded {
     fn new(fingerprint: &Fingerprint) -> Self {
         let bits = ROWS * fingerprint.points;
-        let known: Vec<u64> =
-            (0..fingerprint.words.len()).map(|index| lowest(bits - 64 * index)).collect();
-        let nothing = [0; BLOCK_WORDS];
         Self {
-            words: [&nothing, &fingerprint.words[..], &nothing].concat(),
-            known: [&nothing, &known[..], &nothing].concat(),
+            row: Row::new(&fingerprint.words, bits),
             bits: 64 * BLOCK_WORDS..64 * BLOCK_WORDS + bits,
         }
     }
+}
 
-    /// Whether a block matches the fingerprint at any position.
-    fn holds(&self, block: &[u64], block_bits: usize) -> bool {
-        let used: Vec<u64> =
-            (0..block.len()).map(|index| lowest(block_bits - 64 * index)).collect();
+impl Part {
+    /// Whether the part matches one of the fingerprints at any position.
+    fn is_in_any(&self, fingerprints: &[Surrounded], counts: &mut Vec<u64>) -> bool {
+        let used = std::array::from_fn(|at| lowest(self.bits.saturating_sub(64 * at)));
+        let most = most_mismatches(self.bits) as u64;
         (0..64).step_by(ROWS).any(|shift| {
-            let (block, used) = (moved(block, shift), moved(&used, shift));
-            let places = self.words.array_windows().zip(self.known.array_windows());
-            places.enumerate().any(|(place, (words, known)): (usize, (&Block, &Block))| {
-                let start = 64 * place + shift;
-                let end = (start + block_bits).min(self.bits.end);
-                let overlap = end.saturating_sub(start.max(self.bits.start));
-                // The hot loop. Indexing arrays of equal length vectorises.
-                let mismatches: u32 = (0..BLOCK_WORDS + 1)
-                    .map(|at| (block[at] ^ words[at]) & used[at] & known[at])
-                    .map(u64::count_ones)
-                    .sum();
-                overlap >= ROWS * LEAST_OVERLAP && are_the_same(overlap, mismatches as usize)
+            let block =
+                alignments::Block { words: moved(&self.words, shift), mask: moved(&used, shift) };
+            fingerprints.iter().any(|Surrounded { row, bits }| {
+                let matches = |(place, &mismatches): (usize, &u64)| {
+                    // Most are.
+                    if mismatches > most {
+                        return false;
+                    }
+                    let start = 64 * place + shift;
+                    let end = (start + self.bits).min(bits.end);
+                    let overlap = end.saturating_sub(start.max(bits.start));
+                    overlap >= ROWS * LEAST_OVERLAP && are_the_same(overlap, mismatches as usize)
+                };
+                Kernels::preferred().mismatches(&block, row, most, counts)
+                    && counts.iter().enumerate().any(matches)
             })
         })
     }
 }
 
-/// A word with its lowest `count` bits set, at most 64.
-fn lowest(count: usize) -> u64 {
-    if count < 64 { (1 << count) - 1 } else { u64::MAX }
-}
-
-/// Shifts a block by `shift` bits, less than 64, to later bits.
-fn moved(block: &[u64], shift: usize) -> Block {
-    let mut moved = [0; BLOCK_WORDS + 1];
-    for (index, &word) in block.iter().enumerate() {
+/// Shifts a part by `shift` bits, less than 64, to later bits.
+fn moved(part: &[u64; BLOCK_WORDS], shift: usize) -> [u64; alignments::BLOCK_WORDS] {
+    let mut moved = [0; alignments::BLOCK_WORDS];
+    for (index, &word) in part.iter().enumerate() {
         let wide = u128::from(word) << shift;
         moved[index] |= wide as u64;
         moved[index + 1] |= (wide >> 64) as u64;
     }
     moved
+}
+
+/// With more mismatches in this many bits or fewer, recordings are never the same.
+fn most_mismatches(bits: usize) -> usize {
+    let bits_per_second = ROWS as f64 * GRID_HZ;
+    let bits = bits as f64;
+    let excess = CORRELATION_SECONDS * (bits_per_second * bits).sqrt();
+    (((1.0 - CHANCE_CORRELATION) * bits - excess) / 2.0).max(0.0) as usize + 1
 }
 
 fn are_the_same(bits: usize, mismatches: usize) -> bool {

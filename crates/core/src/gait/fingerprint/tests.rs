@@ -71,6 +71,35 @@ fn bytes_that_are_no_fingerprint_are_rejected() {
     assert_eq!(Fingerprint::from_bytes(&[]), Err(FingerprintError::Length { length: 0 }));
 }
 
+/// The comparison as `docs/replay.md` describes it, bit by bit.
+mod plain {
+    use super::*;
+
+    pub fn is_replay_of(own: &Fingerprint, earlier: &Fingerprint) -> bool {
+        SPEEDS.iter().any(|&speed| {
+            let own = bits(&own.at_speed(speed));
+            own.chunks(64 * BLOCK_WORDS).any(|block| holds(&bits(earlier), block))
+        })
+    }
+
+    fn bits(fingerprint: &Fingerprint) -> Vec<bool> {
+        (0..ROWS * fingerprint.points)
+            .map(|bit| fingerprint.words[bit / 64] >> (bit % 64) & 1 == 1)
+            .collect()
+    }
+
+    fn holds(earlier: &[bool], block: &[bool]) -> bool {
+        let least = ROWS * LEAST_OVERLAP;
+        // The block ends this many bits after the start of the earlier fingerprint.
+        (least..earlier.len() + block.len() - least + 1).step_by(ROWS).any(|end| {
+            let starts = (end.saturating_sub(block.len()), block.len().saturating_sub(end));
+            let pairs = earlier[starts.0..].iter().zip(&block[starts.1..]);
+            let overlap = pairs.len();
+            overlap >= least && are_the_same(overlap, pairs.filter(|(a, b)| a != b).count())
+        })
+    }
+}
+
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), Fingerprint::MIN_BYTES - 1..Fingerprint::MAX_BYTES).prop_map(stored)
 }
@@ -98,6 +127,31 @@ proptest! {
     fn random_fingerprints_do_not_match(one in bytes(), other in bytes()) {
         let [one, other] = [one, other].map(|bytes| Fingerprint::from_bytes(&bytes).unwrap());
         prop_assert!(!one.is_replay_of(&other));
+    }
+
+    #[test]
+    fn only_hopeless_places_are_left_out(bits in ROWS * LEAST_OVERLAP..1024usize, of in 0..1024usize) {
+        let most = most_mismatches(bits.max(of));
+        prop_assert!((most + 1..=bits).all(|mismatches| !are_the_same(bits, mismatches)));
+    }
+
+    #[test]
+    fn the_fast_comparison_is_the_plain_one(
+        bits in vec(any::<u8>(), 100..700),
+        start in 0..100usize,
+        length in 25..160usize,
+        other in vec(any::<u8>(), 0..200),
+        flips in vec(any::<(u8, u8, u8)>(), 160),
+    ) {
+        let whole = Fingerprint::from_bytes(&stored(bits.clone())).unwrap();
+        let mut part = bits[start.min(bits.len() - 25)..].to_vec();
+        part.truncate(length);
+        // Each bit differs with a probability of 3/8, near what decides.
+        let flips = flips.iter().map(|(a, b, c)| a & (b | c));
+        part.iter_mut().zip(flips).for_each(|(byte, flip)| *byte ^= flip);
+        let part = Fingerprint::from_bytes(&stored([&other[..], &part].concat())).unwrap();
+        prop_assert_eq!(part.is_replay_of(&whole), plain::is_replay_of(&part, &whole));
+        prop_assert_eq!(whole.is_replay_of(&part), plain::is_replay_of(&whole, &part));
     }
 
     #[test]
