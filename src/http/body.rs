@@ -21,9 +21,9 @@ use sha2::{Digest, Sha256};
 
 use super::App;
 use super::encoding::Encoding;
-use super::memory::{Decoded, Held, Sender};
+use super::memory::{Decoded, Held};
 use super::problem::{Problem, ProblemType};
-use crate::service::{Admission, Service, StoredResponse};
+use crate::service::{Admission, Cost, Service, StoredResponse};
 use crate::telemetry::Metrics;
 
 const JSON: &str = "application/json";
@@ -49,12 +49,13 @@ impl<T: DeserializeOwned + Decoded + Send + 'static> FromRequest<App> for Docume
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let received = Received::from_request(request, app).await?;
+        let cost = received.cost();
         let decode = move |_: &mut _| {
             let digest = Sha256::digest(&received.body).into();
             let (value, _held) = received.decode()?;
             Ok(Self { value, digest, _held })
         };
-        app.service.pool.run(Admission::FirstOfTwo, decode).await?
+        app.service.pool.run(Admission::Costing(cost), decode).await?
     }
 }
 
@@ -87,9 +88,8 @@ impl FromRequest<App> for Received {
         let format = Format::of_body(request.headers());
         let encoding = Encoding::of(request.headers());
         let most = app.http.get().max_body_bytes;
-        let sender = request.extensions().get::<Sender>().cloned().unwrap_or_default();
         let begin = Instant::now();
-        let mut held = app.bodies.hold(sender);
+        let mut held = app.bodies.hold();
         let body = read(request.into_body(), most, &mut held).await?;
         let metrics = Arc::clone(&app.service.metrics);
         metrics.stages.receive.observe(begin.elapsed().as_secs_f64());
@@ -98,6 +98,11 @@ impl FromRequest<App> for Received {
 }
 
 impl Received {
+    /// What it costs to decode it, and perhaps to read its walk.
+    pub fn cost(&self) -> Cost {
+        Cost::of_bytes(self.body.len())
+    }
+
     /// Decodes the body. This takes compute, so it belongs on the pool. Keep the second value as long
     /// as the document is in memory.
     pub fn decode<T: DeserializeOwned + Decoded>(mut self) -> Result<(T, Held), Problem> {

@@ -12,13 +12,12 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::App;
-use super::memory::Sender;
 use super::problem::Problem;
 use super::rate_limit::{Allowance, RATE_LIMIT, RateLimit};
 use super::server::Peer;
 use crate::access::{Principal, Scope};
 use crate::config::{HttpSettings, Live};
-use crate::service::Service;
+use crate::service::{self, Sender, Service};
 
 /// Name of the security scheme in OpenAPI.
 pub(super) const SECURITY_SCHEME: &str = "api_key";
@@ -101,7 +100,7 @@ async fn authorize(
 ) -> Response {
     match guard.authorize(&request, requires) {
         Ok((principal, allowance)) => {
-            request.extensions_mut().insert(sender(&principal));
+            service::sent_by(sender(&principal));
             request.extensions_mut().insert(principal);
             announce(allowance, next.run(request).await)
         }
@@ -109,7 +108,7 @@ async fn authorize(
     }
 }
 
-/// Who shares memory with whom: a key, or an address without one.
+/// Who shares compute and memory with others: a key, or an address if there are no keys.
 fn sender(principal: &Principal) -> Sender {
     match principal.network {
         Some(network) if principal.is_anonymous() => network.to_string().into(),

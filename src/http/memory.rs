@@ -8,16 +8,13 @@ use bipedalnet_client::api::{
     ActivateDocument, BatchDocument, BatchItem, TrainDocument, UserDocument, WalkDocument, Walks,
 };
 
-use crate::service::{PoolError, Service};
+use crate::service::{self, PoolError, Sender, Service};
 
 /// Most bytes of bodies in memory.
 const MOST_BYTES: usize = 128 << 20;
 
 /// What the allocator adds to each list of values.
 const ALLOCATION_BYTES: usize = 16;
-
-/// The key or the address that sends a request.
-pub(super) type Sender = Arc<str>;
 
 /// The memory of all bodies. Clones share it.
 #[derive(Clone)]
@@ -38,8 +35,9 @@ impl Bodies {
         Self { service, held: Arc::default() }
     }
 
-    pub fn hold(&self, sender: Sender) -> Held {
-        Held { bodies: self.clone(), sender, bytes: 0 }
+    /// No memory yet, for the current request.
+    pub fn hold(&self) -> Held {
+        Held { bodies: self.clone(), sender: service::sender(), bytes: 0 }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<Sender, usize>> {

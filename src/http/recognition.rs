@@ -51,14 +51,14 @@ pub(super) async fn identify(
     Parameters(parameters): Parameters<IdentifyParameters>,
     body: Received,
 ) -> Result<Response, Problem> {
-    let identify = Arc::clone(&service);
+    let (identify, cost) = (Arc::clone(&service), body.cost());
     let job = move |scratch: &mut Scratch| {
         let (document, _held): (WalkDocument, _) = body.decode()?;
         let users = parameters.among.as_deref();
         let among = users.map(|users| among(users.split(','))).transpose()?;
         Ok::<_, Problem>(identify.identify.run(evidence(document)?, among.as_ref(), scratch)?)
     };
-    let answer = service.pool.run(Admission::Single, job).await??;
+    let answer = service.pool.run(Admission::Costing(cost), job).await??;
     Ok(format.answer(&identify_answer(answer, &principal)))
 }
 

@@ -211,7 +211,7 @@ pub(super) async fn export(
             fingerprints: fingerprints.collect(),
         })
     };
-    let answer = service.pool.run(Admission::FirstOfTwo, encode).await?;
+    let answer = service.pool.run(Admission::Always, encode).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], answer).into_response())
 }
 

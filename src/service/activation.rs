@@ -260,13 +260,12 @@ mod tests {
         let recording = Walker::new(11).walk(1, &Conditions::default());
         let evidence = Evidence::Recording(RecordingDocument::from(&recording));
         let (enroll, shipped) = (&service.enroll, service.active.get());
-        let walk =
-            enroll.read(Arc::clone(&shipped), &ann, evidence, Admission::Always).await.unwrap();
+        let walk = enroll.read(Arc::clone(&shipped), &ann, evidence).await.unwrap();
         let features = Evidence::Features {
             model: shipped.id().to_owned(),
             windows: vec![vec![1.0; shipped.feature_len()]],
         };
-        let of_features = enroll.read(shipped, &ann, features, Admission::Always).await.unwrap();
+        let of_features = enroll.read(shipped, &ann, features).await.unwrap();
         activate(&service, &next).await;
 
         let write = async |walk: super::super::walk_reader::ReadWalk| {

@@ -11,9 +11,9 @@ use super::active_model::LoadedModel;
 use super::enroll::{Enroll, Enrolled};
 use super::idempotency::Reservation;
 use super::identify::{Identification, Identify};
-use super::pool::{Admission, Pool};
+use super::pool::{Admission, Cost, Pool};
 use super::verify::{Claim, Verification, Verify};
-use super::walk_reader::{Evidence, ReadWalk};
+use super::walk_reader::{Evidence, Purpose, ReadWalk};
 use super::write::{Write, Writes};
 
 /// One item of a batch.
@@ -47,6 +47,16 @@ pub enum Outcome {
     Verified(Verification),
 }
 
+impl Item {
+    fn cost(&self) -> Cost {
+        match self {
+            Self::Enroll { evidence, .. } => evidence.cost(Purpose::Enroll),
+            Self::Identify { evidence, .. } => evidence.cost(Purpose::Identify),
+            Self::Verify(claim) => claim.cost(),
+        }
+    }
+}
+
 /// An item that is computed but not written.
 enum Computed {
     Walk(UserId, ReadWalk),
@@ -75,10 +85,15 @@ impl Batch {
         items: Vec<Item>,
     ) -> Result<(Vec<Result<Outcome, ServiceError>>, Write), ServiceError> {
         let model = self.identify.active.get();
+        let costs: Vec<Cost> = items.iter().map(Item::cost).collect();
+        let cost = costs.iter().fold(Cost::default(), |all, cost| all + *cost);
+        let mut admitted = self.pool.admit(cost)?;
         let mut computed = Vec::with_capacity(items.len());
         // One after the other: a batch takes no more of the pool than any other request.
-        for item in items {
-            match self.compute(&model, item).await {
+        for (item, cost) in items.into_iter().zip(costs) {
+            let result = self.compute(&model, item).await;
+            admitted.spend(cost);
+            match result {
                 // A retry should not get such an outcome again.
                 Err(error @ (ServiceError::Pool(_) | ServiceError::Store(_))) => return Err(error),
                 result => computed.push(result),
@@ -107,7 +122,7 @@ impl Batch {
         let model = Arc::clone(model);
         Ok(match item {
             Item::Enroll { user, evidence } => {
-                let walk = self.enroll.read(model, &user, evidence, Admission::Always).await?;
+                let walk = self.enroll.read(model, &user, evidence).await?;
                 Computed::Walk(user, walk)
             }
             Item::Identify { evidence, among } => {
@@ -118,7 +133,7 @@ impl Batch {
                 Computed::Identification(self.pool.run(Admission::Always, decide).await??)
             }
             Item::Verify(claim) => {
-                let verification = self.verify.decide(model, claim, Admission::Always).await?;
+                let verification = self.verify.decide(model, claim).await?;
                 Computed::Verification(verification)
             }
         })

@@ -63,17 +63,18 @@ impl Enroll {
         evidence: Evidence,
         encode: impl Fn(Enrolled) -> StoredResponse + Send + 'static,
     ) -> Result<StoredResponse, ServiceError> {
-        let walk = self.read(self.active.get(), &user, evidence, Admission::Single).await?;
+        let admitted = self.reader.pool.admit(evidence.cost(Purpose::Enroll))?;
+        let walk = self.read(self.active.get(), &user, evidence).await?;
+        drop(admitted);
         self.batches.enroll(reservation, user, walk, encode).await
     }
 
-    /// Reads a walk of a user.
+    /// Reads a walk of a user. The walk is admitted already.
     pub(super) async fn read(
         &self,
         model: Arc<LoadedModel>,
         user: &UserId,
         evidence: Evidence,
-        admission: Admission,
     ) -> Result<ReadWalk, ServiceError> {
         // First, so that a request with a wrong name costs little.
         if !model.gallery().contains(user) {
@@ -82,7 +83,7 @@ impl Enroll {
         let reader = self.reader.clone();
         let read =
             move |scratch: &mut Scratch| reader.read(&model, evidence, Purpose::Enroll, scratch);
-        self.reader.pool.run(admission, read).await?
+        self.reader.pool.run(Admission::Always, read).await?
     }
 }
 

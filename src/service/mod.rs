@@ -47,7 +47,7 @@ pub use identify::{Identification, Identify};
 pub use keys::{AccessError, Keys};
 use maintenance::LogScrubber;
 pub use models::{Comparison, GivenModel, Models, Outcomes, StoredModel};
-pub use pool::{Admission, Pool, PoolError, until};
+pub use pool::{Admission, Cost, Pool, PoolError, Sender, sender, sent_by, until};
 pub use sessions::SessionId;
 pub use thresholds::Thresholds;
 use trainer::Trainer;

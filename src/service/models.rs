@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::active_model::{ActiveModel, LoadedModel};
 use super::idempotency::Reservation;
-use super::pool::{Admission, Pool};
+use super::pool::{Admission, Cost, Pool};
 use super::thresholds::Fit;
 use super::write::{Write, Writes};
 use super::{ServiceError, StartError};
@@ -104,8 +104,9 @@ impl Models {
     pub async fn file(&self, id: &str) -> Result<Vec<u8>, ServiceError> {
         let StoredModel { id, sha256, .. } = self.get(id).await?;
         let file = self.store.model_file(&id).await?;
+        let cost = Admission::Costing(Cost::of_bytes(file.len()));
         let check = move |_: &mut _| (Sha256::digest(&file)[..] == sha256).then_some(file);
-        self.pool.run(Admission::FirstOfTwo, check).await?.ok_or_else(|| {
+        self.pool.run(cost, check).await?.ok_or_else(|| {
             ServiceError::UnusableModel(
                 "its file was altered in the database; restore a backup, or start the server once \
                  with `--model` and its file"

@@ -14,18 +14,21 @@ use super::activity::Activity;
 use super::attempts::{Attempt, Attempts};
 use super::challenges::{Challenges, Owner};
 use super::idempotency::Reservation;
-use super::pool::Admission;
+use super::pool::{Admission, Cost};
 use super::sessions::{Addition, SessionKey, is_replay};
 use super::template_update::is_long_enough;
 use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use super::write::{Write, Writes};
 use super::{ServiceError, SessionId};
 use crate::access::Principal;
-use crate::store::{AuditEvent, Store};
+use crate::store::{AuditEvent, COMPARED, Store};
 
 /// The longest walk that is verified. Longer ones would cost too much: each minute is compared with
 /// earlier walks.
 const MAX_SECONDS: f64 = 120.0;
+
+/// Earlier walks that one job compares with: some milliseconds.
+const COMPARED_AT_ONCE: usize = 16;
 
 /// A claim to be a user.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +45,14 @@ pub struct Claim {
     pub session: Option<SessionId>,
     /// From [`Challenges::create`].
     pub challenge: Option<String>,
+}
+
+impl Claim {
+    /// What it costs to decide, at most.
+    pub(super) fn cost(&self) -> Cost {
+        let seconds = self.evidence.seconds().min(MAX_SECONDS);
+        self.evidence.cost(Purpose::Verify) + Cost::of_fingerprints(seconds, COMPARED)
+    }
 }
 
 /// The result of a verification.
@@ -87,6 +98,20 @@ struct PendingChanges {
     newest_compared: i64,
 }
 
+/// A claim whose walk is read.
+struct Probe {
+    principal: Principal,
+    user: UserId,
+    walk: ReadWalk,
+    /// Whether the walk was sent before.
+    is_replay: bool,
+    /// Fingerprints of earlier walks with their numbers, the newest first.
+    earlier: Vec<(i64, Fingerprint)>,
+    fmr: f64,
+    session: Option<SessionId>,
+    challenge: Option<String>,
+}
+
 /// Verifies claims.
 #[derive(Clone)]
 pub struct Verify {
@@ -112,18 +137,19 @@ impl Verify {
         reservation: Reservation,
         claim: Claim,
     ) -> Result<(Verification, Write), ServiceError> {
-        let mut verification = self.decide(self.active.get(), claim, Admission::Single).await?;
+        let admitted = self.reader.pool.admit(claim.cost())?;
+        let mut verification = self.decide(self.active.get(), claim).await?;
+        drop(admitted);
         let mut write = self.writes.begin(reservation).await?;
         self.settle(&mut write, &mut verification).await?;
         Ok((verification, write))
     }
 
-    /// Decides a claim, and writes nothing yet.
+    /// Decides a claim that is admitted already, and writes nothing yet.
     pub(super) async fn decide(
         &self,
         model: Arc<LoadedModel>,
         claim: Claim,
-        admission: Admission,
     ) -> Result<Verification, ServiceError> {
         self.check(&claim)?;
         let user = &claim.user;
@@ -133,10 +159,50 @@ impl Verify {
         }
         self.attempts.check(user, &claim.principal).await?;
         let earlier = self.store.newest_fingerprints(user).await?;
+        let Claim { principal, user, evidence, fmr, session, challenge } = claim;
+        let walk = self.read(&model, evidence).await?;
+        let is_replay = self.is_replay(&walk.fingerprints, &earlier).await?;
+        let probe = Probe { principal, user, walk, is_replay, earlier, fmr, session, challenge };
         let reader = self.reader.clone();
-        let compare =
-            move |scratch: &mut Scratch| compare(&reader, &model, claim, earlier, scratch);
-        self.reader.pool.run(admission, compare).await?
+        let compare = move |_: &mut Scratch| compare(&reader, &model, probe);
+        self.reader.pool.run(Admission::Always, compare).await?
+    }
+
+    async fn read(
+        &self,
+        model: &Arc<LoadedModel>,
+        evidence: Evidence,
+    ) -> Result<ReadWalk, ServiceError> {
+        let (reader, model) = (self.reader.clone(), Arc::clone(model));
+        let read =
+            move |scratch: &mut Scratch| reader.read(&model, evidence, Purpose::Verify, scratch);
+        let walk = self.reader.pool.run(Admission::Always, read).await??;
+        if walk.seconds > MAX_SECONDS {
+            let seconds = walk.seconds;
+            return Err(ServiceError::TooLong { seconds, allowed_seconds: MAX_SECONDS });
+        }
+        Ok(walk)
+    }
+
+    /// Whether a walk is a replay of an earlier one. Several jobs, because each comparison takes longer
+    /// than an identification.
+    async fn is_replay(
+        &self,
+        walk: &[Fingerprint],
+        earlier: &[(i64, Fingerprint)],
+    ) -> Result<bool, ServiceError> {
+        if walk.is_empty() {
+            return Ok(false);
+        }
+        for some in earlier.chunks(COMPARED_AT_ONCE) {
+            let (walk, some) = (walk.to_vec(), some.to_vec());
+            let compare =
+                move |_: &mut Scratch| is_replay(&walk, some.iter().map(|(_, mark)| mark));
+            if self.reader.pool.run(Admission::Always, compare).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn check(&self, claim: &Claim) -> Result<(), ServiceError> {
@@ -235,21 +301,14 @@ fn owner(user: &UserId, principal: &Principal) -> Owner {
     Owner { user: user.clone(), principal: principal.id.clone() }
 }
 
-/// Compares a walk with the claimed user's template, and with `earlier` walks of the user, the newest
-/// first. Runs on the pool.
+/// Compares a walk with the claimed user's template. Runs on the pool.
 fn compare(
     reader: &WalkReader,
     model: &LoadedModel,
-    claim: Claim,
-    earlier: Vec<(i64, Fingerprint)>,
-    scratch: &mut Scratch,
+    probe: Probe,
 ) -> Result<Verification, ServiceError> {
-    let Claim { principal, user, evidence, fmr, session, challenge } = claim;
-    let ReadWalk { template, fingerprints, seconds, recording, .. } =
-        reader.read(model, evidence, Purpose::Verify, scratch)?;
-    if seconds > MAX_SECONDS {
-        return Err(ServiceError::TooLong { seconds, allowed_seconds: MAX_SECONDS });
-    }
+    let Probe { principal, user, walk, is_replay, earlier, fmr, session, challenge } = probe;
+    let ReadWalk { template, fingerprints, recording, .. } = walk;
     let newest_compared = earlier.first().map_or(0, |(number, _)| *number);
     let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
     let key = session.map(|session| SessionKey {
@@ -264,7 +323,7 @@ fn compare(
         reader.settings.get().update_templates && !is_retry && !fingerprints.is_empty();
     let update = (may_update && is_long_enough(&template)).then(|| template.clone());
     let addition = match key {
-        _ if !is_retry && is_replay(&fingerprints, earlier.iter()) => Addition::Replay,
+        _ if !is_retry && is_replay => Addition::Replay,
         Some(key) => model.sessions().add(key, template.clone(), fingerprints),
         None => Addition::Counts(template.clone(), fingerprints),
     };

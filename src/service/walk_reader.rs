@@ -10,7 +10,7 @@ use bipedalnet_core::{Reading, cbor};
 
 use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel};
-use super::pool::{Admission, Pool};
+use super::pool::{Admission, Cost, Pool};
 use crate::config::{Live, ServiceSettings};
 use crate::telemetry::Metrics;
 
@@ -27,6 +27,35 @@ pub enum Evidence {
         /// One vector per window.
         windows: Vec<Vec<f32>>,
     },
+}
+
+impl Evidence {
+    /// What it costs to read the walk.
+    pub(super) fn cost(&self, purpose: Purpose) -> Cost {
+        let seconds = self.seconds();
+        match (self, purpose) {
+            (Self::Features { .. }, _) | (_, Purpose::Identify) => Cost::of_walk(seconds),
+            (_, Purpose::Verify | Purpose::Enroll) => {
+                Cost::of_walk(seconds) + Cost::of_fingerprints(seconds, 0)
+            }
+        }
+    }
+
+    /// Length of the walk as the document has it.
+    pub(super) fn seconds(&self) -> f64 {
+        let document = match self {
+            Self::Recording(document) => document,
+            Self::Features { windows, .. } => return windows.len() as f64,
+        };
+        let samples = document.acceleration.len() as f64;
+        let seconds = match (&document.time_seconds.as_deref(), document.rate_hz) {
+            (Some([first, .., last]), _) => last - first,
+            (_, Some(rate_hz)) => samples / rate_hz,
+            _ => 0.0,
+        };
+        // Other rates are refused.
+        seconds.max(samples / 200.0).min(samples / 20.0)
+    }
 }
 
 /// What a walk is read for.

@@ -14,7 +14,7 @@ use super::{Store, StoreError, Transaction, unix_seconds};
 const VERIFIED_KEPT: i64 = 100;
 
 /// Fingerprints that a walk is compared with: the newest, to bound the compute.
-const COMPARED: i64 = 200;
+pub const COMPARED: usize = 200;
 
 impl Store {
     /// All fingerprints of a user's walks.
@@ -34,7 +34,7 @@ impl Store {
         &self,
         user: &UserId,
     ) -> Result<Vec<(i64, Fingerprint)>, StoreError> {
-        fingerprints(&self.path, user, 0, COMPARED, &self.readers).await
+        fingerprints(&self.path, user, 0, COMPARED as i64, &self.readers).await
     }
 
     /// A user's kept recordings by enrollment, as `Transaction::add_recording` stored them.
@@ -91,7 +91,8 @@ impl Transaction {
         user: &UserId,
         after: i64,
     ) -> Result<Vec<Fingerprint>, StoreError> {
-        let newer = fingerprints(&self.path, user, after, COMPARED, &mut *self.inner).await?;
+        let newer =
+            fingerprints(&self.path, user, after, COMPARED as i64, &mut *self.inner).await?;
         Ok(newer.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 
