@@ -8,6 +8,7 @@ use bipedalnet_client::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAn
 
 use super::App;
 use super::body::{Document, Format};
+use super::guard::announce;
 use super::idempotency::IdempotencyKey;
 use super::problem::{Problem, ProblemType};
 use super::recognition::{among, claim_of};
@@ -19,9 +20,9 @@ use crate::service::{Item, Outcome, Service};
 /// Send a batch
 ///
 /// Sends up to 64 walks in one request, for phones that were offline. Each item has the outcome
-/// that a single request would have, and the API key needs the scope for it. The `Idempotency-Key`
-/// covers the whole batch. The batch fails as a whole only if the server lacks compute or disk
-/// space. Nothing is changed then.
+/// that a single request would have, and the API key needs the scope for it. Each item counts as a
+/// request in quotas. The `Idempotency-Key` covers the whole batch. The batch fails as a whole only
+/// if the server lacks compute or disk space, or a quota is used up. Nothing is changed then.
 #[utoipa::path(post, path = "/v1/batch", operation_id = "batch", tag = "recognition",
     request_body = BatchDocument,
     responses((status = 200, description = "Outcome of each item", body = OutcomesAnswer)))]
@@ -33,7 +34,9 @@ pub(super) async fn batch(
     body: Document<BatchDocument>,
 ) -> Result<Response, Problem> {
     let items = batch_of(body.value.items, &app.http.get(), &principal)?;
-    outcomes(&app.service, items, key, &body.digest, format, principal).await
+    let allowance = app.guard.count_items(&principal, items.len())?;
+    let outcomes = outcomes(&app.service, items, key, &body.digest, format, principal).await?;
+    Ok(announce(allowance, outcomes))
 }
 
 /// Turns each item into one of the service, or into its problem.

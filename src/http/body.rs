@@ -191,7 +191,7 @@ impl Format {
         }
     }
 
-    fn encode(self, body: &impl Serialize) -> Vec<u8> {
+    pub fn encode(self, body: &impl Serialize) -> Vec<u8> {
         match self {
             Self::Json => serde_json::to_vec(body).map_err(|error| error.to_string()),
             Self::Cbor => minicbor_serde::to_vec(body).map_err(|error| error.to_string()),
@@ -209,6 +209,11 @@ impl Format {
     /// A response that is not stored.
     pub fn answer(self, body: &impl Serialize) -> Response {
         ([VARY, (header::CONTENT_TYPE, self.media_type())], self.encode(body)).into_response()
+    }
+
+    /// A response that is made while it is sent.
+    pub fn streamed(self, body: Body) -> Response {
+        ([VARY, (header::CONTENT_TYPE, self.media_type())], body).into_response()
     }
 
     /// A response that may be stored for retries.

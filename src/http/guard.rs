@@ -1,6 +1,7 @@
 //! Who may send requests, and how many: API keys, scopes and rate limits.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -91,6 +92,27 @@ impl Guard {
         let smaller = by_key.into_iter().chain(by_address).min_by_key(|left| left.requests);
         Ok((principal, smaller))
     }
+
+    /// Counts the items of a batch after the first, which was counted as the request.
+    pub fn count_items(
+        &self,
+        principal: &Principal,
+        items: usize,
+    ) -> Result<Option<Allowance>, Problem> {
+        let Some(more) = NonZeroU32::new(items.saturating_sub(1) as u32) else { return Ok(None) };
+        let settings = self.settings.get();
+        let by_key = match principal.is_anonymous() {
+            true => None,
+            false => self.keys.take_more(&principal.id, settings.key_requests_per_second, more)?,
+        };
+        let by_address = match principal.network {
+            None => None,
+            Some(network) => {
+                self.addresses.take_more(&network, settings.address_requests_per_second, more)?
+            }
+        };
+        Ok(by_key.into_iter().chain(by_address).min_by_key(|left| left.requests))
+    }
 }
 
 async fn authorize(
@@ -141,7 +163,7 @@ pub(super) async fn limit_by_address(
 }
 
 /// Adds headers, unless a smaller allowance was announced before.
-fn announce(allowance: Option<Allowance>, mut response: Response) -> Response {
+pub(super) fn announce(allowance: Option<Allowance>, mut response: Response) -> Response {
     let headers = response.headers_mut();
     if let Some(allowance) = allowance
         && !headers.contains_key(RATE_LIMIT)

@@ -9,6 +9,7 @@ mod description;
 mod docs;
 mod encoding;
 mod etag;
+mod export;
 mod guard;
 mod idempotency;
 mod locks;
@@ -54,6 +55,7 @@ struct App {
     service: Arc<Service>,
     http: Live<HttpSettings>,
     bodies: Bodies,
+    guard: Arc<Guard>,
 }
 
 /// The API of a service.
@@ -66,7 +68,12 @@ pub fn router(service: Arc<Service>, http: Live<HttpSettings>) -> Router {
         .fallback(async || Problem::no_such_resource())
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     let bodies = Bodies::new(Arc::clone(&service));
-    with_middleware(routes, &service, &http, guard).with_state(App { service, http, bodies })
+    with_middleware(routes, &service, &http, Arc::clone(&guard)).with_state(App {
+        service,
+        http,
+        bodies,
+        guard,
+    })
 }
 
 /// The routes of the API by what they require of a key.

@@ -38,7 +38,17 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
 
     /// Counts a request. A rate of 0 means no limit.
     pub fn take(&self, key: &K, requests_per_second: u32) -> Result<Option<Allowance>, Problem> {
-        self.at(requests_per_second).map(|limit| limit.take(key)).transpose()
+        self.take_more(key, requests_per_second, NonZeroU32::MIN)
+    }
+
+    /// Counts several requests, or none of them.
+    pub fn take_more(
+        &self,
+        key: &K,
+        requests_per_second: u32,
+        requests: NonZeroU32,
+    ) -> Result<Option<Allowance>, Problem> {
+        self.at(requests_per_second).map(|limit| limit.take(key, requests)).transpose()
     }
 
     fn at(&self, requests_per_second: u32) -> Option<Arc<FixedRateLimit<K>>> {
@@ -75,22 +85,33 @@ impl<K: Hash + Eq + Clone> FixedRateLimit<K> {
         Some(Self { name, burst: burst.get(), limiter, requests_to_sweep })
     }
 
-    fn take(&self, key: &K) -> Result<Allowance, Problem> {
+    fn take(&self, key: &K, requests: NonZeroU32) -> Result<Allowance, Problem> {
         // If two threads sweep at once, the counter can wrap. Then one sweep is skipped: no harm.
         if self.requests_to_sweep.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.requests_to_sweep.store(REQUESTS_BETWEEN_SWEEPS, Ordering::Relaxed);
             self.limiter.retain_recent();
         }
         let allowance = |requests| Allowance { name: self.name, burst: self.burst, requests };
-        match self.limiter.check_key(key) {
-            Ok(state) => Ok(allowance(state.remaining_burst_capacity())),
-            Err(until) => {
-                let wait = until.wait_time_from(self.limiter.clock().now());
+        match self.limiter.check_key_n(key, requests) {
+            Ok(Ok(state)) => Ok(allowance(state.remaining_burst_capacity())),
+            Err(_) => {
                 let detail = format!(
-                    "this {} may send {} requests a second; wait, or send batches",
+                    "each item counts as a request, and this {} may send {} at once; send fewer \
+                     items",
+                    self.name, self.burst
+                );
+                Err(Problem::new(ProblemType::BatchSize, detail).at("items"))
+            }
+            Ok(Err(until)) => {
+                let wait = until.wait_time_from(self.limiter.clock().now());
+                let mut detail = format!(
+                    "this {} may send {} requests a second; wait",
                     self.name,
                     self.burst / BURST_SECONDS
                 );
+                if requests > NonZeroU32::MIN {
+                    detail += &format!("; each item counts as a request: {requests} more");
+                }
                 let problem = Problem::new(ProblemType::TooManyRequests, detail)
                     .retry_after(whole_seconds(wait));
                 let headers = allowance(0).headers().into_iter();
@@ -139,6 +160,16 @@ mod tests {
         }
         assert!(left("ann").is_err());
         assert_eq!(left("bob"), Ok(9));
+    }
+
+    #[test]
+    fn several_requests_count_together_or_not_at_all() {
+        let limit = RateLimit::new("key");
+        let take = |count| limit.take_more(&"ann", 1, NonZeroU32::new(count).unwrap());
+        assert_eq!(take(7).unwrap().unwrap().requests, 3);
+        assert_eq!(take(4).unwrap_err().document().status, 429);
+        assert_eq!(take(11).unwrap_err().document().status, 422);
+        assert_eq!(take(3).unwrap().unwrap().requests, 0);
     }
 
     #[test]

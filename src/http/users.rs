@@ -14,12 +14,14 @@ use utoipa::IntoParams;
 use super::App;
 use super::batch::{batch_of, outcomes};
 use super::body::{Document, Format, invalid_field};
+use super::export;
+use super::guard::announce;
 use super::idempotency::{IdempotencyKey, no_content, to_the_end};
 use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::Principal;
-use crate::service::{Admission, Consent, Enrollment, ExportedTemplate, Service};
+use crate::service::{Consent, Enrollment, Service};
 use crate::store::unix_seconds;
 
 /// Most users on a page, and the default.
@@ -168,7 +170,7 @@ pub(super) async fn erase(
     .await
 }
 
-fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
+pub(super) fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
     api::EnrollmentAnswer {
         enrollment: walk.id,
         windows: walk.windows,
@@ -180,7 +182,8 @@ fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
 
 /// Export a user
 ///
-/// The response has everything stored about the user. The audit trail gets an entry.
+/// The response has everything stored about the user. It is sent walk by walk. If that fails, the
+/// connection breaks. The audit trail gets an entry.
 #[utoipa::path(get, path = "/v1/users/{user}/export", operation_id = "export_user", tag = "users",
     params(("user" = String, Path, description = "Id of the user")),
     responses((status = 200, description = "Everything stored about the user",
@@ -192,27 +195,8 @@ pub(super) async fn export(
     format: Format,
 ) -> Result<Response, Problem> {
     let export = service.users.export(principal, &user).await?;
-    let encode = move |_: &mut _| {
-        let template = |template: ExportedTemplate| api::ExportedTemplate {
-            model: template.model,
-            windows: template.windows,
-            template: template.values,
-        };
-        let walks = export.walks.into_iter().map(|walk| api::ExportedWalk {
-            enrollment: enrollment_answer(walk.enrollment),
-            templates: walk.templates.into_iter().map(template).collect(),
-            recording: walk.recording,
-        });
-        let marks = export.fingerprints.iter();
-        let fingerprints = marks.map(|mark| const_hex::encode(mark.to_bytes()));
-        format.answer(&api::ExportAnswer {
-            user: user_answer(export.status),
-            walks: walks.collect(),
-            fingerprints: fingerprints.collect(),
-        })
-    };
-    let answer = service.pool.run(Admission::Always, encode).await?;
-    Ok(([(header::CACHE_CONTROL, "no-store")], answer).into_response())
+    let body = export::body(export, format, Arc::clone(&service));
+    Ok(([(header::CACHE_CONTROL, "no-store")], format.streamed(body)).into_response())
 }
 
 /// List a user's enrollments
@@ -266,7 +250,10 @@ pub(super) async fn enroll(
             let item = |walk| BatchItem::Enroll(EnrollItem { user: user.to_string(), walk });
             let items =
                 batch_of(walks.into_iter().map(item).collect(), &app.http.get(), &principal)?;
-            outcomes(&app.service, items, key, &body.digest, format, principal).await
+            let allowance = app.guard.count_items(&principal, items.len())?;
+            let outcomes =
+                outcomes(&app.service, items, key, &body.digest, format, principal).await?;
+            Ok(announce(allowance, outcomes))
         }
     }
 }

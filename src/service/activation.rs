@@ -277,7 +277,7 @@ mod tests {
         let active = service.active.get();
         let scratch = &mut Scratch::default();
         let expected = active.read(&recording, scratch, &service.metrics).unwrap();
-        let stored = service.store.all_templates_of(&ann).await.unwrap();
+        let stored = service.store.all_templates_of(&ann, 1).await.unwrap();
         let [only] = &stored[..] else { panic!("{stored:?}") };
         assert_eq!((&only.model, &only.values[..]), (&next, expected.0.template.values()));
     }

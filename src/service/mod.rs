@@ -53,7 +53,7 @@ pub use thresholds::Thresholds;
 use trainer::Trainer;
 use training_jobs::JobSignals;
 pub use training_jobs::{Follower, JobLength, JobRequest, JobStatus, ShortUser, TrainingJobs};
-pub use users::{Consent, Enrollment, ExportedTemplate, UserStatus, Users};
+pub use users::{Consent, Enrollment, Export, ExportedTemplate, ExportedWalk, UserStatus, Users};
 pub use verify::{Claim, Verification, Verify};
 pub use walk_reader::Evidence;
 use walk_reader::WalkReader;

@@ -1,5 +1,7 @@
 //! Users and their enrollments: create, read, export, delete.
 
+use std::collections::VecDeque;
+
 use bipedalnet_core::gait::{Fingerprint, RecordingDocument};
 use bipedalnet_core::identity::{READY_WINDOWS, UserId, UserTemplates};
 
@@ -30,15 +32,34 @@ pub struct UserStatus {
     pub windows_missing: u64,
 }
 
-/// Everything stored about a user.
-#[derive(Clone, Debug, PartialEq)]
+/// Everything stored about a user. Walks are read one at a time, because all of them may be large.
 pub struct Export {
     /// The user.
     pub status: UserStatus,
-    /// Their walks.
-    pub walks: Vec<ExportedWalk>,
     /// Fingerprints of enrolled and of verified walks.
     pub fingerprints: Vec<Fingerprint>,
+    enrollments: VecDeque<Enrollment>,
+    store: Store,
+    pool: Pool,
+}
+
+impl Export {
+    /// The next walk. If it was deleted since the export began, only its number is left.
+    ///
+    /// # Errors
+    /// If the user was deleted, or the pool or the database fails.
+    pub async fn next_walk(&mut self) -> Result<Option<ExportedWalk>, ServiceError> {
+        let user = &self.status.user.id;
+        let Some(enrollment) = self.enrollments.pop_front() else { return Ok(None) };
+        let kept = self.store.recording_of(user, enrollment.id).await?;
+        let templates = self.store.all_templates_of(user, enrollment.id).await?;
+        if templates.is_empty() {
+            self.store.user(user).await?;
+        }
+        let unpack = move |_: &mut _| kept.and_then(|kept| unpack(&kept));
+        let recording = self.pool.run(Admission::Always, unpack).await?;
+        Ok(Some(ExportedWalk { enrollment, templates, recording }))
+    }
 }
 
 /// Everything stored about a walk.
@@ -121,7 +142,7 @@ impl Users {
     /// Everything stored about a user. First, the audit trail gets an entry.
     ///
     /// # Errors
-    /// If the user does not exist, or the pool or the database fails.
+    /// If the user does not exist, or the database fails.
     pub async fn export(
         &self,
         principal: Principal,
@@ -131,26 +152,13 @@ impl Users {
         write.transaction.user(user).await?;
         write.transaction.audit(AuditEvent::UserExported(user)).await?;
         write.commit().await?;
-        let status = self.get(user).await?;
-        let store = &self.store;
-        let enrollments = store.enrollments_of(user).await?;
-        let templates = store.all_templates_of(user).await?;
-        let fingerprints = store.fingerprints(user).await?;
-        let mut recordings = store.recordings_of(user).await?;
-        let unpack = move |_: &mut _| -> Vec<ExportedWalk> {
-            let walk = |enrollment: Enrollment| {
-                let kept = recordings.remove(&enrollment.id);
-                let of_it = |template: &&ExportedTemplate| template.enrollment == enrollment.id;
-                ExportedWalk {
-                    templates: templates.iter().filter(of_it).cloned().collect(),
-                    recording: kept.and_then(|kept| unpack(&kept)),
-                    enrollment,
-                }
-            };
-            enrollments.into_iter().map(walk).collect()
-        };
-        let walks = self.pool.run(Admission::Always, unpack).await?;
-        Ok(Export { status, walks, fingerprints })
+        Ok(Export {
+            status: self.get(user).await?,
+            fingerprints: self.store.fingerprints(user).await?,
+            enrollments: self.store.enrollments_of(user).await?.into(),
+            store: self.store.clone(),
+            pool: self.pool.clone(),
+        })
     }
 
     /// A user's enrollments.

@@ -79,20 +79,22 @@ impl Store {
         rows.into_iter().map(|row| row.template(&self.path, feature_len)).collect()
     }
 
-    /// All models' templates of a user's walks. Empty if the user does not exist.
+    /// All models' templates of a user's walk.
     ///
     /// # Errors
     /// If the statement fails.
     pub async fn all_templates_of(
         &self,
         user: &UserId,
+        enrollment: i64,
     ) -> Result<Vec<ExportedTemplate>, StoreError> {
         let rows: Vec<ExportRow> = sqlx::query_as(
             "SELECT enrollment_id, model, windows, template, scale
              FROM templates JOIN enrollments ON enrollments.id = enrollment_id
-             WHERE user_id = ? ORDER BY enrollment_id, model",
+             WHERE user_id = ?1 AND enrollment_id = ?2 ORDER BY model",
         )
         .bind(user.as_str())
+        .bind(enrollment)
         .fetch_all(&self.readers)
         .await?;
         let exported = |row: ExportRow| ExportedTemplate {

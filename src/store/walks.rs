@@ -1,6 +1,5 @@
 //! The other data of a walk: its fingerprints, and its recording if that is kept.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,17 +36,20 @@ impl Store {
         fingerprints(&self.path, user, 0, COMPARED as i64, &self.readers).await
     }
 
-    /// A user's kept recordings by enrollment, as `Transaction::add_recording` stored them.
+    /// The kept recording of a user's walk, as `Transaction::add_recording` stored it.
     ///
     /// # Errors
     /// If the statement fails.
-    pub async fn recordings_of(&self, user: &UserId) -> Result<HashMap<i64, Vec<u8>>, StoreError> {
-        let query = sqlx::query_as(
-            "SELECT enrollment_id, recording FROM recordings
-             JOIN enrollments ON enrollments.id = enrollment_id WHERE user_id = ?",
+    pub async fn recording_of(
+        &self,
+        user: &UserId,
+        enrollment: i64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT recording FROM recordings JOIN enrollments ON enrollments.id = enrollment_id
+             WHERE user_id = ?1 AND enrollment_id = ?2",
         );
-        let rows: Vec<(i64, Vec<u8>)> = query.bind(user.as_str()).fetch_all(&self.readers).await?;
-        Ok(rows.into_iter().collect())
+        Ok(query.bind(user.as_str()).bind(enrollment).fetch_optional(&self.readers).await?)
     }
 
     /// Deletes recordings that are older than `kept`, and returns how many. If there were any,

@@ -1,5 +1,11 @@
-//! Requests that try to take more memory than they should.
+//! Requests that try to take more memory or compute than they should.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bipedalnet_client::api::{ExportAnswer, ExportedWalk};
+use bipedalnet_core::cbor;
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
+use bipedalnet_core::gait::{Precision, compact, exact};
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json as document;
@@ -7,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::access::wait_until_keys_are_required;
-use crate::support::{self, Answer, Server, create_key, json, simulated};
+use crate::support::{self, Answer, Server, create_key, json, simulated, simulated_for};
 
 /// Most resident memory of a server so far, in MiB.
 #[cfg(target_os = "linux")]
@@ -19,8 +25,15 @@ fn peak_mib(server: &Server) -> u64 {
 
 /// Sends CBOR that is compressed with zstd.
 async fn send_cbor(server: &Server, path: &str, cbor: &[u8]) -> Answer {
+    send_cbor_as(server, "", path, cbor).await
+}
+
+async fn send_cbor_as(server: &Server, key: &str, path: &str, cbor: &[u8]) -> Answer {
     let body = zstd::encode_all(cbor, 3).unwrap();
-    let request = support::client().post(server.url(path));
+    let mut request = support::client().post(server.url(path));
+    if !key.is_empty() {
+        request = request.bearer_auth(key);
+    }
     let request = request.header("content-type", "application/cbor");
     let request = request.header("content-encoding", "zstd").body(body);
     support::answer(request.send().await.unwrap()).await
@@ -33,7 +46,16 @@ fn list(count: u32, item: &[u8]) -> Vec<u8> {
 
 /// The CBOR of a map with one entry.
 fn map(key: &str, value: &[u8]) -> Vec<u8> {
-    [&[0xa1, 0x60 + key.len() as u8], key.as_bytes(), value].concat()
+    maps(&[(key, value)])
+}
+
+/// The CBOR of a map.
+fn maps(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let entry =
+        |(key, value): &(&str, &[u8])| [&[0x60 + key.len() as u8], key.as_bytes(), value].concat();
+    let mut map = vec![0xa0 + entries.len() as u8];
+    map.extend(entries.iter().flat_map(entry));
+    map
 }
 
 #[cfg(target_os = "linux")]
@@ -123,4 +145,116 @@ async fn one_sender_does_not_take_all_memory_for_bodies() {
         stream.read_exact(&mut status).await.unwrap();
         assert_eq!(&status, b"HTTP/1.1 400");
     }
+}
+
+#[tokio::test]
+async fn long_batches_of_one_key_do_not_delay_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder, &["--request-timeout-seconds", "600"]);
+    let [busy, other] = [(); 2].map(|()| create_key(&server.database(), "identify,enroll"));
+    wait_until_keys_are_required(&server).await;
+    let request = server.request(Method::PUT, "/v1/users/ann", "").bearer_auth(&busy);
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::CREATED);
+    let compact =
+        |walk, seconds| compact(&simulated_for(11, walk, seconds), &Precision::default()).unwrap();
+    for walk in 0..2 {
+        let path = "/v1/users/ann/enrollments";
+        let answer = send_cbor_as(&server, &busy, path, &compact(walk, 600.0)).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    let verify = maps(&[("user", b"\x63ann"), ("walk", &compact(5, 119.0))]);
+    let batch = map("items", &list(8, &map("verify", &verify)));
+    let ended = AtomicUsize::new(0);
+    let batches = join_all((0..8).map(|_| async {
+        let answer = send_cbor_as(&server, &busy, "/v1/batch", &batch).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        ended.fetch_add(1, Ordering::SeqCst);
+    }));
+    let identifications = async {
+        while server.scrape().await["bipedalnet_pool_jobs_running"] == 0.0 {}
+        let walk = compact(6, 10.0);
+        for _ in 0..10 {
+            let answer = send_cbor_as(&server, &other, "/v1/identify", &walk).await;
+            assert_eq!(answer.body["user"], "ann", "{answer:?}");
+        }
+        // Each of these would have waited for a verification of each batch.
+        assert_eq!(ended.load(Ordering::SeqCst), 0);
+    };
+    tokio::join!(batches, identifications);
+}
+
+#[tokio::test]
+async fn each_item_of_a_batch_counts_in_quotas() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder, &["--key-requests-per-second", "1"]);
+    let key = create_key(&server.database(), "identify,enroll");
+    wait_until_keys_are_required(&server).await;
+    let send = async |path: &str, items: usize| {
+        let items = vec![document!({}); items];
+        let body = match path {
+            "/v1/batch" => {
+                document!({"items": vec![document!({"identify": {"walk": {}}}); items.len()]})
+            }
+            _ => document!(items),
+        };
+        let request = server.request(Method::POST, path, body.to_string()).bearer_auth(&key);
+        let response = request.send().await.unwrap();
+        let left = response.headers()["ratelimit"].to_str().unwrap().to_owned();
+        (support::answer(response).await, left)
+    };
+    let (answer, left) = send("/v1/batch", 7).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(left.starts_with("\"key\";r=3;"), "{left}");
+    let (answer, left) = send("/v1/users/ann/enrollments", 9).await;
+    assert_eq!(answer.problem(), (429, "too-many-requests"), "{answer:?}");
+    assert!(left.starts_with("\"key\";r=0;"), "{left}");
+    let detail =
+        "this key may send 1 requests a second; wait; each item counts as a request: 8 more";
+    assert_eq!(answer.body["detail"], detail);
+    let (answer, _) = send("/v1/batch", 12).await;
+    assert_eq!(answer.problem(), (422, "batch-size"), "{answer:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_export_takes_the_memory_of_one_walk() {
+    let server = Server::start_with(
+        tempfile::tempdir().unwrap(),
+        &["--keep-recordings-days", "1", "--max-body-bytes", "8388608"],
+    );
+    server.put_user("ann").await;
+    const WALKS: usize = 10;
+    let conditions = Conditions { seconds: 400.0, rate_hz: 200.0, ..Conditions::default() };
+    for walk in 0..WALKS {
+        let walk = exact(&Walker::new(11).walk(walk as u64, &conditions));
+        let answer = send_cbor(&server, "/v1/users/ann/enrollments", &walk).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    let get = async |accept| {
+        let request = support::client().get(server.url("/v1/users/ann/export"));
+        request.header("accept", accept).send().await.unwrap()
+    };
+    let before = peak_mib(&server);
+    let text = get("application/json").await.bytes().await.unwrap();
+    assert!(text.len() > 60 << 20, "{}", text.len());
+    let taken = peak_mib(&server) - before;
+    assert!(taken < 60, "{before} {taken}");
+    let export: ExportAnswer = serde_json::from_slice(&text).unwrap();
+    assert_eq!(export.walks.len(), WALKS);
+    assert!(export.walks.iter().all(|walk| walk.recording.is_some()));
+    let same = get("application/cbor").await.bytes().await.unwrap();
+    let same: ExportAnswer = cbor::from_slice(&same).unwrap();
+    // Numbers are rounded differently.
+    assert_eq!((&same.user, &same.fingerprints), (&export.user, &export.fingerprints));
+    for (walk, other) in same.walks.iter().zip(&export.walks) {
+        let samples = |walk: &ExportedWalk| walk.recording.as_ref().unwrap().acceleration.len();
+        assert_eq!((&walk.enrollment, samples(walk)), (&other.enrollment, samples(other)));
+    }
+    assert_eq!(same.walks.len(), WALKS);
+
+    // An export that fails does not look as if it were whole.
+    let mut broken = get("application/json").await;
+    assert!(broken.chunk().await.unwrap().is_some());
+    assert_eq!(server.send(Method::DELETE, "/v1/users/ann", "").await.status, 204);
+    assert!(broken.bytes().await.is_err());
 }
