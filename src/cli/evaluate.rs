@@ -10,9 +10,9 @@ use bipedalnet_training::evaluation::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Failure;
 use super::data::read;
 use super::output_file::OutputFile;
+use super::{Failure, model_file};
 
 /// Measure models on folders of recordings: on people whom they know, and on strangers
 ///
@@ -87,7 +87,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
 fn read_model(path: &Path) -> Result<(String, Model), Failure> {
     let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
+    let bytes = model_file::read(path)?;
     let model = Model::from_bytes(&bytes).map_err(|error| format!("{name}: {error}"))?;
     Ok((name, model))
 }

@@ -11,12 +11,14 @@ mod evaluate;
 mod healthcheck;
 mod identify;
 mod keys;
+mod model_file;
 mod output_file;
 mod progress;
 mod reload;
 mod remote;
 mod reproduce;
 mod retrain;
+mod rotate_master_key;
 mod serve;
 mod settings;
 mod simulate;
@@ -66,6 +68,7 @@ enum Command {
     Config(config::Arguments),
     Audit(audit::Arguments),
     Backup(backup::Arguments),
+    RotateMasterKey(rotate_master_key::Arguments),
     Healthcheck(healthcheck::Arguments),
     Retrain(retrain::Arguments),
     Train(train::Arguments),
@@ -102,6 +105,7 @@ pub fn run() -> ExitCode {
         Command::Keys(arguments) => keys::run(arguments).map(done),
         Command::Audit(arguments) => audit::run(arguments).map(done),
         Command::Backup(arguments) => backup::run(arguments).map(done),
+        Command::RotateMasterKey(arguments) => rotate_master_key::run(arguments).map(done),
         Command::Demo(arguments) => demo::run(arguments).map(done),
         Command::Simulate(arguments) => simulate::run(arguments).map(done),
         Command::Reproduce(arguments) => reproduce::run(arguments).map(done),

@@ -6,13 +6,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use bipedalnet_core::bnn::MAX_FILE_BYTES;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reload::Reloading;
-use super::{Failure, descriptors, settings};
+use super::{Failure, descriptors, model_file, settings};
 use crate::access::BearerSecret;
 use crate::config::{Config, ConfigFile, HttpSettings, Live, LogFormat, ServiceSettings, Setting};
 use crate::http::{self, ConnectionLimits};
@@ -45,6 +44,7 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
     for warning in settings::unknown_variables() {
         tracing::warn!("{warning}");
     }
+    forbid_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         // Before the slow start: without a handler, SIGHUP would end the program.
@@ -105,7 +105,7 @@ impl Server {
             _ => return Err("--tls-certificate and --tls-key must be given together".into()),
         };
         let given = match &config.model {
-            Some(path) => GivenModel { file: load(path)?, shipped: false },
+            Some(path) => GivenModel { file: model_file::read(path)?, shipped: false },
             None => GivenModel { file: SHIPPED_MODEL.to_vec(), shipped: true },
         };
         let store = Store::open(&config.database, config.master_key_file.as_deref()).await?;
@@ -182,13 +182,20 @@ async fn bind(listen: SocketAddr, flag: &str) -> Result<(SocketAddr, TcpListener
     Ok((listener.local_addr()?, listener))
 }
 
-fn load(path: &Path) -> Result<Vec<u8>, Failure> {
-    let explain = |reason: &dyn std::fmt::Display| format!("model {}: {reason}", path.display());
-    let size = std::fs::metadata(path).map_err(|error| explain(&error))?.len();
-    if size > MAX_FILE_BYTES as u64 {
-        return Err(explain(&format!("{size} bytes; at most {MAX_FILE_BYTES} are allowed")).into());
+/// A dump of this program's memory would hold keys and templates. Other programs of the same user cannot
+/// read its memory either.
+fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let forbidden = setrlimit(Resource::Core, none);
+    #[cfg(target_os = "linux")]
+    let forbidden = forbidden.and_then(|()| {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+    });
+    if let Err(error) = forbidden {
+        tracing::warn!(%error, "a crash may write keys and templates to a core dump");
     }
-    Ok(std::fs::read(path).map_err(|error| explain(&error))?)
 }
 
 fn metrics_key(path: &Path) -> Result<BearerSecret, Failure> {

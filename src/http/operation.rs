@@ -65,12 +65,16 @@ pub(super) async fn live() -> &'static str {
 
 /// Check that the server accepts requests
 ///
-/// While the server stops, the status is 503. Open requests are still answered.
+/// The status is 503 while the server stops, and if a file of its database was deleted or replaced. Open
+/// requests are still answered.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "operation", responses(
     (status = 200, description = "The server accepts requests",
         body = String, content_type = "text/plain")
 ))]
 pub(super) async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
+    if !service.has_its_files() {
+        return Err(Problem::database_gone());
+    }
     if service.is_ready() {
         return Ok("ready\n");
     }

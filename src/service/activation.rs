@@ -165,7 +165,7 @@ impl Models {
         for (enrollment, kept) in unread {
             let next = Arc::clone(next);
             let metrics = Arc::clone(&self.metrics);
-            let read = move |scratch: &mut Scratch| template(&next, &kept, scratch, &metrics);
+            let read = move |scratch: &mut Scratch| template(&next, &kept?, scratch, &metrics);
             let template = self.pool.run(Admission::Always, read).await?;
             templates.extend(template.map(|template| (enrollment, template)));
         }

@@ -192,6 +192,9 @@ pub enum ServiceError {
          recordings each; activate it yourself if you want it"
     )]
     NotCompared,
+    /// The user's key is missing.
+    #[error("the user's key is missing from the keyring; delete the user and enroll again")]
+    KeyLost,
     /// The database failed.
     #[error(transparent)]
     Store(StoreError),
@@ -222,6 +225,7 @@ impl From<StoreError> for ServiceError {
             StoreError::NoSuchJob(job) => Self::NoSuchJob(job),
             StoreError::NoSuchModel(model) => Self::NoSuchModel(model),
             StoreError::ModelInUse { model, reason } => Self::ModelInUse { model, reason },
+            StoreError::KeyLost => Self::KeyLost,
             StoreError::Randomness(error) => Self::Randomness(error),
             error => Self::Store(error),
         }

@@ -25,8 +25,17 @@ impl Service {
     pub(super) async fn maintain(&self) {
         let mut timer = tokio::time::interval(KEYS);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut files = true;
         for tick in 0u64.. {
             timer.tick().await;
+            let checked = self.store.check_files();
+            if let Err(error) = &checked
+                && files
+            {
+                tracing::error!(%error, "nothing can be stored");
+            }
+            files = checked.is_ok();
+            self.store.reserve_space().await;
             if let Err(error) = self.keys.refresh().await {
                 tracing::error!(%error, "API keys were not read");
             }
@@ -46,6 +55,9 @@ impl Service {
             self.active.get().sessions().sweep();
             self.challenges.open().sweep(Instant::now());
             self.log.scrub_if_due().await;
+            if let Err(error) = self.store.set_damaged_aside().await {
+                tracing::error!(%error, "damaged rows were not set aside");
+            }
         }
     }
 

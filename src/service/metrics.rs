@@ -35,6 +35,8 @@ impl Service {
         database.log_bytes.set(sizes.log_bytes as i64);
         let locks = self.attempts.locks().await?;
         guesses.locked_users.set(locks.len() as i64);
+        database.gone.set(i64::from(!self.has_its_files()));
+        database.damaged_rows.set(self.store.damaged_rows().await? as i64);
         for (state, jobs) in self.store.count_training_jobs().await? {
             training.jobs.with_label_values(&[state.name()]).set(jobs);
         }

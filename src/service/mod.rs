@@ -254,6 +254,11 @@ impl Service {
         !self.signals.current.borrow().stopping
     }
 
+    /// Whether the files of the database are still where they were opened.
+    pub fn has_its_files(&self) -> bool {
+        self.store.check_files().is_ok()
+    }
+
     /// Announces that the server stops. Requests are answered as before. Event streams end, and
     /// training resumes after the next start.
     pub fn stop(&self) {

@@ -77,6 +77,7 @@ pub(super) async fn load_active(
         );
     }
     transaction.commit().await?;
+    store.set_damaged_aside().await?;
     Ok(model)
 }
 

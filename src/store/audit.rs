@@ -162,7 +162,7 @@ impl Transaction {
             at_unix_seconds: unix_seconds(),
             actor: self.actor.clone(),
             action: action.to_owned(),
-            user_digest: user.map(|user| user_digest(&self.keyring, user)),
+            user_digest: user.map(|user| user_digest(&self.store.keyring, user)),
             detail,
             ..AuditEntry::default()
         };
@@ -178,7 +178,7 @@ impl Transaction {
                 .await?;
         let (number, previous) = newest.unwrap_or_else(|| (0, vec![0; 32]));
         entry.number = number + 1;
-        entry.hash = entry.chained(&self.keyring.secret(CHAIN), &previous).to_vec();
+        entry.hash = entry.chained(&self.store.keyring.secret(CHAIN), &previous).to_vec();
         sqlx::query(
             "INSERT INTO audit (number, at_unix_seconds, actor, action, user_digest, detail, hash)
              VALUES (?, ?, ?, ?, ?, ?, ?)",

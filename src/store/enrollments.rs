@@ -12,7 +12,8 @@ use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
 pub struct Enrollment {
     /// Its number.
     pub id: i64,
-    /// Windows of walking, as the active model found them; 0 if it cannot read the walk.
+    /// Windows of walking, as the active model found them; 0 if it cannot read the walk, or its template
+    /// is damaged.
     pub windows: u32,
     /// Id of the active model, if it can read the walk.
     pub model: Option<String>,
@@ -54,7 +55,7 @@ impl Store {
             "SELECT id, coalesce(windows, 0) AS windows, model, source,
              created_at_unix_seconds
              FROM enrollments LEFT JOIN templates ON enrollment_id = enrollments.id
-             AND model = (SELECT models.id FROM models WHERE active = 1)
+             AND model = (SELECT models.id FROM models WHERE active = 1) AND damaged = 0
              WHERE user_id = ? ORDER BY enrollments.id",
         )
         .bind(user.as_str())
@@ -167,6 +168,7 @@ impl Transaction {
     /// # Errors
     /// If the user has no such walk, or the statement fails.
     pub async fn erase_enrollment(&mut self, user: &UserId, id: i64) -> Result<(), StoreError> {
+        self.store.reserve.release_if_needed();
         let erased = sqlx::query(
             "DELETE FROM enrollments WHERE user_id = ?1 AND
              (id = ?2 OR source = 'verification' AND EXISTS

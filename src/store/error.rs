@@ -64,9 +64,19 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The user's key is not in the keyring: an older copy of the database, or of the keyring, was
+    /// restored.
+    #[error("the user's key is missing from the keyring; delete the user and enroll again")]
+    KeyLost,
     /// The system gives no random bytes.
     #[error("the system gave no random bytes: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// A file was deleted or replaced while it was open.
+    #[error("{path} was deleted or replaced while the server runs; put it back, or restart the server", path = path.display())]
+    FileGone {
+        /// The file.
+        path: PathBuf,
+    },
     /// A row that this program cannot have written.
     #[error("database {path}, {row}: {reason}; restore a backup", path = path.display())]
     Row {
@@ -164,6 +174,15 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether the disk is full.
+    pub fn is_disk_full(&self) -> bool {
+        let Self::Statement(error) = self else { return false };
+        // SQLITE_FULL, and SQLITE_IOERR_SHMSIZE, which is the same for shared memory.
+        primary_code(error) == Some(13) || code(error) == Some(4874)
+    }
+}
+
 /// Turns a broken foreign key into [`StoreError::NoSuchUser`].
 pub(super) fn no_such_user(error: sqlx::Error, user: &UserId) -> StoreError {
     match error.as_database_error() {
@@ -183,6 +202,10 @@ pub(super) fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
 
 /// SQLite's primary result code.
 fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
+    Some(code(error)? & 0xff)
+}
+
+/// SQLite's extended result code.
+fn code(error: &sqlx::Error) -> Option<i32> {
+    error.as_database_error()?.code()?.parse().ok()
 }

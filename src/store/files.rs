@@ -1,14 +1,14 @@
-//! The files of a database: only their owner may read them.
+//! The files of a database: only their owner may read them, and they must stay where they are.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
-use super::beside;
+use super::{StoreError, beside};
 
-/// SQLite's files beside a database. It gives them the database's mode.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// Files beside a database. SQLite gives its own the database's mode.
+const COMPANIONS: [&str; 4] = ["-wal", "-shm", "-journal", "-reserve"];
 
 /// Makes a file that only its owner can read, whatever the umask is, unless it exists.
 ///
@@ -21,7 +21,7 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes all rights of others from a database and from SQLite's files beside it.
+/// Takes all rights of others from a database and from the files beside it.
 ///
 /// # Errors
 /// If their modes cannot be changed.
@@ -44,4 +44,33 @@ fn narrow(path: &Path) -> io::Result<()> {
         "others could read this file (mode {mode:o}); it is now {:o}", mode & 0o700
     );
     Ok(())
+}
+
+/// Files that are open, with what tells them from others: device and inode.
+pub(super) struct OpenFiles(Vec<(PathBuf, (u64, u64))>);
+
+impl OpenFiles {
+    /// Databases that SQLite has open, with their logs and shared memory.
+    pub fn of(databases: &[PathBuf]) -> Self {
+        let paths = databases
+            .iter()
+            .flat_map(|database| ["", "-wal", "-shm"].map(|suffix| beside(database, suffix)));
+        Self(paths.filter_map(|path| identity(&path).map(|identity| (path, identity))).collect())
+    }
+
+    /// Checks that none was deleted or replaced: SQLite would go on writing to what nobody can find.
+    /// Takes a few microseconds.
+    ///
+    /// # Errors
+    /// [`StoreError::FileGone`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self.0.iter().find(|(path, opened)| identity(path) != Some(*opened)) {
+            Some((path, _)) => Err(StoreError::FileGone { path: path.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }

@@ -5,17 +5,21 @@
 mod api_keys;
 mod audit;
 mod backup;
+mod damage;
 mod enrollments;
 mod error;
 mod failed_verifications;
 mod files;
 mod keyring;
 mod models;
+mod reserve;
+mod sealed;
 mod stored_responses;
 mod templates;
 mod text;
 mod trainees;
 mod training_jobs;
+mod upgrade;
 mod users;
 mod walks;
 
@@ -27,13 +31,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use audit::{AuditEntry, AuditEvent};
 pub use backup::backup;
+use damage::Damage;
 pub use enrollments::Enrollment;
 pub use error::StoreError;
 use error::{no_such_user, opening};
 pub use failed_verifications::{CLIENT_SECONDS, ClientFailures, FailuresByKey};
-use keyring::Keyring;
-pub use keyring::{MASTER_KEY_VARIABLE, SecretKey};
+use files::OpenFiles;
+use keyring::{Keyring, keyring_file};
+pub use keyring::{MASTER_KEY_VARIABLE, SecretKey, rotate_master_key};
 pub use models::{Comparison, Outcomes, StoredModel};
+use reserve::Reserve;
 use sqlx::Sqlite;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
@@ -81,6 +88,9 @@ pub struct Database {
 pub struct Store {
     database: Database,
     keyring: Arc<Keyring>,
+    damage: Damage,
+    files: Arc<OpenFiles>,
+    reserve: Arc<Reserve>,
 }
 
 impl Deref for Store {
@@ -114,8 +124,7 @@ pub struct Sizes {
 /// A change that is not committed yet. Dropped, it never was.
 pub struct Transaction {
     inner: sqlx::Transaction<'static, Sqlite>,
-    path: PathBuf,
-    keyring: Arc<Keyring>,
+    store: Store,
     /// Who acts, in the audit trail.
     actor: String,
 }
@@ -124,9 +133,11 @@ impl Transaction {
     /// Commits the change. Once this returns, it survives a power loss.
     ///
     /// # Errors
-    /// If the disk is full, for example. Nothing was changed then.
+    /// If the disk is full, for example. Nothing was changed then. Or if a file is gone, and the change
+    /// with it.
     pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.inner.commit().await?)
+        self.inner.commit().await?;
+        self.store.check_files()
     }
 }
 
@@ -178,6 +189,9 @@ impl Store {
     /// If a file cannot be opened, is damaged, or is not of this version, or the master key is missing
     /// or wrong.
     pub async fn open(path: &Path, master_key_file: Option<&Path>) -> Result<Self, StoreError> {
+        let reserve = Reserve::of(path);
+        // The start itself writes.
+        reserve.release_if_needed();
         let database = Database::open(path).await?;
         let needed: Option<Vec<u8>> =
             sqlx::query_scalar("SELECT id FROM keyring").fetch_optional(&database.writer).await?;
@@ -189,8 +203,16 @@ impl Store {
                 .execute(&database.writer)
                 .await?;
         }
-        let store = Self { database, keyring: Arc::new(keyring) };
+        let store = Self {
+            database,
+            keyring: Arc::new(keyring),
+            damage: Damage::default(),
+            files: Arc::new(OpenFiles::of(&[path.to_owned(), keyring_file(path)])),
+            reserve: Arc::new(reserve),
+        };
         store.destroy_erased_keys().await?;
+        store.upgrade().await?;
+        store.forget_damage().await?;
         store.chain_audit_notes().await?;
         Ok(store)
     }
@@ -201,11 +223,27 @@ impl Store {
         self.keyring.secret(purpose)
     }
 
+    /// Checks that the files of the database and the keyring are still where they were opened.
+    ///
+    /// # Errors
+    /// [`StoreError::FileGone`].
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        self.files.check()
+    }
+
+    /// Reserves space for deletions on a full disk, as far as there is any.
+    pub async fn reserve_space(&self) {
+        let reserve = Arc::clone(&self.reserve);
+        // A panic is logged where it happens.
+        let _ = tokio::task::spawn_blocking(move || reserve.fill()).await;
+    }
+
     /// Begins a transaction.
     ///
     /// # Errors
-    /// If the statement fails.
+    /// If a file is gone, or the statement fails.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
+        self.check_files()?;
         // Not deferred: a transaction that reads first may later be refused the right to write.
         let begin = || self.writer.begin_with("BEGIN IMMEDIATE");
         let inner = match begin().await {
@@ -217,12 +255,7 @@ impl Store {
             }
             begun => begun?,
         };
-        Ok(Transaction {
-            inner,
-            path: self.path.clone(),
-            keyring: Arc::clone(&self.keyring),
-            actor: audit::SERVER.to_owned(),
-        })
+        Ok(Transaction { inner, store: self.clone(), actor: audit::SERVER.to_owned() })
     }
 
     /// Removes what was deleted from where it still is: destroys keys of deleted users, and empties the

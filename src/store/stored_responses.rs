@@ -1,10 +1,12 @@
 //! Responses to writes, stored for retries.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bipedalnet_core::identity::UserId;
 use sha2::{Digest, Sha256};
 
+use super::sealed::Context;
 use super::{Store, StoreError, Transaction, unix_seconds};
 
 /// How long a response is stored.
@@ -43,7 +45,7 @@ impl StoredResponse {
 
 impl IdempotentRequest {
     /// The primary key of the response.
-    fn key_digest(&self) -> [u8; 32] {
+    pub(super) fn key_digest(&self) -> [u8; 32] {
         Sha256::new()
             .chain_update(&self.principal)
             .chain_update([0])
@@ -59,6 +61,7 @@ struct ResponseRow {
     status: u16,
     content_type: Option<String>,
     body: Option<Vec<u8>>,
+    key_id: Option<Vec<u8>>,
     location: Option<String>,
 }
 
@@ -66,14 +69,14 @@ impl Store {
     /// The response to a request of the last 24 hours.
     ///
     /// # Errors
-    /// If the key was used for another request, the response named a user who was deleted since, or
-    /// the statement fails.
+    /// If the key was used for another request, the response named a user who was deleted since or is
+    /// damaged, or the statement fails.
     pub async fn stored_response(
         &self,
         request: &IdempotentRequest,
     ) -> Result<Option<StoredResponse>, StoreError> {
         let row: Option<ResponseRow> = sqlx::query_as(
-            "SELECT request_digest, status, content_type, body, location FROM replies
+            "SELECT request_digest, status, content_type, body, key_id, location FROM replies
              WHERE key_digest = ? AND created_at_unix_seconds > ?",
         )
         .bind(&request.key_digest()[..])
@@ -84,10 +87,12 @@ impl Store {
         if row.request_digest != request.digest {
             return Err(StoreError::OtherRequest);
         }
+        let context = Context::response(&request.key_digest(), &row.request_digest);
+        let open = |body: Vec<u8>| self.keyring.open_row(row.key_id.as_deref(), &context, &body);
         Ok(Some(StoredResponse {
             status: row.status,
             content_type: row.content_type,
-            body: row.body.ok_or(StoreError::AnswerErased)?,
+            body: row.body.and_then(open).ok_or(StoreError::AnswerErased)?,
             location: row.location,
         }))
     }
@@ -110,17 +115,21 @@ impl Transaction {
             .execute(&mut *self.inner)
             .await?;
         let key = request.key_digest();
+        let names: Vec<&str> = users.iter().map(UserId::as_str).collect();
+        let (key_id, body) =
+            self.seal_response(&names, &key, &request.digest, &response.body).await?;
         sqlx::query(
             "INSERT INTO replies
-             (key_digest, request_digest, status, content_type, body, location,
+             (key_digest, request_digest, status, content_type, body, key_id, location,
               created_at_unix_seconds)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(&key[..])
         .bind(&request.digest[..])
         .bind(response.status)
         .bind(&response.content_type)
-        .bind(&response.body)
+        .bind(body)
+        .bind(key_id)
         .bind(&response.location)
         .bind(now)
         .execute(&mut *self.inner)
@@ -133,6 +142,27 @@ impl Transaction {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Encrypts the body of a response: with the key of the user, if it names exactly one. Returns the id
+    /// of that key, too.
+    pub(super) async fn seal_response(
+        &mut self,
+        users: &[&str],
+        key_digest: &[u8],
+        request_digest: &[u8],
+        body: &[u8],
+    ) -> Result<(Option<Vec<u8>>, Vec<u8>), StoreError> {
+        let context = Context::response(key_digest, request_digest);
+        let owner = match users {
+            [user] => self.owner(user).await?,
+            _ => None,
+        };
+        let (key_id, key) = match owner {
+            Some(owner) => (Some(owner.key_id.0.to_vec()), owner.key),
+            None => (None, Arc::new(self.store.keyring.database_key())),
+        };
+        Ok((key_id, key.seal_row(&context, body)?))
     }
 
     /// Deletes the bodies of responses that name a user. The rest stays, to recognise retries.

@@ -1,11 +1,12 @@
 //! Templates: one for each walk and each model that read it.
 
-use std::path::Path;
-
 use bipedalnet_client::api::WalkSource;
-use bipedalnet_core::identity::{Template, TemplateError, UserId, UserIdError};
+use bipedalnet_core::identity::{Template, UserId};
 
+use super::damage::DamagedRow;
+use super::sealed::Context;
 use super::text::Text;
+use super::walks::RecordingRow;
 use super::{Store, StoreError, Transaction};
 
 /// A model's template of a walk.
@@ -35,11 +36,13 @@ pub struct ExportedTemplate {
 macro_rules! templates_where {
     ($condition:literal) => {
         concat!(
-            "SELECT enrollment_id, user_id, template, scale, windows
-             FROM templates JOIN enrollments ON enrollments.id = enrollment_id
+            "SELECT enrollment_id, coalesce(CAST(user_id AS BLOB), x'') AS user_id, key_id, model,
+             template, scale, windows
+             FROM templates LEFT JOIN enrollments ON enrollments.id = enrollment_id
+             LEFT JOIN users ON users.id = user_id
              WHERE ",
             $condition,
-            " ORDER BY enrollment_id"
+            " ORDER BY enrollment_id, model"
         )
     };
 }
@@ -47,26 +50,20 @@ macro_rules! templates_where {
 #[derive(sqlx::FromRow)]
 struct TemplateRow {
     enrollment_id: i64,
-    user_id: String,
-    template: Vec<u8>,
-    scale: Option<f64>,
-    windows: u32,
-}
-
-#[derive(sqlx::FromRow)]
-struct ExportRow {
-    enrollment_id: i64,
+    /// Bytes, since damaged text may be no UTF-8.
+    user_id: Vec<u8>,
+    key_id: Option<Vec<u8>>,
     model: String,
-    windows: u32,
     template: Vec<u8>,
     scale: Option<f64>,
+    windows: u32,
 }
 
 impl Store {
     /// A model's templates of walks with a kept recording, in the order of enrollment.
     ///
     /// # Errors
-    /// If a row is invalid, or the statement fails.
+    /// If the statement fails.
     pub async fn templates_of_recordings(
         &self,
         model: &str,
@@ -76,7 +73,7 @@ impl Store {
             "model = ? AND enrollment_id IN (SELECT recordings.enrollment_id FROM recordings)"
         ));
         let rows: Vec<TemplateRow> = query.bind(model).fetch_all(&self.readers).await?;
-        rows.into_iter().map(|row| row.template(&self.path, feature_len)).collect()
+        Ok(rows.into_iter().filter_map(|row| row.template(self, feature_len)).collect())
     }
 
     /// All models' templates of a user's walk.
@@ -88,26 +85,14 @@ impl Store {
         user: &UserId,
         enrollment: i64,
     ) -> Result<Vec<ExportedTemplate>, StoreError> {
-        let rows: Vec<ExportRow> = sqlx::query_as(
-            "SELECT enrollment_id, model, windows, template, scale
-             FROM templates JOIN enrollments ON enrollments.id = enrollment_id
-             WHERE user_id = ?1 AND enrollment_id = ?2 ORDER BY model",
-        )
-        .bind(user.as_str())
-        .bind(enrollment)
-        .fetch_all(&self.readers)
-        .await?;
-        let exported = |row: ExportRow| ExportedTemplate {
-            values: values(&row.template, row.scale),
-            enrollment: row.enrollment_id,
-            model: row.model,
-            windows: row.windows,
-        };
-        Ok(rows.into_iter().map(exported).collect())
+        let query = sqlx::query_as(templates_where!("user_id = ?1 AND enrollment_id = ?2"));
+        let query = query.bind(user.as_str()).bind(enrollment);
+        let rows: Vec<TemplateRow> = query.fetch_all(&self.readers).await?;
+        Ok(rows.into_iter().filter_map(|row| row.export(self)).collect())
     }
 
     /// At most `limit` recordings that a model has not read, of enrollments after `after`, in the order
-    /// of enrollment.
+    /// of enrollment. `None` for a damaged one.
     ///
     /// # Errors
     /// If the statement fails.
@@ -116,38 +101,49 @@ impl Store {
         model: &str,
         after: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, Vec<u8>)>, StoreError> {
+    ) -> Result<Vec<(i64, Option<Vec<u8>>)>, StoreError> {
         let query = sqlx::query_as(
-            "SELECT enrollment_id, recording FROM recordings WHERE enrollment_id > ?2
-             AND NOT EXISTS (SELECT 1 FROM templates
-                             WHERE model = ?1 AND enrollment_id = recordings.enrollment_id)
+            "SELECT enrollment_id, user_id, key_id, recording
+             FROM recordings JOIN enrollments ON enrollments.id = enrollment_id
+             LEFT JOIN users ON users.id = user_id
+             WHERE enrollment_id > ?2 AND NOT EXISTS
+             (SELECT 1 FROM templates WHERE model = ?1 AND damaged = 0
+              AND templates.enrollment_id = recordings.enrollment_id)
              ORDER BY enrollment_id LIMIT ?3",
         );
-        Ok(query.bind(model).bind(after).bind(limit).fetch_all(&self.readers).await?)
+        let rows: Vec<RecordingRow> =
+            query.bind(model).bind(after).bind(limit).fetch_all(&self.readers).await?;
+        Ok(rows.into_iter().map(|row| (row.enrollment_id, row.open(self))).collect())
     }
 }
 
 impl Transaction {
-    /// Stores a model's template of a walk, unless the model or the walk was deleted.
+    /// Stores a model's template of a walk, unless the model or the walk was deleted. Replaces only a
+    /// damaged one.
     ///
     /// # Errors
-    /// If the statement fails.
+    /// If the user's key is missing, or the statement fails.
     pub async fn add_template(
         &mut self,
         model: &str,
         enrollment: i64,
         template: &Template,
     ) -> Result<(), StoreError> {
+        let Some(owner) = self.owner_of(enrollment).await? else { return Ok(()) };
         let (scale, mut steps) = template.pack();
         steps.resize(steps.len().next_multiple_of(4), 0);
+        let (scale, windows) = (f64::from(scale), template.windows());
+        let context = Context::template(&owner.user, model, enrollment, windows, Some(scale));
         sqlx::query(
-            "INSERT OR IGNORE INTO templates (model, enrollment_id, template, scale, windows)
+            "INSERT INTO templates (model, enrollment_id, template, scale, windows)
              SELECT models.id, enrollments.id, ?, ?, ? FROM models, enrollments
-             WHERE models.id = ? AND enrollments.id = ?",
+             WHERE models.id = ? AND enrollments.id = ?
+             ON CONFLICT (model, enrollment_id) DO UPDATE SET template = excluded.template,
+             scale = excluded.scale, windows = excluded.windows, damaged = 0 WHERE damaged = 1",
         )
-        .bind(steps)
+        .bind(owner.key.seal_row(&context, &steps)?)
         .bind(scale)
-        .bind(template.windows())
+        .bind(windows)
         .bind(model)
         .bind(enrollment)
         .execute(&mut *self.inner)
@@ -158,7 +154,7 @@ impl Transaction {
     /// A model's templates of a user's walks, in the order of enrollment. Only of one source if given.
     ///
     /// # Errors
-    /// If a row is invalid, or the statement fails.
+    /// If the statement fails.
     pub async fn templates_of(
         &mut self,
         user: &UserId,
@@ -171,14 +167,14 @@ impl Transaction {
         ));
         let query = query.bind(model).bind(user.as_str()).bind(source.map(Text));
         let rows: Vec<TemplateRow> = query.fetch_all(&mut *self.inner).await?;
-        let template = |row: TemplateRow| Ok(row.template(&self.path, feature_len)?.template);
-        rows.into_iter().map(template).collect()
+        let template = |row: TemplateRow| Some(row.template(&self.store, feature_len)?.template);
+        Ok(rows.into_iter().filter_map(template).collect())
     }
 
     /// All templates of a model, in the order of enrollment.
     ///
     /// # Errors
-    /// If a row is invalid, or the statement fails.
+    /// If the statement fails.
     pub async fn templates(
         &mut self,
         model: &str,
@@ -186,7 +182,15 @@ impl Transaction {
     ) -> Result<Vec<StoredTemplate>, StoreError> {
         let query = sqlx::query_as(templates_where!("model = ?"));
         let rows: Vec<TemplateRow> = query.bind(model).fetch_all(&mut *self.inner).await?;
-        rows.into_iter().map(|row| row.template(&self.path, feature_len)).collect()
+        let unknown: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT model, enrollment_id FROM templates WHERE model NOT IN (SELECT id FROM models)",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        for (model, enrollment) in unknown {
+            self.store.damage.note(DamagedRow::Template { model, enrollment });
+        }
+        Ok(rows.into_iter().filter_map(|row| row.template(&self.store, feature_len)).collect())
     }
 
     /// Checks that there are no templates of other models.
@@ -197,7 +201,7 @@ impl Transaction {
         let other = sqlx::query_scalar("SELECT model FROM templates WHERE model <> ? LIMIT 1");
         match other.bind(model).fetch_optional(&mut *self.inner).await? {
             Some(found) => Err(StoreError::OtherModel {
-                path: self.path.clone(),
+                path: self.store.path.clone(),
                 found,
                 wanted: model.to_owned(),
             }),
@@ -214,30 +218,54 @@ impl Transaction {
         let counts = sqlx::query_as(
             "SELECT count(*), count(DISTINCT user_id)
              FROM templates JOIN enrollments ON enrollments.id = enrollment_id
-             WHERE model = ?1 AND source = 'enrollment' AND NOT EXISTS
+             WHERE model = ?1 AND source = 'enrollment' AND damaged = 0 AND NOT EXISTS
              (SELECT 1 FROM templates AS other
-              WHERE other.model = ?2 AND other.enrollment_id = templates.enrollment_id)",
+              WHERE other.model = ?2 AND other.damaged = 0 AND other.enrollment_id = templates.enrollment_id)",
         );
         Ok(counts.bind(from).bind(to).fetch_one(&mut *self.inner).await?)
     }
 }
 
 impl TemplateRow {
-    fn template(self, path: &Path, feature_len: usize) -> Result<StoredTemplate, StoreError> {
-        let wrong = |reason: String| StoreError::Row {
-            path: path.to_owned(),
-            row: format!("enrollment {}", self.enrollment_id),
-            reason,
+    /// `None` if the row is damaged, which sets it aside.
+    fn template(self, store: &Store, feature_len: usize) -> Option<StoredTemplate> {
+        let (enrollment, windows) = (self.enrollment_id, self.windows);
+        let read = || {
+            let user = self.user()?.parse().ok()?;
+            let mut sum = self.values(store)?;
+            // Packed templates are padded to a multiple of four values.
+            if sum.len() == feature_len.next_multiple_of(4) {
+                sum.truncate(feature_len);
+            }
+            let template = Template::from_values(sum, windows, feature_len).ok()?;
+            Some(StoredTemplate { enrollment, user, template })
         };
-        let user = self.user_id.parse().map_err(|error: UserIdError| wrong(error.to_string()))?;
-        let mut sum = values(&self.template, self.scale);
-        // Packed templates are padded to a multiple of four values.
-        if sum.len() == feature_len.next_multiple_of(4) {
-            sum.truncate(feature_len);
-        }
-        let template = Template::from_values(sum, self.windows, feature_len)
-            .map_err(|error: TemplateError| wrong(error.to_string()))?;
-        Ok(StoredTemplate { enrollment: self.enrollment_id, user, template })
+        read().or_else(|| self.set_aside(store))
+    }
+
+    /// `None` if the row is damaged, which sets it aside.
+    fn export(self, store: &Store) -> Option<ExportedTemplate> {
+        let Some(values) = self.values(store) else { return self.set_aside(store) };
+        let Self { enrollment_id: enrollment, model, windows, .. } = self;
+        Some(ExportedTemplate { enrollment, model, windows, values })
+    }
+
+    fn user(&self) -> Option<&str> {
+        str::from_utf8(&self.user_id).ok()
+    }
+
+    fn values(&self, store: &Store) -> Option<Vec<f32>> {
+        let Self { enrollment_id, model, windows, scale, .. } = self;
+        let context = Context::template(self.user()?, model, *enrollment_id, *windows, *scale);
+        let key = self.key_id.as_deref().unwrap_or_default();
+        let bytes = store.keyring.open_row(Some(key), &context, &self.template)?;
+        Some(values(&bytes, *scale))
+    }
+
+    fn set_aside<T>(&self, store: &Store) -> Option<T> {
+        let (model, enrollment) = (self.model.clone(), self.enrollment_id);
+        store.damage.note(DamagedRow::Template { model, enrollment });
+        None
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a training job learns from.
 
+use super::walks::RecordingRow;
 use super::{Store, StoreError, Transaction};
 
 /// A user to learn from.
@@ -22,9 +23,10 @@ impl Store {
     pub async fn trainees(&self, model: &str, last: i64) -> Result<Vec<Trainee>, StoreError> {
         let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(
             "SELECT user_id, recordings.enrollment_id, windows FROM enrollments
-             LEFT JOIN recordings ON recordings.enrollment_id = enrollments.id
+             LEFT JOIN recordings
+             ON recordings.enrollment_id = enrollments.id AND recordings.damaged = 0
              LEFT JOIN templates
-             ON templates.enrollment_id = recordings.enrollment_id AND model = ?
+             ON templates.enrollment_id = recordings.enrollment_id AND model = ? AND templates.damaged = 0
              WHERE enrollments.id <= ? ORDER BY user_id, enrollments.id",
         )
         .bind(model)
@@ -44,14 +46,20 @@ impl Store {
         Ok(trainees)
     }
 
-    /// The recording of an enrollment, as `Transaction::add_recording` stored it. `None` if it is not
-    /// kept.
+    /// The recording of an enrollment, as `Transaction::add_recording` got it. `None` if it is not kept
+    /// or damaged.
     ///
     /// # Errors
     /// If the statement fails.
     pub async fn recording(&self, enrollment: i64) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query_scalar("SELECT recording FROM recordings WHERE enrollment_id = ?");
-        Ok(query.bind(enrollment).fetch_optional(&self.readers).await?)
+        let query = sqlx::query_as(
+            "SELECT enrollment_id, user_id, key_id, recording FROM recordings
+             JOIN enrollments ON enrollments.id = enrollment_id
+             JOIN users ON users.id = user_id WHERE enrollment_id = ?",
+        );
+        let row: Option<RecordingRow> =
+            query.bind(enrollment).fetch_optional(&self.readers).await?;
+        Ok(row.and_then(|row| row.open(self)))
     }
 
     /// How many enrolled walks that a model can read have no kept recording, and of how many users.
@@ -62,8 +70,9 @@ impl Store {
         let counts = sqlx::query_as(
             "SELECT count(*), count(DISTINCT user_id)
              FROM templates JOIN enrollments ON enrollments.id = enrollment_id
-             WHERE model = ? AND source = 'enrollment' AND NOT EXISTS
-             (SELECT 1 FROM recordings WHERE recordings.enrollment_id = enrollments.id)",
+             WHERE model = ? AND source = 'enrollment' AND damaged = 0 AND NOT EXISTS
+             (SELECT 1 FROM recordings
+              WHERE recordings.enrollment_id = enrollments.id AND recordings.damaged = 0)",
         );
         Ok(counts.bind(model).fetch_one(&self.readers).await?)
     }

@@ -11,7 +11,7 @@ use super::keyring::{KeyId, key_id};
 use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
 
 /// The purpose of the secret that makes digests of erased users.
-const ERASURES: &str = "erasures";
+pub(super) const ERASURES: &str = "erasures";
 
 /// A user, and how much is known of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Transaction {
                 return Err(StoreError::TooManyUsers { most });
             }
             // If the transaction fails, the keyring has a key too many, which does no harm.
-            let key = self.keyring.make_key().await?;
+            let key = self.store.keyring.make_key().await?;
             sqlx::query("UPDATE users SET key_id = ? WHERE id = ?")
                 .bind(&key.0[..])
                 .bind(user.as_str())
@@ -220,7 +220,7 @@ impl Transaction {
         .bind(most)
         .fetch_all(&mut *self.inner)
         .await?;
-        ids.into_iter().map(|id| user_id(&self.path, id)).collect()
+        ids.into_iter().map(|id| user_id(&self.store.path, id)).collect()
     }
 
     /// A user, as this transaction leaves them.
@@ -228,7 +228,7 @@ impl Transaction {
     /// # Errors
     /// If the user does not exist, or the statement fails.
     pub async fn user(&mut self, user: &UserId) -> Result<User, StoreError> {
-        one_user(&self.path, user, &mut *self.inner).await
+        one_user(&self.store.path, user, &mut *self.inner).await
     }
 
     /// Deletes a user and all that is held about them. [`Store::scrub`] is due after it, which destroys
@@ -237,11 +237,12 @@ impl Transaction {
     /// # Errors
     /// If the user does not exist, or a statement fails.
     pub async fn erase_user(&mut self, user: &UserId) -> Result<(), StoreError> {
+        self.store.reserve.release_if_needed();
         let enrollments = self.user(user).await?.enrollments as i64;
         let salt: Vec<u8> =
             sqlx::query_scalar("SELECT randomblob(16)").fetch_one(&mut *self.inner).await?;
         let digest = Sha256::new().chain_update(&salt).chain_update(user.as_str()).finalize();
-        let digest = self.keyring.secret(ERASURES).digest(&digest);
+        let digest = self.store.keyring.secret(ERASURES).digest(&digest);
         sqlx::query(
             "INSERT INTO erased_keys SELECT key_id FROM users WHERE id = ? AND key_id NOT NULL",
         )

@@ -1,12 +1,13 @@
 //! The other data of a walk: its fingerprints, and its recording if that is kept.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bipedalnet_core::gait::Fingerprint;
 use bipedalnet_core::identity::UserId;
 use sqlx::{Executor, Sqlite};
 
+use super::damage::DamagedRow;
+use super::sealed::Context;
 use super::{Store, StoreError, Transaction, unix_seconds};
 
 /// Fingerprints of verified walks per user. Only the newest are kept.
@@ -15,13 +16,34 @@ const VERIFIED_KEPT: i64 = 100;
 /// Fingerprints that a walk is compared with: the newest, to bound the compute.
 pub const COMPARED: usize = 200;
 
+#[derive(sqlx::FromRow)]
+pub(super) struct RecordingRow {
+    pub enrollment_id: i64,
+    user_id: String,
+    key_id: Option<Vec<u8>>,
+    recording: Vec<u8>,
+}
+
+impl RecordingRow {
+    /// `None` if the row is damaged, which sets it aside.
+    pub fn open(&self, store: &Store) -> Option<Vec<u8>> {
+        let context = Context::recording(&self.user_id, self.enrollment_id);
+        let key = self.key_id.as_deref().unwrap_or_default();
+        let opened = store.keyring.open_row(Some(key), &context, &self.recording);
+        if opened.is_none() {
+            store.damage.note(DamagedRow::Recording { enrollment: self.enrollment_id });
+        }
+        opened
+    }
+}
+
 impl Store {
     /// All fingerprints of a user's walks.
     ///
     /// # Errors
     /// If a row is invalid, or the statement fails.
     pub async fn fingerprints(&self, user: &UserId) -> Result<Vec<Fingerprint>, StoreError> {
-        let all = fingerprints(&self.path, user, 0, i64::MAX, &self.readers).await?;
+        let all = fingerprints(self, user, 0, i64::MAX, &self.readers).await?;
         Ok(all.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 
@@ -33,10 +55,11 @@ impl Store {
         &self,
         user: &UserId,
     ) -> Result<Vec<(i64, Fingerprint)>, StoreError> {
-        fingerprints(&self.path, user, 0, COMPARED as i64, &self.readers).await
+        fingerprints(self, user, 0, COMPARED as i64, &self.readers).await
     }
 
-    /// The kept recording of a user's walk, as `Transaction::add_recording` stored it.
+    /// The kept recording of a user's walk, as `Transaction::add_recording` got it. `None` if it is
+    /// damaged.
     ///
     /// # Errors
     /// If the statement fails.
@@ -45,11 +68,14 @@ impl Store {
         user: &UserId,
         enrollment: i64,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query_scalar(
-            "SELECT recording FROM recordings JOIN enrollments ON enrollments.id = enrollment_id
-             WHERE user_id = ?1 AND enrollment_id = ?2",
+        let query = sqlx::query_as(
+            "SELECT enrollment_id, user_id, key_id, recording FROM recordings
+             JOIN enrollments ON enrollments.id = enrollment_id
+             JOIN users ON users.id = user_id WHERE user_id = ?1 AND enrollment_id = ?2",
         );
-        Ok(query.bind(user.as_str()).bind(enrollment).fetch_optional(&self.readers).await?)
+        let query = query.bind(user.as_str()).bind(enrollment);
+        let row: Option<RecordingRow> = query.fetch_optional(&self.readers).await?;
+        Ok(row.and_then(|row| row.open(self)))
     }
 
     /// Deletes recordings that are older than `kept`, and returns how many. If there were any,
@@ -58,6 +84,7 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn erase_old_recordings(&self, kept: Duration) -> Result<u64, StoreError> {
+        self.reserve.release_if_needed();
         let erased = sqlx::query("DELETE FROM recordings WHERE created_at_unix_seconds <= ?")
             .bind(unix_seconds().saturating_sub_unsigned(kept.as_secs()))
             .execute(&self.writer)
@@ -67,17 +94,19 @@ impl Store {
 }
 
 impl Transaction {
-    /// Stores the recording of an enrolled walk.
+    /// Stores the recording of an enrolled walk, unless it was deleted.
     ///
     /// # Errors
-    /// If the statement fails.
+    /// If the user's key is missing, or the statement fails.
     pub async fn add_recording(&mut self, enrollment: i64, bytes: &[u8]) -> Result<(), StoreError> {
+        let Some(owner) = self.owner_of(enrollment).await? else { return Ok(()) };
+        let context = Context::recording(&owner.user, enrollment);
         sqlx::query(
             "INSERT INTO recordings (enrollment_id, recording, created_at_unix_seconds)
              VALUES (?, ?, ?)",
         )
         .bind(enrollment)
-        .bind(bytes)
+        .bind(owner.key.seal_row(&context, bytes)?)
         .bind(unix_seconds())
         .execute(&mut *self.inner)
         .await?;
@@ -94,7 +123,7 @@ impl Transaction {
         after: i64,
     ) -> Result<Vec<Fingerprint>, StoreError> {
         let newer =
-            fingerprints(&self.path, user, after, COMPARED as i64, &mut *self.inner).await?;
+            fingerprints(&self.store, user, after, COMPARED as i64, &mut *self.inner).await?;
         Ok(newer.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 
@@ -102,22 +131,24 @@ impl Transaction {
     /// are kept.
     ///
     /// # Errors
-    /// If the user does not exist, or a statement fails.
+    /// If the user does not exist, their key is missing, or a statement fails.
     pub async fn add_fingerprint(
         &mut self,
         user: &UserId,
         enrollment: Option<i64>,
         fingerprint: &Fingerprint,
     ) -> Result<(), StoreError> {
+        let owner = self.owner(user.as_str()).await?;
+        let owner = owner.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
+        let context = Context::fingerprint(user.as_str(), enrollment);
         sqlx::query(
             "INSERT INTO fingerprints (user_id, enrollment_id, fingerprint) VALUES (?, ?, ?)",
         )
         .bind(user.as_str())
         .bind(enrollment)
-        .bind(fingerprint.to_bytes())
+        .bind(owner.key.seal_row(&context, &fingerprint.to_bytes())?)
         .execute(&mut *self.inner)
-        .await
-        .map_err(|error| super::no_such_user(error, user))?;
+        .await?;
         if enrollment.is_none() {
             sqlx::query(
                 "DELETE FROM fingerprints WHERE user_id = ?1 AND enrollment_id IS NULL AND id NOT IN
@@ -133,29 +164,40 @@ impl Transaction {
     }
 }
 
+#[derive(sqlx::FromRow)]
+struct FingerprintRow {
+    id: i64,
+    enrollment_id: Option<i64>,
+    key_id: Option<Vec<u8>>,
+    fingerprint: Vec<u8>,
+}
+
 async fn fingerprints<'c>(
-    path: &Path,
+    store: &Store,
     user: &UserId,
     after: i64,
     most: i64,
     connection: impl Executor<'c, Database = Sqlite>,
 ) -> Result<Vec<(i64, Fingerprint)>, StoreError> {
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
-        "SELECT id, fingerprint FROM fingerprints WHERE user_id = ? AND id > ?
-         ORDER BY id DESC LIMIT ?",
+    let rows: Vec<FingerprintRow> = sqlx::query_as(
+        "SELECT fingerprints.id, enrollment_id, key_id, fingerprint
+         FROM fingerprints JOIN users ON users.id = user_id
+         WHERE user_id = ? AND fingerprints.id > ? ORDER BY fingerprints.id DESC LIMIT ?",
     )
     .bind(user.as_str())
     .bind(after)
     .bind(most)
     .fetch_all(connection)
     .await?;
-    let fingerprint = |(id, bytes): (i64, Vec<u8>)| {
-        let fingerprint = Fingerprint::from_bytes(&bytes).map_err(|error| StoreError::Row {
-            path: path.to_owned(),
-            row: format!("fingerprint {id}"),
-            reason: error.to_string(),
-        })?;
-        Ok((id, fingerprint))
+    let fingerprint = |row: FingerprintRow| {
+        let context = Context::fingerprint(user.as_str(), row.enrollment_id);
+        let key = row.key_id.as_deref().unwrap_or_default();
+        let opened = store.keyring.open_row(Some(key), &context, &row.fingerprint);
+        let read = opened.and_then(|bytes| Fingerprint::from_bytes(&bytes).ok());
+        if read.is_none() {
+            store.damage.note(DamagedRow::Fingerprint { id: row.id });
+        }
+        Some((row.id, read?))
     };
-    rows.into_iter().map(fingerprint).collect()
+    Ok(rows.into_iter().filter_map(fingerprint).collect())
 }

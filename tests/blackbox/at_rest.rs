@@ -8,7 +8,7 @@ use std::process::Command;
 use reqwest::Method;
 use tempfile::TempDir;
 
-use crate::support::{Server, create_key, printed, program, simulated, sqlite};
+use crate::support::{self, Server, create_key, printed, program, simulated, sqlite};
 
 async fn with_ann() -> Server {
     Server::with_users(&[], &[("ann", 11)]).await
@@ -199,4 +199,142 @@ async fn a_backup_holds_nothing_readable_of_a_user_who_was_deleted_after_it() {
     }
     let server = Server::start_in(restored);
     assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
+    assert_eq!(server.identified(&simulated(11, 2)).await, None);
+    assert_eq!(server.get("/v1/users/ann").await.body["windows"], 0);
+    assert!(server.scrape().await["bipedalnet_damaged_rows"] >= 1.0);
+    let export = server.get("/v1/users/ann/export").await.body;
+    assert_eq!(export["walks"][0]["templates"], serde_json::json!([]), "{export}");
+    let refused = server.enroll("ann", &simulated(11, 3)).await;
+    assert_eq!(refused.problem(), (409, "key-lost"));
+    assert_eq!(server.send(Method::DELETE, "/v1/users/ann", "").await.status, 204);
+    assert_eq!(server.scrape().await["bipedalnet_damaged_rows"], 0.0);
+    server.add_user("ann", &[simulated(11, 3)]).await;
+    assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
+async fn nothing_biometric_is_stored_as_plain_text() {
+    let server = Server::start_with(tempfile::tempdir().unwrap(), &["--keep-recordings-days", "9"]);
+    server.put_user("ann").await;
+    let walk = support::json(&simulated(11, 1));
+    let request = server.request(Method::POST, "/v1/users/ann/enrollments", walk);
+    let response = request.header("idempotency-key", "k").send().await.unwrap();
+    assert_eq!(response.status(), 201);
+    let told = response.bytes().await.unwrap();
+    let export = server.get("/v1/users/ann/export").await.body;
+    let recording = export["walks"][0]["recording"].to_string();
+    assert!(recording.len() > 1000, "{export}");
+    let folder = server.folder.path();
+    assert!(!holds(folder, &told));
+    // Zstandard's first bytes, with which each kept recording begins.
+    let magic = [0x28, 0xb5, 0x2f, 0xfd];
+    let stored = |sql: &str| sqlite(&server.database(), sql);
+    assert_eq!(stored("SELECT count(*) FROM recordings"), "1");
+    assert!(!holds(folder, &magic));
+    // Two users with the same walk have nothing in common.
+    server.add_user("bob", &[simulated(11, 1)]).await;
+    for table in ["templates", "recordings", "fingerprints"] {
+        let column = table.trim_end_matches('s');
+        let distinct = format!("SELECT count(*), count(DISTINCT {column}) FROM {table}");
+        let counts = stored(&distinct);
+        let (all, distinct) = counts.split_once('|').unwrap();
+        assert_eq!(all, distinct, "{table}");
+        assert!(all.parse::<u32>().unwrap() >= 2, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_template_that_was_moved_or_changed_is_set_aside_and_the_rest_serves() {
+    let users = [("ann", 11), ("bob", 12), ("cem", 13), ("dan", 14)];
+    let folder = Server::with_users(&[], &users).await.kill();
+    let database = folder.path().join("test.db");
+    // Ann has Bob's, Cem's has another number of windows, and Dan's is as it was.
+    sqlite(
+        &database,
+        "UPDATE templates SET template = (SELECT template FROM templates WHERE enrollment_id = 2)
+         WHERE enrollment_id = 1;
+         UPDATE templates SET windows = windows + 1 WHERE enrollment_id = 3;
+         UPDATE fingerprints SET user_id = 'dan' WHERE user_id = 'bob'",
+    );
+    let server = Server::start_in(folder);
+    assert_eq!(server.identified(&simulated(14, 2)).await.as_deref(), Some("dan"));
+    assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
+    assert_eq!(server.identified(&simulated(11, 2)).await, None);
+    assert_eq!(server.identified(&simulated(13, 2)).await, None);
+    assert_eq!(server.get("/v1/users/ann").await.body["windows"], 0);
+    assert_eq!(server.get("/v1/users/cem").await.body["windows"], 0);
+    assert!(server.get("/v1/users/dan").await.body["windows"].as_u64() > Some(0));
+    let walks = server.get("/v1/users/ann/enrollments").await.body;
+    assert_eq!(walks["enrollments"][0]["windows"], 0, "{walks}");
+    assert_eq!(server.scrape().await["bipedalnet_damaged_rows"], 2.0);
+    // Bob's fingerprints are read when Dan is verified.
+    let verify = support::json(&simulated(14, 2));
+    let verified = server.send(Method::POST, "/v1/users/dan/verify", verify).await;
+    assert_eq!(verified.body["decision"], "accept", "{verified:?}");
+    while server.scrape().await["bipedalnet_damaged_rows"] < 3.0 {
+        tokio::task::yield_now().await;
+    }
+    // A new walk, or a deletion, and all is well.
+    assert_eq!(server.enroll("ann", &simulated(11, 3)).await.status, 201);
+    assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
+    assert_eq!(server.send(Method::DELETE, "/v1/users/cem", "").await.status, 204);
+    assert_eq!(server.scrape().await["bipedalnet_damaged_rows"], 2.0);
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_refused_or_costs_only_what_it_is_in() {
+    let users: Vec<(String, u64)> =
+        (11..17).map(|person| (format!("user-{person}"), person)).collect();
+    let names: Vec<(&str, u64)> = users.iter().map(|(user, person)| (&user[..], *person)).collect();
+    let mut server = Server::with_users(&["--keep-recordings-days", "9"], &names).await;
+    let templates = async |server: &Server, user: &str| {
+        let export = server.get(&format!("/v1/users/{user}/export")).await.body;
+        export["walks"].as_array().map_or(Vec::new(), |walks| {
+            walks.iter().flat_map(|walk| walk["templates"].as_array().unwrap().clone()).collect()
+        })
+    };
+    let mut all = std::collections::BTreeMap::new();
+    for (user, _) in &users {
+        all.insert(user.clone(), templates(&server, user).await);
+    }
+    server.terminate();
+    assert!(server.wait().success());
+    let whole: Vec<(std::path::PathBuf, Vec<u8>)> = fs::read_dir(server.folder.path())
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .map(|path| (path.file_name().unwrap().into(), fs::read(&path).unwrap()))
+        .collect();
+    let (mut served, mut refused) = (0, 0);
+    let length = fs::metadata(server.database()).unwrap().len() as usize;
+    // Model files are most of the database, and have a checksum of their own.
+    const PLACES: usize = 40;
+    for place in 0..PLACES {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in &whole {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        for name in ["test.db", "test.db-keyring", "test.db-master-key"] {
+            fs::set_permissions(folder.path().join(name), Permissions::from_mode(0o600)).unwrap();
+        }
+        let database = folder.path().join("test.db");
+        let mut bytes = fs::read(&database).unwrap();
+        let byte = length * place / PLACES + 97 * place % 4096;
+        bytes[byte.min(length - 1)] ^= 1 << (place % 8);
+        fs::write(&database, bytes).unwrap();
+        let Some(server) = Server::try_start(folder) else {
+            refused += 1;
+            continue;
+        };
+        served += 1;
+        for (user, person) in &users {
+            let found = server.identify(&simulated(*person, 2)).await;
+            assert_eq!(found.status, 200, "{found:?}");
+            let found = found.body["user"].as_str();
+            assert!(found.is_none_or(|found| found == user), "{place}: {found:?} for {user}");
+            for template in templates(&server, user).await {
+                assert!(all[user].contains(&template), "{place}: another template of {user}");
+            }
+        }
+    }
+    assert!(served > PLACES / 2, "{served} served, {refused} refused");
 }

@@ -24,6 +24,7 @@ mod recordings;
 mod retention;
 mod retries;
 mod server;
+mod storage_faults;
 mod support;
 mod training_jobs;
 mod updates;

@@ -149,7 +149,21 @@ impl Server {
     }
 
     /// Starts a server with a command that takes the program's arguments.
-    pub fn start_as(mut command: Command, folder: TempDir, arguments: &[&str]) -> Self {
+    pub fn start_as(command: Command, folder: TempDir, arguments: &[&str]) -> Self {
+        Self::started(command, folder, arguments).unwrap_or_else(|seen| panic!("{seen:#?}"))
+    }
+
+    /// Starts a server with the database in the folder. `None` if the server refuses it.
+    pub fn try_start(folder: TempDir) -> Option<Self> {
+        Self::started(program(), folder, &[]).ok()
+    }
+
+    /// The lines of a server that ended are the error.
+    fn started(
+        mut command: Command,
+        folder: TempDir,
+        arguments: &[&str],
+    ) -> Result<Self, Vec<String>> {
         let mut process = command
             .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
             .arg("--database")
@@ -163,7 +177,7 @@ impl Server {
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();
         let (address, metrics) = loop {
-            let Some(line) = lines.next() else { panic!("the server ended: {seen:#?}") };
+            let Some(line) = lines.next() else { return Err(seen) };
             let line = line.unwrap();
             if let (Some(address), Some(metrics)) =
                 (field(&line, "address="), field(&line, "metrics="))
@@ -174,7 +188,7 @@ impl Server {
         };
         // A full pipe would stop the server.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { process, address, metrics, folder, client: client() }
+        Ok(Self { process, address, metrics, folder, client: client() })
     }
 
     /// Starts a server with users. Each has one walk, of the simulated person with this number.

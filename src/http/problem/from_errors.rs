@@ -5,11 +5,23 @@ use bipedalnet_core::identity::UserIdError;
 
 use super::{Problem, ProblemType};
 use crate::service::{AccessError, GuessLimit, PoolError, ServiceError};
+use crate::store::StoreError;
 
 /// Seconds to wait if nothing better is known.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
 const CHALLENGE_RETRY_AFTER_SECONDS: u64 = 60;
+
+impl Problem {
+    /// The database's file is not where it was.
+    pub fn database_gone() -> Self {
+        Self::new(
+            ProblemType::DatabaseGone,
+            "a file of the database was deleted or replaced; the operator must put it back, or restore a \
+             backup and restart the server",
+        )
+    }
+}
 
 impl From<AccessError> for Problem {
     fn from(error: AccessError) -> Self {
@@ -68,6 +80,14 @@ impl From<ServiceError> for Problem {
         match error {
             Error::Pool(error) => error.into(),
             Error::Store(error) if error.is_transient() => database_busy(),
+            Error::Store(error) if error.is_disk_full() => Self::new(
+                Type::StorageFull,
+                "nothing was changed; the operator must free space on the disk",
+            ),
+            Error::Store(StoreError::FileGone { .. }) => {
+                tracing::error!(reason, "a write was refused");
+                Self::database_gone()
+            }
             Error::Randomness(_) | Error::NotCompared | Error::Store(_) => Self::internal(&reason),
             Error::Signal(error) => {
                 Self::new(Type::of_signal(&error), reason).at(error.field())
@@ -129,6 +149,7 @@ impl From<ServiceError> for Problem {
             )
             .at("user"),
             Error::UnknownRate { .. } => Self::new(Type::UnknownFalseMatchRate, reason).at("fmr"),
+            Error::KeyLost => Self::new(Type::KeyLost, reason).at("user"),
             Error::NoSuchModel(_) => {
                 Self::new(Type::UnknownModel, format!("{reason}; GET /v1/models lists the models"))
                     .at("model")

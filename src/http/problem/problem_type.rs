@@ -75,6 +75,8 @@ problem_types! {
         "The request was not received and answered within the time that the server allows.";
     BadChallenge: 409 "bad-challenge", "The challenge is invalid",
         "The challenge is unknown, used, expired, or belongs to another user or API key. Create a new one.";
+    KeyLost: 409 "key-lost", "The user's data cannot be read",
+        "The user's key was destroyed, but a copy of the database has the user. Delete the user.";
     ModelInUse: 409 "model-in-use", "The model is in use",
         "The model is active, or part of the program. It cannot be deleted.";
     NobodyToTrainOn: 409 "nobody-to-train-on", "There are no users to train on",
@@ -177,6 +179,8 @@ problem_types! {
         "`Transfer-Encoding` is not `chunked`.";
     DatabaseBusy: 503 "database-busy", "The database is busy",
         "Another program has locked the database. Try again.";
+    DatabaseGone: 503 "database-gone", "The database's file is gone",
+        "A file of the database was deleted or replaced while the server runs. Nothing is stored.";
     NotReady: 503 "not-ready", "The server is stopping",
         "The server is stopping. Send requests elsewhere.";
     Overloaded: 503 "overloaded", "The server is busy",
@@ -185,6 +189,8 @@ problem_types! {
         "Too many challenges are open. Try again.";
     DeadlinePassed: 504 "deadline-passed", "The deadline has passed",
         "The `Request-Deadline-Ms` of the request has passed.";
+    StorageFull: 507 "storage-full", "The disk is full",
+        "There is no space to store the change. Nothing was changed.";
     Http: 0 "http", "The request failed",
         "The request was refused before it reached the service. The status says why.";
 }

@@ -72,6 +72,17 @@ impl MasterKey {
         Self::find(file, database)
     }
 
+    /// The new key of a rotation that ended before the file beside the database was replaced, if `old`
+    /// is from that file.
+    ///
+    /// # Errors
+    /// As [`MasterKey::read`].
+    pub fn unfinished(old: &Self, database: &Path) -> Result<Option<Self>, StoreError> {
+        let next = own_next_key_file(database);
+        let is_own = old.place == own_key_file(database).display().to_string();
+        if is_own && next.exists() { Self::read(&next).map(Some) } else { Ok(None) }
+    }
+
     /// Reads a key file: 32 bytes, or 64 hexadecimal digits.
     ///
     /// # Errors
@@ -116,6 +127,19 @@ impl MasterKey {
 /// The key file that the program makes if there is no other key.
 pub fn own_key_file(database: &Path) -> PathBuf {
     beside(database, "-master-key")
+}
+
+/// What that file will be replaced with in a rotation.
+pub fn own_next_key_file(database: &Path) -> PathBuf {
+    beside(database, "-master-key.new")
+}
+
+/// Replaces the file beside the database with the new one.
+pub(super) fn finish(database: &Path) -> Result<(), StoreError> {
+    let own = own_key_file(database);
+    fs::rename(own_next_key_file(database), &own)
+        .and_then(|()| fs::File::open(super::super::folder_of(&own))?.sync_all())
+        .map_err(|error| wrong(&own.display().to_string(), &error.to_string()))
 }
 
 fn source_of(file: Option<&Path>, database: &Path) -> Source {

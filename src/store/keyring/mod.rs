@@ -6,6 +6,7 @@
 
 mod key;
 mod master_key;
+mod rotation;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use key::SecretKey;
 pub use master_key::{MASTER_KEY_VARIABLE, MasterKey};
+pub use rotation::rotate_master_key;
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, QueryBuilder};
 use tokio::sync::Mutex;
 
 use super::{StoreError, beside, files, writing_options};
@@ -33,6 +35,9 @@ const SCHEMA: &str = "
         id BLOB PRIMARY KEY CHECK (length(id) = 16),
         wrapped BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;";
+
+/// Keys that one statement stores.
+const KEYS_AT_A_TIME: usize = 1000;
 
 /// Names a key, or a keyring. Random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +80,16 @@ impl Keyring {
         let wrong = |reason: &str| wrong(&path, reason.to_owned());
         if path.exists() {
             let master = MasterKey::find(master_key_file, database)?;
-            let keyring = Self::read(&path, &master).await?;
+            let keyring = match Self::read(&path, &master).await {
+                Ok(keyring) => keyring,
+                Err(error) => {
+                    // A rotation may have ended before the new key file got its name.
+                    let next = MasterKey::unfinished(&master, database)?.ok_or(error)?;
+                    let keyring = Self::read(&path, &next).await?;
+                    master_key::finish(database)?;
+                    keyring
+                }
+            };
             if needed.is_some_and(|id| id != keyring.id) {
                 return Err(wrong("it is the keyring of another database"));
             }
@@ -119,13 +133,7 @@ impl Keyring {
     async fn read(path: &Path, master: &MasterKey) -> Result<Self, StoreError> {
         let wrong = |reason: String| wrong(path, reason);
         let mut file = connect(path).await?;
-        let application: i32 = sqlx::query_scalar("PRAGMA application_id")
-            .fetch_one(&mut file)
-            .await
-            .map_err(|error| wrong(error.to_string()))?;
-        if application != APPLICATION_ID {
-            return Err(wrong("it is no keyring".to_owned()));
-        }
+        check_origin(&mut file, path).await?;
         files::narrow_all(path).map_err(|error| wrong(error.to_string()))?;
         let (id, wrapped): (Vec<u8>, Vec<u8>) =
             sqlx::query_as("SELECT id, wrapped FROM root").fetch_one(&mut file).await?;
@@ -173,19 +181,36 @@ impl Keyring {
     /// # Errors
     /// If the file cannot be written, or the system gives no random bytes.
     pub async fn make_key(&self) -> Result<KeyId, StoreError> {
-        let (id, key) = (KeyId::random()?, SecretKey::random()?);
-        let wrapped = self.master.seal(&context("user", &id), key.bytes())?;
-        sqlx::query("INSERT INTO keys VALUES (?, ?)")
-            .bind(&id.0[..])
-            .bind(wrapped)
-            .execute(&mut *self.file.lock().await)
-            .await?;
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(key));
-        Ok(id)
+        Ok(self.make_keys(1).await?[0])
+    }
+
+    /// Makes several keys. As [`Keyring::make_key`].
+    ///
+    /// # Errors
+    /// As [`Keyring::make_key`].
+    pub async fn make_keys(&self, count: usize) -> Result<Vec<KeyId>, StoreError> {
+        let mut made = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (id, key) = (KeyId::random()?, SecretKey::random()?);
+            let wrapped = self.master.seal(&context("user", &id), key.bytes())?;
+            made.push((id, key, wrapped));
+        }
+        for keys in made.chunks(KEYS_AT_A_TIME) {
+            QueryBuilder::new("INSERT INTO keys ")
+                .push_values(keys, |mut row, (id, _, wrapped)| {
+                    row.push_bind(&id.0[..]).push_bind(&wrapped[..]);
+                })
+                .build()
+                .execute(&mut *self.file.lock().await)
+                .await?;
+        }
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let ids = made.iter().map(|(id, ..)| *id).collect();
+        keys.extend(made.into_iter().map(|(id, key, _)| (id, Arc::new(key))));
+        Ok(ids)
     }
 
     /// A key, unless it was destroyed.
-    #[expect(dead_code, reason = "the next change encrypts with it")]
     pub fn key(&self, id: KeyId) -> Option<Arc<SecretKey>> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
@@ -224,6 +249,16 @@ impl Keyring {
 async fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
     let opened = writing_options(path).create_if_missing(false).connect().await;
     opened.map_err(|error| wrong(path, error.to_string()))
+}
+
+async fn check_origin(keyring: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
+    let application: Result<i32, sqlx::Error> =
+        sqlx::query_scalar("PRAGMA application_id").fetch_one(keyring).await;
+    match application {
+        Ok(APPLICATION_ID) => Ok(()),
+        Ok(_) => Err(wrong(path, "it is no keyring".to_owned())),
+        Err(error) => Err(wrong(path, error.to_string())),
+    }
 }
 
 /// Keeps a wrapped key from being taken for another.

@@ -3,6 +3,7 @@
 use bipedalnet_client::api::JobState;
 
 use super::{JobEnd, JobEvent, JobLength, JobRequest, TrainingJob};
+use crate::store::sealed::Context;
 use crate::store::text::Text;
 use crate::store::{StoreError, Transaction, unix_seconds};
 
@@ -154,11 +155,12 @@ impl Transaction {
         event: &JobEvent,
         checkpoint: &[u8],
     ) -> Result<bool, StoreError> {
+        let key = self.store.keyring.database_key();
         let kept = sqlx::query(
             "INSERT OR REPLACE INTO training_checkpoints (job_id, checkpoint)
              SELECT id, ? FROM training_jobs WHERE id = ? AND state = 'running'",
         )
-        .bind(checkpoint)
+        .bind(key.seal_row(&Context::checkpoint(job), checkpoint)?)
         .bind(job)
         .execute(&mut *self.inner)
         .await?;

@@ -6,6 +6,7 @@ use bipedalnet_client::api::{JobState, TrainingScope};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
+use super::sealed::Context;
 use super::text::Text;
 use super::{Store, StoreError};
 
@@ -199,13 +200,15 @@ impl Store {
         Ok(query.bind(job).bind(after).fetch_all(&self.readers).await?)
     }
 
-    /// A job's checkpoint, as `Transaction::keep_checkpoint` stored it.
+    /// A job's checkpoint, as `Transaction::keep_checkpoint` got it. `None` if it is damaged.
     ///
     /// # Errors
     /// If the statement fails.
     pub async fn training_checkpoint(&self, job: i64) -> Result<Option<Vec<u8>>, StoreError> {
         let query =
             sqlx::query_scalar("SELECT checkpoint FROM training_checkpoints WHERE job_id = ?");
-        Ok(query.bind(job).fetch_optional(&self.readers).await?)
+        let sealed: Option<Vec<u8>> = query.bind(job).fetch_optional(&self.readers).await?;
+        let key = self.keyring.database_key();
+        Ok(sealed.and_then(|sealed| key.open_row(&Context::checkpoint(job), &sealed)))
     }
 }

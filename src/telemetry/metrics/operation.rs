@@ -38,6 +38,8 @@ impl TrainingMetrics {
 pub struct DatabaseMetrics {
     pub bytes: IntGauge,
     pub log_bytes: IntGauge,
+    pub damaged_rows: IntGauge,
+    pub gone: IntGauge,
     pub commit_seconds: Histogram,
 }
 
@@ -46,6 +48,16 @@ impl DatabaseMetrics {
         Self {
             bytes: gauge(registry, "database_bytes", "Length of the database file"),
             log_bytes: gauge(registry, "database_wal_bytes", "Length of the write-ahead log"),
+            gone: gauge(
+                registry,
+                "database_gone",
+                "1 if a file of the database was deleted or replaced, otherwise 0",
+            ),
+            damaged_rows: gauge(
+                registry,
+                "damaged_rows",
+                "Templates, recordings and fingerprints that cannot be decrypted",
+            ),
             commit_seconds: histogram(
                 registry,
                 "database_commit_duration_seconds",

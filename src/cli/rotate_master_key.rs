@@ -1,0 +1,43 @@
+//! `bipedalnet rotate-master-key`
+
+use std::path::PathBuf;
+
+use super::Failure;
+use crate::config::ConfigFile;
+use crate::store;
+
+/// Encrypt the keyring with a new master key
+///
+/// Stop the server first. The database is not touched. If the program ends at any point, the keyring
+/// needs either the old or the new key. Copies of the keyring still need the old one.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Database file of the server
+    #[arg(long, env = "BIPEDALNET_DATABASE", default_value = "bipedalnet.db", value_name = "FILE")]
+    database: PathBuf,
+    #[command(flatten)]
+    _file: ConfigFile,
+    /// File with the master key of now [default: as for `serve`]
+    #[arg(long, env = "BIPEDALNET_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
+    /// File with the new master key; it is made if it does not exist [default: replaces the file that
+    /// `serve` made beside the database]
+    #[arg(long, value_name = "FILE")]
+    new_master_key_file: Option<PathBuf>,
+}
+
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { database, master_key_file, new_master_key_file, .. } = arguments;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let file = runtime.block_on(store::rotate_master_key(
+        &database,
+        master_key_file.as_deref(),
+        new_master_key_file.as_deref(),
+    ))?;
+    println!(
+        "the keyring of {} now needs the master key in {}",
+        database.display(),
+        file.display()
+    );
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Rows that cannot be decrypted: a bit changed, or their user's key is missing. They are set aside, and
+//! everything else is served.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Store, StoreError};
+
+/// A row that is set aside.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum DamagedRow {
+    Template { model: String, enrollment: i64 },
+    Recording { enrollment: i64 },
+    Fingerprint { id: i64 },
+}
+
+/// Rows that were found damaged and are not marked yet. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Damage(Arc<Mutex<BTreeSet<DamagedRow>>>);
+
+impl Damage {
+    pub fn note(&self, row: DamagedRow) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(row);
+    }
+
+    fn take(&self) -> BTreeSet<DamagedRow> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Store {
+    /// Gives rows that were set aside before another chance: a key may be back.
+    pub(super) async fn forget_damage(&self) -> Result<(), StoreError> {
+        for statement in [
+            "UPDATE templates SET damaged = 0 WHERE damaged = 1",
+            "UPDATE recordings SET damaged = 0 WHERE damaged = 1",
+            "UPDATE fingerprints SET damaged = 0 WHERE damaged = 1",
+        ] {
+            sqlx::query(statement).execute(&self.writer).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks the rows that were found damaged since the last call, so that they no longer count, and
+    /// logs them.
+    ///
+    /// # Errors
+    /// If a statement fails.
+    pub async fn set_damaged_aside(&self) -> Result<(), StoreError> {
+        let (mut walks, mut recordings, mut fingerprints) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for row in self.damage.take() {
+            let marked = match &row {
+                DamagedRow::Template { model, enrollment } => sqlx::query(
+                    "UPDATE templates SET damaged = 1
+                     WHERE enrollment_id = ? AND damaged = 0 AND model = ?",
+                )
+                .bind(*enrollment)
+                .bind(model.clone()),
+                DamagedRow::Recording { enrollment } => sqlx::query(
+                    "UPDATE recordings SET damaged = 1 WHERE enrollment_id = ? AND damaged = 0",
+                )
+                .bind(*enrollment),
+                DamagedRow::Fingerprint { id } => {
+                    sqlx::query("UPDATE fingerprints SET damaged = 1 WHERE id = ? AND damaged = 0")
+                        .bind(*id)
+                }
+            };
+            if marked.execute(&self.writer).await?.rows_affected() > 0 {
+                match row {
+                    DamagedRow::Template { enrollment, .. } => walks.insert(enrollment),
+                    DamagedRow::Recording { enrollment } => recordings.insert(enrollment),
+                    DamagedRow::Fingerprint { id } => fingerprints.insert(id),
+                };
+            }
+        }
+        if !(walks.is_empty() && recordings.is_empty() && fingerprints.is_empty()) {
+            tracing::warn!(
+                templates_of_enrollments = ?walks,
+                recordings_of_enrollments = ?recordings,
+                ?fingerprints,
+                "damaged rows, or rows without a key, are set aside; restore a backup, or delete and \
+                 enroll these walks again"
+            );
+        }
+        Ok(())
+    }
+
+    /// How many rows are set aside.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn damaged_rows(&self) -> Result<u64, StoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM templates WHERE damaged = 1)
+                  + (SELECT count(*) FROM recordings WHERE damaged = 1)
+                  + (SELECT count(*) FROM fingerprints WHERE damaged = 1)",
+        );
+        Ok(query.fetch_one(&self.readers).await?)
+    }
+}

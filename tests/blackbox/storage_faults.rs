@@ -1,0 +1,196 @@
+//! Files that vanish, are no files, or do not fit on the disk.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::{Server, printed, program, simulated, sqlite};
+
+#[tokio::test]
+async fn a_database_file_that_is_deleted_or_replaced_is_noticed() {
+    for name in ["test.db", "test.db-wal", "test.db-keyring"] {
+        let server = Server::with_users(&[], &[("ann", 11)]).await;
+        let file = server.folder.path().join(name);
+        let away = server.folder.path().join("away");
+        assert_eq!(server.get("/readyz").await.status, 200);
+        fs::rename(&file, &away).unwrap();
+        assert_eq!(server.put_user("bob").await.problem(), (503, "database-gone"), "{name}");
+        let refused = server.enroll("ann", &simulated(11, 2)).await;
+        assert_eq!(refused.problem(), (503, "database-gone"), "{name}");
+        assert_eq!(server.get("/readyz").await.problem(), (503, "database-gone"), "{name}");
+        assert_eq!(server.scrape().await["bipedalnet_database_gone"], 1.0);
+        // Reading goes on.
+        assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
+        // Another file of the same name.
+        fs::copy(&away, &file).unwrap();
+        assert_eq!(server.put_user("bob").await.problem(), (503, "database-gone"), "{name}");
+        fs::rename(&away, &file).unwrap();
+        assert_eq!(server.put_user("bob").await.status, 201, "{name}");
+        assert_eq!(server.get("/readyz").await.status, 200);
+        let server = Server::start_in(server.kill());
+        assert_eq!(server.get("/v1/users/bob").await.status, 200);
+    }
+}
+
+#[test]
+fn a_model_must_be_a_regular_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/bipedalnet-openset.safetensors");
+    let database = folder.path().join("test.db");
+    for file in [Path::new("/dev/zero"), &pipe] {
+        let mut serve = program();
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--database"]).arg(&database);
+        let message = printed(serve.arg("--model").arg(file)).unwrap_err();
+        assert!(message.contains("not a regular file"), "{message}");
+        let mut evaluate = program();
+        evaluate.args(["evaluate", "--data"]).arg(folder.path()).arg("--model").arg(file);
+        let message = printed(&mut evaluate).unwrap_err();
+        assert!(message.contains("not a regular file"), "{message}");
+    }
+    assert!(Path::new(model).exists());
+}
+
+fn rotate(folder: &Path, arguments: &[&Path]) -> Result<String, String> {
+    let mut command = program();
+    command.args(["rotate-master-key", "--database"]).arg(folder.join("test.db"));
+    printed(command.args(arguments))
+}
+
+#[tokio::test]
+async fn a_rotation_leaves_the_old_or_the_new_master_key_in_force_wherever_it_ends() {
+    let server = Server::with_users(&[], &[("ann", 11), ("bob", 12)]).await;
+    let refused = rotate(server.folder.path(), &[]).unwrap_err();
+    assert!(refused.contains("stop it first"), "{refused}");
+    let mut server = server;
+    server.terminate();
+    server.wait();
+    let folder = server.folder.path();
+    let path = |name: &str| folder.join(name);
+    let (key, next) = ("test.db-master-key", "test.db-master-key.new");
+    let (old_key, old_keyring) =
+        (fs::read(path(key)).unwrap(), fs::read(path("test.db-keyring")).unwrap());
+    rotate(folder, &[]).unwrap();
+    let (new_key, new_keyring) =
+        (fs::read(path(key)).unwrap(), fs::read(path("test.db-keyring")).unwrap());
+    assert_ne!(old_key, new_key);
+    assert!(!path(next).exists());
+    assert_eq!(fs::metadata(path(key)).unwrap().permissions().mode() & 0o777, 0o600);
+    let wrapped = sqlite(&path("test.db-keyring"), "SELECT hex(wrapped) FROM keys");
+    assert_eq!(wrapped.lines().count(), 2);
+
+    // What is on disk before the keyring changed, between, and after; each can also be rotated again.
+    for (keyring, key_file, next_file) in [
+        (&old_keyring, &old_key, Some(&new_key)),
+        (&new_keyring, &old_key, Some(&new_key)),
+        (&new_keyring, &new_key, None),
+    ] {
+        for rotates in [false, true] {
+            let crashed = tempfile::tempdir().unwrap();
+            let write = |name: &str, bytes: &[u8]| {
+                let path = crashed.path().join(name);
+                fs::write(&path, bytes).unwrap();
+                fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            };
+            write("test.db", &fs::read(path("test.db")).unwrap());
+            write("test.db-keyring", keyring);
+            write(key, key_file);
+            if let Some(next_file) = next_file {
+                write(next, next_file);
+            }
+            if rotates {
+                rotate(crashed.path(), &[]).unwrap();
+                assert!(!crashed.path().join(next).exists());
+            }
+            let server = Server::start_in(crashed);
+            assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
+            server.put_user("cem").await;
+            let server = Server::start_in(server.kill());
+            assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
+        }
+    }
+
+    // To a file of the operator, and on from there.
+    let (one, two) = (path("one"), path("two"));
+    let [from, to] = ["--master-key-file", "--new-master-key-file"].map(Path::new);
+    rotate(folder, &[to, &one]).unwrap();
+    rotate(folder, &[from, &one, to, &two]).unwrap();
+    let refused = rotate(folder, &[from, &one, to, &path("three")]).unwrap_err();
+    assert!(refused.contains("does not open it"), "{refused}");
+    assert!(!path("three").exists());
+    let refused = rotate(folder, &[from, &two]).unwrap_err();
+    assert!(refused.contains("--new-master-key-file"), "{refused}");
+    let two = two.display().to_string();
+    let folder = server.kill();
+    let server = Server::start_with(folder, &["--master-key-file", &two]);
+    assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
+}
+
+/// Starts a server whose folder is a small file system of its own. It is filled up as soon as `control`
+/// has the file `fill`, and some of it is freed once it has `free`.
+const SMALL_DISK: &str = r#"
+    folder=$1; control=$2; program=$3; shift 3
+    mount -t tmpfs -o size=40m none "$folder" || exit 1
+    wait_for() { until [ -e "$control/$1" ]; do sleep 0.05; done; }
+    (
+        wait_for fill
+        dd if=/dev/zero bs=4096 of="$folder/filler"
+        : > "$control/filled"
+        wait_for free
+        rm "$folder/filler"
+        : > "$control/freed"
+    ) > "$control/log" 2>&1 &
+    exec "$program" "$@"
+"#;
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_users_can_still_be_deleted() {
+    let mount = "mkdir -p $0 && mount -t tmpfs none $0";
+    let probe = tempfile::tempdir().unwrap();
+    let can_mount = Command::new("unshare")
+        .args(["-Urm", "sh", "-c", mount])
+        .arg(probe.path())
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !can_mount {
+        eprintln!("skipped: a full disk. This needs a user namespace with a tmpfs.");
+        return;
+    }
+    let (folder, control) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let own = program();
+    let mut command = Command::new("unshare");
+    command.args(["-Urm", "sh", "-c", SMALL_DISK, "sh"]);
+    command.arg(folder.path()).arg(control.path()).arg(own.get_program());
+    let server = Server::start_as(command, folder, &["--keep-recordings-days", "9"]);
+    for (user, person) in [("ann", 11), ("bob", 12), ("cem", 13)] {
+        server.add_user(user, &[simulated(person, 1)]).await;
+    }
+    let step = async |ask: &str, done: &str| {
+        fs::write(control.path().join(ask), "").unwrap();
+        while !control.path().join(done).exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    step("fill", "filled").await;
+    // The log has room for some changes.
+    let mut number = 1;
+    let refused = loop {
+        number += 1;
+        let answer = server.enroll("ann", &simulated(11, number)).await;
+        if answer.status != 201 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.problem(), (507, "storage-full"));
+    assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
+    for user in ["ann", "bob"] {
+        let answer = server.send(reqwest::Method::DELETE, &format!("/v1/users/{user}"), "").await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+    }
+    assert_eq!(server.identified(&simulated(12, 2)).await, None);
+    step("free", "freed").await;
+    server.add_user("dan", &[simulated(14, 1)]).await;
+    assert_eq!(server.identified(&simulated(13, 2)).await.as_deref(), Some("cem"));
+}
