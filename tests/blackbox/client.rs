@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use bipedalnet_client::api::{
-    BatchDocument, BatchItem, EnrollItem, Identified, IdentifyItem, UserState, Verified, VerifyItem,
+    BatchDocument, BatchItem, Consent, EnrollItem, Identified, IdentifyItem, UserState, Verified,
+    VerifyItem,
 };
 use bipedalnet_client::{Body, Client, ClientError, VerifyOptions, walk};
 use bipedalnet_core::bnn::Model;
@@ -54,6 +55,9 @@ async fn every_method_works() {
         .collect();
     assert_eq!(numbers, [first.enrollment, second.enrollment]);
     assert_eq!(client.user("ann").await.unwrap(), second.user);
+    let consent = Consent { reference: "release 4711".to_owned(), given_at_unix_seconds: Some(1) };
+    let given = client.record_consent("ann", consent.clone()).await.unwrap();
+    assert_eq!(given.consent, Some(consent));
 
     let named = client.identify(&simulated(11, 3), None).await.unwrap();
     assert_eq!((named.decision, named.user.as_deref()), (Identified::Identified, Some("ann")));
