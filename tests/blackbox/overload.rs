@@ -106,7 +106,8 @@ async fn each_list_of_a_document_is_bounded() {
 
 #[tokio::test]
 async fn one_sender_does_not_take_all_memory_for_bodies() {
-    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(folder, &["--request-timeout-seconds", "600"]);
     let [greedy, other] = [(); 2].map(|()| create_key(&server.database(), "identify"));
     wait_until_keys_are_required(&server).await;
     const BODIES: usize = 33;
