@@ -23,11 +23,16 @@ const RETIRED_SCOPE: &str = "metrics";
 pub enum Scope {
     /// Identify and verify walkers.
     Identify,
-    /// Create and read users, and add or delete their enrollments.
+    /// Create and read users, and enroll walks until they are ready.
     Enroll,
+    /// Enroll walks of users who are ready already. A wrong one would open their account.
+    Extend,
+    /// Send features instead of recordings. They can be made up, and nothing shows a replay.
+    Features,
     /// Train, activate and delete models.
     Train,
-    /// List, export and delete users.
+    /// List, export and delete users, delete enrollments, and confirm walks that are unlike the
+    /// earlier ones.
     Admin,
     /// See scores. They would help an attacker to approach a match step by step.
     Scores,
@@ -35,14 +40,23 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes, in the order of the documentation.
-    pub const ALL: [Self; 5] =
-        [Self::Identify, Self::Enroll, Self::Train, Self::Admin, Self::Scores];
+    pub const ALL: [Self; 7] = [
+        Self::Identify,
+        Self::Enroll,
+        Self::Extend,
+        Self::Features,
+        Self::Train,
+        Self::Admin,
+        Self::Scores,
+    ];
 
     /// The name in options, databases and OpenAPI.
     pub fn name(self) -> &'static str {
         match self {
             Self::Identify => "identify",
             Self::Enroll => "enroll",
+            Self::Extend => "extend",
+            Self::Features => "features",
             Self::Train => "train",
             Self::Admin => "admin",
             Self::Scores => "scores",
@@ -52,7 +66,7 @@ impl Scope {
 
 /// A name that is not a scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no scope {0:?}; use identify, enroll, train, admin or scores")]
+#[error("there is no scope {0:?}; use identify, enroll, extend, features, train, admin or scores")]
 pub struct ScopeError(String);
 
 impl FromStr for Scope {

@@ -66,11 +66,11 @@ fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
     }
     Ok(match item {
         BatchItem::Enroll(item) => {
-            Item::Enroll { user: item.user.parse()?, evidence: evidence(item.walk)? }
+            Item::Enroll { user: item.user.parse()?, evidence: evidence(item.walk, principal)? }
         }
         BatchItem::Identify(item) => {
             let users = item.among.as_ref().map(|users| among(users.iter().map(String::as_str)));
-            Item::Identify { evidence: evidence(item.walk)?, among: users.transpose()? }
+            Item::Identify { evidence: evidence(item.walk, principal)?, among: users.transpose()? }
         }
         BatchItem::Verify(item) => Item::Verify(claim_of(principal, item)?),
     })

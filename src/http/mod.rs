@@ -92,8 +92,7 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
         .routes(routes!(recognition::identify));
     let enroll = OpenApiRouter::new()
         .routes(routes!(users::put, users::read))
-        .routes(routes!(users::enroll, users::enrollments))
-        .routes(routes!(users::erase_enrollment));
+        .routes(routes!(users::enroll, users::enrollments));
     let train = OpenApiRouter::new()
         .routes(routes!(models::delete))
         .routes(routes!(models::activate))
@@ -106,6 +105,7 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
         .routes(routes!(users::erase))
         .routes(routes!(locks::list))
         .routes(routes!(locks::release))
+        .routes(routes!(users::erase_enrollment))
         .routes(routes!(users::export));
     open.merge(guard.protect(Requires::Key, any_key))
         .merge(guard.protect(Requires::Scope(Scope::Identify), identify))

@@ -51,12 +51,12 @@ pub(super) async fn identify(
     Parameters(parameters): Parameters<IdentifyParameters>,
     body: Received,
 ) -> Result<Response, Problem> {
-    let (identify, cost) = (Arc::clone(&service), body.cost());
+    let (identify, sender, cost) = (Arc::clone(&service), principal.clone(), body.cost());
     let job = move |scratch: &mut Scratch| {
         let (document, _held): (WalkDocument, _) = body.decode()?;
         let users = parameters.among.as_deref();
         let among = users.map(|users| among(users.split(','))).transpose()?;
-        Ok::<_, Problem>(identify.identify.run(evidence(document)?, among.as_ref(), scratch)?)
+        Ok::<_, Problem>(identify.identify.run(evidence(document, &sender)?, among.as_ref(), scratch)?)
     };
     let answer = service.pool.run(Admission::Costing(cost), job).await??;
     Ok(format.answer(&identify_answer(answer, &principal)))
@@ -114,7 +114,7 @@ pub(super) async fn verify(
     key: IdempotencyKey,
     body: Document<WalkDocument>,
 ) -> Result<Response, Problem> {
-    let claim = claim(&principal, user, evidence(body.value)?, parameters)?;
+    let claim = claim(&principal, user, evidence(body.value, &principal)?, parameters)?;
     key.once(&service, &body.digest, async |reservation| {
         let (verification, write) = service.verify.run(reservation, claim).await?;
         let response = format.stored(StatusCode::OK, &verify_answer(&verification, &principal));
@@ -147,7 +147,7 @@ fn claim(
 /// The claim of a batch item.
 pub(super) fn claim_of(principal: &Principal, item: api::VerifyItem) -> Result<Claim, Problem> {
     let api::VerifyItem { user, fmr, session, challenge, walk } = item;
-    claim(principal, user.parse()?, evidence(walk)?, VerifyParameters { fmr, session, challenge })
+    claim(principal, user.parse()?, evidence(walk, principal)?, VerifyParameters { fmr, session, challenge })
 }
 
 /// Create a challenge

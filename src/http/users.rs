@@ -238,7 +238,7 @@ pub(super) async fn enroll(
 ) -> Result<Response, Problem> {
     match body.value {
         Walks::One(walk) => {
-            let evidence = evidence(*walk)?;
+            let evidence = evidence(*walk, &principal)?;
             let encode =
                 move |enrolled| format.stored(StatusCode::CREATED, &enrolled_answer(enrolled));
             key.once(&app.service, &body.digest, async |reservation| {

@@ -8,7 +8,14 @@ use super::problem::{Problem, ProblemType};
 use crate::access::{Principal, Scope};
 use crate::service::{Enrolled, Evidence, Identification, UserStatus, Verification};
 
-pub(super) fn evidence(document: api::WalkDocument) -> Result<Evidence, Problem> {
+/// The walk in a document, if its sender may send walks in this form.
+pub(super) fn evidence(
+    document: api::WalkDocument,
+    principal: &Principal,
+) -> Result<Evidence, Problem> {
+    if document.features.is_some() && !principal.scopes.contains(Scope::Features) {
+        return Err(Problem::missing_scope(Scope::Features));
+    }
     let missing = |field: &'static str, detail: &'static str| {
         Problem::new(ProblemType::InvalidField, detail).at(field)
     };

@@ -3,8 +3,7 @@
 use bipedalnet_core::UnfitModel;
 use bipedalnet_core::bnn::ModelFileError;
 use bipedalnet_core::gait::SignalError;
-use bipedalnet_core::identity::FALSE_MATCH_RATES;
-use bipedalnet_core::identity::UserId;
+use bipedalnet_core::identity::{FALSE_MATCH_RATES, FEWEST_FEATURES, ImplausibleFeatures, UserId};
 use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};
 
 use super::{GuessLimit, PoolError, ShortUser};
@@ -35,8 +34,9 @@ pub enum ServiceError {
         /// The active model.
         wanted: String,
     },
-    /// No features, or more than the longest recording has windows.
-    #[error("there are features of {windows} windows; expected 1 to {most}")]
+    /// Too few features to tell whether they are of a walk, or more than the longest recording has
+    /// windows.
+    #[error("there are features of {windows} windows; expected {FEWEST_FEATURES} to {most}")]
     FeatureCount {
         /// Their windows.
         windows: usize,
@@ -55,6 +55,9 @@ pub enum ServiceError {
         /// Length needed.
         needed: usize,
     },
+    /// Features that are not those of one walk.
+    #[error("{0}; or send the recording itself")]
+    ImplausibleFeatures(#[from] ImplausibleFeatures),
     /// The pool is busy.
     #[error(transparent)]
     Pool(#[from] PoolError),

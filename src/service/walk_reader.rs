@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::gait::{Fingerprint, Recording, RecordingDocument, SignalError, exact};
-use bipedalnet_core::identity::Template;
+use bipedalnet_core::identity::{FEWEST_FEATURES, ImplausibleFeatures, Template};
 use bipedalnet_core::{Reading, cbor};
 
 use super::ServiceError;
@@ -175,7 +175,7 @@ impl WalkReader {
         let stride_seconds = model.model.recipe.window_seconds() / 2.0;
         // The number of windows of the longest recording.
         let most = (f64::from(self.settings.get().max_recording_seconds) / stride_seconds) as usize;
-        if windows.is_empty() || windows.len() > most {
+        if !(FEWEST_FEATURES..=most).contains(&windows.len()) {
             return Err(ServiceError::FeatureCount { windows: windows.len(), most });
         }
         let mut template = Template::empty(model.feature_len());
@@ -186,6 +186,7 @@ impl WalkReader {
             }
             template.add_window(feature);
         }
+        ImplausibleFeatures::check(windows, &model.model.calibration)?;
         Ok(ReadWalk {
             model: id,
             template: template.rounded(),

@@ -97,6 +97,9 @@ impl From<ServiceError> for Problem {
             Error::FeatureCount { .. } | Error::Feature { .. } => {
                 Self::new(Type::BadFeatures, reason).at("features")
             }
+            Error::ImplausibleFeatures(_) => {
+                Self::new(Type::ImplausibleFeatures, reason).at("features")
+            }
             // The next two name no user: responses are kept, and may outlive the user.
             Error::NoSuchUser(_) => {
                 Self::new(Type::UnknownUser, "create the user first, with PUT /v1/users/{user}")

@@ -116,7 +116,7 @@ problem_types! {
     BackwardTime: 422 "backward-time", "The recording cannot be used",
         "A sample's time is not later than the time of the sample before it.";
     BadFeatures: 422 "bad-features", "The recording cannot be used",
-        "There are no features, too many, or some have the wrong length or are not finite.";
+        "There are too few features, too many, or some have the wrong length or are not finite.";
     BatchSize: 422 "batch-size", "The batch has too few or too many items",
         "The batch has too few or too many items.";
     ClippedSensor: 422 "clipped-sensor", "The recording cannot be used",
@@ -130,6 +130,8 @@ problem_types! {
     IdempotencyKeyReused: 422 "idempotency-key-reused",
         "The idempotency key was used for another request",
         "The idempotency key was used for a request with another method, path or body.";
+    ImplausibleFeatures: 422 "implausible-features", "The recording cannot be used",
+        "The features cannot be those of one walk: they are too alike, too different or not in order.";
     ImplausibleGravity: 422 "implausible-gravity", "The recording cannot be used",
         "Gravity is missing, or far from 9.8 m/s².";
     InvalidField: 422 "invalid-field", "A field of the body is invalid",

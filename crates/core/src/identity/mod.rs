@@ -3,6 +3,7 @@
 mod calibration;
 mod decision;
 mod gallery;
+mod plausibility;
 mod template;
 mod user;
 mod user_templates;
@@ -10,6 +11,7 @@ mod user_templates;
 pub use calibration::{Calibration, FALSE_MATCH_RATES, Tail, Tails};
 pub use decision::{Decision, Doubt, FIRST_WINDOWS, LAST_WINDOWS, READY_WINDOWS, Verdict};
 pub use gallery::{Candidate, Cohort, Gallery};
+pub use plausibility::{FEWEST_FEATURES, ImplausibleFeatures};
 pub use template::{Template, TemplateError};
 pub use user::{UserId, UserIdError};
 pub use user_templates::UserTemplates;
