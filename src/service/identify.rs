@@ -79,14 +79,20 @@ impl Identify {
                 return Err(ServiceError::TooFewUsers { enrolled, needed: FEWEST_AMONG });
             }
         }
+        let of_features = matches!(evidence, Evidence::Features { .. });
         let probe = self.reader.read(model, evidence, Purpose::Identify, scratch)?.template;
         let begin = Instant::now();
         let gallery = model.gallery();
         let candidates = gallery.rank(&probe, among, CANDIDATES);
         let compared = gallery.count(among);
         let tails = gallery.tails();
-        let decision =
-            Decision::new(&candidates, compared, &probe, gallery.calibration(), &tails.single);
+        let decision = gallery.decision(&candidates, compared, &probe);
+        let decision = if of_features {
+            let nearest = candidates.first().map_or(1.0, |first| tails.single.fmr(first.strength));
+            decision.of_features(nearest, probe.windows())
+        } else {
+            decision
+        };
         drop(gallery);
         self.reader.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
         let candidates = candidates.into_iter().map(|candidate| NearUser {

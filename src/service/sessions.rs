@@ -27,6 +27,9 @@ pub(super) struct SessionKey {
     pub principal: String,
     pub user: UserId,
     pub session: SessionId,
+    /// Whether its walks are sent as features. They do not add up with recordings, as the decision would
+    /// say more than one about features may.
+    pub of_features: bool,
 }
 
 impl FromStr for SessionId {
@@ -146,7 +149,7 @@ mod tests {
 
     fn named(user: &str, session: &str) -> SessionKey {
         let (user, session) = (user.parse().unwrap(), session.parse().unwrap());
-        SessionKey { principal: String::new(), user, session }
+        SessionKey { principal: String::new(), user, session, of_features: false }
     }
 
     /// Windows that count after a walk without fingerprints.

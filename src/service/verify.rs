@@ -6,7 +6,7 @@ use std::time::Instant;
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::gait::Fingerprint;
 use bipedalnet_core::identity::{
-    FALSE_MATCH_RATES, FIRST_WINDOWS, Tails, Template, UserId, Verdict,
+    FALSE_MATCH_RATES, FEATURES_FMR, FIRST_WINDOWS, Tails, Template, UserId, Verdict,
 };
 
 use super::active_model::{ActiveModel, LoadedModel};
@@ -308,13 +308,16 @@ fn compare(
     probe: Probe,
 ) -> Result<Verification, ServiceError> {
     let Probe { principal, user, walk, is_replay, earlier, fmr, session, challenge } = probe;
-    let ReadWalk { template, fingerprints, recording, .. } = walk;
+    let of_features = walk.recording.is_none();
+    let fmr = if of_features { fmr.min(FEATURES_FMR) } else { fmr };
+    let ReadWalk { template, fingerprints, .. } = walk;
     let newest_compared = earlier.first().map_or(0, |(number, _)| *number);
     let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
     let key = session.map(|session| SessionKey {
         principal: principal.id.clone(),
         user: user.clone(),
         session,
+        of_features,
     });
     let is_retry = key.as_ref().is_some_and(|key| model.sessions().holds(key, &template));
     let in_session = key.is_some();
@@ -343,9 +346,12 @@ fn compare(
         model.sessions().forget(&user);
         return Err(ServiceError::NotEnrolled(user));
     };
-    let (calibration, strength) = (gallery.calibration(), candidate.strength);
+    let strength = candidate.strength;
     let verdict = match fingerprints {
-        Some(_) => Verdict::new(strength, &probe, fmr, calibration, &tail),
+        Some(_) if of_features => {
+            gallery.verdict(&candidate, &probe, fmr, &tail).of_features(probe.windows())
+        }
+        Some(_) => gallery.verdict(&candidate, &probe, fmr, &tail),
         None => Verdict::SuspectedReplay,
     };
     let is_accepted = verdict == Verdict::Accept;
@@ -363,7 +369,7 @@ fn compare(
         enrollment: None,
         pending: PendingChanges {
             principal,
-            attempt: attempt(verdict, tail.fmr(strength), &probe, recording.is_some(), is_retry),
+            attempt: attempt(verdict, tail.fmr(strength), &probe, !of_features, is_retry),
             challenge,
             fingerprints,
             update: update.filter(|_| is_accepted),

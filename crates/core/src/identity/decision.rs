@@ -17,6 +17,10 @@ const REJECT_BELOW: f32 = 0.0;
 /// False-positive identification rate (FPIR): the share of strangers who are identified as a user.
 const FPIR: f64 = 0.03;
 
+/// The loosest false match rate at which features are decided. Made-up features that are accepted at
+/// a looser rate would show the way to a stricter one.
+pub const FEATURES_FMR: f64 = 0.001;
+
 /// Windows, over all enrollments, that a user needs to be ready: thirty seconds in one walk.
 pub const READY_WINDOWS: u64 = 29;
 
@@ -75,6 +79,20 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// The decision about features, given the false match rate at the strength of the nearest user.
+    ///
+    /// Unless a user is identified, it depends on the number of windows alone: anything else would
+    /// tell somebody who makes up features whether they come closer.
+    pub fn of_features(self, nearest_fmr: f64, windows: u32) -> Self {
+        match self {
+            Self::Identified(user) if nearest_fmr <= FEATURES_FMR => Self::Identified(user),
+            _ if windows < LAST_WINDOWS => Self::Inconclusive(Doubt::TooShort),
+            _ => Self::Unknown,
+        }
+    }
+}
+
 /// The false match rate of one comparison that gives [`FPIR`] among N users:
 /// `1 - (1 - FMR)^N = FPIR`.
 fn fmr_among(users: usize) -> f64 {
@@ -95,6 +113,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict about features. See [`Decision::of_features`].
+    pub fn of_features(self, windows: u32) -> Self {
+        match self {
+            Self::Accept | Self::SuspectedReplay => self,
+            _ if windows < LAST_WINDOWS => Self::Inconclusive(Doubt::TooShort),
+            _ => Self::Reject,
+        }
+    }
+
     /// Decides from the strength of a probe at a false match rate.
     pub fn new(
         strength: f32,
@@ -162,6 +189,30 @@ mod tests {
                 |strength| Verdict::new(strength, &probe(windows), 0.1, &calibration, tail);
             assert_eq!(verdict(9.0), Verdict::Inconclusive(Doubt::Unfamiliar));
             assert_eq!(verdict(-0.1), Verdict::Reject);
+        }
+    }
+
+    #[test]
+    fn a_decision_about_features_tells_no_more_than_their_number() {
+        let ann: UserId = "ann".parse().unwrap();
+        let doubts = [Doubt::TooShort, Doubt::Unfamiliar, Doubt::Ambiguous];
+        for (windows, short) in [(8, true), (LAST_WINDOWS - 1, true), (LAST_WINDOWS, false)] {
+            let verdict =
+                if short { Verdict::Inconclusive(Doubt::TooShort) } else { Verdict::Reject };
+            let verdicts = doubts.map(Verdict::Inconclusive);
+            for other in verdicts.into_iter().chain([Verdict::Reject]) {
+                assert_eq!(other.of_features(windows), verdict);
+            }
+            let decision =
+                if short { Decision::Inconclusive(Doubt::TooShort) } else { Decision::Unknown };
+            let decisions = doubts.map(Decision::Inconclusive);
+            let weak = Decision::Identified(ann.clone());
+            for other in decisions.into_iter().chain([Decision::Unknown, weak]) {
+                assert_eq!(other.of_features(0.002, windows), decision);
+            }
+            let strong = Decision::Identified(ann.clone());
+            assert_eq!(strong.clone().of_features(0.001, windows), strong);
+            assert_eq!(Verdict::Accept.of_features(windows), Verdict::Accept);
         }
     }
 

@@ -9,7 +9,9 @@ mod user;
 mod user_templates;
 
 pub use calibration::{Calibration, FALSE_MATCH_RATES, Tail, Tails};
-pub use decision::{Decision, Doubt, FIRST_WINDOWS, LAST_WINDOWS, READY_WINDOWS, Verdict};
+pub use decision::{
+    Decision, Doubt, FEATURES_FMR, FIRST_WINDOWS, LAST_WINDOWS, READY_WINDOWS, Verdict,
+};
 pub use gallery::{Candidate, Cohort, Gallery};
 pub use plausibility::{FEWEST_FEATURES, ImplausibleFeatures};
 pub use template::{Template, TemplateError};
