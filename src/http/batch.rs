@@ -15,7 +15,7 @@ use super::recognition::{among, claim_of};
 use super::walk::{enrolled_answer, evidence, identify_answer, verify_answer};
 use crate::access::{Principal, Scope};
 use crate::config::HttpSettings;
-use crate::service::{Item, Outcome, Service};
+use crate::service::{Item, Outcome, Permit, Service};
 
 /// Send a batch
 ///
@@ -33,17 +33,18 @@ pub(super) async fn batch(
     key: IdempotencyKey,
     body: Document<BatchDocument>,
 ) -> Result<Response, Problem> {
-    let items = batch_of(body.value.items, &app.http.get(), &principal)?;
+    let items = batch_of(body.value.items, &app.http.get(), &principal, false)?;
     let allowance = app.guard.count_items(&principal, items.len())?;
     let outcomes = outcomes(&app.service, items, key, &body.digest, format, principal).await?;
     Ok(announce(allowance, outcomes))
 }
 
-/// Turns each item into one of the service, or into its problem.
+/// Turns each item into one of the service, or into its problem. `confirmed` is for walks to enroll.
 pub(super) fn batch_of(
     items: Vec<BatchItem>,
     settings: &HttpSettings,
     principal: &Principal,
+    confirmed: bool,
 ) -> Result<Vec<Result<Item, Problem>>, Problem> {
     let most = settings.max_batch;
     if items.is_empty() || items.len() > most {
@@ -53,10 +54,10 @@ pub(super) fn batch_of(
         );
         return Err(problem.at("items"));
     }
-    Ok(items.into_iter().map(|item| work(item, principal)).collect())
+    Ok(items.into_iter().map(|item| work(item, principal, confirmed)).collect())
 }
 
-fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
+fn work(item: BatchItem, principal: &Principal, confirmed: bool) -> Result<Item, Problem> {
     let scope = match &item {
         BatchItem::Enroll(_) => Scope::Enroll,
         BatchItem::Identify(_) | BatchItem::Verify(_) => Scope::Identify,
@@ -66,7 +67,12 @@ fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
     }
     Ok(match item {
         BatchItem::Enroll(item) => {
-            Item::Enroll { user: item.user.parse()?, evidence: evidence(item.walk, principal)? }
+            let permit = Permit::new(principal, confirmed)?;
+            Item::Enroll {
+                user: item.user.parse()?,
+                evidence: evidence(item.walk, principal)?,
+                permit,
+            }
         }
         BatchItem::Identify(item) => {
             let users = item.among.as_ref().map(|users| among(users.iter().map(String::as_str)));

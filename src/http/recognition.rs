@@ -56,7 +56,11 @@ pub(super) async fn identify(
         let (document, _held): (WalkDocument, _) = body.decode()?;
         let users = parameters.among.as_deref();
         let among = users.map(|users| among(users.split(','))).transpose()?;
-        Ok::<_, Problem>(identify.identify.run(evidence(document, &sender)?, among.as_ref(), scratch)?)
+        Ok::<_, Problem>(identify.identify.run(
+            evidence(document, &sender)?,
+            among.as_ref(),
+            scratch,
+        )?)
     };
     let answer = service.pool.run(Admission::Costing(cost), job).await??;
     Ok(format.answer(&identify_answer(answer, &principal)))
@@ -147,7 +151,12 @@ fn claim(
 /// The claim of a batch item.
 pub(super) fn claim_of(principal: &Principal, item: api::VerifyItem) -> Result<Claim, Problem> {
     let api::VerifyItem { user, fmr, session, challenge, walk } = item;
-    claim(principal, user.parse()?, evidence(walk, principal)?, VerifyParameters { fmr, session, challenge })
+    claim(
+        principal,
+        user.parse()?,
+        evidence(walk, principal)?,
+        VerifyParameters { fmr, session, challenge },
+    )
 }
 
 /// Create a challenge

@@ -21,7 +21,7 @@ use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::Principal;
-use crate::service::{Consent, Enrollment, Service};
+use crate::service::{Consent, Enrollment, Permit, Service};
 use crate::store::unix_seconds;
 
 /// Most users on a page, and the default.
@@ -215,13 +215,26 @@ pub(super) async fn enrollments(
     Ok(format.answer(&api::EnrollmentsAnswer { enrollments }))
 }
 
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EnrollParameters {
+    /// Whether the person has proven who they are in another way. Then the walk need not resemble the
+    /// earlier ones. Needs the scope `admin`. Defaults to false.
+    #[serde(default)]
+    confirmed: bool,
+}
+
 /// Enroll one or more walks
 ///
 /// Enrolled walks count from the next request on. A single walk is enrolled or refused. In a list,
 /// each walk has its own outcome, as in a batch.
+///
+/// A walk that is enrolled already is refused, and so is a walk that is unlike the earlier ones. If
+/// the user is `ready`, the API key needs the scope `extend` too.
 #[utoipa::path(post, path = "/v1/users/{user}/enrollments",
     operation_id = "enroll", tag = "enrollments",
-    params(("user" = String, Path, description = "Id of the user")),
+    params(("user" = String, Path, description = "Id of the user"), EnrollParameters),
     request_body = Walks,
     responses(
         (status = 201, description = "The walk is enrolled", body = api::EnrolledAnswer),
@@ -233,23 +246,25 @@ pub(super) async fn enroll(
     Extension(principal): Extension<Principal>,
     UserPath(user): UserPath,
     format: Format,
+    Parameters(EnrollParameters { confirmed }): Parameters<EnrollParameters>,
     key: IdempotencyKey,
     body: Document<Walks>,
 ) -> Result<Response, Problem> {
     match body.value {
         Walks::One(walk) => {
             let evidence = evidence(*walk, &principal)?;
+            let permit = Permit::new(&principal, confirmed)?;
             let encode =
                 move |enrolled| format.stored(StatusCode::CREATED, &enrolled_answer(enrolled));
             key.once(&app.service, &body.digest, async |reservation| {
-                Ok(app.service.enroll.run(reservation, user, evidence, encode).await?)
+                Ok(app.service.enroll.run(reservation, user, evidence, permit, encode).await?)
             })
             .await
         }
         Walks::Many(walks) => {
             let item = |walk| BatchItem::Enroll(EnrollItem { user: user.to_string(), walk });
-            let items =
-                batch_of(walks.into_iter().map(item).collect(), &app.http.get(), &principal)?;
+            let items = walks.into_iter().map(item).collect();
+            let items = batch_of(items, &app.http.get(), &principal, confirmed)?;
             let allowance = app.guard.count_items(&principal, items.len())?;
             let outcomes =
                 outcomes(&app.service, items, key, &body.digest, format, principal).await?;

@@ -13,6 +13,7 @@ use super::idempotency::Reservation;
 use super::identify::{Identification, Identify};
 use super::pool::{Admission, Cost, Pool};
 use super::verify::{Claim, Verification, Verify};
+use super::walk_admission::Permit;
 use super::walk_reader::{Evidence, Purpose, ReadWalk};
 use super::write::{Write, Writes};
 
@@ -24,6 +25,7 @@ pub enum Item {
         user: UserId,
         /// The walk.
         evidence: Evidence,
+        permit: Permit,
     },
     /// Like [`Identify::run`].
     Identify {
@@ -59,7 +61,7 @@ impl Item {
 
 /// An item that is computed but not written.
 enum Computed {
-    Walk(UserId, ReadWalk),
+    Walk(UserId, ReadWalk, Permit),
     Identification(Identification),
     Verification(Verification),
 }
@@ -121,9 +123,9 @@ impl Batch {
     ) -> Result<Computed, ServiceError> {
         let model = Arc::clone(model);
         Ok(match item {
-            Item::Enroll { user, evidence } => {
+            Item::Enroll { user, evidence, permit } => {
                 let walk = self.enroll.read(model, &user, evidence).await?;
-                Computed::Walk(user, walk)
+                Computed::Walk(user, walk, permit)
             }
             Item::Identify { evidence, among } => {
                 let identify = self.identify.clone();
@@ -141,9 +143,10 @@ impl Batch {
 
     async fn write(&self, write: &mut Write, item: Computed) -> Result<Outcome, ServiceError> {
         Ok(match item {
-            Computed::Walk(user, mut walk) => {
+            Computed::Walk(user, mut walk, permit) => {
                 let Enroll { active, reader, .. } = &self.enroll;
                 reader.read_again(active, &mut walk).await?;
+                write.admit(active, &self.pool, permit, &user, &walk).await?;
                 let max_enrollments = reader.settings.get().max_enrollments_per_user;
                 let enrolled = write.add_enrollment(active, max_enrollments, &user, &walk).await?;
                 write.named_users.insert(user);

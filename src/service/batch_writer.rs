@@ -14,6 +14,7 @@ use super::active_model::ActiveModel;
 use super::enroll::Enrolled;
 use super::idempotency::Reservation;
 use super::pool::PoolError;
+use super::walk_admission::Permit;
 use super::walk_reader::{ReadWalk, WalkReader};
 use super::write::{Turn, Writes};
 use crate::store::StoredResponse;
@@ -36,6 +37,7 @@ struct Waiting {
     reservation: Reservation,
     user: UserId,
     walk: ReadWalk,
+    permit: Permit,
     encode: Box<dyn Fn(Enrolled) -> StoredResponse + Send>,
     done: oneshot::Sender<Result<StoredResponse, ServiceError>>,
     queued: Instant,
@@ -54,12 +56,13 @@ impl BatchWriter {
         reservation: Reservation,
         user: UserId,
         walk: ReadWalk,
+        permit: Permit,
         encode: impl Fn(Enrolled) -> StoredResponse + Send + 'static,
     ) -> Result<StoredResponse, ServiceError> {
         let _place = self.writes.place()?;
         let (done, result) = oneshot::channel();
         let (encode, queued) = (Box::new(encode), Instant::now());
-        let waiting = Waiting { reservation, user, walk, encode, done, queued, _place };
+        let waiting = Waiting { reservation, user, walk, permit, encode, done, queued, _place };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
         // There is one task per walk, so no walk is left behind, whichever task writes it.
         let writer = self.clone();
@@ -123,9 +126,13 @@ impl BatchWriter {
         let mut write = self.writes.begin_in(turn, Reservation::default()).await?;
         let max_enrollments = self.reader.settings.get().max_enrollments_per_user;
         let mut results = Vec::with_capacity(batch.len());
-        for Waiting { reservation, user, walk, encode, .. } in batch {
+        for Waiting { reservation, user, walk, permit, encode, .. } in batch {
             write.transaction.act_for(reservation.principal.actor());
-            let enrolled = write.add_enrollment(&self.active, max_enrollments, user, walk).await;
+            let (active, pool) = (&self.active, &self.reader.pool);
+            let enrolled = match write.admit(active, pool, *permit, user, walk).await {
+                Ok(()) => write.add_enrollment(active, max_enrollments, user, walk).await,
+                Err(error) => Err(error),
+            };
             results.push(match enrolled {
                 Ok(enrolled) => {
                     let (response, named) = (encode(enrolled), BTreeSet::from([user.clone()]));

@@ -11,7 +11,9 @@ use super::active_model::{ActiveModel, LoadedModel};
 use super::batch_writer::BatchWriter;
 use super::idempotency::Reservation;
 use super::pool::Admission;
+use super::sessions::is_replay;
 use super::users::UserStatus;
+use super::walk_admission::Permit;
 use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use super::write::{Write, Writes};
 use crate::store::{Store, StoredResponse, User, unix_seconds};
@@ -54,22 +56,24 @@ impl Enroll {
     /// client's task would be as slow as the slowest.
     ///
     /// # Errors
-    /// If the user does not exist or has too many walks, the evidence is no walk, or the pool or the
-    /// database fails.
+    /// If the user does not exist or has too many walks, the evidence is no walk, or one that may not
+    /// join the earlier ones, or the pool or the database fails.
     pub async fn run(
         &self,
         reservation: Reservation,
         user: UserId,
         evidence: Evidence,
+        permit: Permit,
         encode: impl Fn(Enrolled) -> StoredResponse + Send + 'static,
     ) -> Result<StoredResponse, ServiceError> {
         let admitted = self.reader.pool.admit(evidence.cost(Purpose::Enroll))?;
         let walk = self.read(self.active.get(), &user, evidence).await?;
         drop(admitted);
-        self.batches.enroll(reservation, user, walk, encode).await
+        self.batches.enroll(reservation, user, walk, permit, encode).await
     }
 
-    /// Reads a walk of a user. The walk is admitted already.
+    /// Reads a walk of a user, and compares it with those that are enrolled. The walk is admitted
+    /// already.
     pub(super) async fn read(
         &self,
         model: Arc<LoadedModel>,
@@ -80,9 +84,16 @@ impl Enroll {
         if !model.gallery().contains(user) {
             self.store.user(user).await?;
         }
-        let reader = self.reader.clone();
-        let read =
-            move |scratch: &mut Scratch| reader.read(&model, evidence, Purpose::Enroll, scratch);
+        let earlier = self.store.newest_enrolled_fingerprints(user).await?;
+        let (reader, user) = (self.reader.clone(), user.clone());
+        let read = move |scratch: &mut Scratch| {
+            let mut walk = reader.read(&model, evidence, Purpose::Enroll, scratch)?;
+            walk.newest_compared = earlier.first().map_or(0, |(number, _)| *number);
+            match is_replay(&walk.fingerprints, earlier.iter().map(|(_, mark)| mark)) {
+                true => Err(ServiceError::WalkAlreadyEnrolled(user)),
+                false => Ok(walk),
+            }
+        };
         self.reader.pool.run(Admission::Always, read).await?
     }
 }

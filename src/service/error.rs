@@ -7,6 +7,7 @@ use bipedalnet_core::identity::{FALSE_MATCH_RATES, FEWEST_FEATURES, ImplausibleF
 use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};
 
 use super::{GuessLimit, PoolError, ShortUser};
+use crate::access::Scope;
 use crate::store::{Comparison, StoreError};
 
 /// Why a use case failed. Nothing was changed then.
@@ -58,6 +59,15 @@ pub enum ServiceError {
     /// Features that are not those of one walk.
     #[error("{0}; or send the recording itself")]
     ImplausibleFeatures(#[from] ImplausibleFeatures),
+    /// The sender may not do this.
+    #[error("this needs the scope {}", .0.name())]
+    MissingScope(Scope),
+    /// A walk that was enrolled before.
+    #[error("this walk of user {0} is enrolled already")]
+    WalkAlreadyEnrolled(UserId),
+    /// A walk that may be someone else's.
+    #[error("this walk is unlike the earlier ones of user {0}")]
+    UnlikeEarlierWalks(UserId),
     /// The pool is busy.
     #[error(transparent)]
     Pool(#[from] PoolError),

@@ -29,6 +29,7 @@ mod trainer;
 mod training_jobs;
 mod users;
 mod verify;
+mod walk_admission;
 mod walk_reader;
 mod write;
 
@@ -55,6 +56,7 @@ use training_jobs::JobSignals;
 pub use training_jobs::{Follower, JobLength, JobRequest, JobStatus, ShortUser, TrainingJobs};
 pub use users::{Consent, Enrollment, Export, ExportedTemplate, ExportedWalk, UserStatus, Users};
 pub use verify::{Claim, Verification, Verify};
+pub use walk_admission::Permit;
 pub use walk_reader::Evidence;
 use walk_reader::WalkReader;
 use write::Writes;

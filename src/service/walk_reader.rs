@@ -78,6 +78,8 @@ pub(super) struct ReadWalk {
     /// One for each minute of the recording. Empty for features and for short recordings. Empty for
     /// identification, too: they cost as much as everything else.
     pub fingerprints: Vec<Fingerprint>,
+    /// Number of the newest fingerprint of the user that the walk was compared with.
+    pub newest_compared: i64,
     /// The recording as it is stored, if it is to be kept.
     pub kept: Option<Vec<u8>>,
     /// The recording, for another model that becomes active before the walk is written.
@@ -158,6 +160,7 @@ impl WalkReader {
             seconds,
             refused,
             fingerprints,
+            newest_compared: 0,
             kept: keeps.then(|| pack(&recording)),
             recording: Some(recording),
         })
@@ -193,6 +196,7 @@ impl WalkReader {
             seconds: 0.0,
             refused: Vec::new(),
             fingerprints: Vec::new(),
+            newest_compared: 0,
             kept: None,
             recording: None,
         })

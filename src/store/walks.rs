@@ -37,13 +37,16 @@ impl RecordingRow {
     }
 }
 
+/// Fingerprints of enrolled walks that a new one is compared with, so that a long walk costs little.
+const ENROLLED_COMPARED: i64 = 50;
+
 impl Store {
     /// All fingerprints of a user's walks.
     ///
     /// # Errors
     /// If a row is invalid, or the statement fails.
     pub async fn fingerprints(&self, user: &UserId) -> Result<Vec<Fingerprint>, StoreError> {
-        let all = fingerprints(self, user, 0, i64::MAX, &self.readers).await?;
+        let all = fingerprints(self, user, false, 0, i64::MAX, &self.readers).await?;
         Ok(all.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 
@@ -55,7 +58,19 @@ impl Store {
         &self,
         user: &UserId,
     ) -> Result<Vec<(i64, Fingerprint)>, StoreError> {
-        fingerprints(self, user, 0, COMPARED as i64, &self.readers).await
+        fingerprints(self, user, false, 0, COMPARED as i64, &self.readers).await
+    }
+
+    /// The fingerprints of enrolled walks that a new one is compared with, each with its number, the
+    /// newest first.
+    ///
+    /// # Errors
+    /// As [`Store::fingerprints`].
+    pub async fn newest_enrolled_fingerprints(
+        &self,
+        user: &UserId,
+    ) -> Result<Vec<(i64, Fingerprint)>, StoreError> {
+        fingerprints(self, user, true, 0, ENROLLED_COMPARED, &self.readers).await
     }
 
     /// The kept recording of a user's walk, as `Transaction::add_recording` got it. `None` if it is
@@ -123,7 +138,22 @@ impl Transaction {
         after: i64,
     ) -> Result<Vec<Fingerprint>, StoreError> {
         let newer =
-            fingerprints(&self.store, user, after, COMPARED as i64, &mut *self.inner).await?;
+            fingerprints(&self.store, user, false, after, COMPARED as i64, &mut *self.inner)
+                .await?;
+        Ok(newer.into_iter().map(|(_, fingerprint)| fingerprint).collect())
+    }
+
+    /// Like [`Transaction::fingerprints_after`], of enrolled walks alone.
+    ///
+    /// # Errors
+    /// As [`Store::fingerprints`].
+    pub async fn enrolled_fingerprints_after(
+        &mut self,
+        user: &UserId,
+        after: i64,
+    ) -> Result<Vec<Fingerprint>, StoreError> {
+        let (store, most) = (&self.store, ENROLLED_COMPARED);
+        let newer = fingerprints(store, user, true, after, most, &mut *self.inner).await?;
         Ok(newer.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 
@@ -175,6 +205,7 @@ struct FingerprintRow {
 async fn fingerprints<'c>(
     store: &Store,
     user: &UserId,
+    only_enrolled: bool,
     after: i64,
     most: i64,
     connection: impl Executor<'c, Database = Sqlite>,
@@ -182,10 +213,12 @@ async fn fingerprints<'c>(
     let rows: Vec<FingerprintRow> = sqlx::query_as(
         "SELECT fingerprints.id, enrollment_id, key_id, fingerprint
          FROM fingerprints JOIN users ON users.id = user_id
-         WHERE user_id = ? AND fingerprints.id > ? ORDER BY fingerprints.id DESC LIMIT ?",
+         WHERE user_id = ? AND fingerprints.id > ? AND (enrollment_id IS NOT NULL OR NOT ?)
+         ORDER BY fingerprints.id DESC LIMIT ?",
     )
     .bind(user.as_str())
     .bind(after)
+    .bind(only_enrolled)
     .bind(most)
     .fetch_all(connection)
     .await?;

@@ -100,7 +100,7 @@ impl From<ServiceError> for Problem {
             Error::ImplausibleFeatures(_) => {
                 Self::new(Type::ImplausibleFeatures, reason).at("features")
             }
-            // The next two name no user: responses are kept, and may outlive the user.
+            // The next four name no user: responses are kept, and may outlive the user.
             Error::NoSuchUser(_) => {
                 Self::new(Type::UnknownUser, "create the user first, with PUT /v1/users/{user}")
                     .at("user")
@@ -110,6 +110,16 @@ impl From<ServiceError> for Problem {
                 format!("the user has {most} enrollments, the maximum; delete some"),
             )
             .at("user"),
+            Error::MissingScope(scope) => Self::missing_scope(scope),
+            Error::WalkAlreadyEnrolled(_) => Self::new(
+                Type::WalkAlreadyEnrolled,
+                "the user has this walk, or a copy of it; send a new walk",
+            ),
+            Error::UnlikeEarlierWalks(_) => Self::new(
+                Type::UnlikeEarlierWalks,
+                "the walk is unlike the user's earlier ones; if the person has proven who they are in \
+                 another way, send the request with ?confirmed=true and a key with the scope admin",
+            ),
             Error::AnswerErased => Self::new(Type::AnswerErased, reason).at("idempotency-key"),
             Error::TooManyUsers { .. } => Self::new(Type::TooManyUsers, reason).at("user"),
             Error::ChallengeNeeded => Self::new(

@@ -95,8 +95,13 @@ problem_types! {
         "The service has the maximum number of users.";
     TrainingJobOver: 409 "training-job-over", "The training job has ended",
         "The training job has already ended. It cannot be cancelled.";
+    UnlikeEarlierWalks: 409 "unlike-earlier-walks", "The walk is unlike the earlier ones",
+        "The walk may be someone else's: it is unlike the user's earlier walks. The detail says how to \
+         enroll it all the same.";
     UnusableModel: 409 "unusable-model", "The model cannot be used",
         "The model cannot be activated, or its file was changed.";
+    WalkAlreadyEnrolled: 409 "walk-already-enrolled", "The walk is enrolled already",
+        "The user has this walk, or a copy of it.";
     WalksLost: 409 "walks-lost", "Enrollments would be lost",
         "Enrollments would not count under the model, because their recordings are not kept.";
     WorseModel: 409 "worse-model", "The model is worse than the active one",

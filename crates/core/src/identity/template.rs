@@ -1,5 +1,7 @@
 //! Templates of walks.
 
+use std::borrow::Cow;
+
 /// The sum of the unit feature vectors of a walk's windows, and the number of windows.
 ///
 /// Its direction identifies the walker. Templates of one user can be added.
@@ -107,6 +109,15 @@ impl Template {
     pub fn add(&mut self, other: &Self) {
         self.sum.iter_mut().zip(&other.sum).for_each(|(sum, value)| *sum += value);
         self.windows = self.windows.saturating_add(other.windows);
+    }
+
+    /// The same direction, with the weight of at most this many windows.
+    pub(super) fn with_at_most(&self, windows: u32) -> Cow<'_, Self> {
+        if self.windows <= windows {
+            return Cow::Borrowed(self);
+        }
+        let share = windows as f32 / self.windows as f32;
+        Cow::Owned(Self { sum: self.sum.iter().map(|value| value * share).collect(), windows })
     }
 
     /// The sum of the windows' unit vectors.

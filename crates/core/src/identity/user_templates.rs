@@ -1,6 +1,6 @@
 //! The templates of one user.
 
-use super::{Calibration, Template};
+use super::{Calibration, READY_WINDOWS, Template};
 
 /// Most templates of one user.
 pub(super) const MOST_TEMPLATES: usize = 4;
@@ -12,10 +12,17 @@ const LEAST_SIMILARITY: f32 = 0.5;
 /// A walk with fewer windows does not start a template, because it says too little.
 const FEWEST_WINDOWS: u32 = 4;
 
+/// A longer walk weighs as much as one of this many windows: twice what makes a user ready. A minute
+/// of walking has 59. So one long walk does not outweigh all the others.
+const MOST_WEIGHT: u32 = 2 * READY_WINDOWS as u32;
+
 /// A user's walks as one to four templates: one for each way of walking, such as slow and fast, or
 /// with the phone in another pocket.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct UserTemplates(Vec<Template>);
+pub struct UserTemplates {
+    templates: Vec<Template>,
+    windows: u32,
+}
 
 impl UserTemplates {
     /// Templates from walks in the order of their enrollment.
@@ -33,9 +40,11 @@ impl UserTemplates {
         if walk.windows() == 0 {
             return;
         }
-        let is_full = self.0.len() == MOST_TEMPLATES;
+        self.windows = self.windows.saturating_add(walk.windows());
+        let walk = &walk.with_at_most(MOST_WEIGHT);
+        let is_full = self.templates.len() == MOST_TEMPLATES;
         let is_short = |template: &Template| template.windows() < FEWEST_WINDOWS;
-        let ranked = self.0.iter_mut().map(|it| (similarity(it, walk, calibration), it));
+        let ranked = self.templates.iter_mut().map(|it| (similarity(it, walk, calibration), it));
         match ranked.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
             Some((similarity, nearest))
                 if similarity >= LEAST_SIMILARITY
@@ -45,23 +54,23 @@ impl UserTemplates {
             {
                 nearest.add(walk);
             }
-            _ => self.0.push(walk.clone()),
+            _ => self.templates.push(walk.as_ref().clone()),
         }
     }
 
     /// The templates as a slice.
     pub fn as_slice(&self) -> &[Template] {
-        &self.0
+        &self.templates
     }
 
-    /// Number of windows of all walks.
+    /// Number of windows of all walks, however much they weigh.
     pub fn windows(&self) -> u32 {
-        self.0.iter().fold(0, |sum, template| sum.saturating_add(template.windows()))
+        self.windows
     }
 
     /// Whether there are no walks.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.templates.is_empty()
     }
 }
 
@@ -97,5 +106,16 @@ mod tests {
         assert_eq!(windows(&[Template::empty(2)]), [0; 0]);
         let ways = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0], [0.6, -0.8]];
         assert_eq!(windows(&ways.map(|way| walk(way, 9))), [9, 9, 9, 18]);
+    }
+
+    #[test]
+    fn a_long_walk_does_not_outweigh_the_others() {
+        let short = walk([1.0, 0.0], 29);
+        let mut templates = UserTemplates::new([&short, &short], &calibration());
+        templates.add(&walk([0.6, 0.8], 900), &calibration());
+        assert_eq!((templates.as_slice().len(), templates.windows()), (1, 958));
+        let sum = &templates.as_slice()[0];
+        assert_eq!(sum.windows(), 116);
+        assert!(sum.cosine(&short) > 0.89, "{}", sum.cosine(&short));
     }
 }

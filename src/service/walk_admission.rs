@@ -1,0 +1,111 @@
+//! Which walks may join a user's templates.
+//!
+//! A walk of somebody else opens the user's account to them, and may shut the user out. Three rules
+//! limit that:
+//!
+//! - A walk counts once. A copy of an enrolled walk would only add weight.
+//! - A user who is ready needs no more walks, so only some keys may add one.
+//! - A walk must resemble the earlier ones, or somebody else must vouch for it.
+
+use bipedalnet_client::api::WalkSource;
+use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::identity::{READY_WINDOWS, UserId};
+
+use super::ServiceError;
+use super::active_model::ActiveModel;
+use super::pool::{Admission, Pool};
+use super::sessions::is_replay;
+use super::walk_reader::ReadWalk;
+use super::write::Write;
+use crate::access::{Principal, Scope};
+
+/// A walk joins a user's earlier walks if at most this share of other people's walks resembles them as
+/// much. A lower rate would refuse more genuine walks in other shoes or at another pace.
+const MAX_FMR: f64 = 0.1;
+
+/// Two walks without fingerprints are copies if their templates have at least this cosine. In six data
+/// sets, walks of 8 to 58 windows that follow each other reach 0.95. A copy that begins one window
+/// later has 0.97 and more from 19 windows on.
+const SAME_COSINE: f32 = 0.97;
+
+/// What a sender may add to a user's walks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permit {
+    may_extend: bool,
+    is_confirmed: bool,
+}
+
+impl Permit {
+    /// The permit of a sender. If they confirm a walk, it need not resemble the earlier ones.
+    ///
+    /// # Errors
+    /// If they confirm a walk but lack the scope for it.
+    pub fn new(sender: &Principal, confirms: bool) -> Result<Self, ServiceError> {
+        if confirms && !sender.scopes.contains(Scope::Admin) {
+            return Err(ServiceError::MissingScope(Scope::Admin));
+        }
+        let may_extend = confirms || sender.scopes.contains(Scope::Extend);
+        // On a server without keys everybody may erase a user and enroll them anew.
+        Ok(Self { may_extend, is_confirmed: confirms || sender.is_anonymous() })
+    }
+}
+
+impl Write {
+    /// Checks that a walk, read by the active model, may join a user's walks: those in the database,
+    /// and those of this write.
+    pub(super) async fn admit(
+        &mut self,
+        active: &ActiveModel,
+        pool: &Pool,
+        permit: Permit,
+        user: &UserId,
+        walk: &ReadWalk,
+    ) -> Result<(), ServiceError> {
+        if self.has_copy(active, pool, user, walk).await? {
+            return Err(ServiceError::WalkAlreadyEnrolled(user.clone()));
+        }
+        let model = active.get();
+        let gallery = model.gallery();
+        let written = self.gallery.users.get(user);
+        let Some(earlier) = written.or_else(|| gallery.templates(user)) else {
+            return Ok(());
+        };
+        if u64::from(earlier.windows()) >= READY_WINDOWS && !permit.may_extend {
+            return Err(ServiceError::MissingScope(Scope::Extend));
+        }
+        if permit.is_confirmed || earlier.is_empty() {
+            return Ok(());
+        }
+        let strength = gallery.compare_with(user, earlier, &walk.template).strength;
+        match gallery.tails().single.fmr(strength) <= MAX_FMR {
+            true => Ok(()),
+            false => Err(ServiceError::UnlikeEarlierWalks(user.clone())),
+        }
+    }
+
+    /// Whether a walk was enrolled since it was read. Without fingerprints: whether its template was
+    /// enrolled at all.
+    async fn has_copy(
+        &mut self,
+        active: &ActiveModel,
+        pool: &Pool,
+        user: &UserId,
+        walk: &ReadWalk,
+    ) -> Result<bool, ServiceError> {
+        if walk.fingerprints.is_empty() {
+            let feature_len = active.get().feature_len();
+            let enrolled = Some(WalkSource::Enrollment);
+            let templates =
+                self.transaction.templates_of(user, &walk.model, feature_len, enrolled).await?;
+            return Ok(templates.iter().any(|it| it.cosine(&walk.template) >= SAME_COSINE));
+        }
+        let newer =
+            self.transaction.enrolled_fingerprints_after(user, walk.newest_compared).await?;
+        if newer.is_empty() {
+            return Ok(false);
+        }
+        let walk = walk.fingerprints.clone();
+        let compare = move |_: &mut Scratch| is_replay(&walk, newer.iter());
+        Ok(pool.run(Admission::Always, compare).await?)
+    }
+}
