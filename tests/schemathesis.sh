@@ -62,7 +62,7 @@ stop
 
 echo "-- with keys"
 database=$folder/keys.db
-key=$("$program" keys --database "$database" create --name test --scopes identify,enroll,admin,train,scores)
+key=$("$program" keys --database "$database" create --name test --scopes identify,enroll,extend,features,admin,train,scores)
 start
 enroll -H "authorization: Bearer $key"
 try --header "Authorization: Bearer $key"

@@ -198,14 +198,15 @@ fn template(
 mod tests {
     use std::path::Path;
 
-    use bipedalnet_core::UnfitModel;
     use bipedalnet_core::bnn::{self, LayerParameters, Metadata, Model};
-    use bipedalnet_core::gait::RecordingDocument;
     use bipedalnet_core::gait::simulator::{Conditions, Walker};
+    use bipedalnet_core::gait::{RecordingDocument, cut_windows};
     use bipedalnet_core::identity::UserId;
+    use bipedalnet_core::{GaitModel, UnfitModel};
 
-    use super::super::{Enrolled, Evidence, GivenModel, Service, StoredModel};
+    use super::super::{Enrolled, Evidence, GivenModel, Permit, Service, StoredModel};
     use super::*;
+    use crate::access::Principal;
     use crate::config::{Config, Live};
     use crate::store::{Store, StoredResponse};
 
@@ -248,6 +249,16 @@ mod tests {
         write.commit().await.unwrap();
     }
 
+    fn features(loaded: &LoadedModel, recording: &Recording) -> Vec<Vec<f32>> {
+        let GaitModel { file, recipe, .. } = &loaded.model;
+        let cut = cut_windows(recording, recipe, recipe.samples / 2).unwrap();
+        let mut scratch = Scratch::default();
+        let windows = cut.windows.iter();
+        windows
+            .map(|it| file.network.run(&it.values, &mut scratch).unwrap().feature.to_vec())
+            .collect()
+    }
+
     #[tokio::test]
     async fn a_walk_read_by_one_model_is_written_as_the_next_reads_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -263,13 +274,14 @@ mod tests {
         let walk = enroll.read(Arc::clone(&shipped), &ann, evidence).await.unwrap();
         let features = Evidence::Features {
             model: shipped.id().to_owned(),
-            windows: vec![vec![1.0; shipped.feature_len()]],
+            windows: features(&shipped, &Walker::new(11).walk(2, &Conditions::default())),
         };
         let of_features = enroll.read(shipped, &ann, features).await.unwrap();
         activate(&service, &next).await;
 
+        let permit = Permit::new(&Principal::anonymous(), false).unwrap();
         let write = async |walk: super::super::walk_reader::ReadWalk| {
-            enroll.batches.enroll(Reservation::default(), ann.clone(), walk, nothing).await
+            enroll.batches.enroll(Reservation::default(), ann.clone(), walk, permit, nothing).await
         };
         write(walk).await.unwrap();
         let refused = write(of_features).await;

@@ -23,7 +23,7 @@ use crate::access::{Principal, Scope};
 /// much. A lower rate would refuse more genuine walks in other shoes or at another pace.
 const MAX_FMR: f64 = 0.1;
 
-/// Two walks without fingerprints are copies if their templates have at least this cosine. In six data
+/// Two walks that were sent as features are copies if their templates have at least this cosine. In six data
 /// sets, walks of 8 to 58 windows that follow each other reach 0.95. A copy that begins one window
 /// later has 0.97 and more from 19 windows on.
 const SAME_COSINE: f32 = 0.97;
@@ -83,8 +83,7 @@ impl Write {
         }
     }
 
-    /// Whether a walk was enrolled since it was read. Without fingerprints: whether its template was
-    /// enrolled at all.
+    /// Whether a walk was enrolled since it was read. Features: whether they were enrolled at all.
     async fn has_copy(
         &mut self,
         active: &ActiveModel,
@@ -92,12 +91,15 @@ impl Write {
         user: &UserId,
         walk: &ReadWalk,
     ) -> Result<bool, ServiceError> {
-        if walk.fingerprints.is_empty() {
+        if walk.seconds == 0.0 {
             let feature_len = active.get().feature_len();
             let enrolled = Some(WalkSource::Enrollment);
             let templates =
                 self.transaction.templates_of(user, &walk.model, feature_len, enrolled).await?;
             return Ok(templates.iter().any(|it| it.cosine(&walk.template) >= SAME_COSINE));
+        }
+        if walk.fingerprints.is_empty() {
+            return Ok(false);
         }
         let newer =
             self.transaction.enrolled_fingerprints_after(user, walk.newest_compared).await?;

@@ -57,7 +57,9 @@ async fn after_the_first_key_each_request_needs_a_key_with_its_scope() {
     let verify = "/v1/users/ann/verify";
     for (method, path, body, by_all, by_identify, by_enroll) in [
         (Method::PUT, "/v1/users/ann", "", 200, 403, 200),
-        (Method::POST, enrollments, &walk[..], 201, 403, 201),
+        // The second time the walk is enrolled already.
+        (Method::POST, enrollments, &walk[..], 201, 403, 409),
+        (Method::DELETE, "/v1/users/ann/enrollments/9", "", 404, 403, 403),
         (Method::GET, enrollments, "", 200, 403, 200),
         (Method::GET, "/v1/users", "", 200, 403, 403),
         (Method::GET, "/v1/users/ann/export", "", 200, 403, 403),

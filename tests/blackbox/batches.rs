@@ -132,9 +132,13 @@ async fn feature_vectors_give_the_same_result_as_the_recording() {
     // Very small and very large values are accepted: the user can still be exported, and the server
     // starts again.
     server.put_user("bob").await;
-    for value in [1e-30, 2e-23, 1e30] {
-        let mut walk = good.clone();
-        walk["features"] = json!([vec![value; FEATURE_LEN]]);
+    for (number, factor) in [(1, 1e-30), (2, 2e-23), (3, 1e30)] {
+        let mut walk = features(12, number);
+        for value in walk["features"].as_array_mut().unwrap().iter_mut() {
+            for value in value.as_array_mut().unwrap() {
+                *value = json!(value.as_f64().unwrap() * factor);
+            }
+        }
         let path = "/v1/users/bob/enrollments";
         assert_eq!(server.send(Method::POST, path, walk.to_string()).await.status, 201);
     }

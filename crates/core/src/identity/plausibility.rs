@@ -143,3 +143,45 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
     }
     sums.iter().sum::<f32>() + zip(a_rest, b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_pcg::Pcg64Mcg;
+
+    use super::super::calibration::tests::calibration;
+    use super::*;
+
+    /// Windows around one direction. With `drift`, each also resembles the one before.
+    fn windows(count: usize, noise: f32, drift: f32) -> Vec<Vec<f32>> {
+        let mut random = Pcg64Mcg::seed_from_u64(1);
+        let mut vector =
+            || -> Vec<f32> { (0..768).map(|_| random.random_range(-1.0..1.0)).collect() };
+        let (one, mut state) = (vector(), vector());
+        let window = |_| {
+            let new = vector();
+            state = zip(&state, new).map(|(state, new)| drift * state + new).collect();
+            zip(&one, &state).map(|(one, state)| one + noise * state).collect()
+        };
+        (0..count).map(window).collect()
+    }
+
+    #[test]
+    fn windows_of_a_walk_are_alike_but_not_too_much() {
+        use ImplausibleFeatures::{Even, Repeated, Unordered, Unrelated};
+        let calibration =
+            Calibration { coherence: 0.5, familiar_coherence: 0.12..=0.83, ..calibration() };
+        let check = |windows: &[Vec<f32>]| ImplausibleFeatures::check(windows, &calibration);
+        assert_eq!(check(&windows(29, 1.0, 0.6)), Ok(()));
+        assert_eq!(check(&windows(29, 100.0, 0.0)), Err(Unrelated));
+        assert_eq!(check(&windows(29, 0.1, 0.0)), Err(Repeated));
+        assert_eq!(check(&windows(29, 1.5, 0.0)), Err(Even));
+        assert_eq!(check(&windows(8, 1.5, 0.0)), Err(Even));
+        let mut apart = windows(58, 1.0, 0.6);
+        apart.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        assert_eq!(check(&apart), Err(Unordered));
+        let mut repeated = windows(29, 1.0, 0.6);
+        repeated[28] = repeated[0].clone();
+        assert_eq!(check(&repeated), Err(Repeated));
+    }
+}

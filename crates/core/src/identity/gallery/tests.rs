@@ -162,3 +162,56 @@ proptest! {
         prop_assert_eq!(ranked, gallery.rank(&probe, Some(&all), limit));
     }
 }
+
+/// A vector that climbs towards as many templates as it can, with all templates known.
+fn made_for_many(gallery: &Gallery, opened: &dyn Fn(&Template) -> usize) -> Template {
+    let templates: Vec<&Template> =
+        gallery.users.values().flat_map(UserTemplates::as_slice).collect();
+    let mut random = Pcg64Mcg::seed_from_u64(9);
+    let mut best = (0, templates[0].clone());
+    for _ in 0..300 {
+        let count = random.random_range(2..9);
+        let mut sum = vec![0.0; gallery.feature_len()];
+        for _ in 0..count {
+            let template = templates[random.random_range(0..templates.len())];
+            sum.iter_mut().zip(template.direction()).for_each(|(sum, value)| *sum += value);
+        }
+        let probe = walk(&sum, 29);
+        best = std::cmp::max_by_key((opened(&probe), probe), best, |it| it.0);
+    }
+    best.1
+}
+
+#[test]
+fn a_vector_made_for_many_users_opens_two_at_most() {
+    let people = crowd(24, 1.0, 7);
+    let mut gallery = Gallery::new(FEATURES, calibration());
+    for (number, person) in people.iter().enumerate() {
+        gallery.add(&user(&format!("user{number}")), &walk(person, 29));
+    }
+    gallery.set_tails(gallery.cohort().tails());
+    let tail = gallery.tails().single;
+    let opened = |probe: &Template, verdict: &dyn Fn(&Candidate) -> Verdict| {
+        let ranked = gallery.rank(probe, None, 24);
+        ranked.iter().filter(|it| verdict(it) == Verdict::Accept).count()
+    };
+    let by_strength = |probe: &Template, fmr| {
+        let calibration = gallery.calibration();
+        opened(probe, &|it| Verdict::new(it.strength, probe, fmr, calibration, &tail))
+    };
+    let in_gallery =
+        |probe: &Template, fmr| opened(probe, &|it| gallery.verdict(it, probe, fmr, &tail));
+    for fmr in [0.1, 0.01] {
+        let probe = made_for_many(&gallery, &|probe| by_strength(probe, fmr));
+        assert!(by_strength(&probe, fmr) > 2, "{fmr}: the vector is no threat");
+        let probe = made_for_many(&gallery, &|probe| in_gallery(probe, fmr));
+        eprintln!("{fmr}: {} {}", by_strength(&probe, fmr), in_gallery(&probe, fmr));
+        assert!(in_gallery(&probe, fmr) <= 2, "{fmr}");
+    }
+    // Everybody's own walk is accepted.
+    for (number, person) in people.iter().enumerate() {
+        let probe = walk(person, 29);
+        let own = gallery.compare(&user(&format!("user{number}")), &probe).unwrap();
+        assert_eq!(gallery.verdict(&own, &probe, 0.001, &tail), Verdict::Accept);
+    }
+}
