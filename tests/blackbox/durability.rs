@@ -160,7 +160,7 @@ async fn readers_and_writers_do_not_disturb_each_other() {
             tokio::spawn(async move {
                 for number in 0..25 {
                     let answer = match task % 4 {
-                        0 => server.enroll("ann", &simulated(11, 100 + number)).await,
+                        0 => server.enroll("ann", &simulated(11, 100 * (1 + task) + number)).await,
                         1 => server.get("/v1/users/ann/export").await,
                         2 => server.put_user(&format!("user-{task}-{number}")).await,
                         _ => server.get("/v1/users").await,

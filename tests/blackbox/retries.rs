@@ -71,7 +71,7 @@ async fn a_retry_gets_the_first_response_and_changes_nothing() {
     // A request that failed changed nothing, so its key can be used again.
     let short = "{\"rate_hz\":50,\"acceleration\":[[0,0,9.8]]}";
     assert_eq!(send(&server, Method::POST, path, "k3", short).await.0, 422);
-    assert_eq!(send(&server, Method::POST, path, "k3", &walk).await.0, 201);
+    assert_eq!(send(&server, Method::POST, path, "k3", &json(&simulated(11, 3))).await.0, 201);
 
     // A retried deletion gets its stored response too. Deleting the user deletes the other responses,
     // but the keys stay known: a late duplicate does not bring the user back.
