@@ -220,7 +220,7 @@ fn a_shell_enrolls_identifies_and_verifies() {
         shown
     };
 
-    asked(&["enroll", "ann", &short(11, 9)], 0, "ann has 3, 26 more are needed");
+    asked(&["enroll", "ann", &short(11, 6)], 0, "ann has 3, 26 more are needed");
     let shown = asked(&["enroll", "ann", &walk(11, 1), &walk(11, 2)], 0, "ann is ready with");
     assert_eq!(shown.lines().count(), 2, "{shown}");
     let shown = asked(&["enroll", "bob", &walk(12, 1), &walk(12, 2), "--json"], 0, "");

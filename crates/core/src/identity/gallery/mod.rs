@@ -41,16 +41,18 @@ const NORMALISED: usize = 8;
 /// Number of users that a comparison is normalised by.
 const COHORT_USERS: usize = 128;
 
-/// A probe that matches this many other users at [`ALIKE_FMR`] is like many people.
-const ALIKE_USERS: usize = 2;
+/// A probe is like many people if, at one of these false match rates, this many other users match it.
+///
+/// Genuine walks are not: none of 1,400 that are accepted in galleries of 22 to 54 people of left-out
+/// data sets, and 0.2 % in a gallery of 135 people.
+const ALIKE: [(f64, usize); 3] = [(0.1, 9), (0.03, 4), (0.01, 2)];
 
-/// With this rate, or the one that gives [`ALIKE_BY_CHANCE`] if that is lower, other users match.
-const ALIKE_FMR: f64 = 0.01;
-
-/// Other users of the cohort who match by chance. At one of three, two match in 0 of 1,400 genuine
-/// walks that are accepted in galleries of 22 to 54 people of left-out data sets, and in 0.1 to 0.2 %
-/// with 135 people.
+/// In large cohorts, two others match at a rate of 0.01 by chance. So they are counted at the rate that
+/// lets this many match by chance, if it is lower.
 const ALIKE_BY_CHANCE: f64 = 0.3;
+
+/// Other users, nearest first, of whom those who match are counted.
+const ALIKE_COMPARED: usize = 12;
 
 /// A user that a probe was compared with.
 #[derive(Clone, Debug, PartialEq)]
@@ -223,14 +225,19 @@ impl Gallery {
             .filter(|((other, _), _)| *other != user)
             .map(|((other, _), similarity)| (*similarity, *other))
             .collect();
-        let fmr = ALIKE_FMR.min(ALIKE_BY_CHANCE / others.len().max(1) as f64);
+        let by_chance = ALIKE_BY_CHANCE / others.len().max(1) as f64;
         others.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let matches = others.iter().take(NORMALISED).filter(|(_, other)| {
-            let templates = &self.users[*other];
+        others.truncate(ALIKE_COMPARED);
+        let rate = |&(_, other): &(f32, &UserId)| {
+            let templates = &self.users[other];
             let candidate = self.normalised(other, templates, probe, &cohort, &similarities);
-            self.tails.single.fmr(candidate.strength) <= fmr
-        });
-        matches.take(ALIKE_USERS).count() == ALIKE_USERS
+            self.tails.single.fmr(candidate.strength)
+        };
+        let rates: Vec<f64> = others.iter().map(rate).collect();
+        ALIKE.into_iter().any(|(fmr, count)| {
+            let fmr = if count == 2 { fmr.min(by_chance) } else { fmr };
+            rates.iter().filter(|rate| **rate <= fmr).count() >= count
+        })
     }
 
     /// The users nearest to a probe, strongest first: at most `limit`, restricted to `among` if given.
