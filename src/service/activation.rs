@@ -281,7 +281,10 @@ mod tests {
 
         let permit = Permit::new(&Principal::anonymous(), false).unwrap();
         let write = async |walk: super::super::walk_reader::ReadWalk| {
-            enroll.batches.enroll(Reservation::default(), ann.clone(), walk, permit, nothing).await
+            enroll
+                .batches
+                .enroll(Reservation::default(), ann.clone(), walk, permit.clone(), nothing)
+                .await
         };
         write(walk).await.unwrap();
         let refused = write(of_features).await;

@@ -146,7 +146,7 @@ impl Batch {
             Computed::Walk(user, mut walk, permit) => {
                 let Enroll { active, reader, .. } = &self.enroll;
                 reader.read_again(active, &mut walk).await?;
-                write.admit(active, &self.pool, permit, &user, &walk).await?;
+                self.enroll.admission.check(write, &permit, &user, &walk).await?;
                 let max_enrollments = reader.settings.get().max_enrollments_per_user;
                 let enrolled = write.add_enrollment(active, max_enrollments, &user, &walk).await?;
                 write.named_users.insert(user);

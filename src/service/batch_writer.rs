@@ -14,7 +14,7 @@ use super::active_model::ActiveModel;
 use super::enroll::Enrolled;
 use super::idempotency::Reservation;
 use super::pool::PoolError;
-use super::walk_admission::Permit;
+use super::walk_admission::{Permit, WalkAdmission};
 use super::walk_reader::{ReadWalk, WalkReader};
 use super::write::{Turn, Writes};
 use crate::store::StoredResponse;
@@ -27,6 +27,7 @@ const MAX_BATCH: usize = 64;
 pub(super) struct BatchWriter {
     active: ActiveModel,
     reader: WalkReader,
+    admission: WalkAdmission,
     writes: Writes,
     /// Oldest first.
     waiting: Arc<Mutex<VecDeque<Waiting>>>,
@@ -45,8 +46,13 @@ struct Waiting {
 }
 
 impl BatchWriter {
-    pub fn new(active: ActiveModel, reader: WalkReader, writes: Writes) -> Self {
-        Self { active, reader, writes, waiting: Arc::default() }
+    pub fn new(
+        active: ActiveModel,
+        reader: WalkReader,
+        admission: WalkAdmission,
+        writes: Writes,
+    ) -> Self {
+        Self { active, reader, admission, writes, waiting: Arc::default() }
     }
 
     /// Enrolls a walk, together with others that wait. If the client hangs up before its turn, nothing
@@ -128,9 +134,8 @@ impl BatchWriter {
         let mut results = Vec::with_capacity(batch.len());
         for Waiting { reservation, user, walk, permit, encode, .. } in batch {
             write.transaction.act_for(reservation.principal.actor());
-            let (active, pool) = (&self.active, &self.reader.pool);
-            let enrolled = match write.admit(active, pool, *permit, user, walk).await {
-                Ok(()) => write.add_enrollment(active, max_enrollments, user, walk).await,
+            let enrolled = match self.admission.check(&mut write, permit, user, walk).await {
+                Ok(()) => write.add_enrollment(&self.active, max_enrollments, user, walk).await,
                 Err(error) => Err(error),
             };
             results.push(match enrolled {

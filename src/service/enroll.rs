@@ -8,12 +8,12 @@ use bipedalnet_core::identity::UserId;
 
 use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel};
+use super::attempts::Attempts;
 use super::batch_writer::BatchWriter;
 use super::idempotency::Reservation;
 use super::pool::Admission;
-use super::sessions::is_replay;
 use super::users::UserStatus;
-use super::walk_admission::Permit;
+use super::walk_admission::{Permit, WalkAdmission};
 use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use super::write::{Write, Writes};
 use crate::store::{Store, StoredResponse, User, unix_seconds};
@@ -37,6 +37,7 @@ pub struct Enroll {
     pub(super) store: Store,
     pub(super) active: ActiveModel,
     pub(super) reader: WalkReader,
+    pub(super) admission: WalkAdmission,
     pub(super) batches: BatchWriter,
 }
 
@@ -45,10 +46,12 @@ impl Enroll {
         store: Store,
         active: ActiveModel,
         reader: WalkReader,
+        attempts: Attempts,
         writes: Writes,
     ) -> Self {
-        let batches = BatchWriter::new(active.clone(), reader.clone(), writes);
-        Self { store, active, reader, batches }
+        let admission = WalkAdmission { active: active.clone(), reader: reader.clone(), attempts };
+        let batches = BatchWriter::new(active.clone(), reader.clone(), admission.clone(), writes);
+        Self { store, active, reader, admission, batches }
     }
 
     /// Enrolls a walk. Its response is stored in a transaction that it may share with other
@@ -85,16 +88,16 @@ impl Enroll {
             self.store.user(user).await?;
         }
         let earlier = self.store.newest_enrolled_fingerprints(user).await?;
-        let (reader, user) = (self.reader.clone(), user.clone());
-        let read = move |scratch: &mut Scratch| {
-            let mut walk = reader.read(&model, evidence, Purpose::Enroll, scratch)?;
-            walk.newest_compared = earlier.first().map_or(0, |(number, _)| *number);
-            match is_replay(&walk.fingerprints, earlier.iter().map(|(_, mark)| mark)) {
-                true => Err(ServiceError::WalkAlreadyEnrolled(user)),
-                false => Ok(walk),
-            }
-        };
-        self.reader.pool.run(Admission::Always, read).await?
+        let reader = self.reader.clone();
+        let read =
+            move |scratch: &mut Scratch| reader.read(&model, evidence, Purpose::Enroll, scratch);
+        let mut walk = self.reader.pool.run(Admission::Always, read).await??;
+        walk.newest_compared = earlier.first().map_or(0, |(number, _)| *number);
+        let marks = earlier.iter().map(|(_, mark)| mark);
+        match self.reader.is_replay(&walk.fingerprints, marks).await? {
+            true => Err(ServiceError::WalkAlreadyEnrolled(user.clone())),
+            false => Ok(walk),
+        }
     }
 }
 

@@ -135,16 +135,22 @@ impl Service {
             metrics: Arc::clone(&metrics),
             pool: pool.clone(),
         };
-        let enroll = Enroll::new(store.clone(), active.clone(), reader.clone(), writes.clone());
-        let activity = Activity::default();
-        let identify =
-            Identify { active: active.clone(), reader: reader.clone(), activity: activity.clone() };
         let attempts = Attempts {
             store: store.clone(),
             settings: settings.clone(),
             writes: writes.clone(),
             metrics: Arc::clone(&metrics),
         };
+        let enroll = Enroll::new(
+            store.clone(),
+            active.clone(),
+            reader.clone(),
+            attempts.clone(),
+            writes.clone(),
+        );
+        let activity = Activity::default();
+        let identify =
+            Identify { active: active.clone(), reader: reader.clone(), activity: activity.clone() };
         let verify = Verify {
             store: store.clone(),
             active: active.clone(),

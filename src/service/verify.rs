@@ -15,7 +15,7 @@ use super::attempts::{Attempt, Attempts};
 use super::challenges::{Challenges, Owner};
 use super::idempotency::Reservation;
 use super::pool::{Admission, Cost};
-use super::sessions::{Addition, SessionKey, is_replay};
+use super::sessions::{Addition, SessionKey};
 use super::template_update::is_long_enough;
 use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use super::write::{Write, Writes};
@@ -26,9 +26,6 @@ use crate::store::{AuditEvent, COMPARED, Store};
 /// The longest walk that is verified. Longer ones would cost too much: each minute is compared with
 /// earlier walks.
 const MAX_SECONDS: f64 = 120.0;
-
-/// Earlier walks that one job compares with: some milliseconds.
-const COMPARED_AT_ONCE: usize = 16;
 
 /// A claim to be a user.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,7 +158,8 @@ impl Verify {
         let earlier = self.store.newest_fingerprints(user).await?;
         let Claim { principal, user, evidence, fmr, session, challenge } = claim;
         let walk = self.read(&model, evidence).await?;
-        let is_replay = self.is_replay(&walk.fingerprints, &earlier).await?;
+        let marks = earlier.iter().map(|(_, mark)| mark);
+        let is_replay = self.reader.is_replay(&walk.fingerprints, marks).await?;
         let probe = Probe { principal, user, walk, is_replay, earlier, fmr, session, challenge };
         let reader = self.reader.clone();
         let compare = move |_: &mut Scratch| compare(&reader, &model, probe);
@@ -182,27 +180,6 @@ impl Verify {
             return Err(ServiceError::TooLong { seconds, allowed_seconds: MAX_SECONDS });
         }
         Ok(walk)
-    }
-
-    /// Whether a walk is a replay of an earlier one. Several jobs, because each comparison takes longer
-    /// than an identification.
-    async fn is_replay(
-        &self,
-        walk: &[Fingerprint],
-        earlier: &[(i64, Fingerprint)],
-    ) -> Result<bool, ServiceError> {
-        if walk.is_empty() {
-            return Ok(false);
-        }
-        for some in earlier.chunks(COMPARED_AT_ONCE) {
-            let (walk, some) = (walk.to_vec(), some.to_vec());
-            let compare =
-                move |_: &mut Scratch| is_replay(&walk, some.iter().map(|(_, mark)| mark));
-            if self.reader.pool.run(Admission::Always, compare).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     fn check(&self, claim: &Claim) -> Result<(), ServiceError> {
@@ -247,15 +224,11 @@ impl Verify {
             false => write.transaction.fingerprints_after(user, pending.newest_compared).await?,
         };
         pending.fingerprints.retain(|mark| !(pending.is_retry && newer.contains(mark)));
-        if !newer.is_empty() {
-            let walk = pending.fingerprints.clone();
-            let compare = move |_: &mut Scratch| is_replay(&walk, newer.iter());
-            if self.reader.pool.run(Admission::Always, compare).await? {
-                *verdict = Verdict::SuspectedReplay;
-                pending.attempt = Attempt::Neutral;
-                pending.fingerprints.clear();
-                pending.update = None;
-            }
+        if self.reader.is_replay(&pending.fingerprints, newer.iter()).await? {
+            *verdict = Verdict::SuspectedReplay;
+            pending.attempt = Attempt::Neutral;
+            pending.fingerprints.clear();
+            pending.update = None;
         }
         // The answer of a verification that is one too many would help a guesser.
         self.attempts.count(write, user, &pending.principal, pending.attempt).await?;

@@ -5,17 +5,16 @@
 //!
 //! - A walk counts once. A copy of an enrolled walk would only add weight.
 //! - A user who is ready needs no more walks, so only some keys may add one.
-//! - A walk must resemble the earlier ones, or somebody else must vouch for it.
+//! - A walk must resemble the earlier ones, or somebody else must vouch for it. One that does not is a
+//!   failed guess, as in a verification.
 
 use bipedalnet_client::api::WalkSource;
-use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::identity::{READY_WINDOWS, UserId};
 
 use super::ServiceError;
 use super::active_model::ActiveModel;
-use super::pool::{Admission, Pool};
-use super::sessions::is_replay;
-use super::walk_reader::ReadWalk;
+use super::attempts::{Attempt, Attempts};
+use super::walk_reader::{ReadWalk, WalkReader};
 use super::write::Write;
 use crate::access::{Principal, Scope};
 
@@ -28,9 +27,18 @@ const MAX_FMR: f64 = 0.1;
 /// later has 0.97 and more from 19 windows on.
 const SAME_COSINE: f32 = 0.97;
 
+/// Decides which walks are enrolled.
+#[derive(Clone)]
+pub(super) struct WalkAdmission {
+    pub active: ActiveModel,
+    pub reader: WalkReader,
+    pub attempts: Attempts,
+}
+
 /// What a sender may add to a user's walks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permit {
+    sender: Principal,
     may_extend: bool,
     is_confirmed: bool,
 }
@@ -46,68 +54,74 @@ impl Permit {
         }
         let may_extend = confirms || sender.scopes.contains(Scope::Extend);
         // On a server without keys everybody may erase a user and enroll them anew.
-        Ok(Self { may_extend, is_confirmed: confirms || sender.is_anonymous() })
+        let is_confirmed = confirms || sender.is_anonymous();
+        Ok(Self { sender: sender.clone(), may_extend, is_confirmed })
     }
 }
 
-impl Write {
+impl WalkAdmission {
     /// Checks that a walk, read by the active model, may join a user's walks: those in the database,
-    /// and those of this write.
-    pub(super) async fn admit(
-        &mut self,
-        active: &ActiveModel,
-        pool: &Pool,
-        permit: Permit,
+    /// and those of this write. A refusal that a guesser learns from is counted in the write, which must
+    /// be committed for it to count.
+    pub async fn check(
+        &self,
+        write: &mut Write,
+        permit: &Permit,
         user: &UserId,
         walk: &ReadWalk,
     ) -> Result<(), ServiceError> {
-        if self.has_copy(active, pool, user, walk).await? {
+        if self.has_copy(write, user, walk).await? {
             return Err(ServiceError::WalkAlreadyEnrolled(user.clone()));
         }
-        let model = active.get();
+        let Some(is_alike) = self.is_alike(write, permit, user, walk)? else { return Ok(()) };
+        let attempt = if is_alike { Attempt::Neutral } else { Attempt::Failed };
+        self.attempts.count(write, user, &permit.sender, attempt).await?;
+        if is_alike { Ok(()) } else { Err(ServiceError::UnlikeEarlierWalks(user.clone())) }
+    }
+
+    /// Whether a walk resembles the earlier ones. `None` if it need not.
+    fn is_alike(
+        &self,
+        write: &Write,
+        permit: &Permit,
+        user: &UserId,
+        walk: &ReadWalk,
+    ) -> Result<Option<bool>, ServiceError> {
+        let model = self.active.get();
         let gallery = model.gallery();
-        let written = self.gallery.users.get(user);
+        let written = write.gallery.users.get(user);
         let Some(earlier) = written.or_else(|| gallery.templates(user)) else {
-            return Ok(());
+            return Ok(None);
         };
         if u64::from(earlier.windows()) >= READY_WINDOWS && !permit.may_extend {
             return Err(ServiceError::MissingScope(Scope::Extend));
         }
         if permit.is_confirmed || earlier.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let strength = gallery.compare_with(user, earlier, &walk.template).strength;
-        match gallery.tails().single.fmr(strength) <= MAX_FMR {
-            true => Ok(()),
-            false => Err(ServiceError::UnlikeEarlierWalks(user.clone())),
-        }
+        Ok(Some(gallery.tails().single.fmr(strength) <= MAX_FMR))
     }
 
     /// Whether a walk was enrolled since it was read. Features: whether they were enrolled at all.
     async fn has_copy(
-        &mut self,
-        active: &ActiveModel,
-        pool: &Pool,
+        &self,
+        write: &mut Write,
         user: &UserId,
         walk: &ReadWalk,
     ) -> Result<bool, ServiceError> {
         if walk.seconds == 0.0 {
-            let feature_len = active.get().feature_len();
+            let feature_len = self.active.get().feature_len();
             let enrolled = Some(WalkSource::Enrollment);
             let templates =
-                self.transaction.templates_of(user, &walk.model, feature_len, enrolled).await?;
+                write.transaction.templates_of(user, &walk.model, feature_len, enrolled).await?;
             return Ok(templates.iter().any(|it| it.cosine(&walk.template) >= SAME_COSINE));
         }
         if walk.fingerprints.is_empty() {
             return Ok(false);
         }
         let newer =
-            self.transaction.enrolled_fingerprints_after(user, walk.newest_compared).await?;
-        if newer.is_empty() {
-            return Ok(false);
-        }
-        let walk = walk.fingerprints.clone();
-        let compare = move |_: &mut Scratch| is_replay(&walk, newer.iter());
-        Ok(pool.run(Admission::Always, compare).await?)
+            write.transaction.enrolled_fingerprints_after(user, walk.newest_compared).await?;
+        Ok(self.reader.is_replay(&walk.fingerprints, newer.iter()).await?)
     }
 }

@@ -10,8 +10,10 @@ use bipedalnet_core::{Reading, cbor};
 
 use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel};
-use super::pool::{Admission, Cost, Pool};
+use super::pool::{Admission, Cost, Pool, PoolError};
+use super::sessions::is_replay;
 use crate::config::{Live, ServiceSettings};
+use crate::store::ENROLLED_COMPARED;
 use crate::telemetry::Metrics;
 
 /// A walk as a client sends it.
@@ -35,8 +37,9 @@ impl Evidence {
         let seconds = self.seconds();
         match (self, purpose) {
             (Self::Features { .. }, _) | (_, Purpose::Identify) => Cost::of_walk(seconds),
-            (_, Purpose::Verify | Purpose::Enroll) => {
-                Cost::of_walk(seconds) + Cost::of_fingerprints(seconds, 0)
+            (_, Purpose::Verify) => Cost::of_walk(seconds) + Cost::of_fingerprints(seconds, 0),
+            (_, Purpose::Enroll) => {
+                Cost::of_walk(seconds) + Cost::of_fingerprints(seconds, ENROLLED_COMPARED)
             }
         }
     }
@@ -85,6 +88,9 @@ pub(super) struct ReadWalk {
     /// The recording, for another model that becomes active before the walk is written.
     pub recording: Option<Recording>,
 }
+
+/// Earlier walks that one job compares with: some milliseconds.
+const COMPARED_AT_ONCE: usize = 16;
 
 /// Much compression for little time.
 const ZSTD_LEVEL: i32 = 3;
@@ -200,6 +206,27 @@ impl WalkReader {
             kept: None,
             recording: None,
         })
+    }
+
+    /// Whether a walk is a copy of an earlier one. Several jobs, because each comparison takes longer
+    /// than an identification.
+    pub async fn is_replay<'a>(
+        &self,
+        walk: &[Fingerprint],
+        earlier: impl Iterator<Item = &'a Fingerprint>,
+    ) -> Result<bool, PoolError> {
+        if walk.is_empty() {
+            return Ok(false);
+        }
+        let earlier: Vec<Fingerprint> = earlier.cloned().collect();
+        for some in earlier.chunks(COMPARED_AT_ONCE) {
+            let (walk, some) = (walk.to_vec(), some.to_vec());
+            let compare = move |_: &mut Scratch| is_replay(&walk, some.iter());
+            if self.pool.run(Admission::Always, compare).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Reads a walk again if another model has become active since.

@@ -51,7 +51,7 @@ pub use templates::{ExportedTemplate, StoredTemplate};
 pub use trainees::Trainee;
 pub use training_jobs::{JobEnd, JobEvent, JobLength, JobRequest, TrainingJob};
 pub use users::{Consent, User};
-pub use walks::COMPARED;
+pub use walks::{COMPARED, ENROLLED_COMPARED};
 
 /// The same as in the first migration.
 const APPLICATION_ID: i32 = 1_112_559_188;

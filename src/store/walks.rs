@@ -38,7 +38,7 @@ impl RecordingRow {
 }
 
 /// Fingerprints of enrolled walks that a new one is compared with, so that a long walk costs little.
-const ENROLLED_COMPARED: i64 = 50;
+pub const ENROLLED_COMPARED: usize = 50;
 
 impl Store {
     /// All fingerprints of a user's walks.
@@ -70,7 +70,7 @@ impl Store {
         &self,
         user: &UserId,
     ) -> Result<Vec<(i64, Fingerprint)>, StoreError> {
-        fingerprints(self, user, true, 0, ENROLLED_COMPARED, &self.readers).await
+        fingerprints(self, user, true, 0, ENROLLED_COMPARED as i64, &self.readers).await
     }
 
     /// The kept recording of a user's walk, as `Transaction::add_recording` got it. `None` if it is
@@ -152,7 +152,7 @@ impl Transaction {
         user: &UserId,
         after: i64,
     ) -> Result<Vec<Fingerprint>, StoreError> {
-        let (store, most) = (&self.store, ENROLLED_COMPARED);
+        let (store, most) = (&self.store, ENROLLED_COMPARED as i64);
         let newer = fingerprints(store, user, true, after, most, &mut *self.inner).await?;
         Ok(newer.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }

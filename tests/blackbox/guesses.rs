@@ -181,6 +181,21 @@ async fn one_key_or_address_cannot_try_a_guess_on_each_user() {
 }
 
 #[tokio::test]
+async fn walks_that_are_refused_at_enrollment_count_as_guesses() {
+    let house = House::new(&[]).await;
+    let key = create_key(&house.server.database(), "enroll,extend");
+    let house = house.restarted(&[]);
+    let enroll = async |number: u64| {
+        let walk = support::json(&simulated_for(40 + number, 1, 20.0));
+        house.send(&key, Method::POST, "/v1/users/ann/enrollments", walk).await
+    };
+    for number in 0..5 {
+        assert_eq!(enroll(number).await.problem(), (409, "unlike-earlier-walks"), "{number}");
+    }
+    assert_eq!(enroll(5).await.problem(), (429, "too-many-failures"));
+}
+
+#[tokio::test]
 async fn what_tells_a_guesser_nothing_does_not_count() {
     let house = House::new(&[]).await;
     let walk = simulated(11, 2);
