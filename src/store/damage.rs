@@ -47,9 +47,14 @@ impl Store {
     /// # Errors
     /// If a statement fails.
     pub async fn set_damaged_aside(&self) -> Result<(), StoreError> {
+        let found = self.damage.take();
+        if found.is_empty() {
+            return Ok(());
+        }
         let (mut walks, mut recordings, mut fingerprints) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for row in self.damage.take() {
+        let mut transaction = self.begin().await?;
+        for row in found {
             let marked = match &row {
                 DamagedRow::Template { model, enrollment } => sqlx::query(
                     "UPDATE templates SET damaged = 1
@@ -66,7 +71,7 @@ impl Store {
                         .bind(*id)
                 }
             };
-            if marked.execute(&self.writer).await?.rows_affected() > 0 {
+            if marked.execute(&mut *transaction.inner).await?.rows_affected() > 0 {
                 match row {
                     DamagedRow::Template { enrollment, .. } => walks.insert(enrollment),
                     DamagedRow::Recording { enrollment } => recordings.insert(enrollment),
@@ -74,11 +79,14 @@ impl Store {
                 };
             }
         }
-        if !(walks.is_empty() && recordings.is_empty() && fingerprints.is_empty()) {
+        transaction.commit().await?;
+        let rows = walks.len() + recordings.len() + fingerprints.len();
+        if rows > 0 {
             tracing::warn!(
-                templates_of_enrollments = ?walks,
-                recordings_of_enrollments = ?recordings,
-                ?fingerprints,
+                rows,
+                templates_of_enrollments = first(&walks),
+                recordings_of_enrollments = first(&recordings),
+                fingerprints = first(&fingerprints),
                 "damaged rows, or rows without a key, are set aside; restore a backup, or delete and \
                  enroll these walks again"
             );
@@ -98,4 +106,11 @@ impl Store {
         );
         Ok(query.fetch_one(&self.readers).await?)
     }
+}
+
+/// At most the first twenty numbers, for the log.
+fn first(numbers: &BTreeSet<i64>) -> String {
+    let shown: Vec<String> = numbers.iter().take(20).map(i64::to_string).collect();
+    let more = if numbers.len() > shown.len() { ", ..." } else { "" };
+    shown.join(", ") + more
 }
