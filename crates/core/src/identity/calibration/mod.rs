@@ -99,6 +99,12 @@ impl Calibration {
         f32::midpoint(a, b).min(a.min(b) + MOST_DISAGREEMENT) / noise
     }
 
+    /// The strength that a similarity reaches with any template at most.
+    pub(super) fn most_strength(&self, similarity: f32, probe: Reference, windows: u32) -> f32 {
+        let any = Reference { mean: f32::MIN, deviation: 1.0 };
+        self.strength(similarity, any, probe, windows)
+    }
+
     /// The thresholds for a gallery, from the strengths of comparisons between its users.
     pub fn refine(&self, pairs: &[f32], users: usize) -> Tails {
         let found = Tail::fit_few(pairs).filter(|_| pairs.len() >= FEWEST_PAIRS);

@@ -11,7 +11,7 @@ pub use cohort::Cohort;
 use directions::{Directions, Line, rounded};
 use sha2::{Digest, Sha256};
 
-use super::calibration::{Calibration, Tail, Tails};
+use super::calibration::{Calibration, Reference, Tail, Tails};
 use super::decision::{Decision, Doubt, Verdict};
 use super::user_templates::{MOST_TEMPLATES, UserTemplates};
 use super::{Template, UserId};
@@ -45,6 +45,7 @@ const COHORT_USERS: usize = 128;
 ///
 /// Genuine walks are not: none of 1,400 that are accepted in galleries of 22 to 54 people of left-out
 /// data sets, and 0.2 % in a gallery of 135 people.
+/// The first matters only to verifications at that rate.
 const ALIKE: [(f64, usize); 3] = [(0.1, 9), (0.03, 4), (0.01, 2)];
 
 /// In large cohorts, two others match at a rate of 0.01 by chance. So they are counted at the rate that
@@ -193,7 +194,7 @@ impl Gallery {
         tail: &Tail,
     ) -> Verdict {
         match Verdict::new(candidate.strength, probe, fmr, &self.calibration, tail) {
-            Verdict::Accept if self.matches_others(&candidate.user, probe) => {
+            Verdict::Accept if self.matches_others(&candidate.user, probe, fmr) => {
                 Verdict::Inconclusive(Doubt::Ambiguous)
             }
             verdict => verdict,
@@ -209,7 +210,7 @@ impl Gallery {
     ) -> Decision {
         let (calibration, tail) = (&self.calibration, &self.tails.single);
         match Decision::new(candidates, compared, probe, calibration, tail) {
-            Decision::Identified(user) if self.matches_others(&user, probe) => {
+            Decision::Identified(user) if self.matches_others(&user, probe, 0.0) => {
                 Decision::Inconclusive(Doubt::Ambiguous)
             }
             decision => decision,
@@ -218,7 +219,7 @@ impl Gallery {
 
     /// Whether a probe of one user also matches others of the cohort. Walks do not; a vector that was
     /// made up to resemble many templates does.
-    fn matches_others(&self, user: &UserId, probe: &Template) -> bool {
+    fn matches_others(&self, user: &UserId, probe: &Template, asked: f64) -> bool {
         let cohort = self.cohort_positions();
         let similarities = self.similarities(&cohort, probe);
         let mut others: Vec<(f32, &UserId)> = zip(&cohort, &similarities)
@@ -228,16 +229,27 @@ impl Gallery {
         let by_chance = ALIKE_BY_CHANCE / others.len().max(1) as f64;
         others.sort_by(|a, b| b.0.total_cmp(&a.0));
         others.truncate(ALIKE_COMPARED);
-        let rate = |&(_, other): &(f32, &UserId)| {
-            let templates = &self.users[other];
-            let candidate = self.normalised(other, templates, probe, &cohort, &similarities);
-            self.tails.single.fmr(candidate.strength)
+        let are_alike = |rates: &[f64]| {
+            let mut matter = ALIKE.into_iter().filter(|(fmr, _)| *fmr <= asked.max(0.03));
+            matter.any(|(fmr, count)| {
+                let fmr = if count == 2 { fmr.min(by_chance) } else { fmr };
+                rates.iter().filter(|rate| **rate <= fmr).count() >= count
+            })
         };
-        let rates: Vec<f64> = others.iter().map(rate).collect();
-        ALIKE.into_iter().any(|(fmr, count)| {
-            let fmr = if count == 2 { fmr.min(by_chance) } else { fmr };
-            rates.iter().filter(|rate| **rate <= fmr).count() >= count
-        })
+        let rate = |strength| self.tails.single.fmr(strength);
+        // Rules most walks out without a look at the other users' templates.
+        let least = others.iter().map(|&(similarity, other)| {
+            let reference = self.of_probe(other, &cohort, &similarities);
+            rate(self.calibration.most_strength(similarity, reference, probe.windows()))
+        });
+        if !are_alike(&least.collect::<Vec<f64>>()) {
+            return false;
+        }
+        let rates = others.iter().map(|&(_, other)| {
+            let templates = &self.users[other];
+            rate(self.normalised(other, templates, probe, &cohort, &similarities).strength)
+        });
+        are_alike(&rates.collect::<Vec<f64>>())
     }
 
     /// The users nearest to a probe, strongest first: at most `limit`, restricted to `among` if given.
@@ -338,10 +350,6 @@ impl Gallery {
         let (similarity, score) = nearest.unwrap_or((0.0, 0.0));
         let similarity = similarity / calibration.attenuation(probe.windows());
 
-        let mut of_probe: Vec<f32> = zip(cohort, similarities)
-            .filter(|((other, _), _)| *other != user)
-            .map(|(_, similarity)| *similarity)
-            .collect();
         let own: Vec<(Vec<Line>, f32)> = templates
             .as_slice()
             .iter()
@@ -355,10 +363,22 @@ impl Gallery {
         let strength = calibration.strength(
             similarity,
             calibration.reference(&mut of_template),
-            calibration.reference(&mut of_probe),
+            self.of_probe(user, cohort, similarities),
             probe.windows(),
         );
         Candidate { user: user.clone(), score, strength }
+    }
+
+    /// The reference of a probe, from its similarities to all of a cohort but one user.
+    fn of_probe(
+        &self,
+        user: &UserId,
+        cohort: &[(&UserId, &[usize])],
+        similarities: &[f32],
+    ) -> Reference {
+        let others = zip(cohort, similarities).filter(|((other, _), _)| *other != user);
+        let mut similarities: Vec<f32> = others.map(|(_, similarity)| *similarity).collect();
+        self.calibration.reference(&mut similarities)
     }
 
     /// Mean similarity of a user's templates, each as a probe, to the nearest of other templates.
