@@ -59,7 +59,7 @@ impl Reserve {
     fn extend(&self, mut bytes: u64) -> io::Result<()> {
         let mut file: File =
             OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         while bytes > 0 {
             let part = bytes.min(ZEROS.len() as u64);
             file.write_all(&ZEROS[..part as usize])?;

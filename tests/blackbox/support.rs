@@ -177,7 +177,10 @@ impl Server {
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();
         let (address, metrics) = loop {
-            let Some(line) = lines.next() else { return Err(seen) };
+            let Some(line) = lines.next() else {
+                process.wait().unwrap();
+                return Err(seen);
+            };
             let line = line.unwrap();
             if let (Some(address), Some(metrics)) =
                 (field(&line, "address="), field(&line, "metrics="))
