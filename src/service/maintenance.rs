@@ -35,7 +35,6 @@ impl Service {
                 tracing::error!(%error, "nothing can be stored");
             }
             files = checked.is_ok();
-            self.store.reserve_space().await;
             if let Err(error) = self.keys.refresh().await {
                 tracing::error!(%error, "API keys were not read");
             }
@@ -58,6 +57,8 @@ impl Service {
             if let Err(error) = self.store.set_damaged_aside().await {
                 tracing::error!(%error, "damaged rows were not set aside");
             }
+            // Last: writing megabytes may take a while.
+            self.store.reserve_space().await;
         }
     }
 
