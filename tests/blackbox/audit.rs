@@ -63,8 +63,8 @@ async fn a_users_life_is_recorded_with_the_key_that_did_it() {
         (&enroll, Method::PUT, "/v1/users/bob", String::new(), 201),
         (&enroll, Method::POST, "/v1/users/ann-of-ancona/enrollments", walk(1), 201),
         (&enroll, Method::POST, "/v1/users/ann-of-ancona/enrollments", walk(2), 201),
-        (&enroll, Method::DELETE, "/v1/users/ann-of-ancona/enrollments/2", String::new(), 204),
-        (&enroll, Method::DELETE, "/v1/users/ann-of-ancona/enrollments/2", String::new(), 404),
+        (&admin, Method::DELETE, "/v1/users/ann-of-ancona/enrollments/2", String::new(), 204),
+        (&admin, Method::DELETE, "/v1/users/ann-of-ancona/enrollments/2", String::new(), 404),
         (&admin, Method::GET, "/v1/users/ann-of-ancona/export", String::new(), 200),
         (&admin, Method::DELETE, "/v1/users/ann-of-ancona", String::new(), 204),
     ];
@@ -80,7 +80,7 @@ async fn a_users_life_is_recorded_with_the_key_that_did_it() {
             [&enroll[..], "user_created", ""],
             [&enroll, "enrolled", "1"],
             [&enroll, "enrolled", "2"],
-            [&enroll, "enrollment_deleted", "2"],
+            [&admin, "enrollment_deleted", "2"],
             [&admin, "user_exported", ""],
             [&admin, "user_deleted", ""],
         ]

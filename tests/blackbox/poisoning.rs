@@ -121,7 +121,7 @@ async fn of_walks_sent_at_once_only_those_of_one_person_are_enrolled() {
 async fn a_copy_of_an_enrolled_walk_is_refused() {
     let server = Server::start();
     let walk = simulated_for(11, 1, 40.0);
-    server.add_user("ann", &[walk.clone()]).await;
+    server.add_user("ann", std::slice::from_ref(&walk)).await;
     server.add_user("bob", &[]).await;
     let turned = {
         let mut document: Value = serde_json::from_str(&support::json(&walk)).unwrap();
