@@ -30,8 +30,7 @@ const USUAL_FMR: f64 = 0.01;
 pub(super) struct IdentifyParameters {
     /// Ids of the users to compare the walk with, separated by commas: at least 5 enrolled ones.
     /// Defaults to all users. To check a claim, verify it.
-    #[param(value_type = Option<Vec<String>>, style = Form, explode = false, min_items = 5,
-        max_items = 1000)]
+    #[param(value_type = Option<Vec<String>>, style = Form, explode = false, min_items = 5)]
     among: Option<String>,
 }
 

@@ -8,7 +8,7 @@ mod schemas;
 
 use bipedalnet_client::api;
 use components::header_references;
-use schemas::complete_named;
+use schemas::{complete_named, never_null};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
@@ -89,6 +89,10 @@ fn complete_operation(is_read: bool, is_write: bool, operation: &mut Map<String,
     }
     if let Some(content) = operation.get_mut("requestBody").and_then(|body| body.get_mut("content"))
     {
+        // A body that may be missing is still no null.
+        if let Some(schema) = content.pointer_mut("/application~1json/schema") {
+            never_null(schema);
+        }
         also_cbor(content);
     }
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else {

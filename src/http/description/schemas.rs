@@ -64,7 +64,7 @@ fn complete_schema(is_response: bool, schema: &mut Value) {
     }
 }
 
-fn never_null(schema: &mut Value) {
+pub(super) fn never_null(schema: &mut Value) {
     if let Some([kind, Value::String(null)]) = schema["type"].as_array().map(Vec::as_slice)
         && null == "null"
     {
@@ -80,7 +80,8 @@ fn never_null(schema: &mut Value) {
 pub(super) fn complete_named(name: &str, schema: &mut Value) {
     let id = json!({"$ref": "#/components/schemas/Id"});
     let values = match name {
-        "user" | "session" | "after" | "next" => return refer(schema, id),
+        // The numbers of the audit trail have the names "after" and "next", too.
+        "user" | "session" | "after" | "next" if is_text(schema) => return refer(schema, id),
         "among" => {
             schema["items"] = id;
             return;
@@ -92,6 +93,11 @@ pub(super) fn complete_named(name: &str, schema: &mut Value) {
     };
     let null = schema["type"].is_array().then_some(Value::Null);
     schema["enum"] = values.as_array().into_iter().flatten().cloned().chain(null).collect();
+}
+
+fn is_text(schema: &Value) -> bool {
+    let kinds = schema["type"].as_array();
+    schema["type"] == "string" || kinds.is_some_and(|kinds| kinds.contains(&"string".into()))
 }
 
 /// Replaces a string schema, or one of a string or null, by a reference.
