@@ -35,7 +35,7 @@ impl Signal {
     /// gravity in m/s^2.
     pub fn new(recording: &Recording, recipe: &Recipe) -> Result<Self, SignalError> {
         let seconds = recording.duration_seconds();
-        let length = (seconds * recipe.rate_hz + 1e-6) as usize + 1;
+        let length = ((seconds * recipe.rate_hz + 1e-6) as usize).saturating_add(1);
         if length < recipe.samples {
             return Err(SignalError::TooShort { seconds, needed_seconds: recipe.window_seconds() });
         }
@@ -177,6 +177,15 @@ mod tests {
         for (resampled, original) in signal.acceleration_m_s2.iter().zip(source.acceleration_m_s2())
         {
             assert!((resampled[0] - original[0]).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn samples_that_are_ages_apart_are_too_slow() {
+        for seconds in [1e18, 1e300, f64::MAX] {
+            let error =
+                Signal::new(&recording(vec![-seconds, seconds], |_| 0.0), &Recipe::BIPEDALNET);
+            assert_eq!(error.map(|_| ()).unwrap_err().code(), "rate-too-low", "{seconds}");
         }
     }
 
