@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Builds the fuzz targets and runs each for some seconds, as many at a time as there are processors:
+#     fuzz/run.sh SECONDS [TARGET...]
+# A failing input is left in target/fuzz/failures.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+
+export seconds=$1
+shift
+targets=("$@")
+((${#targets[@]})) || targets=(json cbor compact csv model bodies http)
+
+command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+# The sanitizer is unstable.
+toolchain=()
+if cargo +nightly --version >/dev/null 2>&1; then toolchain=(+nightly); else export RUSTC_BOOTSTRAP=1; fi
+# Quick to build.
+export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+cargo "${toolchain[@]}" fuzz build --target-dir target/fuzz --codegen-units 16
+
+export programs
+programs=target/fuzz/$(rustc -vV | sed -n 's/^host: //p')/release
+# Freed memory is reused soon, so that the limit is one of the program itself.
+export ASAN_OPTIONS=quarantine_size_mb=16
+rm -rf target/fuzz/failures
+mkdir -p target/fuzz/failures
+
+run() {
+    local target=$1 found dictionary=()
+    found=$(mktemp -d)
+    [[ ! -e fuzz/dictionaries/$target ]] || dictionary=("-dict=fuzz/dictionaries/$target")
+    if "$programs/$target" -seed=1 -max_total_time="$seconds" -max_len=8192 -timeout=60 -rss_limit_mb=1024 \
+        -malloc_limit_mb=64 -artifact_prefix="target/fuzz/failures/$target-" -print_final_stats=1 \
+        "${dictionary[@]}" "$found" "fuzz/corpus/$target" >"$found.log" 2>&1; then
+        echo "-- $target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log") inputs"
+        rm -r "$found" "$found.log"
+    else
+        cat "$found.log"
+        rm -r "$found" "$found.log"
+        return 1
+    fi
+}
+export -f run
+printf '%s\0' "${targets[@]}" | xargs -0 -P "$(nproc)" -I{} bash -c 'run {}'
