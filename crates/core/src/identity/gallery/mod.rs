@@ -42,14 +42,15 @@ const NORMALISED: usize = 8;
 const COHORT_USERS: usize = 128;
 
 /// A probe is like many people if, at one of these false match rates, this many other users match it.
-///
-/// Genuine walks are not: none of 1,400 that are accepted in galleries of 22 to 54 people of left-out
-/// data sets, and 0.2 % in a gallery of 135 people.
-/// The first matters only to verifications at that rate.
-const ALIKE: [(f64, usize); 3] = [(0.1, 9), (0.03, 4), (0.01, 2)];
+/// Each rule loses none of the accepted genuine walks in galleries of 44 to 54 people of left-out data
+/// sets, and at most about 0.2 % in a gallery of 135.
+const FEW_ALIKE: (f64, usize) = (0.01, 2);
+const SOME_ALIKE: (f64, usize) = (0.03, 4);
+/// For verifications at this rate or a looser one.
+const MANY_ALIKE: (f64, usize) = (0.1, 9);
 
-/// In large cohorts, two others match at a rate of 0.01 by chance. So they are counted at the rate that
-/// lets this many match by chance, if it is lower.
+/// In large cohorts, two others match at the rate of [`FEW_ALIKE`] by chance. So they are counted at the
+/// rate that lets this many match by chance, if it is lower.
 const ALIKE_BY_CHANCE: f64 = 0.3;
 
 /// Other users, nearest first, of whom those who match are counted.
@@ -229,12 +230,13 @@ impl Gallery {
         let by_chance = ALIKE_BY_CHANCE / others.len().max(1) as f64;
         others.sort_by(|a, b| b.0.total_cmp(&a.0));
         others.truncate(ALIKE_COMPARED);
+        let few = (FEW_ALIKE.0.min(by_chance), FEW_ALIKE.1);
+        let many = (asked >= MANY_ALIKE.0).then_some(MANY_ALIKE);
         let are_alike = |rates: &[f64]| {
-            let mut matter = ALIKE.into_iter().filter(|(fmr, _)| *fmr <= asked.max(0.03));
-            matter.any(|(fmr, count)| {
-                let fmr = if count == 2 { fmr.min(by_chance) } else { fmr };
-                rates.iter().filter(|rate| **rate <= fmr).count() >= count
-            })
+            [few, SOME_ALIKE]
+                .into_iter()
+                .chain(many)
+                .any(|(fmr, count)| rates.iter().filter(|rate| **rate <= fmr).count() >= count)
         };
         let rate = |strength| self.tails.single.fmr(strength);
         // Rules most walks out without a look at the other users' templates.
