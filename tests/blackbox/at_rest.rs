@@ -214,7 +214,7 @@ async fn a_backup_holds_nothing_readable_of_a_user_who_was_deleted_after_it() {
 
 #[tokio::test]
 async fn nothing_biometric_is_stored_as_plain_text() {
-    let server = Server::start_with(tempfile::tempdir().unwrap(), &["--keep-recordings-days", "9"]);
+    let server = Server::with_arguments(&["--keep-recordings-days", "9"]);
     server.put_user("ann").await;
     let walk = support::json(&simulated(11, 1));
     let request = server.request(Method::POST, "/v1/users/ann/enrollments", walk);

@@ -3,14 +3,10 @@
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
-use crate::support::Server;
+use crate::support::{READ_TIMEOUT, Server};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Longer than any of these waits should take. A test fails if it has to wait so long.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -21,16 +17,6 @@ const PING: u8 = 6;
 const WHOLE: u8 = 5;
 const ACKNOWLEDGED: u8 = 1;
 
-fn start(arguments: &[&str]) -> Server {
-    Server::start_with(tempfile::tempdir().unwrap(), arguments)
-}
-
-fn connect(server: &Server) -> TcpStream {
-    let stream = TcpStream::connect(&server.address).unwrap();
-    stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
-    stream
-}
-
 /// An HTTP/2 frame.
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
@@ -39,7 +25,7 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 
 /// Opens an HTTP/2 connection on which the client takes so many bytes of each response.
 fn connect_http2(server: &Server, window: u8) -> TcpStream {
-    let mut stream = connect(server);
+    let mut stream = server.connect();
     let window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, window]);
     stream.write_all(&[PREFACE, &window].concat()).unwrap();
     stream
@@ -96,7 +82,7 @@ fn peak_mib(server: &Server) -> u64 {
 
 /// Whether the server answers a request on a connection of its own.
 fn is_served(server: &Server) -> bool {
-    let mut stream = connect(server);
+    let mut stream = server.connect();
     let request = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     let mut received = Vec::new();
     let sent = stream.write_all(request).and_then(|()| stream.read_to_end(&mut received));
@@ -105,7 +91,7 @@ fn is_served(server: &Server) -> bool {
 
 #[test]
 fn compressed_responses_that_nobody_reads_take_little_memory() {
-    let server = start(&[]);
+    let server = Server::start();
     let connections: Vec<TcpStream> = (0..16)
         .map(|_| {
             let mut stream = connect_http2(&server, 1);
@@ -132,7 +118,7 @@ fn compressed_responses_that_nobody_reads_take_little_memory() {
 
 #[tokio::test]
 async fn responses_that_clients_do_not_read_are_bounded() {
-    let server = start(&[]);
+    let server = Server::start();
     // All of them together would hold more than the server allows.
     let _connections: Vec<TcpStream> = (0..96)
         .map(|_| {
@@ -151,7 +137,7 @@ async fn responses_that_clients_do_not_read_are_bounded() {
 
 #[test]
 fn a_stalled_http2_stream_ends_although_its_client_answers_pings() {
-    let server = start(&["--header-timeout-seconds", "1"]);
+    let server = Server::with_arguments(&["--header-timeout-seconds", "1"]);
     let mut stream = connect_http2(&server, 1);
     stream.write_all(&get(1, "/openapi.json", &[])).unwrap();
     until_closed(&stream);
@@ -160,8 +146,8 @@ fn a_stalled_http2_stream_ends_although_its_client_answers_pings() {
 
 #[test]
 fn a_client_that_stops_reading_is_disconnected() {
-    let server = start(&["--header-timeout-seconds", "1"]);
-    let mut deaf = connect(&server);
+    let server = Server::with_arguments(&["--header-timeout-seconds", "1"]);
+    let mut deaf = server.connect();
     // More responses than the buffers on the way hold. After some of them, the server stops reading.
     let request = b"GET /docs HTTP/1.1\r\nhost: x\r\n\r\n";
     deaf.set_write_timeout(Some(READ_TIMEOUT)).unwrap();
@@ -173,7 +159,7 @@ fn a_client_that_stops_reading_is_disconnected() {
 
 #[tokio::test]
 async fn idle_http2_connections_shut_nobody_out() {
-    let server = start(&["--max-connections", "8"]);
+    let server = Server::with_arguments(&["--max-connections", "8"]);
     let mut idle = Vec::new();
     for number in 0..8 {
         let address = ["127.0.0.2", "127.0.0.3"][number / 4];
@@ -212,7 +198,7 @@ async fn connect_http2_from(server: &Server, address: &str) -> TcpStream {
 
 #[test]
 fn http2_connections_without_requests_are_closed_although_they_answer_pings() {
-    let server = start(&["--header-timeout-seconds", "1"]);
+    let server = Server::with_arguments(&["--header-timeout-seconds", "1"]);
     let idle = connect_http2(&server, 100);
     let used = connect_http2(&server, 100);
     (&used).write_all(&get(1, "/livez", &[])).unwrap();
@@ -239,7 +225,7 @@ fn answer(mut stream: &TcpStream) -> (String, String) {
 
 #[test]
 fn an_unread_body_hides_no_answer() {
-    let server = start(&["--max-body-bytes", "65536"]);
+    let server = Server::with_arguments(&["--max-body-bytes", "65536"]);
     let key = crate::support::create_key(&server.database(), "identify");
     // The server notices the key.
     while get_status(&server, "GET /v1/models HTTP/1.1") != "401" {}
@@ -254,7 +240,7 @@ fn an_unread_body_hides_no_answer() {
     ] {
         // Twice as much as the server takes, and far more than it reads to keep the connection.
         for (length, is_kept) in [(128 << 10, true), (8 << 20, false)] {
-            let stream = connect(&server);
+            let stream = server.connect();
             let body = vec![b' '; length];
             let head = format!(
                 "{request} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {length}\r\n\r\n"
@@ -270,7 +256,7 @@ fn an_unread_body_hides_no_answer() {
         }
     }
     // Nobody wants this body, so the client is not asked to send it.
-    let stream = connect(&server);
+    let stream = server.connect();
     (&stream)
         .write_all(
             b"POST /nothing HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
@@ -283,20 +269,20 @@ fn an_unread_body_hides_no_answer() {
 
 /// The status of a request without headers, on a connection of its own.
 fn get_status(server: &Server, request: &str) -> String {
-    let stream = connect(server);
+    let stream = server.connect();
     write!(&stream, "{request}\r\nhost: x\r\n\r\n").unwrap();
     answer(&stream).0.split(' ').nth(1).unwrap().to_owned()
 }
 
 #[test]
 fn transfer_codings_that_the_server_does_not_know_are_refused() {
-    let server = start(&[]);
+    let server = Server::start();
     for codings in [
         "transfer-encoding: gzip, chunked",
         "transfer-encoding: gzip\r\ntransfer-encoding: chunked",
         "transfer-encoding: chunked, chunked",
     ] {
-        let stream = connect(&server);
+        let stream = server.connect();
         let request =
             format!("PUT /v1/users/ann HTTP/1.1\r\nhost: x\r\n{codings}\r\n\r\n0\r\n\r\n");
         (&stream).write_all(request.as_bytes()).unwrap();
@@ -306,7 +292,7 @@ fn transfer_codings_that_the_server_does_not_know_are_refused() {
             || head.starts_with("http/1.1 400 ");
         assert!(is_refused && head.contains("connection: close"), "{codings}: {head} {body}");
     }
-    let stream = connect(&server);
+    let stream = server.connect();
     let chunked = b"GET /livez HTTP/1.1\r\nhost: x\r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n";
     (&stream).write_all(chunked).unwrap();
     assert!(answer(&stream).0.starts_with("http/1.1 200 "));
@@ -343,7 +329,7 @@ async fn connections_leave_files_for_metrics_and_database() {
     let server = start_with_files(150, 150);
     // The client of these requests keeps its connection.
     assert_eq!(server.put_user("ann").await.status, 201);
-    let held: Vec<TcpStream> = (0..250).map(|_| connect(&server)).collect();
+    let held: Vec<TcpStream> = (0..250).map(|_| server.connect()).collect();
     // The last one is refused.
     let mut byte = [0];
     assert!(matches!((&held[249]).read(&mut byte), Ok(0) | Err(_)));

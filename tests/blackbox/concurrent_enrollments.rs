@@ -54,7 +54,7 @@ async fn read(server: &Server, user: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn enrollments_written_together_survive_a_crash_even_if_one_is_refused() {
     let limit = ["--max-enrollments-per-user", "8"];
-    let server = Arc::new(Server::start_with(tempfile::tempdir().unwrap(), &limit));
+    let server = Arc::new(Server::with_arguments(&limit));
     for user in ["ann", "bob"] {
         server.put_user(user).await;
     }

@@ -6,7 +6,6 @@ use std::net::TcpStream;
 use std::pin::Pin;
 use std::process::{Command, Output};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use hyper::body::{Body, Bytes, Frame};
 use reqwest::{Method, StatusCode, Version};
@@ -16,19 +15,6 @@ use tokio::sync::mpsc;
 use crate::support::{self, Server, certificate, has_curl, printed, program, simulated};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Longer than any of these waits should take. A test fails if it has to wait so long.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
-
-fn start(arguments: &[&str]) -> Server {
-    Server::start_with(tempfile::tempdir().unwrap(), arguments)
-}
-
-fn connect(server: &Server) -> TcpStream {
-    let stream = TcpStream::connect(&server.address).unwrap();
-    stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
-    stream
-}
 
 /// Reads until the server closes the connection.
 fn until_closed(mut stream: &TcpStream) -> Vec<u8> {
@@ -101,7 +87,7 @@ fn one_port_speaks_http_1_and_http_2() {
     if !has_curl("HTTP/1.1 and HTTP/2 on one port") {
         return;
     }
-    let server = start(&[]);
+    let server = Server::start();
     walk_over(&server.url(""), "ann", 11, "2", &["--http2-prior-knowledge"]);
     walk_over(&server.url(""), "bob", 12, "1.1", &["--http1.1"]);
 }
@@ -165,7 +151,7 @@ fn a_server_that_cannot_speak_tls_says_why() {
 
 #[tokio::test]
 async fn too_many_or_too_large_headers_are_refused_and_the_server_goes_on() {
-    let server = start(&[]);
+    let server = Server::start();
     let http1 = support::client_builder().http1_only().build().unwrap();
     let http2 = support::client_builder().http2_prior_knowledge().build().unwrap();
     let large = vec![("x-large".to_owned(), "a".repeat(20_000))];
@@ -182,17 +168,17 @@ async fn too_many_or_too_large_headers_are_refused_and_the_server_goes_on() {
         assert_eq!((response.version(), response.status().as_u16()), (version, 431));
     }
     // No buffer takes so much. The server may answer or not, but must close the connection.
-    let mut endless = connect(&server);
+    let mut endless = server.connect();
     endless.write_all(b"GET /livez HTTP/1.1\r\nx-endless: ").unwrap();
     let piece = [b'a'; 4096];
     while endless.write_all(&piece).is_ok() {}
     until_closed(&endless);
-    live(&connect(&server));
+    live(&server.connect());
 }
 
 #[tokio::test]
 async fn connections_of_clients_that_send_too_slowly_are_closed() {
-    let server = start(&["--header-timeout-seconds", "1"]);
+    let server = Server::with_arguments(&["--header-timeout-seconds", "1"]);
     let (tls_server, certificate) = start_tls(&["--header-timeout-seconds", "1"]);
     let waiting: Vec<(&str, &Server, &[u8])> = vec![
         ("nothing", &server, b""),
@@ -206,19 +192,19 @@ async fn connections_of_clients_that_send_too_slowly_are_closed() {
     let streams: Vec<_> = waiting
         .iter()
         .map(|&(case, server, sent)| {
-            let mut stream = connect(server);
+            let mut stream = server.connect();
             stream.write_all(sent).unwrap();
             (case, stream)
         })
         .collect();
-    let idle = connect(&server);
+    let idle = server.connect();
     live(&idle);
     for (case, stream) in &streams {
         let received = until_closed(stream);
         assert!(!received.starts_with(b"HTTP/1.1 2"), "{case}");
     }
     assert!(until_closed(&idle).is_empty());
-    live(&connect(&server));
+    live(&server.connect());
     let certificate = reqwest::Certificate::from_pem(&fs::read(&certificate).unwrap()).unwrap();
     let client = support::client_builder().tls_certs_only([certificate]).build().unwrap();
     let livez = client.get(format!("https://{}/livez", tls_server.address)).send().await.unwrap();
@@ -227,11 +213,11 @@ async fn connections_of_clients_that_send_too_slowly_are_closed() {
 
 #[test]
 fn connections_per_address_are_limited() {
-    let server = start(&["--connections-per-address", "3"]);
-    let held: Vec<TcpStream> = (0..3).map(|_| connect(&server)).collect();
+    let server = Server::with_arguments(&["--connections-per-address", "3"]);
+    let held: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
     held.iter().for_each(live);
     for _ in 0..5 {
-        assert!(until_closed(&connect(&server)).is_empty());
+        assert!(until_closed(&server.connect()).is_empty());
     }
     held.iter().for_each(live);
     // As soon as the server notices that one connection is closed, it accepts another.
@@ -241,7 +227,7 @@ fn connections_per_address_are_limited() {
         write!(stream, "GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").is_ok()
             && until_closed(&stream).starts_with(b"HTTP/1.1 200")
     };
-    while !served(connect(&server)) {}
+    while !served(server.connect()) {}
     held[1..].iter().for_each(live);
 }
 
@@ -266,7 +252,7 @@ async fn a_stop_closes_idle_connections_and_answers_open_requests() {
     let http2 = || support::client_builder().http2_prior_knowledge().build().unwrap();
     let livez = server.url("/livez");
     let (idle_http1, silent, idle_http2, busy) =
-        (connect(&server), connect(&server), http2(), http2());
+        (server.connect(), server.connect(), http2(), http2());
     live(&idle_http1);
     assert_eq!(idle_http2.get(&livez).send().await.unwrap().status(), 200);
     let walk = Bytes::from(support::json(&simulated(11, 2)));

@@ -73,7 +73,7 @@ pub fn restart_with_model(server: Server, file: &[u8], arguments: &[&str]) -> Se
 
 /// Starts a server with users who have two walks each, and keeps their recordings.
 pub async fn with_walkers(people: u64) -> Server {
-    enrolled(Server::start_with(tempfile::tempdir().unwrap(), &KEEPING), people).await
+    enrolled(Server::with_arguments(&KEEPING), people).await
 }
 
 /// The same with the `bipedalnet` model, which has classes and is trained epoch by epoch. It gets the
@@ -328,7 +328,7 @@ async fn a_worse_model_is_activated_only_by_force() {
 async fn a_database_with_an_older_model_keeps_working() {
     let older = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/bipedalnet-pooled.safetensors");
     let of_older = id(&std::fs::read(older).unwrap());
-    let server = Server::start_with(tempfile::tempdir().unwrap(), &["--model", older]);
+    let server = Server::with_arguments(&["--model", older]);
     for person in 11..19 {
         let walks = [1, 2].map(|walk| simulated(person, walk));
         server.add_user(&format!("user-{person}"), &walks).await;

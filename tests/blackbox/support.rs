@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use bipedalnet_core::bnn::{Model, Scratch};
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
@@ -107,6 +109,9 @@ pub fn sqlite(database: &Path, statements: &str) -> String {
     lines.join("\n")
 }
 
+/// Longer than any wait for a byte should take. A test fails if it has to wait so long.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// A running server. It is killed when dropped.
 pub struct Server {
     process: Child,
@@ -146,6 +151,11 @@ impl Server {
 
     pub fn start_with(folder: TempDir, arguments: &[&str]) -> Self {
         Self::start_as(program(), folder, arguments)
+    }
+
+    /// Starts a server with a new database and these arguments.
+    pub fn with_arguments(arguments: &[&str]) -> Self {
+        Self::start_with(tempfile::tempdir().unwrap(), arguments)
     }
 
     /// Starts a server with a command that takes the program's arguments.
@@ -196,7 +206,7 @@ impl Server {
 
     /// Starts a server with users. Each has one walk, of the simulated person with this number.
     pub async fn with_users(arguments: &[&str], users: &[(&str, u64)]) -> Self {
-        let server = Self::start_with(tempfile::tempdir().unwrap(), arguments);
+        let server = Self::with_arguments(arguments);
         for (user, person) in users {
             server.add_user(user, &[simulated(*person, 1)]).await;
         }
@@ -209,6 +219,13 @@ impl Server {
 
     pub fn database(&self) -> PathBuf {
         self.folder.path().join("test.db")
+    }
+
+    /// A bare connection.
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
+        stream
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -209,7 +209,7 @@ async fn a_job_activates_a_new_model_without_disturbing_identification() {
 
 #[tokio::test]
 async fn jobs_that_cannot_run_are_refused_at_once() {
-    let server = Server::start_with(tempfile::tempdir().unwrap(), &KEEPING);
+    let server = Server::with_arguments(&KEEPING);
     assert_eq!(train(&server, json!({})).await.problem(), (409, "nobody-to-train-on"));
     server.add_user("ann", &[simulated_for(11, 1, 30.0)]).await;
     server.add_user("bob", &[simulated_for(12, 1, 2.5)]).await;

@@ -26,7 +26,7 @@ fn walk(number: u64) -> Recording {
 }
 
 async fn with_ann_and_others(arguments: &[&str]) -> Server {
-    let server = Server::start_with(tempfile::tempdir().unwrap(), arguments);
+    let server = Server::with_arguments(arguments);
     // A match is beyond doubt only if there are other users to compare with.
     for other in 0..OTHERS {
         let walk = simulated_for(60 + other, 1, 40.0);
@@ -132,14 +132,14 @@ async fn walks_accepted_with_doubt_are_not_learned() {
     assert_eq!(update(&server, 4).await, Some(2));
 
     // Without other users a match is accepted, but not beyond doubt.
-    let server = Server::start_with(tempfile::tempdir().unwrap(), &[UPDATING]);
+    let server = Server::with_arguments(&[UPDATING]);
     server.add_user("ann", &[walk(1)]).await;
     let answer = verify(&server, "?fmr=0.1", support::json(&walk(2))).await;
     assert_eq!((&answer["decision"], answer.get("enrollment")), (&json!("accept"), None));
     assert!(answer["estimated_fmr"].as_f64().unwrap() > 1e-4, "{answer}");
 
     // A user with a short enrollment learns only from further enrollments.
-    let server = Server::start_with(tempfile::tempdir().unwrap(), &[UPDATING]);
+    let server = Server::with_arguments(&[UPDATING]);
     server.add_user("ann", &[simulated_for(11, 1, 20.0)]).await;
     assert_eq!(update(&server, 2).await, None);
 }
