@@ -7,7 +7,7 @@ use bipedalnet_client::api;
 use bipedalnet_core::identity::UserId;
 
 use super::Failure;
-use crate::config::ConfigFile;
+use super::server_database::ServerDatabase;
 use crate::store::Store;
 
 /// Entries in memory at a time.
@@ -18,11 +18,8 @@ const PAGE: u32 = 1000;
 /// An entry says who did what and when. It names no user: `--user` finds the entries about one.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Database file of the server
-    #[arg(long, env = "BIPEDALNET_DATABASE", default_value = "bipedalnet.db", value_name = "FILE")]
-    database: PathBuf,
     #[command(flatten)]
-    _file: ConfigFile,
+    database: ServerDatabase,
     /// File with the master key [default: as for `serve`]
     #[arg(long, env = "BIPEDALNET_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
@@ -41,13 +38,8 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let path = arguments.database.display();
-        if !arguments.database.exists() {
-            let error =
-                format!("{path} does not exist; pass the server's database with --database");
-            return Err(error.into());
-        }
-        let store = Store::open(&arguments.database, arguments.master_key_file.as_deref()).await?;
+        let database = arguments.database.existing()?;
+        let store = Store::open(database, arguments.master_key_file.as_deref()).await?;
         let result =
             if arguments.verify { verify(&store).await } else { print(&store, arguments).await };
         store.close().await;

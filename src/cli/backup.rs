@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Failure;
-use crate::config::ConfigFile;
+use super::server_database::ServerDatabase;
 use crate::store;
 
 /// Copy the database and its keyring to new files, even while a server uses them
@@ -14,11 +14,8 @@ use crate::store;
 /// to them that end in -wal and -shm.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Database file of the server
-    #[arg(long, env = "BIPEDALNET_DATABASE", default_value = "bipedalnet.db", value_name = "FILE")]
-    database: PathBuf,
     #[command(flatten)]
-    _file: ConfigFile,
+    database: ServerDatabase,
     /// File for the copy of the keyring; replaced if it exists [default: FILE-keyring, which must not
     /// exist]
     #[arg(long, value_name = "FILE")]
@@ -30,7 +27,8 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let Arguments { database, keyring, copy, .. } = arguments;
+    let Arguments { database, keyring, copy } = arguments;
+    let database = database.path;
     let keyring = runtime.block_on(store::backup(&database, &copy, keyring.as_deref()))?;
     println!("copied {} to {}", database.display(), copy.display());
     if let Some(keyring) = keyring {

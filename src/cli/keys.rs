@@ -1,12 +1,10 @@
 //! `bipedalnet keys`
 
-use std::path::PathBuf;
-
 use clap::Subcommand;
 
 use super::Failure;
+use super::server_database::ServerDatabase;
 use crate::access::{ApiKey, Scope};
-use crate::config::ConfigFile;
 use crate::store::{Database, unix_seconds};
 
 /// Create, list and revoke API keys
@@ -15,17 +13,8 @@ use crate::store::{Database, unix_seconds};
 /// one.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Database file of the server
-    #[arg(
-        long,
-        env = "BIPEDALNET_DATABASE",
-        default_value = "bipedalnet.db",
-        value_name = "FILE",
-        global = true
-    )]
-    database: PathBuf,
     #[command(flatten)]
-    _file: ConfigFile,
+    database: ServerDatabase,
     #[command(subcommand)]
     action: Action,
 }
@@ -56,19 +45,14 @@ enum Action {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let database = &arguments.database;
-        if !database.exists() {
-            if !matches!(arguments.action, Action::Create { .. }) {
-                let path = database.display();
-                return Err(format!(
-                    "{path} does not exist; pass the server's database with --database"
-                )
-                .into());
-            }
-            eprintln!("created {}; start the server with it", database.display());
+        let Arguments { database, action } = arguments;
+        if matches!(action, Action::Create { .. }) && !database.path.exists() {
+            eprintln!("created {}; start the server with it", database.path.display());
+        } else {
+            database.existing()?;
         }
-        let store = Database::open(database).await?;
-        let result = act(&store, arguments.action).await;
+        let store = Database::open(&database.path).await?;
+        let result = act(&store, action).await;
         store.close().await;
         result
     })

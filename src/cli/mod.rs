@@ -20,6 +20,7 @@ mod reproduce;
 mod retrain;
 mod rotate_master_key;
 mod serve;
+mod server_database;
 mod settings;
 mod simulate;
 mod throwaway;

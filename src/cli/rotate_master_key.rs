@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Failure;
-use crate::config::ConfigFile;
+use super::server_database::ServerDatabase;
 use crate::store;
 
 /// Encrypt the keyring with a new master key
@@ -12,11 +12,8 @@ use crate::store;
 /// needs either the old or the new key. Copies of the keyring still need the old one.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Database file of the server
-    #[arg(long, env = "BIPEDALNET_DATABASE", default_value = "bipedalnet.db", value_name = "FILE")]
-    database: PathBuf,
     #[command(flatten)]
-    _file: ConfigFile,
+    database: ServerDatabase,
     /// File with the master key of now [default: as for `serve`]
     #[arg(long, env = "BIPEDALNET_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
@@ -27,7 +24,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { database, master_key_file, new_master_key_file, .. } = arguments;
+    let Arguments { database, master_key_file, new_master_key_file } = arguments;
+    let database = database.path;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let file = runtime.block_on(store::rotate_master_key(
         &database,

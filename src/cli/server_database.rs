@@ -1,0 +1,33 @@
+//! The database of a server, for commands that work on its files.
+
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use crate::config::ConfigFile;
+
+#[derive(clap::Args)]
+pub struct ServerDatabase {
+    /// Database file of the server
+    #[arg(
+        long = "database",
+        id = "database",
+        env = "BIPEDALNET_DATABASE",
+        default_value = "bipedalnet.db",
+        value_name = "FILE",
+        global = true
+    )]
+    pub path: PathBuf,
+    #[command(flatten)]
+    _file: ConfigFile,
+}
+
+impl ServerDatabase {
+    /// The file, which must exist.
+    pub fn existing(&self) -> Result<&Path, Failure> {
+        if self.path.exists() {
+            return Ok(&self.path);
+        }
+        let path = self.path.display();
+        Err(format!("{path} does not exist; pass the server's database with --database").into())
+    }
+}
