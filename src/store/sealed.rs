@@ -78,18 +78,15 @@ impl Keyring {
         self.secret(DATABASE)
     }
 
-    /// Opens a row that was sealed with a user's key, or with that of the database if `key` is `None`.
-    /// `None` if the key was destroyed, or a bit changed.
+    /// Opens a row that was sealed with a user's key. `None` if the user has no key, it was destroyed, or
+    /// a bit changed.
     pub(super) fn open_row(
         &self,
         key: Option<&[u8]>,
         context: &Context,
         sealed: &[u8],
     ) -> Option<Vec<u8>> {
-        match key {
-            Some(key) => self.key(key_id(key)?)?.open_row(context, sealed),
-            None => self.database_key().open_row(context, sealed),
-        }
+        self.key(key_id(key?)?)?.open_row(context, sealed)
     }
 }
 

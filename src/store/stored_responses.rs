@@ -88,7 +88,10 @@ impl Store {
             return Err(StoreError::OtherRequest);
         }
         let context = Context::response(&request.key_digest(), &row.request_digest);
-        let open = |body: Vec<u8>| self.keyring.open_row(row.key_id.as_deref(), &context, &body);
+        let open = |body: Vec<u8>| match &row.key_id {
+            Some(key) => self.keyring.open_row(Some(key), &context, &body),
+            None => self.keyring.database_key().open_row(&context, &body),
+        };
         Ok(Some(StoredResponse {
             status: row.status,
             content_type: row.content_type,
@@ -144,8 +147,8 @@ impl Transaction {
         Ok(())
     }
 
-    /// Encrypts the body of a response: with the key of the user, if it names exactly one. Returns the id
-    /// of that key, too.
+    /// Encrypts the body of a response, with the user's key if it names exactly one user. Returns the id
+    /// of the user's key and the sealed body.
     pub(super) async fn seal_response(
         &mut self,
         users: &[&str],

@@ -91,8 +91,8 @@ impl Store {
         Ok(rows.into_iter().filter_map(|row| row.export(self)).collect())
     }
 
-    /// At most `limit` recordings that a model has not read, of enrollments after `after`, in the order
-    /// of enrollment. `None` for a damaged one.
+    /// At most `limit` recordings that a model has not read, in the order of enrollment, beginning after
+    /// enrollment `after`. A damaged recording is `None`.
     ///
     /// # Errors
     /// If the statement fails.
@@ -257,8 +257,8 @@ impl TemplateRow {
     fn values(&self, store: &Store) -> Option<Vec<f32>> {
         let Self { enrollment_id, model, windows, scale, .. } = self;
         let context = Context::template(self.user()?, model, *enrollment_id, *windows, *scale);
-        let key = self.key_id.as_deref().unwrap_or_default();
-        let bytes = store.keyring.open_row(Some(key), &context, &self.template)?;
+        let key = self.key_id.as_deref();
+        let bytes = store.keyring.open_row(key, &context, &self.template)?;
         Some(values(&bytes, *scale))
     }
 

@@ -16,6 +16,9 @@ const VERIFIED_KEPT: i64 = 100;
 /// Fingerprints that a walk is compared with: the newest, to bound the compute.
 pub const COMPARED: usize = 200;
 
+/// Fingerprints of enrolled walks that a new one is compared with, so that a long walk costs little.
+pub const ENROLLED_COMPARED: usize = 50;
+
 #[derive(sqlx::FromRow)]
 pub(super) struct RecordingRow {
     pub enrollment_id: i64,
@@ -28,17 +31,13 @@ impl RecordingRow {
     /// `None` if the row is damaged, which sets it aside.
     pub fn open(&self, store: &Store) -> Option<Vec<u8>> {
         let context = Context::recording(&self.user_id, self.enrollment_id);
-        let key = self.key_id.as_deref().unwrap_or_default();
-        let opened = store.keyring.open_row(Some(key), &context, &self.recording);
+        let opened = store.keyring.open_row(self.key_id.as_deref(), &context, &self.recording);
         if opened.is_none() {
             store.damage.note(DamagedRow::Recording { enrollment: self.enrollment_id });
         }
         opened
     }
 }
-
-/// Fingerprints of enrolled walks that a new one is compared with, so that a long walk costs little.
-pub const ENROLLED_COMPARED: usize = 50;
 
 impl Store {
     /// All fingerprints of a user's walks.
@@ -224,8 +223,7 @@ async fn fingerprints<'c>(
     .await?;
     let fingerprint = |row: FingerprintRow| {
         let context = Context::fingerprint(user.as_str(), row.enrollment_id);
-        let key = row.key_id.as_deref().unwrap_or_default();
-        let opened = store.keyring.open_row(Some(key), &context, &row.fingerprint);
+        let opened = store.keyring.open_row(row.key_id.as_deref(), &context, &row.fingerprint);
         let read = opened.and_then(|bytes| Fingerprint::from_bytes(&bytes).ok());
         if read.is_none() {
             store.damage.note(DamagedRow::Fingerprint { id: row.id });
