@@ -81,26 +81,14 @@ impl Drop for Held {
 /// A document whose memory is counted.
 pub(super) trait Decoded {
     /// Bytes of its lists.
-    fn list_bytes(&self) -> usize;
-}
-
-impl Decoded for ActivateDocument {
     fn list_bytes(&self) -> usize {
         0
     }
 }
 
-impl Decoded for UserDocument {
-    fn list_bytes(&self) -> usize {
-        0
-    }
-}
-
-impl Decoded for TrainDocument {
-    fn list_bytes(&self) -> usize {
-        0
-    }
-}
+impl Decoded for ActivateDocument {}
+impl Decoded for UserDocument {}
+impl Decoded for TrainDocument {}
 
 impl Decoded for WalkDocument {
     fn list_bytes(&self) -> usize {

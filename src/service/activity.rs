@@ -10,7 +10,7 @@ use crate::store::{StoreError, Transaction, unix_seconds};
 /// Notes who was recognised. Clones share the notes.
 #[derive(Clone, Default)]
 pub(super) struct Activity {
-    /// The last time of each user whose is not stored yet.
+    /// When each user was last recognised, until that is stored.
     noted: Arc<Mutex<HashMap<UserId, i64>>>,
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::gait::SignalError;
 use bipedalnet_core::identity::UserId;
 
@@ -11,7 +10,6 @@ use super::active_model::{ActiveModel, LoadedModel};
 use super::attempts::Attempts;
 use super::batch_writer::BatchWriter;
 use super::idempotency::Reservation;
-use super::pool::Admission;
 use super::users::UserStatus;
 use super::walk_admission::{Permit, WalkAdmission};
 use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
@@ -88,10 +86,7 @@ impl Enroll {
             self.store.user(user).await?;
         }
         let earlier = self.store.newest_enrolled_fingerprints(user).await?;
-        let reader = self.reader.clone();
-        let read =
-            move |scratch: &mut Scratch| reader.read(&model, evidence, Purpose::Enroll, scratch);
-        let mut walk = self.reader.pool.run(Admission::Always, read).await??;
+        let mut walk = self.reader.read_on_pool(&model, evidence, Purpose::Enroll).await?;
         walk.newest_compared = earlier.first().map_or(0, |(number, _)| *number);
         let marks = earlier.iter().map(|(_, mark)| mark);
         match self.reader.is_replay(&walk.fingerprints, marks).await? {

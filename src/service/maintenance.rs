@@ -45,11 +45,10 @@ impl Service {
                 if let Err(error) = self.store.forget_failing_clients().await {
                     tracing::error!(%error, "addresses of failed verifications were not deleted");
                 }
-            }
-            if tick.is_multiple_of(RETENTION_TICKS)
-                && let Err(error) = self.delete_by_the_clock(tick.is_multiple_of(AUDIT_TICKS)).await
-            {
-                tracing::error!(%error, "inactive users or old audit entries were not deleted");
+                let prunes_audit = tick.is_multiple_of(AUDIT_TICKS);
+                if let Err(error) = self.delete_by_the_clock(prunes_audit).await {
+                    tracing::error!(%error, "inactive users or old audit entries were not deleted");
+                }
             }
             self.active.get().sessions().sweep();
             self.challenges.open().sweep(Instant::now());

@@ -15,14 +15,11 @@ use super::walk_reader::unpack;
 use super::write::{Write, Writes};
 use crate::access::Principal;
 use crate::config::{Live, ServiceSettings};
-use crate::store::unix_seconds;
-use crate::store::{AuditEvent, Store};
+use crate::store::{AuditEvent, DAY_SECONDS, Store, unix_seconds};
 pub use crate::store::{Consent, Enrollment, ExportedTemplate, User};
 
 /// Inactive users who are erased in one transaction, so that other writes need not wait long.
 const MAX_ERASED: u32 = 32;
-
-const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// A user, and whether they are ready to be recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -171,10 +171,7 @@ impl Verify {
         model: &Arc<LoadedModel>,
         evidence: Evidence,
     ) -> Result<ReadWalk, ServiceError> {
-        let (reader, model) = (self.reader.clone(), Arc::clone(model));
-        let read =
-            move |scratch: &mut Scratch| reader.read(&model, evidence, Purpose::Verify, scratch);
-        let walk = self.reader.pool.run(Admission::Always, read).await??;
+        let walk = self.reader.read_on_pool(model, evidence, Purpose::Verify).await?;
         if walk.seconds > MAX_SECONDS {
             let seconds = walk.seconds;
             return Err(ServiceError::TooLong { seconds, allowed_seconds: MAX_SECONDS });

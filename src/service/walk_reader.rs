@@ -136,6 +136,18 @@ impl WalkReader {
         walk
     }
 
+    /// Like [`WalkReader::read`], on the pool. The walk is admitted already.
+    pub async fn read_on_pool(
+        &self,
+        model: &Arc<LoadedModel>,
+        evidence: Evidence,
+        purpose: Purpose,
+    ) -> Result<ReadWalk, ServiceError> {
+        let (reader, model) = (self.clone(), Arc::clone(model));
+        let read = move |scratch: &mut Scratch| reader.read(&model, evidence, purpose, scratch);
+        self.pool.run(Admission::Always, read).await?
+    }
+
     fn read_recording(
         &self,
         model: &LoadedModel,

@@ -67,7 +67,8 @@ const CACHE_KIB: u32 = 2048;
 /// How long a checkpoint waits for readers. It is tried again later.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(100);
 
-const DAY_SECONDS: i64 = 24 * 60 * 60;
+/// Seconds of a day.
+pub const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// How long a connection waits for another process that has the file locked, a backup for example.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
