@@ -12,8 +12,8 @@ const LEAST_SIMILARITY: f32 = 0.5;
 /// A walk with fewer windows does not start a template, because it says too little.
 const FEWEST_WINDOWS: u32 = 4;
 
-/// A longer walk weighs as much as one of this many windows: twice what makes a user ready. A minute
-/// of walking has 59. So one long walk does not outweigh all the others.
+/// The most windows that one walk counts for: about a minute, twice what makes a user ready. Otherwise
+/// one long walk would outweigh all others.
 const MOST_WEIGHT: u32 = 2 * READY_WINDOWS as u32;
 
 /// A user's walks as one to four templates: one for each way of walking, such as slow and fast, or
