@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Instructions, Kernels};
+#[cfg(target_arch = "x86_64")]
+use super::Instructions;
+use super::Kernels;
 
 /// Words of a block.
 pub(crate) const BLOCK_WORDS: usize = 17;
@@ -24,6 +26,7 @@ pub(crate) struct Row {
     words: Vec<u64>,
     mask: Vec<u64>,
     /// Words of which all bits count.
+    #[cfg(target_arch = "x86_64")]
     whole: Range<usize>,
 }
 
@@ -35,6 +38,7 @@ impl Row {
         let mut row = Self {
             words: vec![0; before],
             mask: vec![0; before],
+            #[cfg(target_arch = "x86_64")]
             whole: before..before + bits / 64,
         };
         row.words.extend(words);
