@@ -16,6 +16,7 @@ mod output_file;
 mod progress;
 mod reload;
 mod remote;
+mod renew_templates;
 mod reproduce;
 mod retrain;
 mod rotate_master_key;
@@ -70,6 +71,7 @@ enum Command {
     Audit(audit::Arguments),
     Backup(backup::Arguments),
     RotateMasterKey(rotate_master_key::Arguments),
+    RenewTemplates(renew_templates::Arguments),
     Healthcheck(healthcheck::Arguments),
     Retrain(retrain::Arguments),
     Train(train::Arguments),
@@ -107,6 +109,7 @@ pub fn run() -> ExitCode {
         Command::Audit(arguments) => audit::run(arguments).map(done),
         Command::Backup(arguments) => backup::run(arguments).map(done),
         Command::RotateMasterKey(arguments) => rotate_master_key::run(arguments).map(done),
+        Command::RenewTemplates(arguments) => renew_templates::run(arguments).map(done),
         Command::Demo(arguments) => demo::run(arguments).map(done),
         Command::Simulate(arguments) => simulate::run(arguments).map(done),
         Command::Reproduce(arguments) => reproduce::run(arguments).map(done),

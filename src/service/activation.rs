@@ -12,7 +12,7 @@ use bipedalnet_core::gait::Recording;
 use bipedalnet_core::identity::Template;
 
 use super::ServiceError;
-use super::active_model::LoadedModel;
+use super::active_model::{LoadedModel, model_from_file};
 use super::crash::crash_point;
 use super::idempotency::Reservation;
 use super::model_comparison::{compare, is_worse};
@@ -76,9 +76,10 @@ impl Models {
             return Ok((activation, write));
         }
         let file = self.store.model_file(&id).await?;
-        let load = move |_: &mut _| LoadedModel::from_file(&id, &file);
+        let load = move |_: &mut _| model_from_file(&id, &file);
         let next = self.pool.run(Admission::Always, load).await?;
-        let next = Arc::new(next.map_err(ServiceError::UnusableModel)?);
+        let next = next.map_err(ServiceError::UnusableModel)?;
+        let next = Arc::new(LoadedModel::new(next, &self.store.template_secret()));
         self.read_all(&next).await?;
         crash_point("walks read");
         let comparison = compare(&self.store, &self.pool, &active, &next).await?;
@@ -316,7 +317,7 @@ mod tests {
             let refused = register(&service, bad.to_vec()).await;
             assert!(matches!(refused, Err(ServiceError::UnusableModel(_))), "{refused:?}");
         }
-        let unfit = LoadedModel::new(Model::from_bytes(&deaf).unwrap()).err().unwrap();
+        let unfit = GaitModel::new(Model::from_bytes(&deaf).unwrap()).err().unwrap();
         assert!(matches!(unfit, UnfitModel::Calibration { .. }), "{unfit}");
         assert_eq!(service.models.list().await.unwrap().len(), 3);
     }

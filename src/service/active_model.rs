@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use bipedalnet_core::bnn::{Model, Scratch};
 use bipedalnet_core::gait::{Recording, SignalError};
 use bipedalnet_core::identity::Gallery;
-use bipedalnet_core::{GaitModel, Reading, UnfitModel};
+use bipedalnet_core::{GaitModel, Reading};
 use tokio::sync::watch;
 
 use super::sessions::Sessions;
+use crate::store::SecretKey;
 use crate::telemetry::Metrics;
 
 /// A model in memory, with its gallery and its sessions. A request takes it once and uses it to its
@@ -21,21 +22,21 @@ pub(super) struct LoadedModel {
     sessions: Mutex<Sessions>,
 }
 
-impl LoadedModel {
-    /// Has an empty gallery.
-    pub fn new(model: Model) -> Result<Self, UnfitModel> {
-        let model = GaitModel::new(model)?;
-        let gallery = Gallery::new(model.feature_len(), model.calibration.clone());
-        Ok(Self { gallery: RwLock::new(gallery), sessions: Mutex::default(), model })
+/// The model `id`, or why its file cannot be used.
+pub(super) fn model_from_file(id: &str, file: &[u8]) -> Result<GaitModel, String> {
+    let model = Model::from_bytes(file).map_err(|error| error.to_string())?;
+    if model.id() != id {
+        return Err(format!("the file is that of model {}", model.id()));
     }
+    GaitModel::new(model).map_err(|error| error.to_string())
+}
 
-    /// The model `id`, or why its file cannot be used.
-    pub fn from_file(id: &str, file: &[u8]) -> Result<Self, String> {
-        let model = Model::from_bytes(file).map_err(|error| error.to_string())?;
-        if model.id() != id {
-            return Err(format!("the file is that of model {}", model.id()));
-        }
-        Self::new(model).map_err(|error| error.to_string())
+impl LoadedModel {
+    /// Has an empty gallery. Transforms templates with a secret.
+    pub fn new(model: GaitModel, secret: &SecretKey) -> Self {
+        let gallery = Gallery::new(model.feature_len(), model.calibration.clone());
+        let model = model.with_secret(secret.bytes());
+        Self { gallery: RwLock::new(gallery), sessions: Mutex::default(), model }
     }
 
     pub fn id(&self) -> &str {

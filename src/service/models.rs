@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use bipedalnet_core::GaitModel;
 use bipedalnet_core::bnn::Model;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
-use super::active_model::{ActiveModel, LoadedModel};
+use super::active_model::{ActiveModel, LoadedModel, model_from_file};
 use super::idempotency::Reservation;
 use super::pool::{Admission, Cost, Pool};
 use super::thresholds::Fit;
@@ -45,16 +46,16 @@ pub(super) async fn load_active(
     metrics: &Metrics,
 ) -> Result<LoadedModel, StartError> {
     let GivenModel { file, shipped } = given;
-    let given = LoadedModel::new(Model::from_bytes(&file)?)?;
+    let given = GaitModel::new(Model::from_bytes(&file)?)?;
     let given_id = given.id().to_owned();
     let mut transaction = store.begin().await?;
-    transaction.put_model(&given.model.file, &file, None, shipped).await?;
+    transaction.put_model(&given.file, &file, None, shipped).await?;
     let model = match transaction.active_model().await? {
         Some(active) if active == given_id => given,
         Some(active) => {
             let file = store.model_file(&active).await?;
-            let loaded = LoadedModel::from_file(&active, &file);
-            loaded.map_err(|reason| StartError::Kept { model: active, reason })?
+            let read = model_from_file(&active, &file);
+            read.map_err(|reason| StartError::Kept { model: active, reason })?
         }
         None => {
             // The database may have walks from before it had models.
@@ -63,6 +64,7 @@ pub(super) async fn load_active(
             given
         }
     };
+    let model = LoadedModel::new(model, &store.template_secret());
     transaction.drop_old_models(max_models, &given_id).await?;
     for walk in transaction.templates(model.id(), model.feature_len()).await? {
         model.gallery_mut().add(&walk.user, &walk.template);
@@ -130,10 +132,10 @@ impl Models {
     pub(super) async fn read(&self, file: Vec<u8>) -> Result<(Model, Vec<u8>), ServiceError> {
         let read = move |_: &mut _| {
             let model = Model::from_bytes(&file).map_err(|error| error.to_string())?;
-            Ok((LoadedModel::new(model).map_err(|error| error.to_string())?, file))
+            Ok((GaitModel::new(model).map_err(|error| error.to_string())?, file))
         };
         let read: Result<_, String> = self.pool.run(Admission::Always, read).await?;
-        let (LoadedModel { model, .. }, file) = read.map_err(ServiceError::UnusableModel)?;
+        let (model, file) = read.map_err(ServiceError::UnusableModel)?;
         Ok((model.file, file))
     }
 }

@@ -210,7 +210,7 @@ impl WalkReader {
         ImplausibleFeatures::check(windows, &model.model.calibration)?;
         Ok(ReadWalk {
             model: id,
-            template: template.rounded(),
+            template: model.model.finish(template),
             seconds: 0.0,
             refused: Vec::new(),
             fingerprints: Vec::new(),

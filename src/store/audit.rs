@@ -14,7 +14,7 @@ const MAX_PRUNED: i64 = 10_000;
 
 /// Who acts if no request does.
 pub(super) const SERVER: &str = "server";
-const COMMAND_LINE: &str = "command_line";
+pub(super) const COMMAND_LINE: &str = "command_line";
 
 /// The purposes of the secrets that chain entries and make digests of users.
 const CHAIN: &str = "audit";
@@ -47,6 +47,8 @@ pub enum AuditEvent<'a> {
     ModelRegistered(&'a str),
     ModelActivated(&'a str),
     ModelDeleted(&'a str),
+    /// With the number of the new transform.
+    TemplatesRenewed(u32),
     /// With the number of the newest entry that was pruned.
     AuditPruned(i64),
 }
@@ -73,6 +75,9 @@ impl<'a> AuditEvent<'a> {
             Self::ModelRegistered(model) => of_system("model_registered", model),
             Self::ModelActivated(model) => of_system("model_activated", model),
             Self::ModelDeleted(model) => of_system("model_deleted", model),
+            Self::TemplatesRenewed(generation) => {
+                ("templates_renewed", None, Some(generation.to_string()))
+            }
             Self::AuditPruned(last) => (PRUNED, None, Some(last.to_string())),
         }
     }

@@ -12,6 +12,7 @@ mod failed_verifications;
 mod files;
 mod keyring;
 mod models;
+mod renewal;
 mod reserve;
 mod sealed;
 mod stored_responses;
@@ -37,9 +38,10 @@ pub use error::StoreError;
 use error::{no_such_user, opening};
 pub use failed_verifications::{CLIENT_SECONDS, ClientFailures, FailuresByKey};
 use files::OpenFiles;
-use keyring::{Keyring, keyring_file};
+use keyring::{Access, Keyring, keyring_file};
 pub use keyring::{MASTER_KEY_VARIABLE, SecretKey, rotate_master_key};
 pub use models::{Comparison, Outcomes, StoredModel};
+pub use renewal::renew_templates;
 use reserve::Reserve;
 use sqlx::Sqlite;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -92,6 +94,8 @@ pub struct Store {
     damage: Damage,
     files: Arc<OpenFiles>,
     reserve: Arc<Reserve>,
+    /// The number of the secret that templates are transformed with.
+    template_generation: u32,
 }
 
 impl Deref for Store {
@@ -190,6 +194,14 @@ impl Store {
     /// If a file cannot be opened, is damaged, or is not of this version, or the master key is missing
     /// or wrong.
     pub async fn open(path: &Path, master_key_file: Option<&Path>) -> Result<Self, StoreError> {
+        Self::open_with(path, master_key_file, Access::Shared).await
+    }
+
+    async fn open_with(
+        path: &Path,
+        master_key_file: Option<&Path>,
+        access: Access,
+    ) -> Result<Self, StoreError> {
         let reserve = Reserve::of(path);
         // The start itself writes.
         reserve.release_if_needed();
@@ -197,31 +209,27 @@ impl Store {
         let needed: Option<Vec<u8>> =
             sqlx::query_scalar("SELECT id FROM keyring").fetch_optional(&database.writer).await?;
         let needed = needed.and_then(|id| keyring::key_id(&id));
-        let keyring = Keyring::open(path, needed, master_key_file).await?;
+        let keyring = Keyring::open(path, needed, master_key_file, access).await?;
         if needed.is_none() {
             sqlx::query("INSERT INTO keyring VALUES (?)")
                 .bind(&keyring.id().0[..])
                 .execute(&database.writer)
                 .await?;
         }
-        let store = Self {
+        let mut store = Self {
             database,
             keyring: Arc::new(keyring),
             damage: Damage::default(),
             files: Arc::new(OpenFiles::of(&[path.to_owned(), keyring_file(path)])),
             reserve: Arc::new(reserve),
+            template_generation: 0,
         };
         store.destroy_erased_keys().await?;
         store.upgrade().await?;
+        store.find_template_generation().await?;
         store.forget_damage().await?;
         store.chain_audit_notes().await?;
         Ok(store)
-    }
-
-    /// The secret for a purpose, which is in the keyring only. It is the same at each call, and differs
-    /// between deployments.
-    pub fn secret(&self, purpose: &str) -> SecretKey {
-        self.keyring.secret(purpose)
     }
 
     /// Checks that the files of the database and the keyring are still where they were opened.
@@ -427,7 +435,8 @@ mod tests {
         let [StoredTemplate { enrollment: 7, template, .. }] = &walks[..] else {
             panic!("{walks:?}")
         };
-        assert_eq!((template.values(), template.windows()), (&[1.0, 2.0][..], 9));
+        let square: f32 = template.values().iter().map(|it| it * it).sum();
+        assert!((square - 5.0).abs() < 0.1 && template.windows() == 9, "{template:?}");
         assert!(store.recording_of(&ann, 7).await.unwrap().is_some());
         let [walk] = &store.enrollments_of(&ann).await.unwrap()[..] else { panic!() };
         assert_eq!(walk.source, WalkSource::Enrollment);

@@ -13,7 +13,9 @@ const DATABASE: &str = "database";
 pub(super) struct Context(Vec<u8>);
 
 impl Context {
+    /// `generation` is that of its transform, 0 for none.
     pub fn template(
+        generation: u32,
         user: &str,
         model: &str,
         enrollment: i64,
@@ -21,12 +23,14 @@ impl Context {
         scale: Option<f64>,
     ) -> Self {
         let scale = scale.map(f64::to_le_bytes);
-        Self::new("templates")
+        let plain = Self::new("templates")
             .with(user.as_bytes())
             .with(model.as_bytes())
             .with(&enrollment.to_le_bytes())
             .with(&windows.to_le_bytes())
-            .with(scale.as_ref().map_or(&[], |scale| scale))
+            .with(scale.as_ref().map_or(&[], |scale| scale));
+        // An earlier version bound templates to the rest only.
+        if generation == 0 { plain } else { plain.with(&generation.to_le_bytes()) }
     }
 
     pub fn recording(user: &str, enrollment: i64) -> Self {

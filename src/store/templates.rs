@@ -4,7 +4,7 @@ use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::{Template, UserId};
 
 use super::damage::DamagedRow;
-use super::sealed::Context;
+use super::sealed::{Context, Owner};
 use super::text::Text;
 use super::walks::RecordingRow;
 use super::{Store, StoreError, Transaction};
@@ -130,10 +130,8 @@ impl Transaction {
         template: &Template,
     ) -> Result<(), StoreError> {
         let Some(owner) = self.owner_of(enrollment).await? else { return Ok(()) };
-        let (scale, mut steps) = template.pack();
-        steps.resize(steps.len().next_multiple_of(4), 0);
-        let (scale, windows) = (f64::from(scale), template.windows());
-        let context = Context::template(&owner.user, model, enrollment, windows, Some(scale));
+        let generation = self.store.template_generation;
+        let (scale, sealed) = seal(&owner, generation, model, enrollment, template)?;
         sqlx::query(
             "INSERT INTO templates (model, enrollment_id, template, scale, windows)
              SELECT models.id, enrollments.id, ?, ?, ? FROM models, enrollments
@@ -141,9 +139,9 @@ impl Transaction {
              ON CONFLICT (model, enrollment_id) DO UPDATE SET template = excluded.template,
              scale = excluded.scale, windows = excluded.windows, damaged = 0 WHERE damaged = 1",
         )
-        .bind(owner.key.seal_row(&context, &steps)?)
+        .bind(sealed)
         .bind(scale)
-        .bind(windows)
+        .bind(template.windows())
         .bind(model)
         .bind(enrollment)
         .execute(&mut *self.inner)
@@ -169,6 +167,42 @@ impl Transaction {
         let rows: Vec<TemplateRow> = query.fetch_all(&mut *self.inner).await?;
         let template = |row: TemplateRow| Some(row.template(&self.store, feature_len)?.template);
         Ok(rows.into_iter().filter_map(template).collect())
+    }
+
+    /// A model's template of a walk. `None` if it is damaged.
+    pub(super) async fn template_of(
+        &mut self,
+        model: &str,
+        enrollment: i64,
+        feature_len: usize,
+    ) -> Result<Option<Template>, StoreError> {
+        let query = sqlx::query_as(templates_where!("model = ?1 AND enrollment_id = ?2"));
+        let row: Option<TemplateRow> =
+            query.bind(model).bind(enrollment).fetch_optional(&mut *self.inner).await?;
+        let stored = row.and_then(|row| row.template(&self.store, feature_len));
+        Ok(stored.map(|stored| stored.template))
+    }
+
+    /// Replaces a model's template of a walk by one of another generation.
+    pub(super) async fn replace_template(
+        &mut self,
+        generation: u32,
+        model: &str,
+        enrollment: i64,
+        template: &Template,
+    ) -> Result<(), StoreError> {
+        let Some(owner) = self.owner_of(enrollment).await? else { return Ok(()) };
+        let (scale, sealed) = seal(&owner, generation, model, enrollment, template)?;
+        sqlx::query(
+            "UPDATE templates SET template = ?, scale = ? WHERE model = ? AND enrollment_id = ?",
+        )
+        .bind(sealed)
+        .bind(scale)
+        .bind(model)
+        .bind(enrollment)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
     }
 
     /// All templates of a model, in the order of enrollment.
@@ -256,7 +290,9 @@ impl TemplateRow {
 
     fn values(&self, store: &Store) -> Option<Vec<f32>> {
         let Self { enrollment_id, model, windows, scale, .. } = self;
-        let context = Context::template(self.user()?, model, *enrollment_id, *windows, *scale);
+        let generation = store.template_generation;
+        let context =
+            Context::template(generation, self.user()?, model, *enrollment_id, *windows, *scale);
         let key = self.key_id.as_deref();
         let bytes = store.keyring.open_row(key, &context, &self.template)?;
         Some(values(&bytes, *scale))
@@ -267,6 +303,23 @@ impl TemplateRow {
         store.damage.note(DamagedRow::Template { model, enrollment });
         None
     }
+}
+
+/// Packs and encrypts a template. Returns the scale, too.
+fn seal(
+    owner: &Owner,
+    generation: u32,
+    model: &str,
+    enrollment: i64,
+    template: &Template,
+) -> Result<(f64, Vec<u8>), StoreError> {
+    let (scale, mut steps) = template.pack();
+    steps.resize(steps.len().next_multiple_of(4), 0);
+    let scale = f64::from(scale);
+    let windows = template.windows();
+    let context =
+        Context::template(generation, &owner.user, model, enrollment, windows, Some(scale));
+    Ok((scale, owner.key.seal_row(&context, &steps)?))
 }
 
 /// The values of a stored template. Without a scale they are plain floats.

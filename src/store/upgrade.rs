@@ -81,7 +81,7 @@ impl Transaction {
             sqlx::query_as("SELECT model, enrollment_id FROM templates ORDER BY enrollment_id")
                 .fetch_all(&mut *self.inner)
                 .await?;
-        let progress = Progress::new("templates", keys.len());
+        let progress = Progress::new("encrypting", "templates", keys.len());
         for (row, (model, enrollment)) in keys.into_iter().enumerate() {
             progress.report(row);
             let Some(owner) = self.owner_of(enrollment).await? else { continue };
@@ -93,7 +93,7 @@ impl Transaction {
             .bind(enrollment)
             .fetch_one(&mut *self.inner)
             .await?;
-            let context = Context::template(&owner.user, &model, enrollment, windows, scale);
+            let context = Context::template(0, &owner.user, &model, enrollment, windows, scale);
             sqlx::query("UPDATE templates SET template = ? WHERE model = ? AND enrollment_id = ?")
                 .bind(owner.key.seal_row(&context, &template)?)
                 .bind(model)
@@ -109,7 +109,7 @@ impl Transaction {
             sqlx::query_scalar("SELECT enrollment_id FROM recordings ORDER BY enrollment_id")
                 .fetch_all(&mut *self.inner)
                 .await?;
-        let progress = Progress::new("recordings", keys.len());
+        let progress = Progress::new("encrypting", "recordings", keys.len());
         for (row, enrollment) in keys.into_iter().enumerate() {
             progress.report(row);
             let Some(owner) = self.owner_of(enrollment).await? else { continue };
@@ -132,7 +132,7 @@ impl Transaction {
         let keys: Vec<i64> = sqlx::query_scalar("SELECT id FROM fingerprints ORDER BY id")
             .fetch_all(&mut *self.inner)
             .await?;
-        let progress = Progress::new("fingerprints", keys.len());
+        let progress = Progress::new("encrypting", "fingerprints", keys.len());
         for (row, id) in keys.into_iter().enumerate() {
             progress.report(row);
             let (user, enrollment, fingerprint): (String, Option<i64>, Vec<u8>) = sqlx::query_as(
@@ -157,7 +157,7 @@ impl Transaction {
             sqlx::query_as("SELECT key_digest, request_digest FROM replies WHERE body IS NOT NULL")
                 .fetch_all(&mut *self.inner)
                 .await?;
-        let progress = Progress::new("stored responses", keys.len());
+        let progress = Progress::new("encrypting", "stored responses", keys.len());
         for (row, (key, request)) in keys.into_iter().enumerate() {
             progress.report(row);
             let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM replies WHERE key_digest = ?")
@@ -215,23 +215,24 @@ impl Transaction {
     }
 }
 
-/// Tells the log how far the encryption of a table is.
-struct Progress {
+/// Tells the log how far the work on a table is.
+pub(super) struct Progress {
+    work: &'static str,
     table: &'static str,
     rows: usize,
 }
 
 impl Progress {
-    fn new(table: &'static str, rows: usize) -> Self {
+    pub fn new(work: &'static str, table: &'static str, rows: usize) -> Self {
         if rows > 0 {
-            tracing::info!(table, rows, "encrypting");
+            tracing::info!(table, rows, "{work}");
         }
-        Self { table, rows }
+        Self { work, table, rows }
     }
 
-    fn report(&self, row: usize) {
+    pub fn report(&self, row: usize) {
         if row > 0 && row.is_multiple_of(10_000) {
-            tracing::info!(table = self.table, row, rows = self.rows, "encrypting");
+            tracing::info!(table = self.table, row, rows = self.rows, "{}", self.work);
         }
     }
 }
@@ -310,7 +311,8 @@ mod tests {
             assert!(!holds_secret(folder.path()), "{round}");
             let mut transaction = store.begin().await.unwrap();
             let walks = transaction.templates(MODEL, 2).await.unwrap();
-            assert_eq!(walks[0].template.values(), [1.0, 2.0]);
+            let square: f32 = walks[0].template.values().iter().map(|it| it * it).sum();
+            assert!((square - 5.0).abs() < 0.1, "{square}");
             drop(transaction);
             let recording = store.recording(7).await.unwrap().unwrap();
             assert!(recording.starts_with(SECRET.as_bytes()));

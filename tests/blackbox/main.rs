@@ -23,6 +23,7 @@ mod overload;
 mod poisoning;
 mod readme;
 mod recordings;
+mod renewal;
 mod retention;
 mod retries;
 mod server;

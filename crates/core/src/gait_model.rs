@@ -2,7 +2,7 @@
 
 use crate::bnn::{Model, Scratch};
 use crate::gait::{CutWindows, Recipe, Recording, Rows, SignalError, WINDOW_ROWS, cut_windows};
-use crate::identity::{Calibration, Template};
+use crate::identity::{Calibration, Template, Transform};
 
 /// A model that can identify people: a network, the recipe of its windows, and a calibration.
 pub struct GaitModel {
@@ -12,6 +12,7 @@ pub struct GaitModel {
     pub recipe: Recipe,
     /// The calibration from the model file.
     pub calibration: Calibration,
+    transform: Option<Transform>,
 }
 
 /// Why a model cannot identify people.
@@ -36,7 +37,7 @@ pub enum UnfitModel {
 
 /// The template of a recording.
 pub struct Reading {
-    /// The template of all windows of walking, rounded to one byte per value.
+    /// The [finished](GaitModel::finish) template of all windows of walking.
     pub template: Template,
     /// Why the other windows are not walking: one error for each reason, and its number of windows.
     pub refused: Vec<(SignalError, usize)>,
@@ -60,7 +61,25 @@ impl GaitModel {
         }
         let calibration = Calibration::from_metrics(&metadata.metrics)
             .map_err(|metric| UnfitModel::Calibration { metric })?;
-        Ok(Self { file, recipe, calibration })
+        Ok(Self { file, recipe, calibration, transform: None })
+    }
+
+    /// The same model, whose templates are [transformed](Transform) with this secret.
+    pub fn with_secret(mut self, secret: &[u8; 32]) -> Self {
+        self.transform = Some(Transform::new(secret, self.feature_len()));
+        self
+    }
+
+    /// Makes the template of a walk from the sum of its windows: transformed if the model has a secret,
+    /// and rounded to one byte per value.
+    ///
+    /// # Panics
+    /// If the length is not that of the model's feature.
+    pub fn finish(&self, sum: Template) -> Template {
+        match &self.transform {
+            Some(transform) => transform.apply(&sum).rounded(),
+            None => sum.rounded(),
+        }
     }
 
     /// The model's id.
@@ -99,6 +118,6 @@ impl GaitModel {
             template.add_window(output.feature);
             after_window();
         }
-        Ok(Reading { template: template.rounded(), refused })
+        Ok(Reading { template: self.finish(template), refused })
     }
 }

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::{RETRY, Stop, Trainer};
-use crate::service::active_model::LoadedModel;
+use crate::service::active_model::model_from_file;
 use crate::service::crash::crash_point;
 use crate::service::walk_reader::unpack;
 use crate::store::{JobEvent, JobLength, StoreError, TrainingJob};
@@ -110,8 +110,7 @@ enum Kept {
 
 impl Attempt {
     fn run(self, checkpoint: Option<Vec<u8>>) -> Result<Vec<u8>, NoModel> {
-        let parent =
-            LoadedModel::from_file(&self.parent_id, &self.parent).map_err(Stop::Failed)?.model;
+        let parent = model_from_file(&self.parent_id, &self.parent).map_err(Stop::Failed)?;
         let checkpoint = match checkpoint.map(|bytes| Checkpoint::from_bytes(&bytes)).transpose() {
             Ok(checkpoint) => checkpoint,
             Err(error) => return Err(NoModel::StartAgain(error.to_string())),

@@ -9,7 +9,7 @@ use attempt::NoModel;
 use bipedalnet_client::api::JobState;
 
 use super::ServiceError;
-use super::active_model::LoadedModel;
+use super::active_model::model_from_file;
 use super::crash::crash_point;
 use super::idempotency::Reservation;
 use super::maintenance::LogScrubber;
@@ -273,7 +273,7 @@ impl Trainer {
             }
             error => error.into(),
         })?;
-        let model = LoadedModel::from_file(active, &file).map_err(Stop::Failed)?.model;
+        let model = model_from_file(active, &file).map_err(Stop::Failed)?;
         if model.file.metadata.architecture.classes() == 0 {
             let models = self.store.models().await?;
             let of = |id: &str| models.iter().find(|model| model.id == id);

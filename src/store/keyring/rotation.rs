@@ -1,17 +1,12 @@
 //! Rotation of the master key: all keys are encrypted with another one, in one transaction.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use sqlx::sqlite::SqliteLockingMode;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::Connection;
 
 use super::super::StoreError;
 use super::master_key::{MasterKey, finish, own_key_file, own_next_key_file};
-use super::{check_origin, context, key_id, keyring_file, unwrap, wrong};
-
-/// How long a rotation waits for another program.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
+use super::{Access, check_origin, connect, context, in_use, key_id, keyring_file, unwrap, wrong};
 
 /// Encrypts the keyring of a database with a new master key, which is read from `new` or made there.
 /// Without `new`, the file that the program made beside the database is replaced. Returns the file of
@@ -34,14 +29,8 @@ pub async fn rotate_master_key(
         let reason = "the program did not make it; name a file with --new-master-key-file";
         return Err(StoreError::MasterKey { place: master.place, reason: reason.to_owned() });
     }
-    let mut keyring = super::super::writing_options(&path)
-        .create_if_missing(false)
-        .busy_timeout(BUSY_TIMEOUT)
-        // Fails if a server has the keyring open: it would go on with the old key.
-        .locking_mode(SqliteLockingMode::Exclusive)
-        .connect()
-        .await
-        .map_err(|error| in_use(&path, &error))?;
+    // A server that has the keyring open would go on with the old key.
+    let mut keyring = connect(&path, Access::Exclusive).await?;
     check_origin(&mut keyring, &path).await?;
     let mut change =
         keyring.begin_with("BEGIN EXCLUSIVE").await.map_err(|error| in_use(&path, &error))?;
@@ -96,8 +85,4 @@ pub async fn rotate_master_key(
         return Ok(own);
     };
     Ok(file.to_owned())
-}
-
-fn in_use(path: &Path, error: &sqlx::Error) -> StoreError {
-    wrong(path, format!("{error}; if a server uses it, stop it first"))
 }

@@ -152,7 +152,8 @@ pub struct ExportedTemplate {
     pub model: String,
     /// Windows of walking in the walk.
     pub windows: u32,
-    /// Sum of the windows' feature vectors, each of length 1.
+    /// Sum of the windows' feature vectors, each of length 1, transformed with a secret of this server. It
+    /// cannot be compared with features, nor with templates of another server.
     pub template: Vec<f32>,
 }
 

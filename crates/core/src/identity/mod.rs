@@ -5,6 +5,7 @@ mod decision;
 mod gallery;
 mod plausibility;
 mod template;
+mod transform;
 mod user;
 mod user_templates;
 
@@ -15,5 +16,6 @@ pub use decision::{
 pub use gallery::{Candidate, Cohort, Gallery};
 pub use plausibility::{FEWEST_FEATURES, ImplausibleFeatures};
 pub use template::{Template, TemplateError};
+pub use transform::Transform;
 pub use user::{UserId, UserIdError};
 pub use user_templates::UserTemplates;

@@ -125,6 +125,11 @@ impl Template {
         &self.sum
     }
 
+    /// The same walk with other values. They must have the same length as a vector.
+    pub(super) fn with_values(&self, change: impl FnOnce(&[f32]) -> Vec<f32>) -> Self {
+        Self { sum: change(&self.sum), windows: self.windows }
+    }
+
     /// Number of windows.
     pub fn windows(&self) -> u32 {
         self.windows
