@@ -44,7 +44,8 @@ pub struct Arguments {
     /// Also write all figures to a JSON file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Seed of all random numbers: the users who are claimed, and the intervals
+    /// Seed of the users who are claimed and of the intervals. Decisions at a threshold can still differ,
+    /// since each server transforms templates with its own secret
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
