@@ -1,15 +1,19 @@
-//! API keys and their scopes. No I/O except the system's random numbers.
+//! API keys, user tokens and their scopes. No I/O except the system's random numbers.
 //!
 //! A key is `bpn_<id>_<secret>`. The id finds the key, the secret proves it. The secret has 256 random
 //! bits and cannot be guessed, so its plain SHA-256 may be stored.
+
+mod user_token;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use bipedalnet_core::identity::UserId;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+pub use user_token::{SentToken, UserToken};
 
 const PREFIX: &str = "bpn";
 const ID_BYTES: usize = 6;
@@ -88,6 +92,21 @@ impl Scopes {
         Scope::ALL.into_iter().collect()
     }
 
+    /// A scope of this set that another set lacks.
+    pub fn beyond(&self, other: &Self) -> Option<Scope> {
+        self.0.difference(&other.0).next().copied()
+    }
+
+    /// Whether the set is empty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The scopes in order.
+    pub fn iter(&self) -> impl Iterator<Item = Scope> {
+        self.0.iter().copied()
+    }
+
     /// Whether the set contains a scope.
     pub fn contains(&self, scope: Scope) -> bool {
         self.0.contains(&scope)
@@ -118,8 +137,13 @@ impl fmt::Display for Scopes {
 /// The sender of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// Id of the API key, or empty if the service requires none.
+    /// Id of the API key, or empty if the service requires none. With a token, also a digest of its user:
+    /// tokens of one user are one sender.
     pub id: String,
+    /// Id of the API key, or of the one that made the token, or empty.
+    pub key: String,
+    /// The only user whom the sender's token is for. `None` with an API key.
+    pub user: Option<UserId>,
     /// What the sender may do.
     pub scopes: Scopes,
     /// The address, or with IPv6 the /64 network, that the request came from, if it is known.
@@ -129,12 +153,19 @@ pub struct Principal {
 impl Principal {
     /// Anybody, if the service requires no API key.
     pub fn anonymous() -> Self {
-        Self { id: String::new(), scopes: Scopes::all(), network: None }
+        Self {
+            id: String::new(),
+            key: String::new(),
+            user: None,
+            scopes: Scopes::all(),
+            network: None,
+        }
     }
 
     /// The service itself, for work that nobody requested.
     pub fn server() -> Self {
-        Self { id: "server".to_owned(), ..Self::anonymous() }
+        let id = "server".to_owned();
+        Self { key: id.clone(), id, ..Self::anonymous() }
     }
 
     /// Name in the audit trail.
@@ -145,7 +176,7 @@ impl Principal {
     /// Whether the service requires no API key. Then limits on guessing would protect nothing:
     /// everybody may export templates.
     pub fn is_anonymous(&self) -> bool {
-        self.id.is_empty()
+        self.key.is_empty()
     }
 }
 

@@ -4,7 +4,9 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use bipedalnet_client::api::{BatchDocument, BatchItem, OutcomeAnswer, OutcomesAnswer};
+use bipedalnet_client::api::{
+    BatchDocument, BatchItem, EnrollItem, OutcomeAnswer, OutcomesAnswer, VerifyItem,
+};
 
 use super::App;
 use super::body::{Document, Format};
@@ -62,6 +64,15 @@ fn work(item: BatchItem, principal: &Principal, confirmed: bool) -> Result<Item,
         BatchItem::Enroll(_) => Scope::Enroll,
         BatchItem::Identify(_) | BatchItem::Verify(_) => Scope::Identify,
     };
+    let user = match &item {
+        BatchItem::Enroll(EnrollItem { user, .. }) | BatchItem::Verify(VerifyItem { user, .. }) => {
+            Some(user.as_str())
+        }
+        BatchItem::Identify(_) => None,
+    };
+    if principal.user.as_ref().is_some_and(|own| user != Some(own.as_str())) {
+        return Err(Problem::beyond_token());
+    }
     if !principal.scopes.contains(scope) {
         return Err(Problem::missing_scope(scope));
     }

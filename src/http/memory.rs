@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bipedalnet_client::api::{
-    ActivateDocument, BatchDocument, BatchItem, TrainDocument, UserDocument, WalkDocument, Walks,
+    ActivateDocument, BatchDocument, BatchItem, TokenDocument, TrainDocument, UserDocument,
+    WalkDocument, Walks,
 };
 
 use crate::service::{self, PoolError, Sender, Service};
@@ -88,6 +89,7 @@ pub(super) trait Decoded {
 
 impl Decoded for ActivateDocument {}
 impl Decoded for UserDocument {}
+impl Decoded for TokenDocument {}
 impl Decoded for TrainDocument {}
 
 impl Decoded for WalkDocument {

@@ -25,6 +25,7 @@ mod recognition;
 mod request_body;
 mod server;
 mod training_jobs;
+mod user_tokens;
 mod users;
 mod walk;
 
@@ -82,16 +83,18 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
         .routes(routes!(operation::live))
         .routes(routes!(operation::ready));
     let any_key = OpenApiRouter::new()
-        .routes(routes!(batch::batch))
+        .routes(routes!(user_tokens::create))
         .routes(routes!(models::list))
         .routes(routes!(models::read))
         .routes(routes!(models::file));
-    let identify = OpenApiRouter::new()
+    let any_sender = OpenApiRouter::new().routes(routes!(batch::batch));
+    let identify = OpenApiRouter::new().routes(routes!(recognition::identify));
+    let verify = OpenApiRouter::new()
         .routes(routes!(recognition::challenge))
-        .routes(routes!(recognition::verify))
-        .routes(routes!(recognition::identify));
+        .routes(routes!(recognition::verify));
+    let create = OpenApiRouter::new().routes(routes!(users::put));
     let enroll = OpenApiRouter::new()
-        .routes(routes!(users::put, users::read))
+        .routes(routes!(users::read))
         .routes(routes!(users::enroll, users::enrollments));
     let train = OpenApiRouter::new()
         .routes(routes!(models::delete))
@@ -108,8 +111,11 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
         .routes(routes!(users::erase_enrollment))
         .routes(routes!(users::export));
     open.merge(guard.protect(Requires::Key, any_key))
+        .merge(guard.protect(Requires::KeyOrToken, any_sender))
         .merge(guard.protect(Requires::Scope(Scope::Identify), identify))
-        .merge(guard.protect(Requires::Scope(Scope::Enroll), enroll))
+        .merge(guard.protect(Requires::OwnScope(Scope::Identify), verify))
+        .merge(guard.protect(Requires::Scope(Scope::Enroll), create))
+        .merge(guard.protect(Requires::OwnScope(Scope::Enroll), enroll))
         .merge(guard.protect(Requires::Scope(Scope::Train), train))
         .merge(guard.protect(Requires::Scope(Scope::Admin), admin))
 }

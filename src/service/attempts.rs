@@ -6,6 +6,9 @@
 //! address has a number of failures an hour, for all users together, so that it cannot try one guess
 //! on each of them.
 //!
+//! Failures with a token count for the API key that made it, so that a key gets no more attempts by
+//! tokens.
+//!
 //! A server without API keys has no limits: everybody may export templates there.
 
 use std::sync::Arc;
@@ -141,7 +144,7 @@ impl Attempts {
                 transaction.forget_failures(user).await?;
             }
             Attempt::Failed => {
-                transaction.add_failure(user, &principal.id, &clients).await?;
+                transaction.add_failure(user, &principal.key, &clients).await?;
                 let after = transaction.failures_of_user(user).await?;
                 if self.is_locked(&after, principal) {
                     transaction.audit(AuditEvent::UserLocked(user)).await?;
@@ -166,7 +169,7 @@ impl Attempts {
             refused.locked.inc();
             return Err(GuessLimit::Locked.into());
         }
-        let of_key = of_user.iter().find(|of_key| of_key.api_key == principal.id);
+        let of_key = of_user.iter().find(|of_key| of_key.api_key == principal.key);
         if let Some(seconds) = of_key.and_then(|of_key| delay(of_key, now)) {
             refused.delayed.inc();
             return Err(GuessLimit::Delayed { seconds }.into());
@@ -190,7 +193,7 @@ impl Attempts {
 
     fn is_locked(&self, of_user: &[FailuresByKey], principal: &Principal) -> bool {
         let most = self.settings.get().max_failed_verifications;
-        let of_key = of_user.iter().find(|of_key| of_key.api_key == principal.id);
+        let of_key = of_user.iter().find(|of_key| of_key.api_key == principal.key);
         total(of_user) >= most || of_key.is_some_and(|of_key| of_key.failures >= share(most))
     }
 
@@ -262,7 +265,7 @@ fn clients(principal: &Principal) -> [String; 2] {
 }
 
 fn key_client(principal: &Principal) -> String {
-    format!("key {}", principal.id)
+    format!("key {}", principal.key)
 }
 
 #[cfg(test)]

@@ -34,12 +34,12 @@ pub(super) struct OpenChallenges {
     count: usize,
 }
 
-/// Who may use a challenge: it is for a user, and for the API key that created it.
+/// Who may use a challenge: it is for a user, and for the API key that created it and its tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
     pub user: UserId,
     /// Id of the API key, or empty.
-    pub principal: String,
+    pub key: String,
 }
 
 /// A nonce for one verification of one user.
@@ -115,7 +115,7 @@ impl Challenges {
     ) -> Result<Challenge, ServiceError> {
         self.store.user(&user).await?;
         let nonce = random_hex::<16>()?;
-        let owner = Owner { user, principal: principal.id.clone() };
+        let owner = Owner { user, key: principal.key.clone() };
         self.open().add(nonce.clone(), owner, Instant::now())?;
         Ok(Challenge { nonce, valid_for: VALID_FOR })
     }
@@ -130,14 +130,14 @@ mod tests {
     use super::*;
 
     fn owner(user: &str) -> Owner {
-        Owner { user: user.parse().unwrap(), principal: "a".to_owned() }
+        Owner { user: user.parse().unwrap(), key: "a".to_owned() }
     }
 
     #[test]
     fn a_challenge_is_valid_once_for_its_user_and_for_a_time() {
         let mut challenges = OpenChallenges::default();
         let (ann, bob) = (owner("ann"), owner("bob"));
-        let other_key = Owner { principal: "b".to_owned(), ..ann.clone() };
+        let other_key = Owner { key: "b".to_owned(), ..ann.clone() };
         let now = Instant::now();
         for nonce in ["a", "b", "c"] {
             challenges.add(nonce.to_owned(), ann.clone(), now).unwrap();
@@ -165,7 +165,7 @@ mod tests {
         }
         assert!(!challenges.is_valid("0", &owner("ann"), now));
         assert!(challenges.is_valid("1", &owner("ann"), now));
-        let other_key = Owner { principal: "b".to_owned(), ..owner("ann") };
+        let other_key = Owner { key: "b".to_owned(), ..owner("ann") };
         challenges.add("of another key".into(), other_key, now).unwrap();
         assert!(challenges.is_valid("1", &owner("ann"), now), "other keys make no room");
         for number in MAX_OPEN_OF_USER + 1..MAX_OPEN {

@@ -6,7 +6,7 @@ use bipedalnet_core::gait::SignalError;
 use bipedalnet_core::identity::{FALSE_MATCH_RATES, FEWEST_FEATURES, ImplausibleFeatures, UserId};
 use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};
 
-use super::{GuessLimit, PoolError, ShortUser};
+use super::{AccessError, GuessLimit, PoolError, ShortUser};
 use crate::access::Scope;
 use crate::store::{Comparison, StoreError};
 
@@ -59,6 +59,12 @@ pub enum ServiceError {
     /// Features that are not those of one walk.
     #[error("{0}; or send the recording itself")]
     ImplausibleFeatures(#[from] ImplausibleFeatures),
+    /// The request is not authenticated.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The service requires no API key, so it makes no tokens.
+    #[error("the service requires no API key, so it makes no tokens")]
+    NoKeyForToken,
     /// The sender may not do this.
     #[error("this needs the scope {}", .0.name())]
     MissingScope(Scope),

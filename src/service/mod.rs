@@ -27,6 +27,7 @@ mod template_update;
 mod thresholds;
 mod trainer;
 mod training_jobs;
+mod user_tokens;
 mod users;
 mod verify;
 mod walk_admission;
@@ -54,6 +55,7 @@ pub use thresholds::Thresholds;
 use trainer::Trainer;
 use training_jobs::JobSignals;
 pub use training_jobs::{Follower, JobLength, JobRequest, JobStatus, ShortUser, TrainingJobs};
+pub use user_tokens::UserTokens;
 pub use users::{Consent, Enrollment, Export, ExportedTemplate, ExportedWalk, UserStatus, Users};
 pub use verify::{Claim, Verification, Verify};
 pub use walk_admission::Permit;
@@ -70,6 +72,8 @@ use crate::telemetry::Metrics;
 pub struct Service {
     /// API keys.
     pub keys: Keys,
+    /// Tokens for users' phones.
+    pub user_tokens: UserTokens,
     /// Idempotency keys.
     pub idempotency: Idempotency,
     /// Users and their enrollments.
@@ -170,6 +174,7 @@ impl Service {
         };
         Ok(Self {
             keys: Keys::new(store.clone()).await?,
+            user_tokens: UserTokens { store: store.clone(), writes: writes.clone() },
             idempotency: Idempotency::new(store.clone()),
             users: Users {
                 store: store.clone(),

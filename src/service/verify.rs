@@ -268,7 +268,7 @@ fn name(verdict: Verdict) -> &'static str {
 }
 
 fn owner(user: &UserId, principal: &Principal) -> Owner {
-    Owner { user: user.clone(), principal: principal.id.clone() }
+    Owner { user: user.clone(), key: principal.key.clone() }
 }
 
 /// Compares a walk with the claimed user's template. Runs on the pool.

@@ -41,6 +41,8 @@ pub enum AuditEvent<'a> {
     /// After failed verifications.
     UserLocked(&'a UserId),
     UserUnlocked(&'a UserId),
+    /// With the id of the user's tokens, and their scopes.
+    TokenCreated(&'a UserId, &'a str, &'a str),
     /// With the key's id and its scopes.
     KeyCreated(&'a str, &'a str),
     KeyRevoked(&'a str),
@@ -70,6 +72,9 @@ impl<'a> AuditEvent<'a> {
             Self::Verified(user, decision) => ("verified", Some(user), Some(decision.to_owned())),
             Self::UserLocked(user) => of_user("user_locked", user),
             Self::UserUnlocked(user) => of_user("user_unlocked", user),
+            Self::TokenCreated(user, id, scopes) => {
+                ("token_created", Some(user), Some(format!("{id} {scopes}")))
+            }
             Self::KeyCreated(key, scopes) => ("key_created", None, Some(format!("{key} {scopes}"))),
             Self::KeyRevoked(key) => of_system("key_revoked", key),
             Self::ModelRegistered(model) => of_system("model_registered", model),
@@ -102,7 +107,7 @@ pub struct AuditEntry {
     /// From 1 on, without gaps.
     pub number: i64,
     pub at_unix_seconds: i64,
-    /// Id of the API key; or `anonymous`, `server` or `command_line`.
+    /// Id of the API key or of a user's tokens; or `anonymous`, `server` or `command_line`.
     pub actor: String,
     pub action: String,
     pub user_digest: Option<Vec<u8>>,

@@ -7,11 +7,14 @@ use bipedalnet_core::identity::{UserId, UserIdError};
 use sha2::{Digest, Sha256};
 use sqlx::{Executor, Sqlite};
 
-use super::keyring::{KeyId, key_id};
+use super::keyring::{KeyId, SecretKey, key_id};
 use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
 
 /// The purpose of the secret that makes digests of erased users.
 pub(super) const ERASURES: &str = "erasures";
+
+/// The purpose of the secret that signs a user's tokens.
+const TOKENS: &[u8] = b"tokens";
 
 /// A user, and how much is known of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +110,23 @@ impl Store {
         .fetch_all(&self.readers)
         .await?;
         rows.into_iter().map(|row| row.user(&self.path)).collect()
+    }
+
+    /// The secret that signs a user's tokens. It follows from the user's key: it is destroyed with the
+    /// user, and a later user with the same id has another.
+    ///
+    /// # Errors
+    /// If the user does not exist, their key was destroyed, or the statement fails.
+    pub async fn token_secret(&self, user: &UserId) -> Result<SecretKey, StoreError> {
+        let key: Option<Option<Vec<u8>>> =
+            sqlx::query_scalar("SELECT key_id FROM users WHERE id = ?")
+                .bind(user.as_str())
+                .fetch_optional(&self.readers)
+                .await?;
+        let key = key.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
+        let key = key.as_deref().and_then(key_id).and_then(|id| self.keyring.key(id));
+        let key = key.ok_or(StoreError::KeyLost)?;
+        Ok(SecretKey::new(key.digest(TOKENS)))
     }
 
     /// Destroys the keys of users who were deleted.

@@ -31,5 +31,6 @@ mod storage_faults;
 mod support;
 mod training_jobs;
 mod updates;
+mod user_tokens;
 mod users;
 mod verification;

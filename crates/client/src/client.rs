@@ -6,8 +6,9 @@ use reqwest::{Method, Request, Url, redirect};
 
 use crate::api::{
     ActivateDocument, ActivatedAnswer, BatchDocument, ChallengeAnswer, Consent, EnrolledAnswer,
-    EnrollmentsAnswer, ExportAnswer, IdentifyAnswer, ModelsAnswer, OutcomesAnswer, TrainDocument,
-    TrainingJobAnswer, TrainingJobsAnswer, UserAnswer, UserDocument, UsersAnswer, VerifyAnswer,
+    EnrollmentsAnswer, ExportAnswer, IdentifyAnswer, ModelsAnswer, OutcomesAnswer, TokenAnswer,
+    TokenDocument, TrainDocument, TrainingJobAnswer, TrainingJobsAnswer, UserAnswer, UserDocument,
+    UsersAnswer, VerifyAnswer,
 };
 use crate::body::Body;
 use crate::error::ClientError;
@@ -152,6 +153,17 @@ impl Client {
     /// Creates a challenge for one verification of a user.
     pub async fn challenge(&self, user: &str) -> Result<ChallengeAnswer, ClientError> {
         self.send(Method::POST, &["users", user, "challenges"], &[], None).await
+    }
+
+    /// Creates a token of a user, for a phone: a [`Client`] with the token instead of a key may verify and
+    /// enroll walks of this user only.
+    pub async fn create_token(
+        &self,
+        user: &str,
+        token: &TokenDocument,
+    ) -> Result<TokenAnswer, ClientError> {
+        let body = Body::of_document(token);
+        self.send(Method::POST, &["users", user, "tokens"], &[], Some(body)).await
     }
 
     /// Verifies a user (1:1).

@@ -2,19 +2,36 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::guard::SECURITY_SCHEMES;
 use crate::access::Scope;
 
-pub(super) fn security_scheme() -> Value {
+/// In the order of [`SECURITY_SCHEMES`].
+pub(super) fn security_schemes() -> [(&'static str, Value); 3] {
     let scopes = Scope::ALL.map(|scope| format!("`{}`", scope.name())).join(", ");
-    json!({
-        "type": "http",
-        "scheme": "bearer",
-        "description": format!(
-            "An API key from `bipedalnet keys create`. Its scopes are some of {scopes}. Until the \
-             first key is created, the service requires none. Responses have scores only if the key \
-             has the scope `scores`."
+    let [key, header, token] = SECURITY_SCHEMES;
+    let about_key = format!(
+        "An API key from `bipedalnet keys create`. Its scopes are some of {scopes}. Until the first key is \
+         created, the service requires none. Responses have scores only if the key has the scope \
+         `scores`. `X-API-Key` takes keys and tokens too."
+    );
+    [
+        (key, json!({"type": "http", "scheme": "bearer", "description": about_key})),
+        (
+            header,
+            json!({
+                "type": "apiKey", "in": "header", "name": "X-API-Key",
+                "description": "An API key or a token, for clients that cannot set `Authorization`.",
+            }),
         ),
-    })
+        (
+            token,
+            json!({
+                "type": "http", "scheme": "bearer",
+                "description": "A token of the user in the path, from `POST /v1/users/{user}/tokens`. It \
+                    allows nothing else, so that a phone needs no API key.",
+            }),
+        ),
+    ]
 }
 
 pub(super) fn parameters() -> Value {

@@ -12,8 +12,6 @@ use schemas::{complete_named, never_null};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::guard::SECURITY_SCHEME;
-
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -47,7 +45,7 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
 pub(super) fn complete(openapi: utoipa::openapi::OpenApi) -> Value {
     let mut document = serde_json::to_value(openapi).expect("a description is plain data");
     let parts = &mut document["components"];
-    parts["securitySchemes"] = json!({SECURITY_SCHEME: components::security_scheme()});
+    parts["securitySchemes"] = components::security_schemes().into_iter().collect();
     parts["parameters"] = components::parameters();
     parts["headers"] = components::headers();
     parts["responses"] = components::responses();
@@ -55,7 +53,8 @@ pub(super) fn complete(openapi: utoipa::openapi::OpenApi) -> Value {
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (path, operations) in paths {
         // These POSTs change nothing, so that they need no idempotency key.
-        let is_retried = !path.ends_with("/identify") && !path.ends_with("/challenges");
+        let is_retried =
+            !["/identify", "/challenges", "/tokens"].iter().any(|end| path.ends_with(end));
         for (method, operation) in operations.as_object_mut().into_iter().flatten() {
             if let Some(operation) = operation.as_object_mut() {
                 complete_operation(method == "get", is_retried && method != "get", operation);

@@ -121,6 +121,8 @@ impl<'a> Page<'a> {
             Some([]) => "requires an API key".to_owned(),
             Some([scope, ..]) => format!("requires the scope <code>{}</code>", text(scope)),
         };
+        let takes_token = list(&value["security"]).any(|scheme| scheme["user_token"].is_array());
+        let access = access + if takes_token { ", of a key or a token" } else { "" };
         let mut html = format!(
             "<section id=\"{id}\"><h3><a href=\"#{id}\">{summary}</a></h3>\
              <p class=\"route\"><b class=\"{method}\">{method}</b> <code>{path}</code> \

@@ -28,10 +28,16 @@ impl From<AccessError> for Problem {
         let kind = match error {
             AccessError::NoKey => ProblemType::NoApiKey,
             AccessError::BadKey => ProblemType::BadApiKey,
+            AccessError::ExpiredToken => ProblemType::ExpiredToken,
         };
-        let detail = format!(
-            "{error}: send `Authorization: Bearer` with a key from `bipedalnet keys create`"
-        );
+        let remedy = match error {
+            AccessError::ExpiredToken => "get a new one with POST /v1/users/{user}/tokens",
+            _ => {
+                "send `Authorization: Bearer` or `X-API-Key` with a key from `bipedalnet keys create`, \
+                 or with a token"
+            }
+        };
+        let detail = format!("{error}: {remedy}");
         Self::new(kind, detail)
             .at("authorization")
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
@@ -110,6 +116,11 @@ impl From<ServiceError> for Problem {
                 format!("the user has {most} enrollments, the maximum; delete some"),
             )
             .at("user"),
+            Error::Access(error) => error.into(),
+            Error::NoKeyForToken => Self::new(
+                Type::TokensNeedKeys,
+                format!("{reason}; create a key with `bipedalnet keys create`"),
+            ),
             Error::MissingScope(scope) => Self::missing_scope(scope),
             Error::WalkAlreadyEnrolled(_) => Self::new(
                 Type::WalkAlreadyEnrolled,

@@ -71,6 +71,15 @@ impl Problem {
         .at("authorization")
     }
 
+    pub fn beyond_token() -> Self {
+        Self::new(
+            ProblemType::BeyondToken,
+            "a token may verify and enroll walks of its own user and read that user; for anything else, \
+             use an API key",
+        )
+        .at("authorization")
+    }
+
     /// The body, without what belongs to this one request: batches and stored responses contain it.
     pub fn document(&self) -> api::Problem {
         api::Problem {

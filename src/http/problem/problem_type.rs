@@ -55,8 +55,12 @@ problem_types! {
         "The path is not UTF-8.";
     BadApiKey: 401 "bad-api-key", "A valid API key is required",
         "The API key is unknown, wrong, expired or revoked.";
+    ExpiredToken: 401 "expired-token", "The token has expired",
+        "The token's time is over. Create a new one with an API key.";
     NoApiKey: 401 "no-api-key", "A valid API key is required",
         "The service requires an API key, and the request has none.";
+    BeyondToken: 403 "beyond-token", "The token does not allow this",
+        "The token is for one user. It allows neither other users nor other operations.";
     MissingScope: 403 "missing-scope", "The API key lacks a scope",
         "The API key is valid, but lacks the scope that the operation requires.";
     NoSuchResource: 404 "no-such-resource", "There is nothing at this path",
@@ -87,6 +91,8 @@ problem_types! {
         "The features are from a model that is not active.";
     RequestInFlight: 409 "request-in-flight", "The request is still being processed",
         "Another request with this idempotency key is being processed. Try again.";
+    TokensNeedKeys: 409 "tokens-need-keys", "There is no API key to make a token with",
+        "The service requires no API key, so phones need no token. Create an API key first.";
     TooLittleData: 409 "too-little-data", "There is too little walking to train on",
         "Some users have too little walking in kept recordings. The detail lists them.";
     TooManyEnrollments: 409 "too-many-enrollments", "The user has too many enrollments",

@@ -53,6 +53,21 @@ pub struct UserAnswer {
     pub consent: Option<super::Consent>,
 }
 
+/// A token of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenAnswer {
+    /// What a phone sends instead of an API key.
+    pub token: String,
+    /// The user that it is for.
+    pub user: String,
+    /// What it allows.
+    pub scopes: Vec<super::TokenScope>,
+    /// How long it is valid.
+    pub expires_in_seconds: u32,
+    /// When it expires, by the server's clock.
+    pub expires_at_unix_seconds: i64,
+}
+
 /// A page of users.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UsersAnswer {

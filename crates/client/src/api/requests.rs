@@ -10,7 +10,9 @@ use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::lists::{MOST_ITEMS, MOST_NAMED_USERS, MOST_SAMPLES, at_most, features, optional};
+use super::lists::{
+    MOST_ITEMS, MOST_NAMED_USERS, MOST_SAMPLES, MOST_TOKEN_SCOPES, at_most, features, optional,
+};
 
 /// A walk: either a recording, or features that the phone computed with its own copy of the model.
 ///
@@ -82,6 +84,37 @@ pub struct UserDocument {
     /// Consent of the person. It replaces an earlier one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<Consent>,
+}
+
+/// A token to create. All fields are optional.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenDocument {
+    /// What the token allows. The API key must have these scopes too. Defaults to `identify` and `enroll`,
+    /// as far as the key has them.
+    #[serde(
+        default,
+        deserialize_with = "optional::<MOST_TOKEN_SCOPES, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schema(min_items = 1, max_items = 3)]
+    pub scopes: Option<Vec<TokenScope>>,
+    /// How long the token is valid. Defaults to an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 3600)]
+    pub expires_in_seconds: Option<u32>,
+}
+
+/// Something that a token may allow, for its own user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenScope {
+    /// Verify the user, and create challenges.
+    Identify,
+    /// Read the user, list enrollments, and enroll walks until the user is ready.
+    Enroll,
+    /// With `enroll`: enroll walks of the user once ready.
+    Extend,
 }
 
 /// Consent to the use of a person's data.
