@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use bipedalnet_client::Client;
 use bipedalnet_client::api::{TrainDocument, TrainingScope};
 use bipedalnet_core::gait::Recording;
-use bipedalnet_training::{EnrollmentSplit, enrollment_splits, read_data};
+use bipedalnet_training::{EnrollmentSplit, TableOptions, enrollment_splits, read_data};
 use clap::Parser;
 use server::{Server, quantile};
 
@@ -51,7 +51,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn measure(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let people = enrollment_splits(read_data(&[arguments.data])?.recordings);
+    let people =
+        enrollment_splits(read_data(&[arguments.data], &TableOptions::default())?.recordings);
     let model = arguments.model.map(|path| path.display().to_string());
     let model = model.iter().flat_map(|path| ["--model", path]);
     let options: Vec<&str> = ["--keep-recordings-days", "1"].into_iter().chain(model).collect();

@@ -18,7 +18,8 @@ use std::time::Duration;
 use bipedalnet_core::bnn::{Architecture, Weights};
 use bipedalnet_core::gait::Recipe;
 use bipedalnet_training::{
-    Augmentation, Compression, Design, Division, Schedule, Split, accuracy, read_data, train,
+    Augmentation, Compression, Design, Division, Schedule, Split, TableOptions, accuracy,
+    read_data, train,
 };
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -218,7 +219,8 @@ struct Outcome {
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments = Arguments::parse();
-    let walks = read_data(std::slice::from_ref(&arguments.data))?.recordings;
+    let walks =
+        read_data(std::slice::from_ref(&arguments.data), &TableOptions::default())?.recordings;
     let split = Split::Sessions { train: arguments.train_sessions, test: arguments.test_sessions };
     let ours = Division::new(&walks, Recipe::BIPEDALNET, &split)?;
     let idnets = Division::new(&walks, Recipe::IDNET, &split)?;

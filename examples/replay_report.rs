@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bipedalnet_core::gait::simulator::Replay;
 use bipedalnet_core::gait::{Fingerprint, Recording};
-use bipedalnet_training::{SubjectRecording, read_data};
+use bipedalnet_training::{SubjectRecording, TableOptions, read_data};
 use clap::Parser;
 
 const LENGTHS_SECONDS: [f64; 4] = [4.0, 6.0, 10.0, 20.0];
@@ -32,7 +32,7 @@ struct Enrolled {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let walks = read_data(&Arguments::parse().data)?.recordings;
+    let walks = read_data(&Arguments::parse().data, &TableOptions::default())?.recordings;
     let enrolled: Vec<Enrolled> = walks
         .into_iter()
         .map(|walk| Enrolled { minutes: minutes(&walk.recording), walk })

@@ -18,7 +18,8 @@ use bipedalnet_core::gait::Recording;
 use bipedalnet_training::evaluation::{Figure, Folder, ProtocolRates, evaluate};
 use bipedalnet_training::retrained_model;
 use bipedalnet_training::{
-    Length, RetrainingOptions, SubjectRecording, Users, low_priority_pool, read_data, retrain,
+    Length, RetrainingOptions, SubjectRecording, TableOptions, Users, low_priority_pool, read_data,
+    retrain,
 };
 use clap::Parser;
 
@@ -49,7 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let file = std::fs::read(&arguments.parent)?;
     let parent = Model::from_bytes(&file)?;
-    let walks = read_data(std::slice::from_ref(&arguments.data))?.recordings;
+    let walks =
+        read_data(std::slice::from_ref(&arguments.data), &TableOptions::default())?.recordings;
     let name = arguments.data.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let recordings = kept(&walks, &arguments.keep, arguments.recording_seconds);
     let counts: Vec<usize> = recordings.iter().map(Vec::len).collect();

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_core::gait::{Recipe, Recording, WINDOW_FRACTION_BITS, Window, cut_windows};
-use bipedalnet_training::read_data;
+use bipedalnet_training::{TableOptions, read_data};
 
 const RECIPE: Recipe = Recipe { samples: 200, ..Recipe::BIPEDALNET };
 const ROWS: [&str; 8] = [
@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn real_people(directory: &Path) -> Result<Vec<Vec<Measures>>, Box<dyn Error>> {
-    let data = read_data(&[directory.to_owned()])?;
+    let data = read_data(&[directory.to_owned()], &TableOptions::default())?;
     let mut people: BTreeMap<String, Vec<Measures>> = BTreeMap::new();
     for walk in data.recordings {
         people.entry(walk.subject).or_default().extend(measure(&walk.recording));

@@ -15,7 +15,7 @@ use bipedalnet_core::gait::{
     Precision, Recipe, Recording, RecordingDocument, compact, cut_windows, exact,
 };
 use bipedalnet_core::identity::{Calibration, Decision, Gallery, Template, UserId};
-use bipedalnet_training::{enrollment_splits, read_data};
+use bipedalnet_training::{TableOptions, enrollment_splits, read_data};
 use clap::Parser;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -138,7 +138,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut identifier = Identifier::new(Model::from_bytes(&std::fs::read(arguments.model)?)?)?;
     let mut users = BTreeSet::new();
     let mut probes: Vec<(UserId, Recording)> = Vec::new();
-    for person in enrollment_splits(read_data(&[arguments.data])?.recordings) {
+    for person in
+        enrollment_splits(read_data(&[arguments.data], &TableOptions::default())?.recordings)
+    {
         let user: UserId = person.subject.parse()?;
         for walk in &person.enrollments {
             let template = identifier.template(walk)?;

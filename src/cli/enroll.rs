@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use bipedalnet_client::api::{EnrolledAnswer, NextStep, UserState};
 
 use super::Failure;
-use super::remote::{Remote, about, read};
+use super::data::TableArguments;
+use super::remote::{Remote, about};
 
 /// Enroll walks of a user, who is created if needed
 ///
@@ -14,16 +15,18 @@ use super::remote::{Remote, about, read};
 pub struct Arguments {
     /// Id of the user
     user: String,
-    /// Recordings, one walk each: .csv, .json or .cbor, also gzipped
+    /// Recordings, one walk each: .csv, .tsv, .txt, .json or .cbor, also gzipped
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    tables: TableArguments,
     #[command(flatten)]
     remote: Remote,
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { user, files, remote } = arguments;
-    let walks = read(&files)?;
+    let Arguments { user, files, tables, remote } = arguments;
+    let walks = tables.read_files(&files)?;
     remote.call(async |client| {
         client.put_user(&user).await?;
         for (path, walk) in walks {

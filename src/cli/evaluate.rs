@@ -10,7 +10,7 @@ use bipedalnet_training::evaluation::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::data::read;
+use super::data::TableArguments;
 use super::output_file::OutputFile;
 use super::{Failure, model_file};
 
@@ -38,6 +38,8 @@ pub struct Arguments {
     /// Seed of all random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    tables: TableArguments,
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -54,7 +56,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         .iter()
         .map(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(Folder { name, recordings: read(std::slice::from_ref(path))?.recordings })
+            let data = arguments.tables.read_folders(std::slice::from_ref(path))?;
+            Ok(Folder { name, recordings: data.recordings })
         })
         .collect::<Result<Vec<_>, Failure>>()?;
 

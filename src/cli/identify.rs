@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use bipedalnet_client::api::{Identified, IdentifyAnswer};
 
 use super::Failure;
-use super::remote::{Remote, about, explain, read, status};
+use super::data::TableArguments;
+use super::remote::{Remote, about, explain, status};
 
 /// Identify a walker (1:N)
 ///
@@ -14,15 +15,17 @@ use super::remote::{Remote, about, explain, read, status};
 /// 1 on errors.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Recording: .csv, .json or .cbor, also gzipped
+    /// Recording: .csv, .tsv, .txt, .json or .cbor, also gzipped
     file: PathBuf,
+    #[command(flatten)]
+    tables: TableArguments,
     #[command(flatten)]
     remote: Remote,
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let Arguments { file, remote } = arguments;
-    let walks = read(std::slice::from_ref(&file))?;
+    let Arguments { file, tables, remote } = arguments;
+    let walks = tables.read_files(std::slice::from_ref(&file))?;
     remote.call(async |client| {
         let answer = client.identify(&walks[0].1, None).await;
         let answer = answer.map_err(|error| about(&file, error))?;

@@ -1,12 +1,10 @@
 //! What the subcommands that call a running server share.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use bipedalnet_client::Client;
 use bipedalnet_client::api::Doubt;
-use bipedalnet_core::gait::Recording;
-use bipedalnet_training::read_recording;
 use serde::Serialize;
 
 use super::Failure;
@@ -80,17 +78,6 @@ pub(super) fn explain(reason: Option<Doubt>, windows: u32) -> String {
             format!("{windows} windows of walking are too few; send a longer walk")
         }
     }
-}
-
-/// Reads all files first, so that nothing is sent if one of them is invalid.
-pub(super) fn read(files: &[PathBuf]) -> Result<Vec<(&Path, Recording)>, Failure> {
-    files
-        .iter()
-        .map(|path| match read_recording(path) {
-            Ok(recording) => Ok((path.as_path(), recording)),
-            Err(error) => Err(about(path, error)),
-        })
-        .collect()
 }
 
 /// Adds the file's name to an error.

@@ -10,7 +10,7 @@ use bipedalnet_training::{
 };
 
 use super::Failure;
-use super::data::read;
+use super::data::TableArguments;
 use super::output_file::OutputFile;
 use super::progress::{TrainingDisplay, stop_flag};
 
@@ -46,6 +46,8 @@ pub struct Arguments {
     /// be given more than once
     #[arg(long, value_name = "SET")]
     leave_out_data: Vec<String>,
+    #[command(flatten)]
+    tables: TableArguments,
 }
 
 fn design(name: &str) -> Result<Design, String> {
@@ -64,7 +66,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
     // First, so that a wrong path does not cost a training.
     let out = OutputFile::create(&arguments.out)?;
-    let data = read(&arguments.data)?;
+    let data = arguments.tables.read_folders(&arguments.data)?;
     let options = TrainModelOptions {
         design: arguments.network,
         seed: arguments.seed,

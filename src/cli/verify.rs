@@ -7,7 +7,8 @@ use bipedalnet_client::VerifyOptions;
 use bipedalnet_client::api::{Verified, VerifyAnswer};
 
 use super::Failure;
-use super::remote::{Remote, about, explain, read, status};
+use super::data::TableArguments;
+use super::remote::{Remote, about, explain, status};
 
 /// Verify that a walker is a user (1:1)
 ///
@@ -17,19 +18,21 @@ use super::remote::{Remote, about, explain, read, status};
 pub struct Arguments {
     /// Id of the user
     user: String,
-    /// Up to 16 recordings: .csv, .json or .cbor, also gzipped
+    /// Up to 16 recordings: .csv, .tsv, .txt, .json or .cbor, also gzipped
     #[arg(required = true, num_args = 1..=16, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// False match rate to decide at: 0.1, 0.01 or 0.001 [default: the server's]
     #[arg(long, value_name = "RATE")]
     fmr: Option<f64>,
     #[command(flatten)]
+    tables: TableArguments,
+    #[command(flatten)]
     remote: Remote,
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let Arguments { user, files, fmr, remote } = arguments;
-    let walks = read(&files)?;
+    let Arguments { user, files, fmr, tables, remote } = arguments;
+    let walks = tables.read_files(&files)?;
     remote.call(async |client| {
         let mut session = None;
         let mut last = None;

@@ -254,7 +254,7 @@ fn a_shell_enrolls_identifies_and_verifies() {
     asked(&["enroll", "dora", &walk(13, 1), &broken], 1, "broken.csv: line 2");
     asked(&["verify", "dora", &walk(13, 1)], 1, "The user does not exist");
     // The message names the file that the server refuses.
-    let still = file("still.csv", b"t,ax,ay,az\n0,0,0,9.8\n1,0,0,9.8\n2,0,0,9.8\n");
+    let still = file("still.csv", b"t,ax,ay,az\n0,0,0,9.8\n0.1,0,0,9.8\n0.2,0,0,9.8\n");
     asked(&["enroll", "ann", &still], 1, "still.csv: The recording cannot be used");
 }
 

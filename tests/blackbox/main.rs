@@ -29,6 +29,7 @@ mod retries;
 mod server;
 mod storage_faults;
 mod support;
+mod tables;
 mod training_jobs;
 mod updates;
 mod user_tokens;

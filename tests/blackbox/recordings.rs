@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use bipedalnet_core::gait::simulator::Replay;
 use bipedalnet_core::gait::{Fingerprint, Recipe, Recording, cut_windows};
-use bipedalnet_training::read_data;
+use bipedalnet_training::{TableOptions, read_data};
 
 use crate::support;
 
 /// Share of windows that pass the walking check, not counting gaps in the recordings.
 fn share_of_walking(set: &str) -> Option<f64> {
-    let data = read_data(&[support::real_data(set)?]).unwrap();
+    let data = read_data(&[support::real_data(set)?], &TableOptions::default()).unwrap();
     let recipe = Recipe::BIPEDALNET;
     let (mut accepted, mut all) = (0, 0);
     for walk in data.recordings.iter().filter(|walk| walk.recording.duration_seconds() > 10.0) {
@@ -41,7 +41,7 @@ fn ten_second_parts(recording: &Recording) -> impl Iterator<Item = Recording> {
 fn new_walks_of_the_same_person_are_no_replays() {
     for (set, people) in [("motionsense", 24), ("uci-walking", 11)] {
         let Some(folder) = support::real_data(set) else { continue };
-        let walks = read_data(&[folder]).unwrap().recordings;
+        let walks = read_data(&[folder], &TableOptions::default()).unwrap().recordings;
         let kept: Vec<_> = walks.iter().map(|walk| Fingerprint::of(&walk.recording)).collect();
         let (mut compared, mut alarms) = (BTreeMap::new(), 0);
         for (index, walk) in walks.iter().enumerate() {
@@ -94,7 +94,7 @@ fn replays_of_real_walks_are_found() {
     if folders.is_empty() {
         return;
     }
-    let mut walks = read_data(&folders).unwrap().recordings;
+    let mut walks = read_data(&folders, &TableOptions::default()).unwrap().recordings;
     walks.retain(|walk| walk.recording.duration_seconds() > 30.0);
     for (least, change) in changes {
         let found = walks.iter().zip(0..).filter(|(walk, seed)| {

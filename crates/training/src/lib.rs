@@ -20,9 +20,9 @@ mod retraining;
 mod trainer;
 
 pub use data::{
-    Augmentation, DataError, DataSet, Division, EnrollmentSplit, FormatError, LabelledWindows,
-    Split, SplitError, SubjectRecording, enrollment_splits, read_data, read_recording,
-    sessions_exist,
+    Augmentation, ColumnNames, DataError, DataSet, Division, EnrollmentSplit, FileContent,
+    FormatError, LabelledWindows, Quantity, Split, SplitError, SubjectRecording, TableError,
+    TableOptions, TablesRead, Unit, enrollment_splits, read_data, read_recording, sessions_exist,
 };
 pub use network::Compression;
 pub use pipeline::{

@@ -6,7 +6,9 @@ use std::path::{Component, Path, PathBuf};
 use bipedalnet_core::gait::{Recording, SignalError};
 use serde::Deserialize;
 
-use super::recording_file::{FormatError, read_padova_walk, read_recording};
+use super::padova::read_padova_walk;
+use super::recording_file::{FileContent, FormatError, read_recording};
+use super::table::TableOptions;
 
 /// One recording of one person.
 #[derive(Clone, Debug)]
@@ -35,6 +37,37 @@ pub struct DataSet {
     pub recordings: Vec<SubjectRecording>,
     /// Files whose samples are not a usable recording, and why.
     pub left_out: Vec<(PathBuf, SignalError)>,
+    /// Tables by how they were understood: their columns and units, in words.
+    pub tables: BTreeMap<String, TablesRead>,
+}
+
+/// Tables that were understood in the same way.
+#[derive(Debug)]
+pub struct TablesRead {
+    /// Number of tables.
+    pub files: usize,
+    /// Their lengths together.
+    pub seconds: f64,
+    /// Lowest mean sample rate.
+    pub lowest_hz: f64,
+    /// Highest mean sample rate.
+    pub highest_hz: f64,
+}
+
+impl TablesRead {
+    fn one(recording: &Recording) -> Self {
+        let (seconds, rate) = (recording.duration_seconds(), recording.rate_hz());
+        Self { files: 1, seconds, lowest_hz: rate, highest_hz: rate }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            files: self.files + other.files,
+            seconds: self.seconds + other.seconds,
+            lowest_hz: self.lowest_hz.min(other.lowest_hz),
+            highest_hz: self.highest_hz.max(other.highest_hz),
+        }
+    }
 }
 
 /// Why a folder is not a data set.
@@ -65,7 +98,7 @@ pub enum DataError {
         file: String,
     },
     /// A file is not a recording.
-    #[error("{path} {error}", path = path.display())]
+    #[error("{path}: {error}", path = path.display())]
     Recording {
         /// The file.
         path: PathBuf,
@@ -93,15 +126,15 @@ struct Entry {
 
 /// Reads data sets. A folder has either a `manifest.csv` with subject, session and file, or the
 /// subfolders of the Padova set: `u001_w001`, `u001_w002` and so on. These name the user and the
-/// walk, which is taken as the session.
+/// walk, which is taken as the session. The options are for tables that a manifest names.
 ///
 /// # Errors
 /// If a folder is not a data set, or a file in it cannot be read.
-pub fn read_data(folders: &[PathBuf]) -> Result<DataSet, DataError> {
+pub fn read_data(folders: &[PathBuf], options: &TableOptions) -> Result<DataSet, DataError> {
     let mut data = DataSet::default();
     for folder in folders {
         let mut found = if folder.join("manifest.csv").exists() {
-            read_manifest(folder)?
+            read_manifest(folder, options)?
         } else {
             read_padova(folder)?
         };
@@ -117,20 +150,34 @@ pub fn read_data(folders: &[PathBuf]) -> Result<DataSet, DataError> {
         data.folders.push(name);
         data.recordings.extend(found.recordings);
         data.left_out.extend(found.left_out);
+        for (understood, read) in found.tables {
+            data.count(understood, read);
+        }
     }
     Ok(data)
 }
 
 impl DataSet {
+    fn count(&mut self, understood: String, read: TablesRead) {
+        let read = match self.tables.remove(&understood) {
+            Some(earlier) => earlier.and(read),
+            None => read,
+        };
+        self.tables.insert(understood, read);
+    }
+
     fn add(
         &mut self,
         path: PathBuf,
         subject: &str,
         session: &str,
-        recording: Result<Recording, FormatError>,
+        content: Result<FileContent, FormatError>,
     ) -> Result<(), DataError> {
-        match recording {
-            Ok(recording) => {
+        match content {
+            Ok(FileContent { recording, understood }) => {
+                if let Some(understood) = understood {
+                    self.count(understood, TablesRead::one(&recording));
+                }
                 let (subject, session) = (subject.to_owned(), session.to_owned());
                 self.recordings.push(SubjectRecording { subject, session, recording });
             }
@@ -141,7 +188,7 @@ impl DataSet {
     }
 }
 
-fn read_manifest(folder: &Path) -> Result<DataSet, DataError> {
+fn read_manifest(folder: &Path, options: &TableOptions) -> Result<DataSet, DataError> {
     let path = folder.join("manifest.csv");
     let wrong = |error| DataError::Manifest { path: path.clone(), error };
     let mut table = csv::Reader::from_path(&path).map_err(wrong)?;
@@ -152,8 +199,8 @@ fn read_manifest(folder: &Path) -> Result<DataSet, DataError> {
             return Err(DataError::Outside { manifest: path, file });
         }
         let file = folder.join(file);
-        let recording = read_recording(&file);
-        data.add(file, &subject, &session, recording)?;
+        let content = read_recording(&file, options);
+        data.add(file, &subject, &session, content)?;
     }
     Ok(data)
 }
@@ -173,8 +220,9 @@ fn read_padova(folder: &Path) -> Result<DataSet, DataError> {
         let Some((user, walk)) = name.split_once('_') else { continue };
         if numbered(user, 'u') && numbered(walk, 'w') {
             let path = folder.join(&name);
-            let recording = read_padova_walk(&path);
-            data.add(path, user, walk, recording)?;
+            let content = read_padova_walk(&path)
+                .map(|recording| FileContent { recording, understood: None });
+            data.add(path, user, walk, content)?;
         }
     }
     Ok(data)
@@ -226,6 +274,10 @@ mod tests {
 
     use super::*;
 
+    fn read(folders: &[PathBuf]) -> Result<DataSet, DataError> {
+        read_data(folders, &TableOptions::default())
+    }
+
     #[test]
     fn a_manifest_names_recordings_below_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -235,25 +287,25 @@ mod tests {
         fs::write(path.join("recordings/a.csv"), "t,ax,ay,az\n0,0,0,9.8\n0.1,0,0,9.8\n").unwrap();
 
         manifest("recording,subject,session,file\nx,ann,monday,recordings/a.csv\n");
-        let recordings = read_data(std::slice::from_ref(&path)).unwrap().recordings;
+        let recordings = read(std::slice::from_ref(&path)).unwrap().recordings;
         assert_eq!((&recordings[0].subject[..], &recordings[0].session[..]), ("ann", "monday"));
-        let twice = read_data(&[path.clone(), path.clone()]).unwrap().recordings;
+        let twice = read(&[path.clone(), path.clone()]).unwrap().recordings;
         assert!(twice.len() == 2 && twice[0].subject.ends_with("/ann"));
 
         fs::write(path.join("recordings/c.csv"), "t,ax,ay,az\n0,0,0,9.8\n0,0,0,9.8\n").unwrap();
         manifest("subject,session,file\nann,1,recordings/a.csv\nann,2,recordings/c.csv\n");
-        let data = read_data(std::slice::from_ref(&path)).unwrap();
+        let data = read(std::slice::from_ref(&path)).unwrap();
         assert_eq!((data.recordings.len(), data.left_out[0].1.code()), (1, "backward-time"));
 
         for (text, expected) in [
             ("subject,session\nann,1\n", "columns subject, session and file"),
             ("subject,session,file\nann,1,../a.csv\n", "leads out of the folder"),
             ("subject,session,file\nann,1,/etc/passwd\n", "leads out of the folder"),
-            ("subject,session,file\nann,1,recordings/b.csv\n", "recordings/b.csv cannot be read"),
+            ("subject,session,file\nann,1,recordings/b.csv\n", "recordings/b.csv: cannot be read"),
             ("subject,session,file\n", "no recordings"),
         ] {
             manifest(text);
-            let message = read_data(std::slice::from_ref(&path)).unwrap_err().to_string();
+            let message = read(std::slice::from_ref(&path)).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }
@@ -271,15 +323,15 @@ mod tests {
             fs::write(path.join(name).join(format!("{name}_accelerometer.log")), log).unwrap();
         }
         fs::create_dir(path.join("readme_first")).unwrap();
-        let recordings = read_data(&[path.to_owned()]).unwrap().recordings;
+        let recordings = read(&[path.to_owned()]).unwrap().recordings;
         let names: Vec<_> =
             recordings.iter().map(|walk| format!("{} {}", walk.subject, walk.session)).collect();
         assert_eq!(names, ["u001 w001", "u001 w002", "u002 w001"]);
         assert_eq!(recordings[0].recording.time_seconds(), [0.0, 0.01]);
 
         fs::create_dir(path.join("u003_w001")).unwrap();
-        let message = read_data(&[path.to_owned()]).unwrap_err().to_string();
-        assert!(message.contains("u003_w001 cannot be read"), "{message}");
+        let message = read(&[path.to_owned()]).unwrap_err().to_string();
+        assert!(message.contains("u003_w001: cannot be read"), "{message}");
     }
 
     #[test]

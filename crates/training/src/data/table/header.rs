@@ -1,0 +1,303 @@
+//! What the name of a column says.
+
+use super::unit::{Quantity, Unit};
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Time,
+    /// Acceleration whose name says that it includes gravity.
+    WithGravity,
+    /// Acceleration. Its name does not say whether it includes gravity.
+    Acceleration,
+    /// Acceleration whose name says that gravity was removed.
+    Linear,
+    AngularRate,
+    /// An axis without the name of a sensor.
+    Unnamed,
+    Other,
+}
+
+/// The name of a column, taken apart.
+#[derive(Debug, PartialEq)]
+pub struct Name {
+    pub kind: Kind,
+    /// 0 to 2 for x to z.
+    pub axis: Option<usize>,
+    /// The name without axis and unit. The axes of one sensor share it.
+    pub sensor: String,
+    pub unit: Option<&'static Unit>,
+}
+
+impl Name {
+    pub fn of(cell: &str) -> Self {
+        let (text, said) = without_unit(cell);
+        let mut words = words(text);
+        let mut unit = Unit::spelled(said.unwrap_or_default());
+        let time_unit = words.iter().rev().find_map(|word| {
+            let unit = Unit::spelled(word).filter(|unit| unit.quantity == Quantity::Time)?;
+            (word.len() > 1 || words.last() == Some(word)).then_some(unit)
+        });
+        let axis = take_axis(&mut words);
+        if axis.is_some() && said.is_none() {
+            unit = words.last().and_then(|word| Unit::spelled(word));
+            if unit.is_some() && words.len() > 1 {
+                words.pop();
+            } else {
+                unit = None;
+            }
+        }
+        words.retain(|word| !["axis", "data", "raw", "value"].contains(&word.as_str()));
+        let sensor = words.concat();
+        let is_other_unit = said.is_some_and(|text| !text.is_empty()) && unit.is_none();
+        let kind = match (axis, unit.map(|unit| unit.quantity)) {
+            (None, Some(Quantity::Time)) if !is_of_other_sensor(&sensor) => Kind::Time,
+            (None, None) if is_time(&words) && !is_of_other_sensor(&sensor) => Kind::Time,
+            (Some(_), quantity) if !is_other_unit && quantity != Some(Quantity::Time) => {
+                sensor_kind(&sensor, quantity)
+            }
+            _ => Kind::Other,
+        };
+        let unit = if kind == Kind::Time { unit.or(time_unit) } else { unit };
+        let unit = unit.or_else(|| implied(&sensor).filter(|_| kind == Kind::WithGravity));
+        Self { kind, axis, sensor, unit }
+    }
+}
+
+/// G-force needs no unit.
+fn implied(sensor: &str) -> Option<&'static Unit> {
+    ["gf", "gforce"].contains(&sensor).then(|| Unit::spelled("g")).flatten()
+}
+
+/// A name and the unit after it, in parentheses or after "in".
+fn without_unit(cell: &str) -> (&str, Option<&str>) {
+    let cell = cell.trim();
+    let closed = cell.strip_suffix([')', ']']);
+    if let Some((name, unit)) = closed.and_then(|cell| cell.rsplit_once(['(', '['])) {
+        return (name, Some(unit));
+    }
+    match cell.rsplit_once(" in ") {
+        Some((name, unit)) if Unit::spelled(unit).is_some() => (name, Some(unit)),
+        _ => (cell, None),
+    }
+}
+
+/// Words in lower case. `camelCase` has two.
+fn words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut before = ' ';
+    for c in text.chars() {
+        let begins = c.is_uppercase() && before.is_lowercase();
+        if begins || !c.is_alphanumeric() {
+            words.push(String::new());
+        }
+        if c.is_alphanumeric()
+            && let Some(word) = words.last_mut()
+        {
+            word.extend(c.to_lowercase());
+        }
+        before = c;
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Removes the axis from the words: a word of its own, or the last letter of a short name as in `ax`.
+fn take_axis(words: &mut Vec<String>) -> Option<usize> {
+    const AXES: [&str; 3] = ["x", "y", "z"];
+    let position = |text: &str| AXES.iter().position(|axis| *axis == text);
+    let own: Vec<usize> = (0..words.len()).filter(|&i| position(&words[i]).is_some()).collect();
+    if let [index] = own[..] {
+        return position(&words.remove(index));
+    }
+    // `gFx` has two words.
+    for count in 1..=words.len().min(2) {
+        let joined = words[..count].concat();
+        let Some((end, _)) = joined.char_indices().next_back() else { continue };
+        let (sensor, axis) = joined.split_at(end);
+        let known = [
+            "a",
+            "acc",
+            "accel",
+            "acceleration",
+            "accelerometer",
+            "g",
+            "gf",
+            "gyr",
+            "gyro",
+            "gyroscope",
+            "lin",
+            "m",
+            "mag",
+            "w",
+            "b",
+        ];
+        if let Some(axis) = position(axis).filter(|_| known.contains(&sensor)) {
+            words.splice(..count, [sensor.to_owned()]);
+            return Some(axis);
+        }
+    }
+    None
+}
+
+fn is_time(words: &[String]) -> bool {
+    let known = [
+        "time",
+        "times",
+        "timestamp",
+        "timestamps",
+        "datetime",
+        "date",
+        "elapsed",
+        "epoch",
+        "epoc",
+        "seconds",
+        "milliseconds",
+        "microseconds",
+        "nanoseconds",
+    ];
+    words == ["t"] || words.iter().any(|word| known.contains(&word.as_str()))
+}
+
+/// Whether a time belongs to another sensor, or is a length of time.
+fn is_of_other_sensor(sensor: &str) -> bool {
+    let others = [
+        "gyr",
+        "mag",
+        "gps",
+        "location",
+        "heading",
+        "motion",
+        "pressure",
+        "baro",
+        "light",
+        "audio",
+        "battery",
+        "heart",
+        "step",
+        "pedometer",
+        "altimeter",
+        "activity",
+        "duration",
+        "delta",
+        "interval",
+        "zone",
+    ];
+    others.iter().any(|other| sensor.contains(other))
+}
+
+fn sensor_kind(sensor: &str, quantity: Option<Quantity>) -> Kind {
+    let has = |parts: &[&str]| parts.iter().any(|part| sensor.contains(part));
+    let begins = |parts: &[&str]| parts.iter().any(|part| sensor.starts_with(part));
+    let turns = ["gyr", "rotationrate", "angular", "angvel", "turnrate", "rateofturn", "omega"];
+    if has(&["includinggravity", "inclgravity", "withgravity", "total"])
+        || ["gf", "gforce"].contains(&sensor)
+    {
+        Kind::WithGravity
+    } else if has(&["linear", "linacc", "useracc", "freeacc", "without", "nograv", "excludingg"])
+        || sensor == "lin"
+    {
+        Kind::Linear
+    } else if has(&["grav"]) || begins(&["mag", "orient", "quat", "attitude", "euler"]) {
+        Kind::Other
+    } else if has(&turns) || ["w", "rotation"].contains(&sensor) {
+        if quantity == Some(Quantity::Acceleration) { Kind::Other } else { Kind::AngularRate }
+    } else {
+        match quantity {
+            // In m/s^2 or g, `gx` is gravity.
+            Some(Quantity::Acceleration) if sensor != "g" => Kind::Acceleration,
+            Some(Quantity::AngularRate) => Kind::AngularRate,
+            None if sensor == "g" => Kind::AngularRate,
+            None if sensor == "a" || has(&["acc"]) => Kind::Acceleration,
+            None if sensor.is_empty() => Kind::Unnamed,
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// What the name of a file says about columns without the name of a sensor.
+pub fn kind_of_file(stem: &str) -> Kind {
+    let sensor = words(stem).concat();
+    let named = |parts: &[&str]| parts.iter().any(|part| sensor.contains(part));
+    if named(&["gyroscope", "accelerometer", "acceleration", "gravity", "magnetometer"]) {
+        match sensor_kind(&sensor, None) {
+            Kind::Other if named(&["accelerometer", "acceleration"]) => Kind::Acceleration,
+            kind => kind,
+        }
+    } else {
+        Kind::Unnamed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_many_programs_are_known() {
+        let unit = |name: &Name| name.unit.map_or("", |unit| unit.name);
+        for (cells, kind, expected) in [
+            ("t|time|Timestamp|timestamp (-0700)|YYYY date|loggingTime(txt)|Date", Kind::Time, ""),
+            ("Time (s)|seconds_elapsed|elapsed (s)|t [s]|time_s|Zeit (s)", Kind::Time, "s"),
+            (
+                "Time since start in ms |epoc (ms)|timestampMs|TIME SINCE START (ms)",
+                Kind::Time,
+                "ms",
+            ),
+            ("timestamp_ns|time in nanoseconds|sensor time [ns]", Kind::Time, "ns"),
+            ("ax|Acc X|accel_x|AccelX|accelerometer_x_data|a_x|acc.x", Kind::Acceleration, ""),
+            ("accelerometerX|X acceleration|accelx|ACCELERATIONX", Kind::Acceleration, ""),
+            ("Acceleration x (m/s^2)|ACCELEROMETER X (m/s²)|x [m/s2]", Kind::Acceleration, "m/s^2"),
+            (
+                "Accel-X (g)| x-axis (g)|accelerometerAccelerationX(G)|acc_x_g",
+                Kind::Acceleration,
+                "g",
+            ),
+            ("gFx|gForceX", Kind::WithGravity, "g"),
+            ("accelerationIncludingGravity.x|TotalAcceleration x", Kind::WithGravity, ""),
+            ("Linear Acceleration x (m/s^2)|LINEAR ACCELERATION X (m/s²)", Kind::Linear, "m/s^2"),
+            ("userAccelerationX|linAccX|linx", Kind::Linear, ""),
+            ("gx|gyro_x|wx|rotationRate.x|GyroX|Angular velocity x", Kind::AngularRate, ""),
+            ("Gyroscope x (rad/s)|GYROSCOPE X (rad/s)|x (rad/s)", Kind::AngularRate, "rad/s"),
+            ("Gyro-X (d/s)|x-axis (deg/s)|gyro x [°/s]|gyro_x_dps", Kind::AngularRate, "deg/s"),
+            ("x|X|x-axis|x_data", Kind::Unnamed, ""),
+            (
+                "gravityX|Bx|mag_x|x-axis (T)|qx|MAGNETIC FIELD X (μT)|Orientation x (°)",
+                Kind::Other,
+                "",
+            ),
+            (
+                "gyroTimestamp_sinceReboot|locationTimestamp|Absolute acceleration|aT|gFTotal|label|x y",
+                Kind::Other,
+                "",
+            ),
+            ("gx (m/s^2)|GRAVITY X (m/s²)", Kind::Other, "m/s^2"),
+        ] {
+            for cell in cells.split('|') {
+                let name = Name::of(cell);
+                assert_eq!((name.kind, unit(&name)), (kind, expected), "{cell}: {name:?}");
+                let has_axis = !matches!(kind, Kind::Time | Kind::Other);
+                assert!(!has_axis || name.axis == Some(0), "{cell}: {name:?}");
+            }
+        }
+        assert_eq!(Name::of("Accel-Z (g)").sensor, Name::of("Accel-X (g)").sensor);
+    }
+
+    #[test]
+    fn names_of_files_say_what_their_axes_are() {
+        for (stem, kind) in [
+            ("TotalAcceleration", Kind::WithGravity),
+            ("Accelerometer", Kind::Acceleration),
+            ("AccelerometerUncalibrated", Kind::Acceleration),
+            ("ann_2024-05-07T16.29_C8_Accelerometer_50.000Hz_1.4", Kind::Acceleration),
+            ("Linear Accelerometer", Kind::Linear),
+            ("Gyroscope", Kind::AngularRate),
+            ("Magnetometer", Kind::Other),
+            ("zaccaria", Kind::Unnamed),
+            ("magda-1", Kind::Unnamed),
+            ("walk", Kind::Unnamed),
+        ] {
+            assert_eq!(kind_of_file(stem), kind, "{stem}");
+        }
+    }
+}

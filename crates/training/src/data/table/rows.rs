@@ -1,0 +1,147 @@
+//! The cells of a table as numbers.
+
+use csv::StringRecord;
+
+use super::clock::Clock;
+use super::columns::{Axes, Column, Columns};
+use super::dialect::Dialect;
+use super::error::TableError;
+use crate::data::recording_file::FormatError;
+
+/// Samples in the units of the table. All lists have an entry for each row, except the times of a
+/// column with an error.
+#[derive(Default)]
+pub struct Rows {
+    /// The columns that give times, in the order of [`Columns::times`].
+    pub times: Vec<Times>,
+    pub acceleration: Vec<Option<[f64; 3]>>,
+    pub angular_rate: Vec<Option<[f64; 3]>>,
+}
+
+/// The times in one column.
+#[derive(Default)]
+pub struct Times {
+    pub values: Vec<f64>,
+    /// Whether the cells are times of day, which are in seconds.
+    pub is_clock: bool,
+    clock: Clock,
+    /// The first cell that is not a time.
+    pub error: Option<TableError>,
+    /// A cell that repeats the one before.
+    pub repeated: Option<String>,
+}
+
+/// Reads all rows. A row without acceleration and angular rate counts for nothing.
+pub fn read(dialect: &Dialect, columns: &Columns) -> Result<Rows, FormatError> {
+    let mut rows = Rows::default();
+    rows.times.resize_with(columns.times.len(), Times::default);
+    let mut numbers = Numbers::default();
+    dialect.for_each_row(|record, place| {
+        let row = Row { record, dialect, place };
+        row.check_length()?;
+        let acceleration = numbers.axes(&row, &columns.acceleration)?;
+        let rates = columns.angular_rate.as_ref();
+        let rates = rates.map(|axes| numbers.axes(&row, axes)).transpose()?.flatten();
+        if acceleration.is_none() && rates.is_none() {
+            return Ok(());
+        }
+        rows.acceleration.push(acceleration);
+        rows.angular_rate.push(rates);
+        for (times, column) in rows.times.iter_mut().zip(&columns.times) {
+            if times.error.is_none() {
+                times.push(&row, column, &mut numbers);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+struct Row<'a> {
+    record: &'a StringRecord,
+    dialect: &'a Dialect<'a>,
+    place: usize,
+}
+
+impl Row<'_> {
+    fn cell(&self, column: &Column) -> &str {
+        self.record.get(column.index).unwrap_or_default().trim()
+    }
+
+    fn line(&self) -> usize {
+        self.dialect.line(self.place)
+    }
+
+    /// Cells beyond the header must be empty.
+    fn check_length(&self) -> Result<(), TableError> {
+        let (cells, columns) = (self.record.len(), self.dialect.columns());
+        let is_blank = |cell: &str| cell.trim().is_empty();
+        let is_long_enough = cells >= columns || self.record.iter().all(is_blank);
+        if is_long_enough && self.record.iter().skip(columns).all(is_blank) {
+            return Ok(());
+        }
+        Err(TableError::Cells { line: self.line(), cells, columns })
+    }
+
+    fn not_a_number(&self, column: &Column) -> TableError {
+        let value = self.cell(column).chars().take(32).collect();
+        TableError::NotANumber { line: self.line(), column: column.name.clone(), value }
+    }
+}
+
+/// Reads numbers with decimal points or decimal commas, but not both in one table.
+#[derive(Default)]
+struct Numbers {
+    points: bool,
+    commas: bool,
+}
+
+impl Numbers {
+    fn number(&mut self, row: &Row, column: &Column) -> Result<f64, TableError> {
+        let text = row.cell(column);
+        let (point, comma) = (text.contains('.'), text.contains(','));
+        if (comma && (point || self.points)) || (point && self.commas) {
+            let (line, value) = (row.line(), text.chars().take(32).collect());
+            return Err(TableError::DecimalSign { line, column: column.name.clone(), value });
+        }
+        let number = if comma { text.replacen(',', ".", 1).parse() } else { text.parse() };
+        let number = number.map_err(|_| row.not_a_number(column))?;
+        self.points |= point;
+        self.commas |= comma;
+        Ok(number)
+    }
+
+    /// `None` if all three are blank: other sensors had a sample at this time.
+    fn axes(&mut self, row: &Row, axes: &Axes) -> Result<Option<[f64; 3]>, TableError> {
+        if axes.columns.iter().all(|column| row.cell(column).is_empty()) {
+            return Ok(None);
+        }
+        let mut values = [0.0; 3];
+        for (value, column) in values.iter_mut().zip(&axes.columns) {
+            *value = self.number(row, column)?;
+        }
+        Ok(Some(values))
+    }
+}
+
+impl Times {
+    fn push(&mut self, row: &Row, column: &Column, numbers: &mut Numbers) {
+        let cell = row.cell(column);
+        if self.values.is_empty() {
+            self.is_clock = Clock::default().seconds(cell).is_some();
+        }
+        let time = match self.is_clock {
+            true => self.clock.seconds(cell).ok_or_else(|| row.not_a_number(column)),
+            false => numbers.number(row, column),
+        };
+        match time {
+            Ok(time) => {
+                if self.values.last() == Some(&time) {
+                    self.repeated = Some(cell.to_owned());
+                }
+                self.values.push(time);
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::data::text::decode;
+
+/// Ways to write a table.
+#[derive(Clone, Debug)]
+struct Written {
+    delimiter: char,
+    decimal_comma: bool,
+    before: &'static str,
+    line_end: &'static str,
+    /// Order of time, x, y and z of both sensors, and a column that nobody needs.
+    order: Vec<usize>,
+    header: [&'static str; 8],
+    quoted: bool,
+    encoding: usize,
+}
+
+const HEADERS: [[&str; 8]; 4] = [
+    [
+        "t (s)",
+        "ax (m/s²)",
+        "ay (m/s²)",
+        "az (m/s²)",
+        "gx (rad/s)",
+        "gy (rad/s)",
+        "gz (rad/s)",
+        "no",
+    ],
+    [
+        "Time (s)",
+        "Acceleration x (m/s^2)",
+        "Acceleration y (m/s^2)",
+        "Acceleration z (m/s^2)",
+        "Gyroscope x (rad/s)",
+        "Gyroscope y (rad/s)",
+        "Gyroscope z (rad/s)",
+        "Absolute acceleration (m/s^2)",
+    ],
+    [
+        "seconds_elapsed",
+        "accX [m/s2]",
+        "accY [m/s2]",
+        "accZ [m/s2]",
+        "omega_x [rad/s]",
+        "omega_y [rad/s]",
+        "omega_z [rad/s]",
+        "temperature",
+    ],
+    ["time_s", "x [m/s2]", "y [m/s2]", "z [m/s2]", "x [rad/s]", "y [rad/s]", "z [rad/s]", "x [uT]"],
+];
+
+fn ways() -> impl Strategy<Value = Written> {
+    let order = Just((0..8).collect::<Vec<usize>>()).prop_shuffle();
+    (
+        select(&[(',', false), (';', false), (';', true), ('\t', false), ('\t', true), (',', true)][..]),
+        select(&["", "\n", "# walk\n", "recorded by ann\n"][..]),
+        select(&["\n", "\r\n"][..]),
+        order,
+        select(&HEADERS[..]),
+        any::<bool>(),
+        any::<bool>(),
+        0..5usize,
+    )
+        .prop_map(|((delimiter, decimal_comma), before, line_end, order, header, quoted, sep, encoding)| {
+            let before = match (sep, delimiter) {
+                (true, ',') => "sep=,\n",
+                (true, ';') => "sep=;\n",
+                _ => before,
+            };
+            let quoted = quoted || (decimal_comma && delimiter == ',');
+            Written { delimiter, decimal_comma, before, line_end, order, header, quoted, encoding }
+        })
+}
+
+impl Written {
+    fn bytes(&self, recording: &Recording) -> Vec<u8> {
+        let rates = recording.angular_rate_rad_s();
+        let mut text = self.before.to_owned();
+        let mut line = |cells: [String; 8]| {
+            let used =
+                self.order.iter().filter(|&&column| rates.is_some() || !(4..7).contains(&column));
+            let cells = used.map(|&column| match self.quoted {
+                true => format!("\"{}\"", cells[column]),
+                false => cells[column].clone(),
+            });
+            let cells: Vec<String> = cells.collect();
+            text += &cells.join(&self.delimiter.to_string());
+            text += self.line_end;
+        };
+        line(self.header.map(str::to_owned));
+        for (index, time) in recording.time_seconds().iter().enumerate() {
+            let [x, y, z] = recording.acceleration_m_s2()[index];
+            let [a, b, c] = rates.map_or([0.0; 3], |rates| rates[index]);
+            let cells = [x, y, z, a, b, c].map(|value| value.to_string());
+            let [x, y, z, a, b, c] = cells;
+            let cells = [time.to_string(), x, y, z, a, b, c, "7".to_owned()];
+            line(cells.map(|cell| match self.decimal_comma {
+                true => cell.replace('.', ","),
+                false => cell,
+            }));
+        }
+        let units = || text.encode_utf16();
+        match self.encoding {
+            0 => text.into_bytes(),
+            1 => [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+            2 => units().flat_map(u16::to_le_bytes).collect(),
+            3 => [0xfe, 0xff].into_iter().chain(units().flat_map(u16::to_be_bytes)).collect(),
+            _ => text.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect(),
+        }
+    }
+}
+
+fn recordings() -> impl Strategy<Value = Recording> {
+    let sample = (0.015..0.03f64, prop::array::uniform6(-80.0..80.0f32));
+    (prop::collection::vec(sample, 1..50), any::<bool>()).prop_map(|(samples, gyroscope)| {
+        let mut time = 0.0;
+        let times = samples.iter().map(|(step, _)| {
+            time += step;
+            time
+        });
+        let times = times.collect();
+        let acceleration = samples.iter().map(|(_, it)| [it[0], it[1], it[2]]).collect();
+        let rates = samples.iter().map(|(_, it)| [it[3], it[4], it[5]]).collect();
+        Recording::new(times, acceleration, gyroscope.then_some(rates)).unwrap()
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_recording_survives_any_way_to_write_it(recording in recordings(), way in ways()) {
+        let bytes = way.bytes(&recording);
+        let (read, _) = read(&decode(bytes), "walk", &TableOptions::default()).unwrap();
+        prop_assert_eq!(read, recording);
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes: Vec<u8>, named: bool) {
+        let options = TableOptions {
+            columns: named.then(|| "t=1,ax=2,ay=3,az=4".parse().unwrap()),
+            ..TableOptions::default()
+        };
+        for bytes in [bytes.clone(), [b"t,ax,ay,az\n", &bytes[..]].concat()] {
+            let _ = read(&decode(bytes), "walk", &options);
+        }
+    }
+}
+
+/// A line for each sample of four seconds at 25 Hz: time, and acceleration in m/s^2.
+fn rocking(line: impl Fn(f64, [f64; 3]) -> String) -> String {
+    (0..100)
+        .map(|index| {
+            let time = f64::from(index) * 0.04;
+            line(time, [0.5 * (9.0 * time).sin(), 0.2, 9.8 + 2.0 * (12.0 * time).sin()])
+        })
+        .collect()
+}
+
+fn read_text(text: &str) -> Result<(Recording, String), FormatError> {
+    read(text, "walk", &TableOptions::default())
+}
+
+#[test]
+fn units_of_time_are_told_by_the_steps() {
+    for (unit, per_second) in [("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)] {
+        let rows = rocking(|time, [x, y, z]| {
+            // A pause, and an epoch.
+            let time = time + if time > 2.0 { 120.0 } else { 0.0 } + 1.7e9;
+            format!("{},{x},{y},{z}\n", time * per_second)
+        });
+        let (recording, understood) = read_text(&format!("t,ax,ay,az\n{rows}")).unwrap();
+        assert!(understood.starts_with(&format!("time \"t\" in {unit} (told")), "{understood}");
+        let step = recording.time_seconds()[1] - recording.time_seconds()[0];
+        assert!((step - 0.04).abs() < 1e-3, "{unit}: {step}");
+    }
+    let rows = "0,0,0,9.8\n1,0,0,9.8\n2,0,0,9.8\n";
+    let message = read_text(&format!("t,ax,ay,az\n{rows}")).unwrap_err().to_string();
+    assert!(message.contains("in s, 1.00 samples a second, or in ms, 1000 samples"), "{message}");
+    assert!(message.contains("--time-unit"), "{message}");
+    assert!(read_text(&format!("t (s),ax,ay,az\n{rows}")).is_ok());
+    let milliseconds = Unit::of(Quantity::Time, "ms").ok();
+    let options = TableOptions { time_unit: milliseconds, ..TableOptions::default() };
+    let (recording, _) = read(&format!("t,ax,ay,az\n{rows}"), "walk", &options).unwrap();
+    assert_eq!(recording.time_seconds(), [0.0, 0.001, 0.002]);
+}
+
+#[test]
+fn units_are_asked_for_if_the_values_contradict_those_of_plain_tables() {
+    let table = |header: &str, acceleration: f64, rate: f64| {
+        let rows = rocking(|time, value| {
+            let [x, y, z] = value.map(|it| it / 9.80665 * acceleration);
+            format!("{time},{x},{y},{z},{},{rate},{rate}\n", -rate)
+        });
+        read_text(&format!("{header}\n{rows}"))
+    };
+    let plain = "t,ax,ay,az,gx,gy,gz";
+    assert!(table(plain, 9.80665, 1.5).is_ok());
+    for (acceleration, rate, expected) in [
+        (
+            1.0,
+            1.5,
+            "in m/s^2, that is not gravity; in g, it is. Say which, with --acceleration-unit",
+        ),
+        (1000.0, 1.5, "in mg, it is. Say which, with --acceleration-unit"),
+        (9.80665, 60.0, "in deg/s, it would be 1.8 rad/s. Say which, with --angular-rate-unit"),
+    ] {
+        let message = table(plain, acceleration, rate).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    let said = "t,ax (g),ay (g),az (g),gx (deg/s),gy (deg/s),gz (deg/s)";
+    let (recording, understood) = table(said, 1.0, 60.0).unwrap();
+    assert!((recording.acceleration_m_s2()[0][2] - 9.8).abs() < 1e-5, "{recording:?}");
+    assert!((recording.angular_rate_rad_s().unwrap()[0][1] - 60f32.to_radians()).abs() < 1e-5);
+    assert!(
+        understood
+            .ends_with("angular rate \"gx (deg/s)\", \"gy (deg/s)\", \"gz (deg/s)\" in deg/s")
+    );
+    let unnamed = table("t,x,y,z,temperature,p,q", 0.1, 1.0).unwrap_err().to_string();
+    assert!(unnamed.contains("could be acceleration without gravity, angular rate"), "{unnamed}");
+}
+
+#[test]
+fn samples_of_other_sensors_in_between_are_no_samples() {
+    let rows = rocking(|time, [x, y, z]| {
+        format!("{time};{x};{y};{z};;;;\n{};;;;1;{time};0;\n{time};;;;;;;900\n", time + 0.01)
+    });
+    let header = "t;ax;ay;az;gx;gy;gz;hPa\n";
+    let (recording, _) = read_text(&format!("{header}{rows}")).unwrap();
+    // The first sample is before the gyroscope's first.
+    assert_eq!(recording.time_seconds().len(), 99);
+    let rates = recording.angular_rate_rad_s().unwrap();
+    assert!((f64::from(rates[5][1]) - (recording.time_seconds()[5] - 0.01)).abs() < 1e-5);
+    let table = format!("{header}0;1;2;9.8\n");
+    let message = read_text(&table).unwrap_err().to_string();
+    assert!(message.contains("line 2 has 4 cells, but the header has 8"), "{message}");
+}
+
+#[test]
+fn times_that_a_spreadsheet_rounded_are_named() {
+    let rows = rocking(|time, [x, y, z]| format!("1.7E+18,{:.1},{x},{y},{z}\n", time));
+    let message =
+        read_text(&format!("time,seconds_elapsed,x,y,z\n{rows}")).unwrap_err().to_string();
+    let expected = "% of the samples have the same time as the one before";
+    assert!(message.contains(expected) && message.contains("column seconds_elapsed"), "{message}");
+    // If another column has the times, it is read.
+    let rows = rocking(|time, [x, y, z]| format!("1.7E+18,{time},{x},{y},{z}\n"));
+    assert!(read_text(&format!("time,seconds_elapsed,x,y,z\n{rows}")).is_ok());
+    // An event that was delivered twice is not for this check.
+    let rows = rocking(|time, [x, y, z]| format!("{time},{x},{y},{z}\n"));
+    let again = rows.lines().nth(50).unwrap();
+    let twice = rows.replacen(again, &format!("{again}\n{again}"), 1);
+    let result = read_text(&format!("t,ax,ay,az\n{twice}"));
+    assert!(!matches!(result, Err(FormatError::Table(_))), "{result:?}");
+}
+
+#[test]
+fn signs_of_thousands_are_not_taken_for_decimal_commas() {
+    let table = "t (ms);ax;ay;az\n960;0.1;0.2;9.8\n1,000;0.1;0.2;9.8\n";
+    let message = read_text(table).unwrap_err().to_string();
+    assert!(message.contains("line 3") && message.contains("separators of thousands"), "{message}");
+    let table = "t (s);ax;ay;az\n0,96;1.000,5;0;9,8\n";
+    let message = read_text(table).unwrap_err().to_string();
+    assert!(message.contains("line 2, column ax: \"1.000,5\""), "{message}");
+}
+
+#[test]
+fn sensor_logger_writes_linear_acceleration_to_its_accelerometer_file() {
+    let table = |gravity: f64| {
+        let rows = rocking(|time, [x, y, z]| format!("{time},{},{y},{x}\n", z - 9.8 + gravity));
+        format!("seconds_elapsed,z,y,x\n{rows}")
+    };
+    let read = |text: &str, stem| read(text, stem, &TableOptions::default());
+    let message = read(&table(0.0), "Accelerometer").unwrap_err().to_string();
+    assert!(message.contains("TotalAcceleration.csv"), "{message}");
+    assert!(read(&table(9.8), "Accelerometer").is_ok());
+    assert!(read(&table(9.8), "TotalAcceleration").is_ok());
+}

@@ -1,0 +1,310 @@
+//! Tables as apps write them, read by the commands.
+
+use std::fs;
+use std::path::PathBuf;
+
+use bipedalnet_core::gait::Recording;
+use tempfile::TempDir;
+
+use crate::support::{Server, json, program, simulated, simulated_for, text};
+
+const GRAVITY: f32 = 9.80665;
+
+/// A header, and a line for each sample.
+fn table(
+    header: &str,
+    recording: &Recording,
+    line: impl Fn(f64, [f32; 3], [f32; 3]) -> String,
+) -> String {
+    let rates = recording.angular_rate_rad_s().unwrap();
+    let samples = recording.time_seconds().iter().zip(recording.acceleration_m_s2()).zip(rates);
+    let lines = samples.map(|((&time, &acceleration), &rate)| line(time, acceleration, rate));
+    lines.fold(format!("{header}\n"), |table, line| table + &line + "\n")
+}
+
+fn in_g(acceleration: [f32; 3]) -> [f32; 3] {
+    acceleration.map(|value| value / GRAVITY)
+}
+
+/// `13:59:` and seconds, with milliseconds after `point`. The minute ends within the recording.
+fn clock(time: f64, point: char) -> String {
+    let milliseconds = ((time + 50.0) * 1e3).round() as u64;
+    let (minutes, seconds) = (59 + milliseconds / 60_000, milliseconds / 1000 % 60);
+    let (hours, minutes) = (13 + minutes / 60, minutes % 60);
+    format!("{hours:02}:{minutes:02}:{seconds:02}{point}{:03}", milliseconds % 1000)
+}
+
+fn phyphox(recording: &Recording) -> String {
+    let header = "\"Time (s)\",\"Acceleration x (m/s^2)\",\"Acceleration y (m/s^2)\",\
+        \"Acceleration z (m/s^2)\",\"Absolute acceleration (m/s^2)\"";
+    table(header, recording, |t, [x, y, z], _| {
+        format!("{t:.9E},{x:.9E},{y:.9E},{z:.9E},{:.9E}", x.hypot(y).hypot(z))
+    })
+}
+
+fn sensor_logger(recording: &Recording) -> String {
+    table("time,seconds_elapsed,z,y,x", recording, |t, [x, y, z], _| {
+        let nanoseconds = 1_716_979_893_874_983_200 + (t * 1e9) as i64;
+        format!("{nanoseconds},{t},{z},{y},{x}")
+    })
+}
+
+fn axivity(recording: &Recording) -> String {
+    let header =
+        "Time,Accel-X (g), Accel-Y (g), Accel-Z (g), Gyro-X (d/s), Gyro-Y (d/s), Gyro-Z (d/s)";
+    table(header, recording, |t, a, g| {
+        let ([x, y, z], [p, q, r]) = (in_g(a), g.map(f32::to_degrees));
+        let clock = clock(t, '.');
+        format!("2014-05-07 {clock},{x:.6},{y:.6},{z:.6},{p:.5},{q:.5},{r:.5}")
+    })
+}
+
+/// Tables of one walk: name of the file, its bytes, and what is said about it.
+fn tables(recording: &Recording) -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let physics_toolbox =
+        table("time,gFx,gFy,gFz,ax,ay,az,wx,wy,wz,", recording, |t, a, [p, q, r]| {
+            let [x, y, z] = in_g(a);
+            format!("{},{x:.4},{y:.4},{z:.4},0.1,0.2,0.3,{p:.3},{q:.3},{r:.3},", clock(t, ':'))
+        });
+    let androsensor = table(
+        "sep=;\nACCELEROMETER X (m/s²);ACCELEROMETER Y (m/s²);ACCELEROMETER Z (m/s²);\
+         GRAVITY X (m/s²);GRAVITY Y (m/s²);GRAVITY Z (m/s²);LINEAR ACCELERATION X (m/s²);\
+         LINEAR ACCELERATION Y (m/s²);LINEAR ACCELERATION Z (m/s²);GYROSCOPE X (rad/s);\
+         GYROSCOPE Y (rad/s);GYROSCOPE Z (rad/s);SATELLITES IN RANGE;Time since start in ms ;\
+         YYYY-MO-DD HH-MI-SS_SSS",
+        recording,
+        |t, [x, y, z], [p, q, r]| {
+            let milliseconds = (t * 1e3).round();
+            let line = format!(
+                "{x:.4};{y:.4};{z:.4};0.1;0.2;9.8;0.1;0.2;0.3;{p:.4};{q:.4};{r:.4};\
+                 0 / 0;{milliseconds}"
+            );
+            format!("{};2019-09-07 {}", line.replace('.', ","), clock(t, ':'))
+        },
+    );
+    let androsensor = androsensor.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    let metabase = table(
+        "epoc (ms),timestamp (-0700),elapsed (s),x-axis (g),y-axis (g),z-axis (g)",
+        recording,
+        |t, a, _| {
+            let ([x, y, z], milliseconds) = (in_g(a), (t * 1e3).round() as i64);
+            let clock = clock(t, '.').replace(':', ".");
+            format!(
+                "{},2018-05-14T{clock},{t:.3},{x:.3},{y:.3},{z:.3}",
+                1_526_321_232_000 + milliseconds
+            )
+        },
+    );
+    let spreadsheet = phyphox(recording).replace(',', "\t").replace('.', ",").replace('\n', "\r\n");
+    let spreadsheet = ['\u{feff}'].into_iter().chain(spreadsheet.chars()).collect::<String>();
+    let spreadsheet = spreadsheet.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let plain = table("t,ax,ay,az,gx,gy,gz", recording, |t, [x, y, z], [p, q, r]| {
+        format!("{:.0},{x},{y},{z},{p},{q},{r}", t * 1e6)
+    });
+    vec![
+        (
+            "Raw Data.csv",
+            phyphox(recording).into_bytes(),
+            "time \"Time (s)\" in s; acceleration \"Acceleration x (m/s^2)\", \
+             \"Acceleration y (m/s^2)\", \"Acceleration z (m/s^2)\" in m/s^2; angular rate none",
+        ),
+        (
+            "German.csv",
+            phyphox(recording).replace(',', ";").replace('.', ",").into_bytes(),
+            "\"Acceleration z (m/s^2)\" in m/s^2",
+        ),
+        (
+            "TotalAcceleration.csv",
+            sensor_logger(recording).into_bytes(),
+            "time \"seconds_elapsed\" in s; acceleration \"x\", \"y\", \"z\" in m/s^2 (not said)",
+        ),
+        (
+            "toolbox.csv",
+            format!("\n{physics_toolbox}").into_bytes(),
+            "time \"time\" as time of day; acceleration \"gFx\", \"gFy\", \"gFz\" in g; \
+             angular rate \"wx\", \"wy\", \"wz\" in rad/s (not said)",
+        ),
+        (
+            "Sensor_record_20190907_135950_AndroSensor.csv",
+            androsensor,
+            "time \"Time since start in ms\" in ms; acceleration \"ACCELEROMETER X (m/s²)\"",
+        ),
+        (
+            "ann_2018-05-14T13.59.50.000_C8_Accelerometer_50.000Hz_1.4.4.csv",
+            metabase.into_bytes(),
+            "acceleration \"x-axis (g)\", \"y-axis (g)\", \"z-axis (g)\" in g",
+        ),
+        (
+            "axivity.csv",
+            axivity(recording).into_bytes(),
+            "angular rate \"Gyro-X (d/s)\", \"Gyro-Y (d/s)\", \"Gyro-Z (d/s)\" in deg/s",
+        ),
+        ("Unicode.txt", spreadsheet, "\"Acceleration z (m/s^2)\" in m/s^2"),
+        (
+            "plain.tsv",
+            plain.replace(',', "\t").into_bytes(),
+            "time \"t\" in us (told by its steps)",
+        ),
+    ]
+}
+
+struct Shell {
+    server: Server,
+    folder: TempDir,
+}
+
+impl Shell {
+    fn start() -> Self {
+        Self { server: Server::start(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// Runs a command with a table. Checks its exit status and what it prints.
+    #[track_caller]
+    fn asks(&self, command: &[&str], name: &str, bytes: &[u8], status: i32, expected: &str) {
+        let path = self.file(name, bytes);
+        let mut run = program();
+        run.args(command).arg(&path).env("BIPEDALNET_URL", self.server.url(""));
+        let output = run.output().unwrap();
+        let shown = text(&output.stdout) + &text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{command:?} {name}: {shown}");
+        assert!(shown.contains(expected), "{command:?} {name}: {shown}");
+    }
+}
+
+#[test]
+fn tables_of_apps_are_read() {
+    let shell = Shell::start();
+    for (walk, (name, bytes, _)) in (1..3).zip(tables(&simulated(11, 1))) {
+        let other = json(&simulated(12, walk));
+        shell.asks(&["enroll", "bob"], "other.json", other.as_bytes(), 0, "bob");
+        if walk == 1 {
+            shell.asks(&["enroll", "ann"], name, &bytes, 0, "Hz, 20.0 s; time");
+        }
+    }
+    let again = sensor_logger(&simulated(11, 2));
+    shell.asks(&["enroll", "ann"], "again.csv", again.as_bytes(), 0, "ann is ready");
+    for (name, bytes, understood) in tables(&simulated(11, 3)) {
+        shell.asks(&["identify"], name, &bytes, 0, "ann (");
+        shell.asks(&["identify"], name, &bytes, 0, "50.0 Hz, 20.0 s; ");
+        shell.asks(&["identify"], name, &bytes, 0, understood);
+    }
+    let probe = axivity(&simulated(11, 4));
+    shell.asks(&["verify", "ann", "--fmr", "0.1"], "probe.csv", probe.as_bytes(), 0, "accept: ");
+}
+
+#[test]
+fn what_a_table_does_not_say_is_asked_for() {
+    let shell = Shell::start();
+    let walk = simulated(11, 1);
+    let without_header = axivity(&walk).split_once('\n').unwrap().1.to_owned();
+    let fails = |name: &str, table: &str, expected: &str| {
+        shell.asks(&["identify"], name, table.as_bytes(), 1, expected);
+    };
+    let reads = |options: &[&str], name: &str, table: &str, expected: &str| {
+        // The gallery is empty: nobody is known.
+        shell.asks(&[&["identify"], options].concat(), name, table.as_bytes(), 3, expected);
+    };
+
+    fails("axivity.csv", &without_header, "the table has no header");
+    let columns = "t=1,ax=2,ay=3,az=4";
+    let options = ["--columns", columns, "--acceleration-unit", "g"];
+    reads(
+        &options,
+        "axivity.csv",
+        &without_header,
+        "time \"1\" as time of day; acceleration \"2\"",
+    );
+
+    let plain = table("t,ax,ay,az", &walk, |t, a, _| {
+        let [x, y, z] = in_g(a);
+        format!("{t},{x},{y},{z}")
+    });
+    fails("g.csv", &plain, "in m/s^2, that is not gravity; in g, it is. Say which");
+    reads(&["--acceleration-unit", "g"], "g.csv", &plain, "\"az\" in g; angular rate none");
+
+    let degrees = table("t,ax,ay,az,gx,gy,gz", &walk, |t, [x, y, z], g| {
+        let [p, q, r] = g.map(f32::to_degrees);
+        format!("{t},{x},{y},{z},{p},{q},{r}")
+    });
+    fails("degrees.csv", &degrees, "Say which, with --angular-rate-unit");
+    reads(&["--angular-rate-unit", "deg/s"], "degrees.csv", &degrees, "\"gz\" in deg/s");
+
+    let slow = table("t,ax,ay,az", &walk, |t, [x, y, z], _| format!("{},{x},{y},{z}", t * 50.0));
+    fails(
+        "slow.csv",
+        &slow,
+        "in s, 1.00 samples a second, or in ms, 1004 samples a second. Say which",
+    );
+
+    let two = table("t,acc1 x,acc1 y,acc1 z,acc2 x,acc2 y,acc2 z", &walk, |t, [x, y, z], _| {
+        format!("{t},{x},{y},{z},{x},{y},{z}")
+    });
+    fails(
+        "two.csv",
+        &two,
+        "the acceleration could be any of (\"acc1 x\", \"acc1 y\", \"acc1 z\") or",
+    );
+    let columns = "t=t,ax=acc2 x,ay=acc2 y,az=acc2 z";
+    reads(&["--columns", columns], "two.csv", &two, "acceleration \"acc2 x\"");
+
+    fails("linear.csv", &phyphox(&walk).replace("Acc", "Linear Acc"), "gravity was removed");
+    fails("Gyroscope.csv", &sensor_logger(&walk), "this is angular rate, without acceleration");
+    let both = phyphox(&walk).replace('.', ",").replace('"', "");
+    fails("both.csv", &both, "the comma is both the delimiter and the decimal sign");
+    let seconds = phyphox(&walk);
+    let rows = seconds.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let rows: Vec<_> = rows.collect();
+    let channels = (0..5).map(|column| rows.iter().map(|row| &row[column][..]).collect::<Vec<_>>());
+    let transposed: Vec<String> = channels.map(|channel| channel.join(",")).collect();
+    fails("transposed.csv", &transposed.join("\n"), "each row of the table is a channel");
+    let whole = table("time,x,y,z", &walk, |t, [x, y, z], _| format!("{:.0},{x},{y},{z}", t));
+    fails("whole.csv", &whole, "the times were rounded, as a spreadsheet does");
+
+    let options = ["identify", "--acceleration-unit", "g"];
+    shell.asks(&options, "walk.json", json(&walk).as_bytes(), 1, "is not a table");
+    for wrong in [["--time-unit", "h"], ["--columns", "t=1"], ["--acceleration-unit", "rad/s"]] {
+        shell.asks(&[&["identify"], &wrong[..]].concat(), "g.csv", plain.as_bytes(), 2, "needed");
+    }
+}
+
+#[test]
+fn folders_may_hold_tables_of_apps() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut manifest = String::from("subject,session,file\n");
+    for person in 0..3 {
+        for (walk, session) in [(1, "day_1"), (2, "day_2")] {
+            let table = axivity(&simulated_for(person, walk, 14.0));
+            let (_, without_header) = table.split_once('\n').unwrap();
+            let file = format!("{person}-{session}.csv");
+            fs::write(folder.path().join(&file), without_header).unwrap();
+            manifest += &format!("p{person},{session},{file}\n");
+        }
+    }
+    fs::write(folder.path().join("manifest.csv"), manifest).unwrap();
+    let model = folder.path().join("model.safetensors");
+    let run = |command: &str, options: &[&str]| {
+        let mut run = program();
+        run.arg(command).arg("--data").arg(folder.path()).args(options);
+        match command {
+            "train" => run.args(["--epochs", "1", "--out"]).arg(&model),
+            _ => run.arg("--model").arg(&model),
+        };
+        text(&run.output().unwrap().stderr)
+    };
+    let refused = run("train", &[]);
+    assert!(refused.contains("0-day_1.csv: the table has no header"), "{refused}");
+    let options = ["--columns", "t=1,ax=2,ay=3,az=4", "--acceleration-unit", "g"];
+    for command in ["train", "evaluate"] {
+        let shown = run(command, &options);
+        let expected = "6 tables: 50.0 to 50.0 Hz, 84.0 s; time \"1\" as time of day; \
+            acceleration \"2\", \"3\", \"4\" in g; angular rate none";
+        assert!(shown.contains(expected), "{command}: {shown}");
+    }
+    assert!(model.exists());
+}
