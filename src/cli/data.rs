@@ -10,21 +10,28 @@ use bipedalnet_training::{
 use super::Failure;
 use super::remote::about;
 
+const HEADING: &str = "Tables that do not say their columns or units";
+
 /// For tables that do not say what is in them.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Tables that do not say their columns or units")]
 pub struct TableArguments {
     /// Columns to read: t=NAME,ax=NAME,ay=NAME,az=NAME, and gx, gy, gz if there is a gyroscope. NAME is
     /// a name in the header, or the number of a column from 1
-    #[arg(long, value_name = "COLUMNS")]
+    #[arg(long, value_name = "COLUMNS", help_heading = HEADING)]
     columns: Option<ColumnNames>,
     /// Unit of time: s, ms, us or ns
-    #[arg(long, value_name = "UNIT", value_parser = |text: &str| Unit::of(Quantity::Time, text))]
+    #[arg(
+        long,
+        value_name = "UNIT",
+        help_heading = HEADING,
+        value_parser = |text: &str| Unit::of(Quantity::Time, text)
+    )]
     time_unit: Option<&'static Unit>,
     /// Unit of acceleration: m/s^2, g or mg
     #[arg(
         long,
         value_name = "UNIT",
+        help_heading = HEADING,
         value_parser = |text: &str| Unit::of(Quantity::Acceleration, text)
     )]
     acceleration_unit: Option<&'static Unit>,
@@ -32,6 +39,7 @@ pub struct TableArguments {
     #[arg(
         long,
         value_name = "UNIT",
+        help_heading = HEADING,
         value_parser = |text: &str| Unit::of(Quantity::AngularRate, text)
     )]
     angular_rate_unit: Option<&'static Unit>,

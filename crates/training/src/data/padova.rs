@@ -22,13 +22,17 @@ use super::table::TableError;
 pub fn read_padova_walk(folder: &Path) -> Result<Recording, FormatError> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let log = |sensor: &str| folder.join(format!("{name}_{sensor}.log"));
-    let acceleration = read_log(&log("accelerometer"), "accelerometer")?;
+    let mut acceleration = read_log(&log("accelerometer"), "accelerometer")?;
     let gyroscope = log("gyroscope");
-    let rates = gyroscope.exists().then(|| read_log(&gyroscope, "gyroscope")).transpose()?;
-    let (Series { mut times, values }, rates) = on_one_clock(acceleration, rates)?;
+    let mut rates = None;
+    if gyroscope.exists() {
+        let rates = rates.insert(read_log(&gyroscope, "gyroscope")?);
+        on_one_clock(&mut acceleration, rates)?;
+    }
+    let Series { mut times, values } = acceleration;
     let origin = times.first().copied().unwrap_or_default();
     times.iter_mut().for_each(|time| *time -= origin);
-    Ok(Recording::new(times, values, rates)?)
+    Ok(Recording::new(times, values, rates.map(|rates| rates.values))?)
 }
 
 fn read_log(path: &Path, sensor: &str) -> Result<Series, FormatError> {

@@ -48,28 +48,25 @@ fn length(value: &[f32; 3]) -> f32 {
     value.iter().map(|it| it * it).sum::<f32>().sqrt()
 }
 
-/// The acceleration, and the angular rate at its times.
+/// Brings angular rates to the times of the acceleration.
 ///
-/// If the angular rate has other times, it is interpolated, and times that only one sensor recorded are
-/// left out.
-pub fn on_one_clock(
-    acceleration: Series,
-    rates: Option<Series>,
-) -> Result<(Series, Option<Vec<[f32; 3]>>), FormatError> {
-    let rates = match rates {
-        Some(rates) if rates.times != acceleration.times => rates,
-        rates => return Ok((acceleration, rates.map(|rates| rates.values))),
-    };
-    let Series { times, values } = acceleration;
+/// If they have other times, they are interpolated, and times that only one sensor recorded are left out
+/// of both.
+pub fn on_one_clock(acceleration: &mut Series, rates: &mut Series) -> Result<(), FormatError> {
+    if rates.times == acceleration.times {
+        return Ok(());
+    }
     let (&[first, ..], &[.., last]) = (&rates.times[..], &rates.times[..]) else {
         return Err(FormatError::NoOverlap);
     };
-    let begin = times.partition_point(|&time| time < first);
-    let end = times.partition_point(|&time| time <= last);
+    let begin = acceleration.times.partition_point(|&time| time < first);
+    let end = acceleration.times.partition_point(|&time| time <= last);
     if begin >= end {
         return Err(FormatError::NoOverlap);
     }
-    let both = Series { times: times[begin..end].to_vec(), values: values[begin..end].to_vec() };
-    let rates = both.times.iter().map(|&time| rates.at(time)).collect();
-    Ok((both, Some(rates)))
+    acceleration.times = acceleration.times[begin..end].to_vec();
+    acceleration.values = acceleration.values[begin..end].to_vec();
+    rates.values = acceleration.times.iter().map(|&time| rates.at(time)).collect();
+    rates.times = acceleration.times.clone();
+    Ok(())
 }

@@ -122,17 +122,14 @@ pub fn find(
     if let Some(names) = named {
         return names.find(header);
     }
-    let is_number = |cell: &String| cell.replace(',', ".").parse::<f64>().is_ok();
-    let begins_with_digit = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit());
-    match header {
-        [first, rest @ ..] if !rest.is_empty() && rest.iter().all(is_number) => {
-            return Err(if is_number(first) || begins_with_digit(first) {
-                TableError::NoHeader
-            } else {
-                TableError::Transposed { row: first.clone() }
-            });
-        }
-        _ => {}
+    if let Some((first, rest)) = header.split_first()
+        && rest.iter().filter(|cell| is_number(cell)).count() * 2 > rest.len()
+    {
+        let begins_with_digit = first.starts_with(|c: char| c.is_ascii_digit());
+        return Err(match is_number(first) || begins_with_digit {
+            true => TableError::NoHeader,
+            false => TableError::Transposed { row: first.clone() },
+        });
     }
     let acceleration = acceleration(header, stem)?;
     let angular_rate = match &of_kind(header, Kind::AngularRate, stem)[..] {
@@ -220,6 +217,10 @@ fn sensors(header: &[String]) -> impl Iterator<Item = Axes> {
     })
 }
 
+fn is_number(cell: &str) -> bool {
+    cell.replace(',', ".").parse::<f64>().is_ok()
+}
+
 fn several_columns(what: &'static str, several: &[Axes]) -> TableError {
     let candidates: Vec<_> = several.iter().map(|axes| format!("({axes})")).collect();
     TableError::SeveralColumns { what, candidates: candidates.join(" or ") }
@@ -261,8 +262,8 @@ impl ColumnNames {
             angular_rate: rates.transpose()?,
             no_header: false,
         };
-        let is_number = |column: &Column| column.name.replace(',', ".").parse::<f64>().is_ok();
-        if !is_named && found.acceleration.columns.iter().all(is_number) {
+        let mut columns = found.acceleration.columns.iter();
+        if !is_named && columns.all(|column| is_number(&column.name)) {
             found.no_header = true;
             let all = found.times.iter_mut().chain(&mut found.acceleration.columns);
             let rates = found.angular_rate.iter_mut().flat_map(|axes| &mut axes.columns);
@@ -346,6 +347,7 @@ mod tests {
                 "from which gravity was removed",
             ),
             ("0;1;2;3", "walk", "--columns t=1"),
+            ("0;1;2;3;walking;", "walk", "--columns t=1"),
             ("2024-05-07 16:29:36.000;1;2,5;3", "walk", "--columns t=1"),
             ("t;0;0.02;0.04", "walk", "Transpose the table"),
         ] {

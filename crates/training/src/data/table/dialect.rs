@@ -105,7 +105,7 @@ fn cells(line: &str, delimiter: u8) -> Vec<String> {
 fn separator(line: &str) -> Option<u8> {
     let line = line.trim_matches('"');
     let name = line.get(..4).filter(|name| name.eq_ignore_ascii_case("sep="))?;
-    match line[name.len()..].as_bytes() {
+    match &line.as_bytes()[name.len()..] {
         [delimiter @ (b',' | b';' | b'\t' | b'|')] => Some(*delimiter),
         _ => None,
     }

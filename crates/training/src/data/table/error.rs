@@ -1,5 +1,14 @@
 //! Errors of tables.
 
+fn remedy(too_many: bool) -> &'static str {
+    match too_many {
+        true => {
+            "If the comma is both the delimiter and the decimal sign, export the table with semicolons or tabs"
+        }
+        false => "Remove the line if it is the last one and was cut off, or else complete it",
+    }
+}
+
 /// Why a table is not a recording. A message says what was seen and what to do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TableError {
@@ -56,7 +65,7 @@ pub enum TableError {
     },
     /// A line has too few or too many cells.
     #[error(
-        "line {line} has {cells} cells, but the header has {columns}. If the comma is both the delimiter and the decimal sign, export the table with semicolons or tabs"
+        "line {line} has {cells} cells, but the header has {columns}. {}", remedy(*cells > *columns)
     )]
     Cells {
         /// Counts from 1.

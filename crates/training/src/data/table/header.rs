@@ -58,8 +58,9 @@ impl Name {
             }
             _ => Kind::Other,
         };
-        let unit = if kind == Kind::Time { unit.or(time_unit) } else { unit };
-        let unit = unit.or_else(|| implied(&sensor).filter(|_| kind == Kind::WithGravity));
+        let unit = unit
+            .or(time_unit.filter(|_| axis.is_none()))
+            .or_else(|| implied(&sensor).filter(|_| kind == Kind::WithGravity));
         Self { kind, axis, sensor, unit }
     }
 }

@@ -81,9 +81,13 @@ pub fn read(
         check_angular_rate(sensor)?;
     }
     let understood = understood(&time, &acceleration, angular_rate.as_ref());
-    let rates = angular_rate.map(|sensor| sensor.series);
-    let (Series { times, values }, rates) = on_one_clock(acceleration.series, rates)?;
-    Ok((Recording::new(times, values, rates)?, understood))
+    let (mut acceleration, mut rates) =
+        (acceleration.series, angular_rate.map(|sensor| sensor.series));
+    if let Some(rates) = &mut rates {
+        on_one_clock(&mut acceleration, rates)?;
+    }
+    let Series { times, values } = acceleration;
+    Ok((Recording::new(times, values, rates.map(|rates| rates.values))?, understood))
 }
 
 /// What one sensor measured, in SI units.

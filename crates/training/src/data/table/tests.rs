@@ -113,6 +113,52 @@ impl Written {
     }
 }
 
+/// Parts of tables, in any order.
+const PARTS: &[&str] = &[
+    "t",
+    "x",
+    "y",
+    "z",
+    "ax",
+    "ay",
+    "az",
+    "gFx",
+    "gx (deg/s)",
+    "seconds_elapsed",
+    "time in ms",
+    "0",
+    "1",
+    "-2.5",
+    "3,5",
+    "1e300",
+    "NaN",
+    "12:30:05.1",
+    "2024-05-07 12:30",
+    "é",
+    "²",
+    "(",
+    "g)",
+    "[",
+    " ",
+    ",",
+    ",",
+    ",",
+    ";",
+    "\t",
+    "\"",
+    "\n",
+    "\n",
+    "\n",
+    "\r\n",
+    "\r",
+    "#",
+    "sep=;\n",
+    "t,ax,ay,az\n",
+    "0.04,1,2,9.8\n",
+    "0.08,1,2,9.9\n",
+    "1;2;3;4\n",
+];
+
 fn recordings() -> impl Strategy<Value = Recording> {
     let sample = (0.015..0.03f64, prop::array::uniform6(-80.0..80.0f32));
     (prop::collection::vec(sample, 1..50), any::<bool>()).prop_map(|(samples, gyroscope)| {
@@ -134,6 +180,19 @@ proptest! {
         let bytes = way.bytes(&recording);
         let (read, _) = read(&decode(bytes), "walk", &TableOptions::default()).unwrap();
         prop_assert_eq!(read, recording);
+    }
+
+    #[test]
+    fn no_text_panics(parts in prop::collection::vec(select(PARTS), 0..60), named: bool) {
+        let options = TableOptions {
+            columns: named.then(|| "t=t,ax=2,ay=ay,az=4".parse().unwrap()),
+            ..TableOptions::default()
+        };
+        for text in [parts.concat(), format!("t,ax,ay,az\r\n{}", parts.concat())] {
+            if let Err(error) = read(&text, "Accelerometer", &options) {
+                prop_assert!(!error.to_string().is_empty());
+            }
+        }
     }
 
     #[test]
