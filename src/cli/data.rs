@@ -19,7 +19,7 @@ pub struct TableArguments {
     /// a name in the header, or the number of a column from 1
     #[arg(long, value_name = "COLUMNS", help_heading = HEADING)]
     columns: Option<ColumnNames>,
-    /// Unit of time: s, ms, us or ns
+    /// Unit of time: s, ms, us, ns or days
     #[arg(
         long,
         value_name = "UNIT",

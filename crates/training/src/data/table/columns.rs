@@ -122,6 +122,9 @@ pub fn find(
     if let Some(names) = named {
         return names.find(header);
     }
+    if let [line] = header {
+        return Err(TableError::OneCell { line: line.chars().take(64).collect() });
+    }
     if let Some((first, rest)) = header.split_first()
         && rest.iter().filter(|cell| is_number(cell)).count() * 2 > rest.len()
     {
@@ -346,6 +349,7 @@ mod tests {
                 "walk",
                 "from which gravity was removed",
             ),
+            ("t ax ay az", "walk", "Separate cells by commas"),
             ("0;1;2;3", "walk", "--columns t=1"),
             ("0;1;2;3;walking;", "walk", "--columns t=1"),
             ("2024-05-07 16:29:36.000;1;2,5;3", "walk", "--columns t=1"),

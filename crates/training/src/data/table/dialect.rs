@@ -113,7 +113,7 @@ fn separator(line: &str) -> Option<u8> {
 
 /// The delimiter that occurs most often outside quotes.
 fn most_frequent(line: &str) -> u8 {
-    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
+    let mut counts = [(b',', 0), (b'|', 0), (b';', 0), (b'\t', 0)];
     let mut quoted = false;
     for byte in line.bytes() {
         quoted ^= byte == b'"';
@@ -138,6 +138,7 @@ mod tests {
         for (text, delimiter, columns, rows) in [
             ("t,ax\n1,2\n", b',', 2, &[("1 2", 2)][..]),
             ("sep=;\r\nt;ax\r\n1;2", b';', 2, &[("1 2", 3)]),
+            ("t|ax\n1|2", b'|', 2, &[("1 2", 2)]),
             ("\n# made by a phone\n;;\nname;of;phone\n\"t, in s\"\tax\n", b'\t', 2, &[]),
             ("\"t;1\",\"ax\"\r1,2", b',', 2, &[("1 2", 2)]),
             ("sep=,\n\"a;b\",ax,c;d;e\n", b',', 3, &[]),

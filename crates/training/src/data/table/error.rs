@@ -12,6 +12,14 @@ fn remedy(too_many: bool) -> &'static str {
 /// Why a table is not a recording. A message says what was seen and what to do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TableError {
+    /// There is nothing between cells that is known.
+    #[error(
+        "each line of the table is one cell; the first is {line:?}. Separate cells by commas, semicolons or tabs"
+    )]
+    OneCell {
+        /// The first line.
+        line: String,
+    },
     /// The table begins with numbers.
     #[error(
         "the table has no header. Say which columns to read by their numbers, from 1: --columns t=1,ax=2,ay=3,az=4; and their units, as with --acceleration-unit g"
@@ -121,7 +129,7 @@ pub enum TableError {
     },
     /// Samples share times.
     #[error(
-        "{percent:.0} % of the samples have the same time as the one before, such as {value:?} in column {column}: the times were rounded, as a spreadsheet does. Export the table again and do not save it with a spreadsheet"
+        "{percent:.0} % of the samples have the same time as the one before, such as {value:?} in column {column}: the times were rounded, as a spreadsheet does, or the rows are of several sensors. Export the table again, with one sensor, and do not save it with a spreadsheet"
     )]
     RoundedTimes {
         /// Name of the column.

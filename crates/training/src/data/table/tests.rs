@@ -223,10 +223,12 @@ fn read_text(text: &str) -> Result<(Recording, String), FormatError> {
 
 #[test]
 fn units_of_time_are_told_by_the_steps() {
-    for (unit, per_second) in [("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)] {
+    let units = [("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9), ("days", 1.0 / 86_400.0)];
+    for (unit, per_second) in units {
         let rows = rocking(|time, [x, y, z]| {
             // A pause, and an epoch.
-            let time = time + if time > 2.0 { 120.0 } else { 0.0 } + 1.7e9;
+            let epoch = if unit == "days" { 0.0 } else { 1.7e9 };
+            let time = epoch + time + if time > 2.0 { 120.0 } else { 0.0 };
             format!("{},{x},{y},{z}\n", time * per_second)
         });
         let (recording, understood) = read_text(&format!("t,ax,ay,az\n{rows}")).unwrap();
@@ -238,6 +240,10 @@ fn units_of_time_are_told_by_the_steps() {
     let message = read_text(&format!("t,ax,ay,az\n{rows}")).unwrap_err().to_string();
     assert!(message.contains("in s, 1.00 samples a second, or in ms, 1000 samples"), "{message}");
     assert!(message.contains("--time-unit"), "{message}");
+    let rows = rocking(|time, [x, y, z]| format!("{},{x},{y},{z}\n", time * 1e-9));
+    let message = read_text(&format!("t,ax,ay,az\n{rows}")).unwrap_err().to_string();
+    assert!(message.contains("no unit gives the sample rate"), "{message}");
+    let rows = "0,0,0,9.8\n1,0,0,9.8\n2,0,0,9.8\n";
     assert!(read_text(&format!("t (s),ax,ay,az\n{rows}")).is_ok());
     let milliseconds = Unit::of(Quantity::Time, "ms").ok();
     let options = TableOptions { time_unit: milliseconds, ..TableOptions::default() };

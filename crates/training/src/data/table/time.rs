@@ -98,16 +98,15 @@ fn likely(column: &Column, times: &[f64]) -> Result<&'static Unit, TableError> {
     if let [unit] = fitting[..] {
         return Ok(unit);
     }
-    let candidates = match fitting.is_empty() {
-        true => Unit::all(Quantity::Time).collect(),
-        false => fitting,
-    };
-    let readings: Vec<String> = candidates
+    let readings: Vec<String> = fitting
         .iter()
         .map(|unit| format!("in {}, {} samples a second", unit.name, short(1.0 / (mean * unit.si))))
         .collect();
-    let (column, step) = (column.name.clone(), mean);
-    Err(TableError::TimeUnit { column, step, readings: readings.join(", or ") })
+    let readings = match readings.is_empty() {
+        true => "no unit gives the sample rate of a sensor".to_owned(),
+        false => readings.join(", or "),
+    };
+    Err(TableError::TimeUnit { column: column.name.clone(), step: mean, readings })
 }
 
 fn short(number: f64) -> String {

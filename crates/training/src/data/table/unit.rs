@@ -25,7 +25,7 @@ pub struct Unit {
 /// Standard gravity in m/s^2 (ISO 80000-3).
 pub(super) const STANDARD_GRAVITY: f64 = 9.80665;
 
-static UNITS: [Unit; 9] = [
+static UNITS: [Unit; 10] = [
     Unit {
         quantity: Quantity::Time,
         name: "s",
@@ -50,6 +50,8 @@ static UNITS: [Unit; 9] = [
         si: 1e-9,
         spellings: &["ns", "nsec", "nsecs", "nanos", "nanosecond", "nanoseconds"],
     },
+    // Spreadsheets keep dates and times of day as a number of days.
+    Unit { quantity: Quantity::Time, name: "days", si: 86_400.0, spellings: &["d", "day", "days"] },
     Unit {
         quantity: Quantity::Acceleration,
         name: "m/s^2",
@@ -144,6 +146,9 @@ mod tests {
             assert_eq!(Unit::spelled(text).map(|unit| unit.name), Some(name), "{text}");
         }
         assert!(Unit::spelled("μT").is_none() && Unit::spelled("m/s").is_none());
-        assert_eq!(Unit::of(Quantity::Time, "g").unwrap_err(), "s or ms or us or ns is needed");
+        assert_eq!(
+            Unit::of(Quantity::Time, "g").unwrap_err(),
+            "s or ms or us or ns or days is needed"
+        );
     }
 }
