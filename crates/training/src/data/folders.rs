@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::padova::read_padova_walk;
 use super::recording_file::{FileContent, FormatError, read_recording};
-use super::table::TableOptions;
+use super::table::{TableOptions, delimiter};
+use super::text::decode;
 
 /// One recording of one person.
 #[derive(Clone, Debug)]
@@ -191,7 +192,10 @@ impl DataSet {
 fn read_manifest(folder: &Path, options: &TableOptions) -> Result<DataSet, DataError> {
     let path = folder.join("manifest.csv");
     let wrong = |error| DataError::Manifest { path: path.clone(), error };
-    let mut table = csv::Reader::from_path(&path).map_err(wrong)?;
+    let bytes = std::fs::read(&path).map_err(|error| wrong(error.into()))?;
+    let text = decode(bytes);
+    let mut table =
+        csv::ReaderBuilder::new().delimiter(delimiter(&text)).from_reader(text.as_bytes());
     let mut data = DataSet::default();
     for entry in table.deserialize() {
         let Entry { subject, session, file } = entry.map_err(wrong)?;
@@ -291,6 +295,11 @@ mod tests {
         assert_eq!((&recordings[0].subject[..], &recordings[0].session[..]), ("ann", "monday"));
         let twice = read(&[path.clone(), path.clone()]).unwrap().recordings;
         assert!(twice.len() == 2 && twice[0].subject.ends_with("/ann"));
+
+        // As a spreadsheet saves it.
+        manifest("\u{feff}subject;session;file\r\nann;tuesday;recordings/a.csv\r\n");
+        let recordings = read(std::slice::from_ref(&path)).unwrap().recordings;
+        assert_eq!((&recordings[0].subject[..], &recordings[0].session[..]), ("ann", "tuesday"));
 
         fs::write(path.join("recordings/c.csv"), "t,ax,ay,az\n0,0,0,9.8\n0,0,0,9.8\n").unwrap();
         manifest("subject,session,file\nann,1,recordings/a.csv\nann,2,recordings/c.csv\n");

@@ -90,6 +90,11 @@ pub fn read(
     Ok((Recording::new(times, values, rates.map(|rates| rates.values))?, understood))
 }
 
+/// What separates the cells of a table.
+pub fn delimiter(text: &str) -> u8 {
+    Dialect::find(text, |_| true).map_or(b',', |dialect| dialect.delimiter)
+}
+
 /// What one sensor measured, in SI units.
 struct Sensor<'a> {
     axes: &'a Axes,
