@@ -19,7 +19,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::Request;
 use axum::routing::post;
-use bipedalnet::{Config, GivenModel, Live, Service, Store, router};
+use bipedalnet::{Browsers, Config, GivenModel, Live, Service, Store, router};
 use bipedalnet_core::gait::{Fingerprint, simulator::Conditions, simulator::Walker};
 use clap::Parser;
 use http_body_util::BodyExt;
@@ -131,7 +131,8 @@ async fn allocations() {
     let store = Store::open(&folder.path().join("bench.db"), None).await.expect("a new database");
     let given = GivenModel { file, shipped: true };
     let service = Service::start(given, store, Live::new(config.service)).await;
-    let router = router(Arc::new(service.expect("the model that ships")), Live::new(config.http));
+    let service = Arc::new(service.expect("the model that ships"));
+    let router = router(service, Live::new(config.http), Browsers::default());
     let router = TowerToHyperService::new(router);
     let body = walk(1, 2);
     let bytes = Bytes::from(body.bytes);
@@ -139,7 +140,9 @@ async fn allocations() {
     let mut counted = [0; 2];
     // The first half is warm-up.
     for number in 0..2 * REQUESTS {
-        let mut request = Request::post("/v1/identify").header("content-type", "application/cbor");
+        let mut request = Request::post("/v1/identify")
+            .header("host", "localhost")
+            .header("content-type", "application/cbor");
         if body.zstd {
             request = request.header("content-encoding", "zstd");
         }

@@ -27,6 +27,6 @@ mod telemetry;
 
 pub use cli::run;
 pub use config::{Config, Live};
-pub use http::router;
+pub use http::{Browsers, router};
 pub use service::{GivenModel, Service};
 pub use store::Store;

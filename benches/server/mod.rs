@@ -88,7 +88,7 @@ impl Server {
     /// The current value of a metric without labels.
     pub async fn metric(&self, name: &str) -> f64 {
         let mut stream = TcpStream::connect(&self.metrics).await.expect("it listens");
-        let request = b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n";
+        let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         stream.write_all(request).await.expect("it listens");
         let mut text = String::new();
         stream.read_to_string(&mut text).await.expect("metrics are text");
@@ -140,7 +140,7 @@ pub fn pin(processor: usize) -> bool {
 
 /// The bytes of a request.
 pub fn request(method: &str, path: &str, body: Option<&Body>) -> Vec<u8> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: bench\r\n");
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
     let bytes = body.map_or(&[][..], |body| &body.bytes);
     if let Some(body) = body {
         head += "content-type: application/cbor\r\n";

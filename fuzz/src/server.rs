@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use bipedalnet::{Config, GivenModel, Live, Service, Store};
+use bipedalnet::{Browsers, Config, GivenModel, Live, Service, Store};
 use bipedalnet_client::Body as Walk;
 use bipedalnet_core::cbor;
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
@@ -56,7 +56,8 @@ impl Server {
             let store = Store::open(&config.database, None).await.expect("the database is new");
             let given = GivenModel { file: model.to_vec(), shipped: true };
             let service = Service::start(given, store, Live::new(config.service)).await;
-            bipedalnet::router(service.expect("it starts").into(), Live::new(config.http))
+            let service = service.expect("it starts").into();
+            bipedalnet::router(service, Live::new(config.http), Browsers::default())
         });
         let mut server = Self { runtime, router, problem_types: BTreeMap::new(), _folder: folder };
         let description = server.send(request(Method::GET, "/openapi.json", Body::empty()));
@@ -142,7 +143,8 @@ impl Answer {
 
 /// A request with an id, so that equal requests have equal responses.
 pub fn request(method: Method, path: &str, body: Body) -> Request<Body> {
-    let request = Request::builder().method(method).uri(path).header("x-request-id", "fuzz");
+    let request = Request::builder().method(method).uri(path);
+    let request = request.header("host", "localhost").header("x-request-id", "fuzz");
     request.body(body).expect("the path is one")
 }
 

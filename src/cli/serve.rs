@@ -14,7 +14,7 @@ use super::reload::Reloading;
 use super::{Failure, descriptors, model_file, settings};
 use crate::access::BearerSecret;
 use crate::config::{Config, ConfigFile, HttpSettings, Live, LogFormat, ServiceSettings, Setting};
-use crate::http::{self, ConnectionLimits};
+use crate::http::{self, Browsers, ConnectionLimits};
 use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
 use crate::telemetry::{self, ConnectionMetrics, LogSettings};
@@ -90,6 +90,7 @@ pub(super) struct Server {
     tls: Option<Arc<rustls::ServerConfig>>,
     connections: ConnectionLimits,
     http: Live<HttpSettings>,
+    browsers: Browsers,
     settings: Live<ServiceSettings>,
     pub service: Arc<Service>,
     listener: TcpListener,
@@ -135,11 +136,16 @@ impl Server {
         let mut connections = ConnectionLimits::from(&config.connections);
         descriptors::provide_for(&mut connections);
         let http = Live::new(config.http.clone());
+        let browsers = Browsers {
+            cors_origins: config.connections.cors_origins.clone(),
+            is_local: address.ip().is_loopback() && !config.allow_anonymous,
+        };
         Ok(Self {
             address,
             tls,
             connections,
             http,
+            browsers,
             settings,
             service,
             listener,
@@ -150,7 +156,7 @@ impl Server {
 
     /// Answers requests until `stop` is done, then finishes those that are open.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let router = http::router(self.service.clone(), self.http);
+        let router = http::router(self.service.clone(), self.http, self.browsers);
         let stop = async {
             stop.await;
             self.service.stop();

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
-/// Limits on connections, and TLS.
+use super::CorsOrigins;
+
+/// Limits on connections, TLS, and who may connect from a browser.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ConnectionSettings {
     /// Largest number of open connections
@@ -21,8 +23,8 @@ pub struct ConnectionSettings {
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..)
     )]
     pub connections_per_address: usize,
-    /// Time limit for a request's headers, and for a connection without requests. A client must read
-    /// something of each response in twice this time
+    /// Time limit for a request's headers. A client must read something of each response in twice this
+    /// time
     #[arg(
         long,
         env = "BIPEDALNET_HEADER_TIMEOUT_SECONDS",
@@ -31,6 +33,16 @@ pub struct ConnectionSettings {
         value_name = "SECONDS"
     )]
     pub header_timeout_seconds: u64,
+    /// How long a connection without requests stays open. Longer than the idle time of a load balancer in
+    /// front, which is often 60 s, so that none sends a request while the server closes
+    #[arg(
+        long,
+        env = "BIPEDALNET_IDLE_TIMEOUT_SECONDS",
+        default_value_t = 75,
+        value_parser = clap::value_parser!(u64).range(1..=600),
+        value_name = "SECONDS"
+    )]
+    pub idle_timeout_seconds: u64,
     /// Largest size of a request's first line and headers
     #[arg(
         long,
@@ -43,6 +55,10 @@ pub struct ConnectionSettings {
     /// Certificate chain (PEM) for TLS. Without it, use a TLS proxy
     #[arg(long, env = "BIPEDALNET_TLS_CERTIFICATE", value_name = "FILE")]
     pub tls_certificate: Option<PathBuf>,
+    /// Origins of web pages that may call the API, such as https://app.example, with commas between
+    /// them; * for all
+    #[arg(long, env = "BIPEDALNET_CORS_ORIGINS", default_value = "", value_name = "ORIGINS")]
+    pub cors_origins: CorsOrigins,
     /// Private key of the certificate (PEM, without a passphrase)
     #[arg(long, env = "BIPEDALNET_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,

@@ -8,11 +8,13 @@
 //! | `service.rs` | limits on users, recordings and training |
 //! | `http.rs` | connections, TLS, limits on requests |
 //! | `file.rs` | the settings file; where each value comes from |
+//! | `origins.rs` | web pages that may call the API |
 //! | `live.rs` | settings that change while the server runs |
 
 mod file;
 mod http;
 mod live;
+mod origins;
 mod service;
 
 use std::ffi::OsStr;
@@ -23,6 +25,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches};
 pub use file::{File, Setting, Source, effective, nearest};
 pub use http::{ConnectionSettings, HttpSettings};
 pub use live::Live;
+pub use origins::CorsOrigins;
 pub use service::ServiceSettings;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 

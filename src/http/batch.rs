@@ -14,6 +14,7 @@ use super::guard::announce;
 use super::idempotency::IdempotencyKey;
 use super::problem::{Problem, ProblemType};
 use super::recognition::{among, claim_of};
+use super::users::EnrollParameters;
 use super::walk::{enrolled_answer, evidence, identify_answer, verify_answer};
 use crate::access::{Principal, Scope};
 use crate::config::HttpSettings;
@@ -35,18 +36,19 @@ pub(super) async fn batch(
     key: IdempotencyKey,
     body: Document<BatchDocument>,
 ) -> Result<Response, Problem> {
-    let items = batch_of(body.value.items, &app.http.get(), &principal, false)?;
+    let parameters = EnrollParameters::default();
+    let items = batch_of(body.value.items, &app.http.get(), &principal, parameters)?;
     let allowance = app.guard.count_items(&principal, items.len())?;
     let outcomes = outcomes(&app.service, items, key, &body.digest, format, principal).await?;
     Ok(announce(allowance, outcomes))
 }
 
-/// Turns each item into one of the service, or into its problem. `confirmed` is for walks to enroll.
+/// Turns each item into one of the service, or into its problem. The parameters are for walks to enroll.
 pub(super) fn batch_of(
     items: Vec<BatchItem>,
     settings: &HttpSettings,
     principal: &Principal,
-    confirmed: bool,
+    parameters: EnrollParameters,
 ) -> Result<Vec<Result<Item, Problem>>, Problem> {
     let most = settings.max_batch;
     if items.is_empty() || items.len() > most {
@@ -56,10 +58,14 @@ pub(super) fn batch_of(
         );
         return Err(problem.at("items"));
     }
-    Ok(items.into_iter().map(|item| work(item, principal, confirmed)).collect())
+    Ok(items.into_iter().map(|item| work(item, principal, parameters)).collect())
 }
 
-fn work(item: BatchItem, principal: &Principal, confirmed: bool) -> Result<Item, Problem> {
+fn work(
+    item: BatchItem,
+    principal: &Principal,
+    parameters: EnrollParameters,
+) -> Result<Item, Problem> {
     let scope = match &item {
         BatchItem::Enroll(_) => Scope::Enroll,
         BatchItem::Identify(_) | BatchItem::Verify(_) => Scope::Identify,
@@ -78,7 +84,8 @@ fn work(item: BatchItem, principal: &Principal, confirmed: bool) -> Result<Item,
     }
     Ok(match item {
         BatchItem::Enroll(item) => {
-            let permit = Permit::new(principal, confirmed)?;
+            let EnrollParameters { confirmed, create_user } = parameters;
+            let permit = Permit::new(principal, confirmed, create_user)?;
             Item::Enroll {
                 user: item.user.parse()?,
                 evidence: evidence(item.walk, principal)?,

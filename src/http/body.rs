@@ -85,15 +85,19 @@ impl FromRequest<App> for Received {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        let format = Format::of_body(request.headers());
-        let encoding = Encoding::of(request.headers());
+        let format = Format::of_body(request.headers())?;
+        let encoding = Encoding::of(request.headers())?;
         let most = app.http.get().max_body_bytes;
+        // Before the first byte is read: until then, the client may wait for `100 Continue`.
+        if request.body().size_hint().lower() > most as u64 {
+            return Err(Problem::too_large(most));
+        }
         let begin = Instant::now();
         let mut held = app.bodies.hold();
         let body = read(request.into_body(), most, &mut held).await?;
         let metrics = Arc::clone(&app.service.metrics);
         metrics.stages.receive.observe(begin.elapsed().as_secs_f64());
-        Ok(Self { body, format: format?, encoding: encoding?, most, held, metrics })
+        Ok(Self { body, format, encoding, most, held, metrics })
     }
 }
 

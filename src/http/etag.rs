@@ -2,7 +2,7 @@
 
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use headers::{ETag, HeaderMapExt, IfNoneMatch};
@@ -11,9 +11,13 @@ use sha2::{Digest, Sha256};
 /// Larger responses, such as exports of recordings, have no ETag.
 const MAX_BYTES: u64 = 256 << 10;
 
+/// What proxies append to a tag, after a hyphen or two. Tags of this server never end so.
+const CODINGS: [&str; 4] = ["gzip", "br", "zstd", "deflate"];
+
 /// Gives responses to GET an ETag, and answers 304 if the client has the response already. The ETag
 /// is weak, because responses may be compressed later.
-pub(super) async fn etag(request: Request, next: Next) -> Response {
+pub(super) async fn etag(mut request: Request, next: Next) -> Response {
+    drop_codings(request.headers_mut());
     if request.method() != Method::GET {
         return next.run(request).await;
     }
@@ -47,10 +51,24 @@ pub(super) async fn etag(request: Request, next: Next) -> Response {
     Response::from_parts(parts, Body::from(body))
 }
 
+/// A proxy that compresses a response may add the coding to its tag. A client that has that response has
+/// this one.
+fn drop_codings(headers: &mut HeaderMap) {
+    let Some(known) = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()) else {
+        return;
+    };
+    let own = CODINGS.iter().fold(known.to_owned(), |tags, coding| {
+        tags.replace(&format!("--{coding}\""), "\"").replace(&format!("-{coding}\""), "\"")
+    });
+    if own != known
+        && let Ok(own) = HeaderValue::try_from(own)
+    {
+        headers.insert(header::IF_NONE_MATCH, own);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderMap;
-
     use super::*;
 
     #[test]
@@ -61,10 +79,16 @@ mod tests {
             ("\"ab\"", true),
             ("\"x\", W/\"ab\"", true),
             ("*", true),
+            ("W/\"ab-gzip\"", true),
+            ("\"x\", \"ab--gzip\"", true),
+            ("\"ab-br\"", true),
+            ("\"ab-x\"", false),
             ("\"abc\"", false),
             ("", false),
         ] {
-            let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, known.parse().unwrap())]);
+            let mut headers =
+                HeaderMap::from_iter([(header::IF_NONE_MATCH, known.parse().unwrap())]);
+            drop_codings(&mut headers);
             let known_tags = headers.typed_get::<IfNoneMatch>();
             let matches = known_tags.is_some_and(|known| !known.precondition_passes(&tag));
             assert_eq!(matches, expected, "{known}");

@@ -4,6 +4,7 @@ mod audit;
 mod batch;
 mod body;
 mod compression;
+mod cors;
 mod deadline;
 mod description;
 mod docs;
@@ -11,6 +12,7 @@ mod encoding;
 mod etag;
 mod export;
 mod guard;
+mod host;
 mod idempotency;
 mod locks;
 mod memory;
@@ -47,7 +49,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access::Scope;
-use crate::config::{HttpSettings, Live};
+use crate::config::{CorsOrigins, HttpSettings, Live};
 use crate::service::Service;
 
 /// The state of handlers.
@@ -59,8 +61,17 @@ struct App {
     guard: Arc<Guard>,
 }
 
+/// What browsers may do.
+#[derive(Clone, Debug, Default)]
+pub struct Browsers {
+    /// Pages of these origins may call the API.
+    pub cors_origins: CorsOrigins,
+    /// Whether only this machine may reach the server as long as there is no API key.
+    pub is_local: bool,
+}
+
 /// The API of a service.
-pub fn router(service: Arc<Service>, http: Live<HttpSettings>) -> Router {
+pub fn router(service: Arc<Service>, http: Live<HttpSettings>, browsers: Browsers) -> Router {
     let guard = Guard::new(service.clone(), http.clone());
     let (routes, openapi) = api(&guard).split_for_parts();
     let openapi = description::complete(openapi);
@@ -69,7 +80,7 @@ pub fn router(service: Arc<Service>, http: Live<HttpSettings>) -> Router {
         .fallback(async || Problem::no_such_resource())
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     let bodies = Bodies::new(Arc::clone(&service));
-    with_middleware(routes, &service, &http, Arc::clone(&guard)).with_state(App {
+    with_middleware(routes, &service, &http, Arc::clone(&guard), browsers).with_state(App {
         service,
         http,
         bodies,
@@ -126,11 +137,16 @@ fn with_middleware(
     service: &Arc<Service>,
     http: &Live<HttpSettings>,
     guard: Arc<Guard>,
+    browsers: Browsers,
 ) -> Router<App> {
+    let Browsers { cors_origins, is_local } = browsers;
+    let cors = cors::layer(&cors_origins);
     let ids = Arc::new(RequestIds::new());
     routes.layer(
         ServiceBuilder::new()
             .layer(from_fn_with_state((service.clone(), ids), observe::observe))
+            .layer(from_fn_with_state(Arc::new(cors_origins), cors::answer_preflights))
+            .option_layer(cors)
             .map_response(explain_bare_errors)
             .layer(CatchPanicLayer::custom(Problem::of_panic))
             .layer(from_fn(compression::compress))
@@ -138,6 +154,7 @@ fn with_middleware(
             // tower's time-out has no deadline for each request, and its limit cannot change.
             .layer(from_fn_with_state(http.clone(), deadline::deadline))
             .layer(from_fn_with_state(guard, guard::limit_by_address))
+            .layer(from_fn_with_state((service.clone(), is_local), host::check))
             .layer(from_fn(etag::etag)),
     )
 }

@@ -50,11 +50,12 @@ pub(super) async fn identify(
     Parameters(parameters): Parameters<IdentifyParameters>,
     body: Received,
 ) -> Result<Response, Problem> {
+    let users = parameters.among.as_deref();
+    let among = users.map(|users| among(users.split(','))).transpose()?;
+    service.identify.check_named(among.as_ref()).await?;
     let (identify, sender, cost) = (Arc::clone(&service), principal.clone(), body.cost());
     let job = move |scratch: &mut Scratch| {
         let (document, _held): (WalkDocument, _) = body.decode()?;
-        let users = parameters.among.as_deref();
-        let among = users.map(|users| among(users.split(','))).transpose()?;
         Ok::<_, Problem>(identify.identify.run(
             evidence(document, &sender)?,
             among.as_ref(),

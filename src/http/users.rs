@@ -21,7 +21,7 @@ use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::Principal;
-use crate::service::{Consent, Enrollment, Permit, Service};
+use crate::service::{Consent, Enrolled, Enrollment, Permit, Service, StoredResponse};
 use crate::store::unix_seconds;
 
 /// Most users on a page, and the default.
@@ -111,7 +111,9 @@ pub(super) async fn put(
     key.once(&service, &digest, async |reservation| {
         let (is_new, status, write) = service.users.put(reservation, user, consent).await?;
         let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(write.commit_with(format.stored(code, &user_answer(status))).await?)
+        let location = is_new.then(|| format!("/v1/users/{}", status.user.id));
+        let response = format.stored(code, &user_answer(status));
+        Ok(write.commit_with(StoredResponse { location, ..response }).await?)
     })
     .await
 }
@@ -215,14 +217,17 @@ pub(super) async fn enrollments(
     Ok(format.answer(&api::EnrollmentsAnswer { enrollments }))
 }
 
-#[derive(Deserialize, IntoParams)]
+#[derive(Clone, Copy, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EnrollParameters {
     /// Whether the person has proven who they are in another way. Then the walk need not resemble the
     /// earlier ones. Needs the scope `admin`. Defaults to false.
     #[serde(default)]
-    confirmed: bool,
+    pub confirmed: bool,
+    /// Whether to create the user if they do not exist. Not with a token. Defaults to false.
+    #[serde(default)]
+    pub create_user: bool,
 }
 
 /// Enroll one or more walks
@@ -246,16 +251,24 @@ pub(super) async fn enroll(
     Extension(principal): Extension<Principal>,
     UserPath(user): UserPath,
     format: Format,
-    Parameters(EnrollParameters { confirmed }): Parameters<EnrollParameters>,
+    Parameters(parameters): Parameters<EnrollParameters>,
     key: IdempotencyKey,
     body: Document<Walks>,
 ) -> Result<Response, Problem> {
+    let EnrollParameters { confirmed, create_user } = parameters;
+    if create_user && principal.user.is_some() {
+        return Err(Problem::beyond_token());
+    }
     match body.value {
         Walks::One(walk) => {
             let evidence = evidence(*walk, &principal)?;
-            let permit = Permit::new(&principal, confirmed)?;
-            let encode =
-                move |enrolled| format.stored(StatusCode::CREATED, &enrolled_answer(enrolled));
+            let permit = Permit::new(&principal, confirmed, create_user)?;
+            let encode = move |enrolled: Enrolled| {
+                let Enrolled { enrollment, status, .. } = &enrolled;
+                let location = format!("/v1/users/{}/enrollments/{enrollment}", status.user.id);
+                let response = format.stored(StatusCode::CREATED, &enrolled_answer(enrolled));
+                StoredResponse { location: Some(location), ..response }
+            };
             key.once(&app.service, &body.digest, async |reservation| {
                 Ok(app.service.enroll.run(reservation, user, evidence, permit, encode).await?)
             })
@@ -264,7 +277,7 @@ pub(super) async fn enroll(
         Walks::Many(walks) => {
             let item = |walk| BatchItem::Enroll(EnrollItem { user: user.to_string(), walk });
             let items = walks.into_iter().map(item).collect();
-            let items = batch_of(items, &app.http.get(), &principal, confirmed)?;
+            let items = batch_of(items, &app.http.get(), &principal, parameters)?;
             let allowance = app.guard.count_items(&principal, items.len())?;
             let outcomes =
                 outcomes(&app.service, items, key, &body.digest, format, principal).await?;

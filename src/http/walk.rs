@@ -2,7 +2,7 @@
 
 use bipedalnet_client::api;
 use bipedalnet_core::gait::RecordingDocument;
-use bipedalnet_core::identity::{Decision, Doubt, Tails, Verdict};
+use bipedalnet_core::identity::{Decision, Doubt, READY_WINDOWS, Tails, Verdict};
 
 use super::problem::{Problem, ProblemType};
 use crate::access::{Principal, Scope};
@@ -55,6 +55,12 @@ fn shown_rate(rate: f64) -> f64 {
     format!("{:.1e}", rate.max(1e-6)).parse().expect("a formatted number can be parsed")
 }
 
+/// The share of the windows that make a user ready. Rounded down, so that only a ready user has 1.
+fn progress(windows_missing: u64) -> f64 {
+    let windows = READY_WINDOWS.saturating_sub(windows_missing);
+    (windows * 100 / READY_WINDOWS) as f64 / 100.0
+}
+
 pub(super) fn user_answer(UserStatus { user, windows_missing }: UserStatus) -> api::UserAnswer {
     api::UserAnswer {
         user: user.id.to_string(),
@@ -64,6 +70,7 @@ pub(super) fn user_answer(UserStatus { user, windows_missing }: UserStatus) -> a
         },
         windows: user.windows,
         windows_missing,
+        progress: progress(windows_missing),
         enrollments: user.enrollments,
         occasions: user.occasions,
         next_step: match (windows_missing, user.occasions) {

@@ -272,15 +272,15 @@ mod tests {
         let recording = Walker::new(11).walk(1, &Conditions::default());
         let evidence = Evidence::Recording(RecordingDocument::from(&recording));
         let (enroll, shipped) = (&service.enroll, service.active.get());
-        let walk = enroll.read(Arc::clone(&shipped), &ann, evidence).await.unwrap();
+        let permit = Permit::new(&Principal::anonymous(), false, false).unwrap();
+        let walk = enroll.read(Arc::clone(&shipped), &ann, evidence, &permit).await.unwrap();
         let features = Evidence::Features {
             model: shipped.id().to_owned(),
             windows: features(&shipped, &Walker::new(11).walk(2, &Conditions::default())),
         };
-        let of_features = enroll.read(shipped, &ann, features).await.unwrap();
+        let of_features = enroll.read(shipped, &ann, features, &permit).await.unwrap();
         activate(&service, &next).await;
 
-        let permit = Permit::new(&Principal::anonymous(), false).unwrap();
         let write = async |walk: super::super::walk_reader::ReadWalk| {
             enroll
                 .batches

@@ -124,10 +124,11 @@ impl Batch {
         let model = Arc::clone(model);
         Ok(match item {
             Item::Enroll { user, evidence, permit } => {
-                let walk = self.enroll.read(model, &user, evidence).await?;
+                let walk = self.enroll.read(model, &user, evidence, &permit).await?;
                 Computed::Walk(user, walk, permit)
             }
             Item::Identify { evidence, among } => {
+                self.identify.check_named(among.as_ref()).await?;
                 let identify = self.identify.clone();
                 let decide = move |scratch: &mut Scratch| {
                     identify.decide(&model, evidence, among.as_ref(), scratch)
@@ -146,7 +147,7 @@ impl Batch {
             Computed::Walk(user, mut walk, permit) => {
                 let Enroll { active, reader, .. } = &self.enroll;
                 reader.read_again(active, &mut walk).await?;
-                self.enroll.admission.check(write, &permit, &user, &walk).await?;
+                self.enroll.admission.admit(write, &permit, &user, &walk).await?;
                 let max_enrollments = reader.settings.get().max_enrollments_per_user;
                 let enrolled = write.add_enrollment(active, max_enrollments, &user, &walk).await?;
                 write.named_users.insert(user);

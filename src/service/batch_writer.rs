@@ -134,7 +134,7 @@ impl BatchWriter {
         let mut results = Vec::with_capacity(batch.len());
         for Waiting { reservation, user, walk, permit, encode, .. } in batch {
             write.transaction.act_for(reservation.principal.actor());
-            let enrolled = match self.admission.check(&mut write, permit, user, walk).await {
+            let enrolled = match self.admission.admit(&mut write, permit, user, walk).await {
                 Ok(()) => write.add_enrollment(&self.active, max_enrollments, user, walk).await,
                 Err(error) => Err(error),
             };

@@ -68,7 +68,7 @@ impl Enroll {
         encode: impl Fn(Enrolled) -> StoredResponse + Send + 'static,
     ) -> Result<StoredResponse, ServiceError> {
         let admitted = self.reader.pool.admit(evidence.cost(Purpose::Enroll))?;
-        let walk = self.read(self.active.get(), &user, evidence).await?;
+        let walk = self.read(self.active.get(), &user, evidence, &permit).await?;
         drop(admitted);
         self.batches.enroll(reservation, user, walk, permit, encode).await
     }
@@ -80,9 +80,10 @@ impl Enroll {
         model: Arc<LoadedModel>,
         user: &UserId,
         evidence: Evidence,
+        permit: &Permit,
     ) -> Result<ReadWalk, ServiceError> {
         // First, so that a request with a wrong name costs little.
-        if !model.gallery().contains(user) {
+        if !permit.creates_user && !model.gallery().contains(user) {
             self.store.user(user).await?;
         }
         let earlier = self.store.newest_enrolled_fingerprints(user).await?;

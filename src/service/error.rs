@@ -80,6 +80,9 @@ pub enum ServiceError {
     /// The user does not exist.
     #[error("there is no user {0}")]
     NoSuchUser(UserId),
+    /// A walk cannot be compared with a user who does not exist.
+    #[error("there is no user {0}")]
+    UnknownAmong(UserId),
     /// The limit of users is reached.
     #[error("there are {most} users, the maximum; delete some, or raise --max-users")]
     TooManyUsers {

@@ -10,6 +10,7 @@ use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel};
 use super::activity::Activity;
 use super::walk_reader::{Evidence, Purpose, WalkReader};
+use crate::store::Store;
 
 /// Candidates in a result.
 const CANDIDATES: usize = 5;
@@ -45,12 +46,28 @@ pub struct Identification {
 /// Identifies walkers.
 #[derive(Clone)]
 pub struct Identify {
+    pub(super) store: Store,
     pub(super) active: ActiveModel,
     pub(super) reader: WalkReader,
     pub(super) activity: Activity,
 }
 
 impl Identify {
+    /// Checks that users to compare a walk with exist. Reads the database only if one of them has no walk.
+    ///
+    /// # Errors
+    /// If one does not exist, or the database fails.
+    pub async fn check_named(&self, among: Option<&BTreeSet<UserId>>) -> Result<(), ServiceError> {
+        let Some(users) = among else { return Ok(()) };
+        if self.active.get().gallery().count(among) == users.len() {
+            return Ok(());
+        }
+        match self.store.unknown_user(users).await? {
+            Some(user) => Err(ServiceError::UnknownAmong(user)),
+            None => Ok(()),
+        }
+    }
+
     /// Identifies a walker among all users, or among some. Does not touch the database. Runs on the
     /// pool, in one job with the decoding of the body.
     ///

@@ -153,8 +153,12 @@ impl Service {
             writes.clone(),
         );
         let activity = Activity::default();
-        let identify =
-            Identify { active: active.clone(), reader: reader.clone(), activity: activity.clone() };
+        let identify = Identify {
+            store: store.clone(),
+            active: active.clone(),
+            reader: reader.clone(),
+            activity: activity.clone(),
+        };
         let verify = Verify {
             store: store.clone(),
             active: active.clone(),

@@ -41,29 +41,50 @@ pub struct Permit {
     sender: Principal,
     may_extend: bool,
     is_confirmed: bool,
+    /// Whether the user is created if they do not exist.
+    pub(super) creates_user: bool,
 }
 
 impl Permit {
-    /// The permit of a sender. If they confirm a walk, it need not resemble the earlier ones.
+    /// The permit of a sender. If they confirm a walk, it need not resemble the earlier ones. They may
+    /// ask to create the user, which needs no other scope than to enroll.
     ///
     /// # Errors
     /// If they confirm a walk but lack the scope for it.
-    pub fn new(sender: &Principal, confirms: bool) -> Result<Self, ServiceError> {
+    pub fn new(
+        sender: &Principal,
+        confirms: bool,
+        creates_user: bool,
+    ) -> Result<Self, ServiceError> {
         if confirms && !sender.scopes.contains(Scope::Admin) {
             return Err(ServiceError::MissingScope(Scope::Admin));
         }
         let may_extend = confirms || sender.scopes.contains(Scope::Extend);
         // On a server without keys everybody may erase a user and enroll them anew.
         let is_confirmed = confirms || sender.is_anonymous();
-        Ok(Self { sender: sender.clone(), may_extend, is_confirmed })
+        Ok(Self { sender: sender.clone(), may_extend, is_confirmed, creates_user })
     }
 }
 
 impl WalkAdmission {
     /// Checks that a walk, read by the active model, may join a user's walks: those in the database,
-    /// and those of this write. A refusal that a guesser learns from is counted in the write, which must
-    /// be committed for it to count.
-    pub async fn check(
+    /// and those of this write. Then creates the user if asked to. A refusal that a guesser learns from is
+    /// counted in the write, which must be committed for it to count.
+    pub async fn admit(
+        &self,
+        write: &mut Write,
+        permit: &Permit,
+        user: &UserId,
+        walk: &ReadWalk,
+    ) -> Result<(), ServiceError> {
+        self.check(write, permit, user, walk).await?;
+        if permit.creates_user {
+            write.transaction.put_user(user, self.reader.settings.get().max_users).await?;
+        }
+        Ok(())
+    }
+
+    async fn check(
         &self,
         write: &mut Write,
         permit: &Permit,

@@ -168,10 +168,10 @@ impl Transaction {
         Ok((key_id, key.seal_row(&context, body)?))
     }
 
-    /// Deletes the bodies of responses that name a user. The rest stays, to recognise retries.
+    /// Deletes bodies and locations of responses that name a user. The rest stays, to recognise retries.
     pub(super) async fn erase_responses(&mut self, user: &UserId) -> Result<(), StoreError> {
         for statement in [
-            "UPDATE replies SET body = NULL WHERE key_digest IN
+            "UPDATE replies SET body = NULL, location = NULL WHERE key_digest IN
              (SELECT key_digest FROM reply_users WHERE user_id = ?)",
             "DELETE FROM reply_users WHERE user_id = ?",
         ] {

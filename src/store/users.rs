@@ -1,6 +1,6 @@
 //! Users, and the record of their deletion.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use bipedalnet_core::identity::{UserId, UserIdError};
@@ -87,6 +87,24 @@ impl Store {
         one_user(&self.path, user, &self.readers).await
     }
 
+    /// One of these users who does not exist.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn unknown_user(
+        &self,
+        users: &BTreeSet<UserId>,
+    ) -> Result<Option<UserId>, StoreError> {
+        let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
+        let unknown: Option<String> = sqlx::query_scalar(
+            "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM users) LIMIT 1",
+        )
+        .bind(serde_json::Value::from(ids).to_string())
+        .fetch_optional(&self.readers)
+        .await?;
+        unknown.map(|id| user_id(&self.path, id)).transpose()
+    }
+
     /// Users in the order of their ids, beginning after `after`. With `inactive_since`, only those who
     /// were not active after that time.
     ///
@@ -157,32 +175,31 @@ impl Transaction {
     /// # Errors
     /// If there are too many users, the keyring cannot be written, or a statement fails.
     pub async fn put_user(&mut self, user: &UserId, most: u64) -> Result<bool, StoreError> {
-        let result = sqlx::query(
-            "INSERT INTO users (id, created_at_unix_seconds, last_active_at_unix_seconds)
-             VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING",
+        let (is_known, users): (bool, i64) = sqlx::query_as(
+            "SELECT EXISTS (SELECT 1 FROM users WHERE id = ?), (SELECT count(*) FROM users)",
+        )
+        .bind(user.as_str())
+        .fetch_one(&mut *self.inner)
+        .await?;
+        if is_known {
+            return Ok(false);
+        }
+        if users as u64 >= most {
+            return Err(StoreError::TooManyUsers { most });
+        }
+        // If the transaction fails, the keyring has a key too many, which does no harm.
+        let key = self.store.keyring.make_key().await?;
+        sqlx::query(
+            "INSERT INTO users (id, created_at_unix_seconds, last_active_at_unix_seconds, key_id)
+             VALUES (?1, ?2, ?2, ?3)",
         )
         .bind(user.as_str())
         .bind(unix_seconds())
+        .bind(&key.0[..])
         .execute(&mut *self.inner)
         .await?;
-        let new = result.rows_affected() == 1;
-        if new {
-            let users: i64 = sqlx::query_scalar("SELECT count(*) FROM users")
-                .fetch_one(&mut *self.inner)
-                .await?;
-            if users as u64 > most {
-                return Err(StoreError::TooManyUsers { most });
-            }
-            // If the transaction fails, the keyring has a key too many, which does no harm.
-            let key = self.store.keyring.make_key().await?;
-            sqlx::query("UPDATE users SET key_id = ? WHERE id = ?")
-                .bind(&key.0[..])
-                .bind(user.as_str())
-                .execute(&mut *self.inner)
-                .await?;
-            self.audit(AuditEvent::UserCreated(user)).await?;
-        }
-        Ok(new)
+        self.audit(AuditEvent::UserCreated(user)).await?;
+        Ok(true)
     }
 
     /// Records that a user consented. It replaces an earlier consent.

@@ -264,7 +264,7 @@ async fn bodies_of_unauthorized_requests_are_not_buffered() {
     for _ in 0..60 {
         let mut stream = tokio::net::TcpStream::connect(&server.address).await.unwrap();
         let head = format!(
-            "POST /v1/identify HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+            "POST /v1/identify HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
             part.len() + 1
         );
         stream.write_all(head.as_bytes()).await.unwrap();

@@ -83,7 +83,7 @@ fn peak_mib(server: &Server) -> u64 {
 /// Whether the server answers a request on a connection of its own.
 fn is_served(server: &Server) -> bool {
     let mut stream = server.connect();
-    let request = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let request = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let mut received = Vec::new();
     let sent = stream.write_all(request).and_then(|()| stream.read_to_end(&mut received));
     sent.is_ok() && received.ends_with(b"live\n")
@@ -149,7 +149,7 @@ fn a_client_that_stops_reading_is_disconnected() {
     let server = Server::with_arguments(&["--header-timeout-seconds", "1"]);
     let mut deaf = server.connect();
     // More responses than the buffers on the way hold. After some of them, the server stops reading.
-    let request = b"GET /docs HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = b"GET /docs HTTP/1.1\r\nhost: localhost\r\n\r\n";
     deaf.set_write_timeout(Some(READ_TIMEOUT)).unwrap();
     let written = (0..1_000_000).try_for_each(|_| deaf.write_all(request));
     let error = written.expect_err("the server reads requests without end");
@@ -198,7 +198,7 @@ async fn connect_http2_from(server: &Server, address: &str) -> TcpStream {
 
 #[test]
 fn http2_connections_without_requests_are_closed_although_they_answer_pings() {
-    let server = Server::with_arguments(&["--header-timeout-seconds", "1"]);
+    let server = Server::with_arguments(&["--idle-timeout-seconds", "1"]);
     let idle = connect_http2(&server, 100);
     let used = connect_http2(&server, 100);
     (&used).write_all(&get(1, "/livez", &[])).unwrap();
@@ -243,14 +243,14 @@ fn an_unread_body_hides_no_answer() {
             let stream = server.connect();
             let body = vec![b' '; length];
             let head = format!(
-                "{request} HTTP/1.1\r\nhost: x\r\n{headers}content-length: {length}\r\n\r\n"
+                "{request} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {length}\r\n\r\n"
             );
             (&stream).write_all(&[head.as_bytes(), &body].concat()).unwrap();
             let (head, body) = answer(&stream);
             assert!(head.contains(&format!(" {expected} ")), "{request}: {head} {body}");
             assert_eq!(head.contains("connection: close"), !is_kept, "{request}: {head}");
             if is_kept {
-                (&stream).write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+                (&stream).write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
                 assert_eq!(answer(&stream).1, "live\n");
             }
         }
@@ -259,7 +259,7 @@ fn an_unread_body_hides_no_answer() {
     let stream = server.connect();
     (&stream)
         .write_all(
-            b"POST /nothing HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
+            b"POST /nothing HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n\
               content-length: 1000\r\n\r\n",
         )
         .unwrap();
@@ -270,7 +270,7 @@ fn an_unread_body_hides_no_answer() {
 /// The status of a request without headers, on a connection of its own.
 fn get_status(server: &Server, request: &str) -> String {
     let stream = server.connect();
-    write!(&stream, "{request}\r\nhost: x\r\n\r\n").unwrap();
+    write!(&stream, "{request}\r\nhost: localhost\r\n\r\n").unwrap();
     answer(&stream).0.split(' ').nth(1).unwrap().to_owned()
 }
 
@@ -284,7 +284,7 @@ fn transfer_codings_that_the_server_does_not_know_are_refused() {
     ] {
         let stream = server.connect();
         let request =
-            format!("PUT /v1/users/ann HTTP/1.1\r\nhost: x\r\n{codings}\r\n\r\n0\r\n\r\n");
+            format!("PUT /v1/users/ann HTTP/1.1\r\nhost: localhost\r\n{codings}\r\n\r\n0\r\n\r\n");
         (&stream).write_all(request.as_bytes()).unwrap();
         let (head, body) = answer(&stream);
         // The HTTP library itself refuses some.
@@ -293,7 +293,8 @@ fn transfer_codings_that_the_server_does_not_know_are_refused() {
         assert!(is_refused && head.contains("connection: close"), "{codings}: {head} {body}");
     }
     let stream = server.connect();
-    let chunked = b"GET /livez HTTP/1.1\r\nhost: x\r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n";
+    let chunked =
+        b"GET /livez HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n";
     (&stream).write_all(chunked).unwrap();
     assert!(answer(&stream).0.starts_with("http/1.1 200 "));
 }

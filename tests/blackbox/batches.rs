@@ -231,7 +231,7 @@ async fn the_clients_deadline_is_respected() {
     let mut stream = TcpStream::connect(&server.address).unwrap();
     stream
         .write_all(
-            b"POST /v1/users/ann/enrollments HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\
+            b"POST /v1/users/ann/enrollments HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\
               content-type: application/json\r\nrequest-deadline-ms: 50\r\n\
               x-request-id: mine\r\nconnection: close\r\n\r\n{",
         )

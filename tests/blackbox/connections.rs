@@ -29,7 +29,7 @@ fn until_closed(mut stream: &TcpStream) -> Vec<u8> {
 
 /// Requests `/livez` on an HTTP/1.1 connection and leaves it open.
 fn live(mut stream: &TcpStream) {
-    write!(stream, "GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    write!(stream, "GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut received = Vec::new();
     while !received.ends_with(b"live\n") {
         let mut byte = [0];
@@ -178,11 +178,12 @@ async fn too_many_or_too_large_headers_are_refused_and_the_server_goes_on() {
 
 #[tokio::test]
 async fn connections_of_clients_that_send_too_slowly_are_closed() {
-    let server = Server::with_arguments(&["--header-timeout-seconds", "1"]);
-    let (tls_server, certificate) = start_tls(&["--header-timeout-seconds", "1"]);
+    let limits = ["--header-timeout-seconds", "1", "--idle-timeout-seconds", "1"];
+    let server = Server::with_arguments(&limits);
+    let (tls_server, certificate) = start_tls(&limits);
     let waiting: Vec<(&str, &Server, &[u8])> = vec![
         ("nothing", &server, b""),
-        ("half a header", &server, b"GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: 1"),
+        ("half a header", &server, b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx-slow: 1"),
         ("what may become HTTP/2", &server, b"P"),
         ("half a preface", &server, &PREFACE[..12]),
         ("nothing of a handshake", &tls_server, b""),
@@ -212,6 +213,22 @@ async fn connections_of_clients_that_send_too_slowly_are_closed() {
 }
 
 #[test]
+fn an_idle_connection_outlives_the_limit_for_headers() {
+    let server = Server::with_arguments(&["--header-timeout-seconds", "1"]);
+    let idle = server.connect();
+    live(&idle);
+    let (mut slow, mut slow_again) = (server.connect(), server.connect());
+    live(&slow_again);
+    for stream in [&mut slow, &mut slow_again] {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nx-slow: 1").unwrap();
+    }
+    for stream in [&slow, &slow_again] {
+        assert!(until_closed(stream).is_empty());
+    }
+    live(&idle);
+}
+
+#[test]
 fn connections_per_address_are_limited() {
     let server = Server::with_arguments(&["--connections-per-address", "3"]);
     let held: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
@@ -224,7 +241,8 @@ fn connections_per_address_are_limited() {
     held[0].shutdown(std::net::Shutdown::Write).unwrap();
     until_closed(&held[0]);
     let served = |mut stream: TcpStream| {
-        write!(stream, "GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").is_ok()
+        write!(stream, "GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .is_ok()
             && until_closed(&stream).starts_with(b"HTTP/1.1 200")
     };
     while !served(server.connect()) {}

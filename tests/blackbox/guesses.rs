@@ -22,7 +22,7 @@ impl House {
         let folder = server.kill();
         let key = create_key(&database, "identify");
         let other_key = create_key(&database, "identify");
-        let admin = create_key(&database, "admin");
+        let admin = create_key(&database, "admin,enroll");
         let server = Server::start_with(folder, arguments);
         Self { server, key, other_key, admin }
     }
@@ -234,7 +234,11 @@ async fn a_challenge_belongs_to_the_key_that_created_it() {
 async fn an_identification_among_few_users_is_refused() {
     let house = House::new(&[]).await;
     let walk = support::json(&simulated(11, 2));
-    for few in ["ann", "ann,bob,cem,dan", "ann,bob,cem,dan,nobody", "ann,x1,x2,x3,x4,x5"] {
+    for path in ["/v1/users/new", "/v1/users/new2"] {
+        let put = house.send(&house.admin, Method::PUT, path, String::new()).await;
+        assert_eq!(put.status, 201);
+    }
+    for few in ["ann", "ann,bob,cem,dan", "ann,bob,cem,dan,new", "ann,bob,cem,dan,new,new2"] {
         let path = format!("/v1/identify?among={few}");
         let refused = house.send(&house.key, Method::POST, &path, walk.clone()).await;
         assert_eq!(refused.problem(), (422, "too-few-users"), "{few}");

@@ -224,7 +224,7 @@ fn logs_can_be_json_and_have_a_line_for_each_request() {
     let serving = lines.find(|line| line["message"] == "serving").unwrap();
     let address = serving["address"].as_str().unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
-    let request = "GET /v1/users/ann HTTP/1.1\r\nhost: x\r\nx-request-id: mine\r\n\r\n";
+    let request = "GET /v1/users/ann HTTP/1.1\r\nhost: localhost\r\nx-request-id: mine\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
     let answered = lines.find(|line| line["message"] == "answered").unwrap();
     assert_eq!(answered["status"], 404);
@@ -264,7 +264,7 @@ async fn no_request_is_lost_when_the_server_stops() {
     let mut server = used().await;
     let body = support::json(&simulated(11, 2));
     let request = format!(
-        "POST /v1/identify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        "POST /v1/identify HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
         body.len()
     );
@@ -308,7 +308,7 @@ async fn no_request_is_lost_when_the_server_stops() {
 async fn a_second_signal_stops_at_once() {
     let mut server = Server::start();
     let mut open = TcpStream::connect(&server.address).unwrap();
-    let head = "POST /v1/identify HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n";
+    let head = "POST /v1/identify HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n";
     open.write_all(head.as_bytes()).unwrap();
     while server.scrape().await["bipedalnet_http_requests_in_flight"] == 0.0 {}
     server.terminate();

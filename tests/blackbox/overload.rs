@@ -130,7 +130,7 @@ async fn one_sender_does_not_take_all_memory_for_bodies() {
     for _ in 0..BODIES {
         let mut stream = TcpStream::connect(&server.address).await.unwrap();
         let head = format!(
-            "POST /v1/identify HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {greedy}\r\n\
+            "POST /v1/identify HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {greedy}\r\n\
              content-type: application/json\r\ncontent-length: {BODY_BYTES}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();

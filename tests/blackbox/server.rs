@@ -233,7 +233,7 @@ async fn a_cut_body_changes_nothing() {
         let mut stream = TcpStream::connect(&server.address).unwrap();
         write!(
             stream,
-            "POST /v1/users/ann/enrollments HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+            "POST /v1/users/ann/enrollments HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{}",
             body.len(),
             &body[..sent]

@@ -70,6 +70,7 @@ async fn a_token_is_for_one_user_and_for_their_walks_only() {
         (Method::POST, "/v1/users/ann/challenges", "", None),
         (Method::POST, "/v1/users/ann/enrollments", &enroll, None),
         (Method::GET, "/v1/users/ann/enrollments", "", None),
+        (Method::POST, "/v1/users/ann/enrollments?create_user=true", &enroll, Some("beyond-token")),
         (Method::GET, "/v1/users/bob", "", Some("beyond-token")),
         (Method::GET, "/v1/users/nobody", "", Some("beyond-token")),
         (Method::POST, "/v1/users/bob/verify", &verify, Some("beyond-token")),

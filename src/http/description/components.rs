@@ -73,6 +73,7 @@ pub(super) fn headers() -> Value {
                 same `Idempotency-Key`.",
             "schema": {"type": "string", "enum": ["true"]},
         },
+        "Location": text("Path of what was created."),
         "RateLimit": text("What is left of the tightest rate limit: `r` requests. The full burst is \
             available again in `t` seconds."),
         "RateLimit-Policy": text("The tightest rate limit: `q` requests in `w` seconds."),

@@ -109,6 +109,7 @@ fn complete_operation(is_read: bool, is_write: bool, operation: &mut Map<String,
             ("ETag", is_read),
             ("Idempotency-Replayed", is_write),
             ("Content-Range", status == "206"),
+            ("Location", is_write && ["201", "202"].contains(&status.as_str())),
         ]
         .into_iter();
         let headers = headers.filter(|(_, has)| *has).map(|(name, _)| name);

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::http::header;
+use axum::response::Redirect;
 use axum::routing::get;
 use axum::{Extension, Router};
 use html::{capitalised, entries, escaped, field, inline, list, prose, text};
@@ -22,7 +23,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; for
 
 const FIRST_STEPS: &str = include_str!("first_steps.sh");
 
-/// Serves `/openapi.json` and `/docs`.
+/// Serves `/openapi.json` and `/docs`, to which `/` leads.
 pub(super) fn routes<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Router<S> {
     let serve = |content_type: &'static str, body: String| {
         let body = FixedBody::new(body);
@@ -36,6 +37,7 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(openapi: &Value) -> Route
         })
     };
     Router::new()
+        .route("/", get(async || Redirect::temporary("/docs")))
         .route("/openapi.json", serve("application/json", openapi.to_string()))
         .route("/docs", serve("text/html; charset=utf-8", Page { openapi }.html()))
         .route("/docs/style.css", serve("text/css; charset=utf-8", STYLE.to_owned()))

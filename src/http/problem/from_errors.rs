@@ -111,6 +111,10 @@ impl From<ServiceError> for Problem {
                 Self::new(Type::UnknownUser, "create the user first, with PUT /v1/users/{user}")
                     .at("user")
             }
+            // The client named the user, who was deleted or never was.
+            Error::UnknownAmong(_) => {
+                Self::new(Type::UnknownUser, format!("{reason}; name only users who exist")).at("among")
+            }
             Error::TooManyEnrollments { most, .. } => Self::new(
                 Type::TooManyEnrollments,
                 format!("the user has {most} enrollments, the maximum; delete some"),

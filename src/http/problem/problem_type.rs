@@ -35,6 +35,8 @@ struct Entry {
 }
 
 problem_types! {
+    BadHost: 400 "bad-host", "The Host header is invalid",
+        "`Host` is missing, there are several, or it names no host.";
     EmptyBody: 400 "empty-body", "The body is empty",
         "The body is empty.";
     IncompleteBody: 400 "incomplete-body", "The body is incomplete",
@@ -63,6 +65,8 @@ problem_types! {
         "The token is for one user. It allows neither other users nor other operations.";
     MissingScope: 403 "missing-scope", "The API key lacks a scope",
         "The API key is valid, but lacks the scope that the operation requires.";
+    OriginNotAllowed: 403 "origin-not-allowed", "The web page may not call the server",
+        "The page's origin is not among those that the operator allows.";
     NoSuchResource: 404 "no-such-resource", "There is nothing at this path",
         "There is nothing at this path.";
     UnknownEnrollment: 404 "unknown-enrollment", "The enrollment does not exist",
@@ -122,6 +126,8 @@ problem_types! {
         "`Content-Type` is neither JSON nor CBOR.";
     RangeBeyondEnd: 416 "range-beyond-end", "The range is beyond the end of the file",
         "The `Range` begins after the end of the file.";
+    WrongHost: 421 "wrong-host", "The request is for another host",
+        "A server without API keys answers only requests that name its own machine.";
     AmbiguousTime: 422 "ambiguous-time", "The recording cannot be used",
         "The recording has both or neither of `time_seconds` and `rate_hz`.";
     BackwardTime: 422 "backward-time", "The recording cannot be used",

@@ -25,6 +25,8 @@ struct State {
     next: u64,
     /// When the last request ended.
     idle_since: Instant,
+    /// When the first byte of a request came that has not begun.
+    head_since: Option<Instant>,
 }
 
 /// How far the client has read a response.
@@ -46,7 +48,12 @@ pub(super) struct Held {
 
 impl Connection {
     pub fn new(number: u64, peer: Peer) -> Self {
-        let state = State { requests: BTreeMap::new(), next: 0, idle_since: Instant::now() };
+        let state = State {
+            requests: BTreeMap::new(),
+            next: 0,
+            idle_since: Instant::now(),
+            head_since: None,
+        };
         Self { number, peer, state: Mutex::new(state), must_close: Notify::new() }
     }
 
@@ -54,11 +61,20 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes that bytes of an HTTP/1.1 client came. Between requests, they are of the next one's headers.
+    pub fn received(&self) {
+        let mut state = self.state();
+        if state.requests.is_empty() {
+            state.head_since.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// Adds a request and returns its number.
     pub fn begin(&self) -> u64 {
         let mut state = self.state();
         let number = state.next;
         state.next += 1;
+        state.head_since = None;
         let progress = Progress { unread: 0, server_works: true, last: Instant::now() };
         state.requests.insert(number, progress);
         number
@@ -111,6 +127,11 @@ impl Connection {
     pub async fn idle(&self, limit: Duration) {
         let is_idle = |state: &State| state.requests.is_empty().then_some(state.idle_since);
         self.after(limit, is_idle).await;
+    }
+
+    /// Completes if the headers of a request are not complete so long after their first byte.
+    pub async fn late(&self, limit: Duration) {
+        self.after(limit, |state| state.head_since).await;
     }
 
     /// Completes if the client has read nothing of a response for so long.

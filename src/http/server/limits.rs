@@ -15,9 +15,11 @@ pub struct ConnectionLimits {
     /// Open connections from one IPv4 address or one IPv6 /64, the smallest network that providers
     /// assign.
     pub connections_per_address: usize,
-    /// Time for each of these: a TLS handshake, the first bytes after it, the headers of an HTTP/1.1
-    /// request, and the wait for the next request.
+    /// Time for each of these: a TLS handshake, the first bytes after it, and the headers of an HTTP/1.1
+    /// request.
     pub header_timeout: Duration,
+    /// Wait for the next request.
+    pub idle_timeout: Duration,
     /// Time in which the client must read something of each response.
     pub stall_timeout: Duration,
     /// Response bytes that one connection may hold for a client that does not read. More of them close
@@ -63,6 +65,7 @@ impl From<&ConnectionSettings> for ConnectionLimits {
             connections: settings.max_connections,
             connections_per_address: settings.connections_per_address,
             header_timeout: Duration::from_secs(settings.header_timeout_seconds),
+            idle_timeout: Duration::from_secs(settings.idle_timeout_seconds),
             stall_timeout: Duration::from_secs(2 * settings.header_timeout_seconds),
             unread_bytes: 32 << 20,
             all_unread_bytes: 128 << 20,

@@ -7,6 +7,7 @@
 //! | `peer.rs` | the client's address and network |
 //! | `connections.rs` | all open connections; which one gives way if there are too many |
 //! | `connection.rs` | one connection's requests, and how far the client has read the responses |
+//! | `watched.rs` | notes when bytes of a client arrive |
 //! | `exchange.rs` | counts the bytes of a response until the client takes them |
 //! | `linger.rs` | closes a connection so that the client sees the last response |
 //! | `tls.rs` | certificate and key |
@@ -18,6 +19,7 @@ mod limits;
 mod linger;
 mod peer;
 mod tls;
+mod watched;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -46,6 +48,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use watched::Watched;
 
 use crate::telemetry::ConnectionMetrics;
 
@@ -126,7 +129,8 @@ impl Server {
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
-            .header_read_timeout(limits.header_timeout)
+            // It would end idle connections too. `Connection::late` does it instead.
+            .header_read_timeout(None)
             .max_header_size(limits.header_bytes as usize);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
@@ -169,6 +173,9 @@ impl Server {
             }
             () = connection.closed() => {
                 tracing::debug!(client = %connection.peer.network(), "connection gave way");
+            }
+            () = connection.late(self.limits.header_timeout) => {
+                tracing::debug!(client = %connection.peer.network(), "headers came too slowly");
             }
             () = connection.stalled(self.limits.stall_timeout) => {
                 self.connections.metrics.stalled.inc();
@@ -222,7 +229,9 @@ impl Server {
         let first = self.promptly(first_bytes(&mut stream), &mut phase).await?;
         let is_http2 = first == PREFACE;
         let (read, write) = tokio::io::split(stream);
-        let stream = TokioIo::new(tokio::io::join(io::Cursor::new(first).chain(read), write));
+        let reader = io::Cursor::new(first).chain(read);
+        let read = Watched { reader, http1: (!is_http2).then(|| Arc::clone(connection)) };
+        let stream = TokioIo::new(tokio::io::join(read, write));
         let routes = TowerToHyperService::new(self.router.clone());
         let now = phase.clone();
         let (connections, client) = (Arc::clone(&self.connections), Arc::clone(connection));
@@ -245,7 +254,7 @@ impl Server {
             let end = async {
                 tokio::select! {
                     () = is(&mut phase, Phase::Leaving) => {}
-                    () = connection.idle(self.limits.header_timeout) => {}
+                    () = connection.idle(self.limits.idle_timeout) => {}
                 }
             };
             return self.drive(served, end).await;
@@ -255,7 +264,13 @@ impl Server {
             // A shutdown would drop the request, although its first bytes have arrived.
             return self.drive(served, std::future::pending()).await;
         }
-        self.drive(served, is(&mut phase, Phase::Closing)).await
+        let end = async {
+            tokio::select! {
+                () = is(&mut phase, Phase::Closing) => {}
+                () = connection.idle(self.limits.idle_timeout) => {}
+            }
+        };
+        self.drive(served, end).await
     }
 
     /// Answers requests until the client closes the connection, `end` completes, or it is too old.

@@ -49,6 +49,7 @@ const SOON: Duration = Duration::from_millis(100);
 pub(super) fn patient() -> ConnectionLimits {
     ConnectionLimits {
         header_timeout: NEVER,
+        idle_timeout: NEVER,
         stall_timeout: NEVER,
         unread_bytes: 4 * LARGE_BYTES,
         all_unread_bytes: 4 * LARGE_BYTES,
@@ -166,7 +167,7 @@ async fn an_http2_connection_without_requests_is_closed_whatever_it_pings() {
     let router = Router::new().route("/wait", get(|| async move { wait.notified().await }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap();
-    let limits = ConnectionLimits { header_timeout: SOON, drain_timeout: SOON, ..patient() };
+    let limits = ConnectionLimits { idle_timeout: SOON, drain_timeout: SOON, ..patient() };
     serve_on(listener, router, limits);
     let mut busy = send(server, &[http2_start(100), http2_get(1, "/wait")].concat()).await;
     let mut idle = send(server, &http2_start(100)).await;

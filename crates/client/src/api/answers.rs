@@ -36,6 +36,10 @@ pub struct UserAnswer {
     pub windows: u64,
     /// Windows that are missing until the user is ready.
     pub windows_missing: u64,
+    /// How much of the walking that makes the user ready is enrolled: from 0 to 1, which is `ready`.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 1)]
+    pub progress: f64,
     /// Number of enrollments.
     pub enrollments: u64,
     /// Number of occasions on which the user walked. Two occasions are more than an hour apart.
