@@ -16,8 +16,7 @@ pub struct Time<'a> {
 /// Fastest and slowest sampling that phones and sensors have, as the mean time between samples.
 const SECONDS_BETWEEN_SAMPLES: std::ops::RangeInclusive<f64> = 0.0004..=1.5;
 
-/// Times that repeat more often than this were rounded. An event that was delivered twice repeats a
-/// time now and then.
+/// If more samples have the time of the one before, times were rounded.
 const MAX_REPEATED: f64 = 0.1;
 
 /// Takes the column in which time rises most often. `said` is the unit that the caller names. Only rows
@@ -28,12 +27,12 @@ pub fn choose<'a>(
     acceleration: &[Option<[f64; 3]>],
     said: Option<&'static Unit>,
 ) -> Result<Time<'a>, TableError> {
-    let of_acceleration = |times: &Times| -> Vec<f64> {
-        let values = times.values.iter().zip(acceleration);
-        values.filter(|(_, value)| value.is_some()).map(|(time, _)| *time).collect()
+    let samples = |times: &Times| -> Vec<(f64, [f64; 3])> {
+        let rows = times.values.iter().zip(acceleration);
+        rows.filter_map(|(time, value)| Some((*time, (*value)?))).collect()
     };
     let rises =
-        |times: &Times| of_acceleration(times).windows(2).filter(|pair| pair[1] > pair[0]).count();
+        |times: &Times| samples(times).windows(2).filter(|pair| pair[1].0 > pair[0].0).count();
     let mut error = None;
     let mut best: Option<(usize, &Column, Times)> = None;
     for (column, mut times) in columns.iter().zip(times) {
@@ -49,14 +48,14 @@ pub fn choose<'a>(
     let Some((_, column, times)) = best else {
         return Err(error.expect("each column has times or an error, and there is a column"));
     };
-    let own = of_acceleration(&times);
-    check_repeated(column, &own, &times)?;
+    let samples = samples(&times);
+    check_repeated(column, &samples, &times)?;
     if times.is_clock {
         return Ok(Time { seconds: times.values, column, unit: "as time of day".to_owned() });
     }
     let (unit, how) = match said.or(column.unit) {
         Some(unit) => (unit, ""),
-        None => (likely(column, &own)?, " (told by its steps)"),
+        None => (likely(column, &samples)?, " (told by its steps)"),
     };
     let mut seconds = times.values;
     if unit.si != 1.0 {
@@ -67,11 +66,16 @@ pub fn choose<'a>(
     Ok(Time { seconds, column, unit: format!("in {}{how}", unit.name) })
 }
 
-fn check_repeated(column: &Column, own: &[f64], times: &Times) -> Result<(), TableError> {
+/// A sample that is delivered twice has the same values too, which does not count.
+fn check_repeated(
+    column: &Column,
+    samples: &[(f64, [f64; 3])],
+    times: &Times,
+) -> Result<(), TableError> {
     let Some(value) = &times.repeated else { return Ok(()) };
-    let steps = own.windows(2);
-    let repeated = steps.clone().filter(|pair| pair[0] == pair[1]).count();
-    let share = repeated as f64 / steps.len() as f64;
+    let is_repeated = |pair: &&[(f64, [f64; 3])]| pair[0].0 == pair[1].0 && pair[0].1 != pair[1].1;
+    let repeated = samples.windows(2).filter(is_repeated).count();
+    let share = repeated as f64 / samples.len() as f64;
     if share <= MAX_REPEATED || repeated < 5 {
         return Ok(());
     }
@@ -80,8 +84,8 @@ fn check_repeated(column: &Column, own: &[f64], times: &Times) -> Result<(), Tab
 }
 
 /// The only unit in which the table has a sensor's sample rate.
-fn likely(column: &Column, times: &[f64]) -> Result<&'static Unit, TableError> {
-    let mut steps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+fn likely(column: &Column, samples: &[(f64, [f64; 3])]) -> Result<&'static Unit, TableError> {
+    let mut steps: Vec<f64> = samples.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     steps.retain(|step| *step > 0.0);
     if steps.is_empty() {
         return Ok(Unit::si(Quantity::Time));
