@@ -69,6 +69,9 @@ impl TableArguments {
                 let (rate, seconds) = (recording.rate_hz(), recording.duration_seconds());
                 eprintln!("{}: {rate:.1} Hz, {seconds:.1} s; {understood}", path.display());
             }
+            for mend in recording.mends() {
+                eprintln!("{}: {mend}", path.display());
+            }
             Ok((path.as_path(), recording))
         };
         files.iter().map(read).collect()

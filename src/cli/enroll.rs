@@ -38,7 +38,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn line(answer: &EnrolledAnswer) -> String {
-    let EnrolledAnswer { enrollment, windows_accepted, windows_refused, user } = answer;
+    let EnrolledAnswer { enrollment, windows_accepted, windows_refused, user, .. } = answer;
     let mut line = format!("enrollment {enrollment}: {windows_accepted} windows of walking");
     for refused in windows_refused {
         line += &format!(", {} refused ({})", refused.windows, refused.detail);

@@ -1,7 +1,7 @@
 //! Converts between documents about walks and the types of the service.
 
 use bipedalnet_client::api;
-use bipedalnet_core::gait::RecordingDocument;
+use bipedalnet_core::gait::{Mend, RecordingDocument};
 use bipedalnet_core::identity::{Decision, Doubt, READY_WINDOWS, Tails, Verdict};
 
 use super::problem::{Problem, ProblemType};
@@ -37,6 +37,7 @@ pub(super) fn evidence(
             rate_hz: document.rate_hz,
             acceleration_unit: document.acceleration_unit.unwrap_or_default(),
             acceleration_scale: document.acceleration_scale,
+            acceleration_at_rest: document.acceleration_at_rest.unwrap_or_default(),
             acceleration,
             angular_rate_unit: document.angular_rate_unit.unwrap_or_default(),
             angular_rate_scale: document.angular_rate_scale,
@@ -97,8 +98,15 @@ pub(super) fn enrolled_answer(enrolled: Enrolled) -> api::EnrolledAnswer {
         enrollment: enrolled.enrollment,
         windows_accepted: enrolled.windows,
         windows_refused: refused.collect(),
+        mended: mended(&enrolled.mends),
         user: user_answer(enrolled.status),
     }
+}
+
+fn mended(mends: &[Mend]) -> Vec<api::MendedAnswer> {
+    let answer =
+        |mend: &Mend| api::MendedAnswer { fault: mend.code().to_owned(), detail: mend.to_string() };
+    mends.iter().map(answer).collect()
 }
 
 fn reason(doubt: Doubt) -> api::Doubt {
@@ -137,6 +145,7 @@ pub(super) fn identify_answer(
         candidates: principal.scopes.contains(Scope::Scores).then(|| candidates.collect()),
         reason,
         windows: answer.windows,
+        mended: mended(&answer.mends),
         calibration: calibration(answer.tails),
         model: answer.model,
     }
@@ -160,6 +169,7 @@ pub(super) fn verify_answer(answer: &Verification, principal: &Principal) -> api
         estimated_fmr: sees_scores.then(|| shown_rate(answer.estimated_fmr)),
         fmr: answer.fmr,
         windows: answer.windows,
+        mended: mended(&answer.mends),
         calibration: calibration(answer.tails),
         model: answer.model.clone(),
         enrollment: answer.enrollment,

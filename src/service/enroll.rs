@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bipedalnet_core::gait::SignalError;
+use bipedalnet_core::gait::{Mend, SignalError};
 use bipedalnet_core::identity::UserId;
 
 use super::ServiceError;
@@ -25,6 +25,8 @@ pub struct Enrolled {
     pub windows: u32,
     /// Windows that are not walking: one error of each kind, and its number of windows.
     pub refused: Vec<(SignalError, usize)>,
+    /// What was mended in the recording.
+    pub mends: Vec<Mend>,
     /// The user after the enrollment.
     pub status: UserStatus,
 }
@@ -136,6 +138,7 @@ impl Write {
             enrollment: enrollment.id,
             windows: walk.template.windows(),
             refused: walk.refused.clone(),
+            mends: walk.mends.clone(),
             status: user.into(),
         })
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use bipedalnet_core::bnn::Scratch;
+use bipedalnet_core::gait::Mend;
 use bipedalnet_core::identity::{Decision, Tails, UserId};
 
 use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel};
 use super::activity::Activity;
-use super::walk_reader::{Evidence, Purpose, WalkReader};
+use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use crate::store::Store;
 
 /// Candidates in a result.
@@ -37,6 +38,8 @@ pub struct Identification {
     pub candidates: Vec<NearUser>,
     /// Windows of walking.
     pub windows: u32,
+    /// What was mended in the recording.
+    pub mends: Vec<Mend>,
     /// Id of the model that decided.
     pub model: String,
     /// The thresholds that decided.
@@ -97,7 +100,8 @@ impl Identify {
             }
         }
         let of_features = matches!(evidence, Evidence::Features { .. });
-        let probe = self.reader.read(model, evidence, Purpose::Identify, scratch)?.template;
+        let ReadWalk { template: probe, mends, .. } =
+            self.reader.read(model, evidence, Purpose::Identify, scratch)?;
         let begin = Instant::now();
         let gallery = model.gallery();
         let candidates = gallery.rank(&probe, among, CANDIDATES);
@@ -121,6 +125,7 @@ impl Identify {
             decision,
             candidates: candidates.collect(),
             windows: probe.windows(),
+            mends,
             model: model.id().to_owned(),
             tails,
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::gait::Fingerprint;
+use bipedalnet_core::gait::{Fingerprint, Mend};
 use bipedalnet_core::identity::{
     FALSE_MATCH_RATES, FEATURES_FMR, FIRST_WINDOWS, Tails, Template, UserId, Verdict,
 };
@@ -67,6 +67,8 @@ pub struct Verification {
     pub fmr: f64,
     /// Windows of walking, those of earlier requests in the session included.
     pub windows: u32,
+    /// What was mended in the recording.
+    pub mends: Vec<Mend>,
     /// Id of the model that decided.
     pub model: String,
     /// The thresholds that decided.
@@ -280,7 +282,7 @@ fn compare(
     let Probe { principal, user, walk, is_replay, earlier, fmr, session, challenge } = probe;
     let of_features = walk.recording.is_none();
     let fmr = if of_features { fmr.min(FEATURES_FMR) } else { fmr };
-    let ReadWalk { template, fingerprints, .. } = walk;
+    let ReadWalk { template, fingerprints, mends, .. } = walk;
     let newest_compared = earlier.first().map_or(0, |(number, _)| *number);
     let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
     let key = session.map(|session| SessionKey {
@@ -334,6 +336,7 @@ fn compare(
         estimated_fmr: tail.fmr(strength),
         fmr,
         windows: probe.windows(),
+        mends,
         model: model.id().to_owned(),
         tails,
         enrollment: None,

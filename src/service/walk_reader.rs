@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::gait::{Fingerprint, Recording, RecordingDocument, SignalError, exact};
+use bipedalnet_core::gait::{Fingerprint, Mend, Recording, RecordingDocument, SignalError, exact};
 use bipedalnet_core::identity::{FEWEST_FEATURES, ImplausibleFeatures, Template};
 use bipedalnet_core::{Reading, cbor};
 
@@ -78,6 +78,8 @@ pub(super) struct ReadWalk {
     pub seconds: f64,
     /// Windows that are not walking: one error of each kind, and its number of windows.
     pub refused: Vec<(SignalError, usize)>,
+    /// What was mended in the recording.
+    pub mends: Vec<Mend>,
     /// One for each minute of the recording. Empty for features and for short recordings. Empty for
     /// identification, too: they cost as much as everything else.
     pub fingerprints: Vec<Fingerprint>,
@@ -177,6 +179,7 @@ impl WalkReader {
             template,
             seconds,
             refused,
+            mends: recording.mends().to_vec(),
             fingerprints,
             newest_compared: 0,
             kept: keeps.then(|| pack(&recording)),
@@ -213,6 +216,7 @@ impl WalkReader {
             template: model.model.finish(template),
             seconds: 0.0,
             refused: Vec::new(),
+            mends: Vec::new(),
             fingerprints: Vec::new(),
             newest_compared: 0,
             kept: None,

@@ -87,6 +87,7 @@ pub(super) fn complete_named(name: &str, schema: &mut Value) {
             return;
         }
         "acceleration_unit" => json!(["m/s^2", "g"]),
+        "acceleration_at_rest" => json!(["up", "down"]),
         "angular_rate_unit" => json!(["rad/s", "deg/s"]),
         "fmr" => json!(FALSE_MATCH_RATES),
         _ => return,

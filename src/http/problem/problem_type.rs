@@ -136,27 +136,33 @@ problem_types! {
         "There are too few features, too many, or some have the wrong length or are not finite.";
     BatchSize: 422 "batch-size", "The batch has too few or too many items",
         "The batch has too few or too many items.";
+    BatchedTimes: 422 "batched-times", "The recording cannot be used",
+        "The times are those at which samples arrived in batches.";
     ClippedSensor: 422 "clipped-sensor", "The recording cannot be used",
-        "The sensor's range is too small for the movement.";
+        "The range of a sensor, or of the encoding, is too small for the movement.";
     EmptyRecording: 422 "empty-recording", "The recording cannot be used",
         "The recording has no samples.";
     FlatSensor: 422 "flat-sensor", "The recording cannot be used",
         "An axis never changes: the sensor is stuck.";
     GravityUnits: 422 "gravity-units", "The recording cannot be used",
-        "Gravity is about 1: the acceleration is in g, but its unit is given as m/s².";
+        "The mean acceleration is far from 9.8 m/s²: its unit or scale is wrong. The detail names the likely \
+         unit.";
     IdempotencyKeyReused: 422 "idempotency-key-reused",
         "The idempotency key was used for another request",
         "The idempotency key was used for a request with another method, path or body.";
+    ImplausibleAngularRate: 422 "implausible-angular-rate", "The recording cannot be used",
+        "The angular rate is too large or too small for walking: its unit or scale is wrong. The detail \
+         names the likely unit. `angular_rate` may be left out.";
     ImplausibleFeatures: 422 "implausible-features", "The recording cannot be used",
         "The features cannot be those of one walk: they are too alike, too different or not in order.";
     ImplausibleGravity: 422 "implausible-gravity", "The recording cannot be used",
-        "Gravity is missing, or far from 9.8 m/s².";
+        "The mean acceleration is near 0: gravity is missing.";
     InvalidField: 422 "invalid-field", "A field of the body is invalid",
         "A field of the body is missing, unknown or of the wrong type.";
     InvalidId: 422 "invalid-id", "The id is invalid",
         "An id is not 1 to 64 of the characters `A-Z a-z 0-9 . _ ~ -`.";
     InvalidRate: 422 "invalid-rate", "The recording cannot be used",
-        "`rate_hz` is not a positive number.";
+        "`rate_hz` is not a number of at least 1.";
     InvalidScale: 422 "invalid-scale", "The recording cannot be used",
         "A scale is not a positive number.";
     LengthMismatch: 422 "length-mismatch", "The recording cannot be used",
@@ -169,10 +175,16 @@ problem_types! {
         "A value is NaN or infinite.";
     RateTooLow: 422 "rate-too-low", "The recording cannot be used",
         "The sample rate is too low to detect steps.";
+    RoundedTimes: 422 "rounded-times", "The recording cannot be used",
+        "Many samples have the time of the sample before them.";
     Shaking: 422 "shaking", "The recording cannot be used",
         "The movement is too fast or too strong for walking.";
+    SlowSensor: 422 "slow-sensor", "The recording cannot be used",
+        "The values change more rarely than they are sampled: the sensor is too slow.";
     StandingStill: 422 "standing-still", "The recording cannot be used",
         "There is hardly any movement.";
+    TimeUnits: 422 "time-units", "The recording cannot be used",
+        "The times are not in seconds. The detail names the likely unit.";
     TooFewUsers: 422 "too-few-users", "There are too few users to compare with",
         "`among` names fewer than 5 enrolled users. To check a claim, verify it.";
     TooLong: 422 "too-long", "The recording cannot be used",
@@ -275,16 +287,21 @@ mod tests {
             LengthMismatch { field, length: 0, samples: 0 },
             NonFinite { field, index: 0 },
             BackwardTime { index: 0, previous_seconds: 0.0, time_seconds: 0.0 },
+            TimeUnits { interval: 0.0, unit: "hours", rate_hz: 0.0 },
+            RoundedTimes { percent: 0.0, step_seconds: 0.0, rate_hz: 0.0 },
+            BatchedTimes { samples: 0, gap_seconds: 0.0, rate_hz: 0.0 },
             InvalidRate { rate_hz: 0.0 },
             InvalidScale { field, scale: 0.0 },
             AmbiguousTime,
             RateTooLow { rate_hz: 0.0, needed_hz: 0.0 },
             TooShort { seconds: 0.0, needed_seconds: 0.0 },
-            GravityUnits { median: 0.0 },
-            ImplausibleGravity { median_m_s2: 0.0 },
+            GravityUnits { mean_m_s2: 0.0, sent: 0.0 },
+            ImplausibleGravity { mean_m_s2: 0.0, movement_m_s2: 0.0 },
+            ImplausibleAngularRate { rms_rad_s: 0.0, sent: 0.0 },
+            SlowSensor { field, rate_hz: 0.0, needed_hz: 0.0 },
             Gap { gap_seconds: 0.0, at_seconds: 0.0, allowed_seconds: 0.0 },
             FlatSensor { field, axis: 'x', value: 0.0 },
-            ClippedSensor { percent: 0.0 },
+            ClippedSensor { field, percent: 0.0 },
             StandingStill { deviation_m_s2: 0.0, needed_m_s2: 0.0 },
             Shaking { repeats_hz: 0.0, rms_m_s2: 0.0, allowed_hz: 0.0, allowed_m_s2: 0.0 },
             NoSteps { correlation: 0.0, needed: 0.0 },
@@ -293,6 +310,8 @@ mod tests {
             // A new error does not compile here until the list above has it.
             match error {
                 Empty | LengthMismatch { .. } | NonFinite { .. } | BackwardTime { .. } => {}
+                TimeUnits { .. } | RoundedTimes { .. } | BatchedTimes { .. } => {}
+                ImplausibleAngularRate { .. } | SlowSensor { .. } => {}
                 InvalidRate { .. } | InvalidScale { .. } | AmbiguousTime | RateTooLow { .. } => {}
                 TooShort { .. } | GravityUnits { .. } | ImplausibleGravity { .. } => {}
                 Gap { .. } | FlatSensor { .. } | ClippedSensor { .. } => {}

@@ -185,6 +185,10 @@ pub struct EnrolledAnswer {
     pub windows_accepted: u32,
     /// Windows that were refused, by reason.
     pub windows_refused: Vec<RefusedAnswer>,
+    /// Faults of the recording that the service mended. Absent if there were none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub mended: Vec<MendedAnswer>,
     /// The user after the enrollment.
     #[serde(flatten)]
     pub user: UserAnswer,
@@ -198,6 +202,15 @@ pub struct RefusedAnswer {
     /// Number of windows with this problem.
     pub windows: u64,
     /// Details of one of these windows.
+    pub detail: String,
+}
+
+/// A fault of a recording that the service mended. Remove its cause: a larger one of its kind is refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MendedAnswer {
+    /// `stale-samples`, `repeated-times` or `pauses`.
+    pub fault: String,
+    /// What was seen, and what was done.
     pub detail: String,
 }
 
@@ -252,6 +265,10 @@ pub struct IdentifyAnswer {
     pub candidates: Option<Vec<CandidateAnswer>>,
     /// Windows of walking that were used.
     pub windows: u32,
+    /// Faults of the recording that the service mended. Absent if there were none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub mended: Vec<MendedAnswer>,
     /// What the decision thresholds were fitted to.
     pub calibration: CalibrationSource,
     /// Id of the model that was used.
@@ -308,6 +325,10 @@ pub struct VerifyAnswer {
     pub fmr: f64,
     /// Windows of walking that were used, including earlier ones of the session.
     pub windows: u32,
+    /// Faults of the recording that the service mended. Absent if there were none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub mended: Vec<MendedAnswer>,
     /// What the decision thresholds were fitted to.
     pub calibration: CalibrationSource,
     /// Id of the model that was used.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bipedalnet_core::gait::{AccelerationUnit, AngularRateUnit};
+use bipedalnet_core::gait::{AccelerationUnit, AngularRateUnit, AtRest};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -43,6 +43,13 @@ pub struct WalkDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(exclusive_minimum = 0)]
     pub acceleration_scale: Option<f32>,
+    /// Where the acceleration of a phone at rest points: `up` (the default) if a phone that lies on its
+    /// back has about +9.8 m/s² on z, as on Android and in browsers that follow the standard; `down` if
+    /// it has -9.8 m/s² or -1 g, as in CoreMotion on iOS. All walks of all users must say the same
+    /// truth, because a wrong sign turns a walker into another one's mirror image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub acceleration_at_rest: Option<AtRest>,
     /// Acceleration of each sample along x, y and z, with gravity included.
     #[serde(
         default,

@@ -6,7 +6,7 @@ use minicbor::Encoder;
 use minicbor::data::Tag;
 use minicbor::encode;
 
-use super::recording::checked_scale;
+use super::document::checked_scale;
 use super::resample::LONGEST_GAP_SECONDS;
 use super::{Recipe, Recording, Signal, SignalError};
 

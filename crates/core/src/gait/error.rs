@@ -1,5 +1,7 @@
 //! Errors of recordings.
 
+use super::{gravity, sensor};
+
 /// Why a recording cannot be used. A message says what was seen, what is needed and what to do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SignalError {
@@ -26,7 +28,7 @@ pub enum SignalError {
     },
     /// Time stands still or runs backward.
     #[error(
-        "time_seconds[{index}] is {time_seconds}, but the time before it is {previous_seconds}; sort the samples by time and remove duplicates"
+        "time_seconds[{index}] is {time_seconds}, but the time before it is {previous_seconds}; sort the samples by time. If the clock was set back, use one that only rises, such as the sensor's own"
     )]
     BackwardTime {
         /// Position of the later sample.
@@ -36,7 +38,41 @@ pub enum SignalError {
         /// Time of the sample.
         time_seconds: f64,
     },
-    /// `rate_hz` is not a positive number.
+    /// The unit of the times is not the second.
+    #[error(
+        "time_seconds rises by {interval} from sample to sample, as if in {unit} at {rate_hz:.0} Hz; send seconds"
+    )]
+    TimeUnits {
+        /// Median difference of neighbouring times.
+        interval: f64,
+        /// The unit that it looks like.
+        unit: &'static str,
+        /// Sample rate in that unit.
+        rate_hz: f64,
+    },
+    /// Many samples have the same time.
+    #[error("{percent:.0} % of the samples have the time of the sample before, {}", rounding(*step_seconds, *rate_hz))]
+    RoundedTimes {
+        /// Share of samples with the time of the sample before.
+        percent: f32,
+        /// Median difference of different times; 0 if all are the same.
+        step_seconds: f64,
+        /// Mean sample rate; 0 if all times are the same.
+        rate_hz: f64,
+    },
+    /// Times are those at which samples arrived in batches.
+    #[error(
+        "samples arrive in batches of about {samples} every {gap_seconds:.2} s; send the times at which the sensor took them, from its events, or instead of them rate_hz, which is about {rate_hz:.1}, if the sampling is even"
+    )]
+    BatchedTimes {
+        /// Samples of a batch.
+        samples: usize,
+        /// Time between batches.
+        gap_seconds: f64,
+        /// Mean sample rate.
+        rate_hz: f64,
+    },
+    /// `rate_hz` is not a number of at least 1.
     #[error("rate_hz is {rate_hz}; expected the number of samples per second, at least 20")]
     InvalidRate {
         /// The value given.
@@ -69,21 +105,44 @@ pub enum SignalError {
         /// Least length.
         needed_seconds: f64,
     },
-    /// Gravity reads about 1: the values are in g.
-    #[error(
-        "acceleration has a median magnitude of {median:.2}; expected about 9.8 m/s^2. If the unit is g, set acceleration_unit to \"g\""
-    )]
+    /// Gravity is far from 9.8 m/s^2.
+    #[error("acceleration has a mean of {mean_m_s2:.4} m/s^2; expected gravity, about 9.8. {}", gravity::advice(*sent))]
     GravityUnits {
-        /// Median magnitude seen, in the unit claimed.
-        median: f32,
+        /// Length of the mean over two seconds.
+        mean_m_s2: f32,
+        /// The same in values as they were sent.
+        sent: f32,
     },
-    /// Gravity is missing, or far from 9.8 m/s^2.
+    /// Gravity is missing.
     #[error(
-        "acceleration has a median magnitude of {median_m_s2:.2} m/s^2; expected about 9.8. Send raw acceleration that includes gravity, not linear acceleration"
+        "acceleration has a mean of {mean_m_s2:.2} around which it moves by {movement_m_s2:.2}: gravity is missing. Send raw acceleration that includes gravity, not linear acceleration"
     )]
     ImplausibleGravity {
-        /// Median magnitude seen.
-        median_m_s2: f32,
+        /// Length of the mean over two seconds.
+        mean_m_s2: f32,
+        /// Standard deviation.
+        movement_m_s2: f32,
+    },
+    /// Angular rates are too large or too small for walking.
+    #[error("angular_rate has a root mean square of {rms_rad_s:.4} rad/s; walking has 0.4 to 6. {}", sensor::advice(*sent))]
+    ImplausibleAngularRate {
+        /// Root mean square over a window.
+        rms_rad_s: f32,
+        /// The same in values as they were sent.
+        sent: f32,
+    },
+    /// A sensor is slower than the recording.
+    #[error(
+        "{field} changes only {rate_hz:.1} times a second, {needed_hz:.0} are needed: the sensor is slower than it is read. {}",
+        faster(field)
+    )]
+    SlowSensor {
+        /// Name of the list.
+        field: &'static str,
+        /// Changes per second.
+        rate_hz: f64,
+        /// Fewest changes per second.
+        needed_hz: f64,
     },
     /// Samples are missing.
     #[error(
@@ -109,9 +168,12 @@ pub enum SignalError {
     },
     /// The sensor's range is too small for the movement.
     #[error(
-        "acceleration is at the end of the sensor's range in {percent:.0} % of the samples; choose a range of +-4 g or more"
+        "{field} is at the end of its range in {percent:.0} % of the samples; {}",
+        wider(field)
     )]
     ClippedSensor {
+        /// Name of the list.
+        field: &'static str,
         /// Share of clipped samples.
         percent: f32,
     },
@@ -158,6 +220,33 @@ fn remedy(field: &str) -> &'static str {
     }
 }
 
+fn wider(field: &str) -> &'static str {
+    match field {
+        "angular_rate" => {
+            "choose a larger range or a larger angular_rate_scale, or leave angular_rate out"
+        }
+        _ => "choose a range of +-4 g or more, and a scale that can express it",
+    }
+}
+
+fn faster(field: &str) -> &'static str {
+    match field {
+        "angular_rate" => "Ask the system for a higher rate, or leave angular_rate out",
+        _ => "Ask the system for a rate of 20 Hz or more, and record each of its events once",
+    }
+}
+
+fn rounding(step_seconds: f64, rate_hz: f64) -> String {
+    let step_seconds = (step_seconds * 1e3).round() / 1e3;
+    match rate_hz {
+        0.0 => "as if rounded; send times with milliseconds".to_owned(),
+        _ => format!(
+            "as if rounded to {step_seconds} s, or as samples that arrive in groups; send times with \
+             milliseconds or, if the sampling is even, set rate_hz to {rate_hz:.1} instead"
+        ),
+    }
+}
+
 impl SignalError {
     /// A short name for programs. It never changes.
     pub fn code(&self) -> &'static str {
@@ -166,6 +255,9 @@ impl SignalError {
             Self::LengthMismatch { .. } => "length-mismatch",
             Self::NonFinite { .. } => "non-finite-value",
             Self::BackwardTime { .. } => "backward-time",
+            Self::TimeUnits { .. } => "time-units",
+            Self::RoundedTimes { .. } => "rounded-times",
+            Self::BatchedTimes { .. } => "batched-times",
             Self::InvalidRate { .. } => "invalid-rate",
             Self::InvalidScale { .. } => "invalid-scale",
             Self::AmbiguousTime => "ambiguous-time",
@@ -173,6 +265,8 @@ impl SignalError {
             Self::TooShort { .. } => "too-short",
             Self::GravityUnits { .. } => "gravity-units",
             Self::ImplausibleGravity { .. } => "implausible-gravity",
+            Self::ImplausibleAngularRate { .. } => "implausible-angular-rate",
+            Self::SlowSensor { .. } => "slow-sensor",
             Self::Gap { .. } => "missing-samples",
             Self::FlatSensor { .. } => "flat-sensor",
             Self::ClippedSensor { .. } => "clipped-sensor",
@@ -188,17 +282,22 @@ impl SignalError {
             Self::LengthMismatch { field, .. }
             | Self::NonFinite { field, .. }
             | Self::InvalidScale { field, .. }
-            | Self::FlatSensor { field, .. } => field,
+            | Self::FlatSensor { field, .. }
+            | Self::ClippedSensor { field, .. }
+            | Self::SlowSensor { field, .. } => field,
             Self::BackwardTime { .. }
+            | Self::TimeUnits { .. }
+            | Self::RoundedTimes { .. }
+            | Self::BatchedTimes { .. }
             | Self::AmbiguousTime
             | Self::RateTooLow { .. }
             | Self::Gap { .. } => "time_seconds",
             Self::InvalidRate { .. } => "rate_hz",
             Self::GravityUnits { .. } => "acceleration_unit",
+            Self::ImplausibleAngularRate { .. } => "angular_rate",
             Self::Empty
             | Self::TooShort { .. }
             | Self::ImplausibleGravity { .. }
-            | Self::ClippedSensor { .. }
             | Self::StandingStill { .. }
             | Self::Shaking { .. }
             | Self::NoSteps { .. } => "acceleration",

@@ -1,5 +1,7 @@
 //! Resampling to an even time grid.
 
+use super::gravity;
+use super::sensor::{Changes, Gyroscope, clipped};
 use super::{Recipe, Recording, SignalError};
 
 /// Lowest mean rate. Sensors that promise 20 Hz deliver a little less.
@@ -11,9 +13,6 @@ pub(crate) const LONGEST_GAP_SECONDS: f64 = 0.25;
 /// A sensor with the smallest common range, +-2 g, does not clip below this.
 const LEAST_CLIP_M_S2: f32 = 15.0;
 
-/// This many equal extremes in a row count as clipping.
-const CLIP_RUN: usize = 3;
-
 /// A recording on an even time grid that starts at its first sample.
 pub struct Signal {
     pub(crate) rate_hz: f64,
@@ -23,12 +22,16 @@ pub struct Signal {
     pub(crate) gap_seconds: Vec<f32>,
     /// For each grid point, whether the sensor was at the end of its range.
     pub(crate) clipped: Vec<bool>,
+    /// For each grid point, the sample at it or before it.
+    pub(crate) sample: Vec<u32>,
+    pub(crate) changes: Changes,
+    pub(crate) gyroscope: Option<Gyroscope>,
 }
 
 impl Signal {
     /// Checks the recording as a whole and resamples it to the recipe's rate.
     ///
-    /// Drops angular rates if the recipe's rows do not read them.
+    /// Only counts angular rates if the recipe's rows do not read them.
     ///
     /// # Errors
     /// If the recording is too short, its sample rate is too low, or its acceleration does not include
@@ -44,18 +47,25 @@ impl Signal {
         if rate_hz < LEAST_RATE_HZ {
             return Err(SignalError::RateTooLow { rate_hz, needed_hz: 20.0 });
         }
-        check_gravity(recording.acceleration_m_s2())?;
-
         let times = recording.time_seconds();
+        let [unit_m_s2, unit_rad_s] = recording.units();
+        gravity::check(times, recording.acceleration_m_s2(), unit_m_s2)?;
+
         let angular_rate = recording.angular_rate_rad_s().filter(|_| recipe.rows.read_gyroscope());
-        let clipped_samples = clipped(recording.acceleration_m_s2());
+        let clipped_samples = clipped(recording.acceleration_m_s2(), LEAST_CLIP_M_S2);
         let mut signal = Self {
             rate_hz: recipe.rate_hz,
             acceleration_m_s2: Vec::with_capacity(length),
             angular_rate_rad_s: angular_rate.map(|_| Vec::with_capacity(length)),
             gap_seconds: Vec::with_capacity(length),
             clipped: Vec::with_capacity(length),
+            sample: Vec::with_capacity(length),
+            changes: Changes::new(recording.acceleration_m_s2()),
+            gyroscope: recording
+                .angular_rate_rad_s()
+                .map(|rates| Gyroscope::new(rates, unit_rad_s)),
         };
+        let mut pauses = recording.pauses().iter().copied().peekable();
         let mut left = 0;
         let mut taps = Vec::new();
         for index in 0..length {
@@ -79,7 +89,11 @@ impl Signal {
                 rates.push(weigh(source, taps));
             }
             let bridged = gap > LONGEST_GAP_SECONDS && time > times[left] && time < times[left + 1];
-            signal.gap_seconds.push(if bridged { gap as f32 } else { 0.0 });
+            while pauses.next_if(|pause| pause.0 <= left).is_some() {}
+            let true_gap =
+                pauses.peek().filter(|pause| pause.0 == left + 1).map_or(gap, |pause| pause.1);
+            signal.gap_seconds.push(if bridged { true_gap as f32 } else { 0.0 });
+            signal.sample.push(left as u32);
             signal.clipped.push(clipped_samples[left] || clipped_samples[left + 1]);
         }
         Ok(signal)
@@ -118,50 +132,13 @@ fn weigh(source: &[[f32; 3]], taps: &[(usize, f32)]) -> [f32; 3] {
     sum
 }
 
-fn check_gravity(acceleration_m_s2: &[[f32; 3]]) -> Result<(), SignalError> {
-    let mut magnitudes: Vec<f32> =
-        acceleration_m_s2.iter().map(|a| a.iter().map(|v| v * v).sum::<f32>().sqrt()).collect();
-    let middle = magnitudes.len() / 2;
-    let (_, &mut median, _) = magnitudes.select_nth_unstable_by(middle, f32::total_cmp);
-    match median {
-        0.5..=2.0 => Err(SignalError::GravityUnits { median }),
-        6.0..=16.0 => Ok(()),
-        _ => Err(SignalError::ImplausibleGravity { median_m_s2: median }),
-    }
-}
-
-/// Marks samples in runs of equal values at an axis's extreme.
-fn clipped(acceleration_m_s2: &[[f32; 3]]) -> Vec<bool> {
-    let mut marks = vec![false; acceleration_m_s2.len()];
-    let (mut largest, mut smallest) = ([f32::MIN; 3], [f32::MAX; 3]);
-    for sample in acceleration_m_s2 {
-        for axis in 0..3 {
-            largest[axis] = largest[axis].max(sample[axis]);
-            smallest[axis] = smallest[axis].min(sample[axis]);
-        }
-    }
-    for axis in 0..3 {
-        for extreme in [largest[axis], smallest[axis]] {
-            if extreme.abs() < LEAST_CLIP_M_S2 {
-                continue;
-            }
-            let mut start = 0;
-            for run in acceleration_m_s2.chunk_by(|a, b| a[axis] == b[axis]) {
-                if run[0][axis] == extreme && run.len() >= CLIP_RUN {
-                    marks[start..start + run.len()].fill(true);
-                }
-                start += run.len();
-            }
-        }
-    }
-    marks
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::gait::cut_windows;
+    use crate::gait::simulator::{Conditions, Walker};
 
     fn recording(times: Vec<f64>, value: impl Fn(f64) -> f32) -> Recording {
         let acceleration = times.iter().map(|&time| [value(time), 0.0, 9.8]).collect();
@@ -187,6 +164,35 @@ mod tests {
                 Signal::new(&recording(vec![-seconds, seconds], |_| 0.0), &Recipe::BIPEDALNET);
             assert_eq!(error.map(|_| ()).unwrap_err().code(), "rate-too-low", "{seconds}");
         }
+    }
+
+    #[test]
+    fn windows_before_and_after_a_pause_are_read_and_the_pause_keeps_its_length() {
+        let walk = Walker::new(1).walk(1, &Conditions { seconds: 8.0, ..Conditions::default() });
+        let paused = |seconds: f64| {
+            let mut times = walk.time_seconds().to_vec();
+            times[200..].iter_mut().for_each(|time| *time += seconds);
+            let acceleration = walk.acceleration_m_s2().to_vec();
+            let paused = Recording::new(times, acceleration, None).unwrap();
+            (paused.duration_seconds(), cut_windows(&paused, &Recipe::OPENSET, 50).unwrap())
+        };
+        for seconds in [3.0, 120.0, 1e9] {
+            let (duration, cut) = paused(seconds);
+            assert!((duration - 8.28).abs() < 0.05, "{duration}");
+            let starts: Vec<f64> = cut.windows.iter().map(|window| window.start_seconds).collect();
+            assert_eq!(starts, [0.0, 1.0, 5.0, 6.0]);
+            let [(SignalError::Gap { gap_seconds, .. }, 3)] = cut.refused[..] else {
+                panic!("{:?}", cut.refused)
+            };
+            assert!((gap_seconds / seconds - 1.0).abs() < 0.02, "{gap_seconds}");
+        }
+        // A part keeps the pause.
+        let mut times = walk.time_seconds().to_vec();
+        times[200..].iter_mut().for_each(|time| *time += 60.0);
+        let paused = Recording::new(times, walk.acceleration_m_s2().to_vec(), None).unwrap();
+        let part = paused.part(1.0, 6.0).unwrap();
+        let refused = cut_windows(&part, &Recipe::OPENSET, 50).unwrap().refused;
+        assert!(refused[0].0.to_string().contains("no samples for 60."), "{}", refused[0].0);
     }
 
     #[test]

@@ -39,10 +39,13 @@ impl Signal {
         if let Some(rates) = &self.angular_rate_rad_s {
             moving("angular_rate", &rates[range.clone()])?;
         }
-        let clipped = self.clipped[range].iter().filter(|&&clipped| clipped).count();
+        let clipped = self.clipped[range.clone()].iter().filter(|&&clipped| clipped).count();
         let clipped_share = clipped as f32 / samples as f32;
         if clipped_share > LARGEST_CLIPPED_SHARE {
-            return Err(SignalError::ClippedSensor { percent: clipped_share * 100.0 });
+            return Err(SignalError::ClippedSensor {
+                field: "acceleration",
+                percent: clipped_share * 100.0,
+            });
         }
 
         let count = samples as f32;
@@ -56,6 +59,10 @@ impl Signal {
                 needed_m_s2: LEAST_DEVIATION_M_S2,
             });
         }
+
+        let seconds = samples as f64 / self.rate_hz;
+        let taken = self.sample[range.start] as usize..self.sample[range.end - 1] as usize + 1;
+        self.changes.check("acceleration", &taken, seconds)?;
 
         let movement = Movement::new(acceleration);
         let rms_m_s2 = (movement.energy(0..samples) / count).sqrt();
@@ -83,7 +90,10 @@ impl Signal {
                 needed: LEAST_CORRELATION,
             });
         }
-        Ok(())
+        match &self.gyroscope {
+            Some(gyroscope) => gyroscope.check(&taken, seconds),
+            None => Ok(()),
+        }
     }
 }
 
