@@ -71,6 +71,11 @@ pub(super) fn status(is_match: bool) -> ExitCode {
 pub(super) fn explain(reason: Option<Doubt>, windows: u32) -> String {
     match reason {
         Some(Doubt::Ambiguous) => "several users match about equally well".to_owned(),
+        Some(Doubt::Mirrored) => {
+            "only the mirror image of the walk matches a user: the axes have another order or other \
+             signs than in the enrolled walks"
+                .to_owned()
+        }
         Some(Doubt::Unfamiliar) => {
             "the walking is unlike any that the model was calibrated on".to_owned()
         }

@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use super::App;
 use super::encoding::Encoding;
 use super::memory::{Decoded, Held};
+use super::misread;
 use super::problem::{Problem, ProblemType};
 use crate::service::{Admission, Cost, Service, StoredResponse};
 use crate::telemetry::Metrics;
@@ -164,13 +165,17 @@ impl Format {
                 "send a JSON or CBOR document; /docs describes its fields",
             ));
         }
+        let body = if self == Self::Json { misread::without_mark(body) } else { body };
         let value = match self {
             Self::Json => serde_json::from_slice(body).ok(),
             Self::Cbor => cbor::from_slice(body).ok(),
         };
         match value {
             Some(value) => Ok(value),
-            None => self.decode_with_path(body),
+            None => match misread::recognised(self.malformed(), body) {
+                Some(problem) => Err(problem),
+                None => self.decode_with_path(body),
+            },
         }
     }
 
@@ -201,6 +206,13 @@ impl Format {
             Self::Cbor => minicbor_serde::to_vec(body).map_err(|error| error.to_string()),
         }
         .expect("responses are plain data with string keys")
+    }
+
+    fn malformed(self) -> ProblemType {
+        match self {
+            Self::Json => ProblemType::MalformedJson,
+            Self::Cbor => ProblemType::MalformedCbor,
+        }
     }
 
     fn media_type(self) -> &'static str {
@@ -288,6 +300,7 @@ fn bad_cbor(path: &str, error: &cbor::CborError) -> Problem {
 }
 
 pub(super) fn invalid_field(path: &str, detail: String) -> Problem {
+    let detail = misread::about_samples(path, detail);
     named(path, Problem::new(ProblemType::InvalidField, detail))
 }
 

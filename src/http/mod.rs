@@ -16,6 +16,7 @@ mod host;
 mod idempotency;
 mod locks;
 mod memory;
+mod misread;
 mod models;
 mod observe;
 mod operation;

@@ -114,6 +114,7 @@ fn reason(doubt: Doubt) -> api::Doubt {
         Doubt::TooShort => api::Doubt::TooShort,
         Doubt::Unfamiliar => api::Doubt::Unfamiliar,
         Doubt::Ambiguous => api::Doubt::Ambiguous,
+        Doubt::Mirrored => api::Doubt::Mirrored,
     }
 }
 

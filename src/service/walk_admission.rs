@@ -22,7 +22,7 @@ use crate::access::{Principal, Scope};
 /// much. A lower rate would refuse more genuine walks in other shoes or at another pace.
 const MAX_FMR: f64 = 0.1;
 
-/// Two walks that were sent as features are copies if their templates have at least this cosine. In six data
+/// Two walks without fingerprints are copies if their templates have at least this cosine. In six data
 /// sets, walks of 8 to 58 windows that follow each other reach 0.95. A copy that begins one window
 /// later has 0.97 and more from 19 windows on.
 const SAME_COSINE: f32 = 0.97;
@@ -124,22 +124,20 @@ impl WalkAdmission {
         Ok(Some(gallery.tails().single.fmr(strength) <= MAX_FMR))
     }
 
-    /// Whether a walk was enrolled since it was read. Features: whether they were enrolled at all.
+    /// Whether a walk was enrolled since it was read. Without fingerprints, as for features and
+    /// recordings of less than 3.4 s: whether it was enrolled at all.
     async fn has_copy(
         &self,
         write: &mut Write,
         user: &UserId,
         walk: &ReadWalk,
     ) -> Result<bool, ServiceError> {
-        if walk.seconds == 0.0 {
+        if walk.fingerprints.is_empty() {
             let feature_len = self.active.get().feature_len();
             let enrolled = Some(WalkSource::Enrollment);
             let templates =
                 write.transaction.templates_of(user, &walk.model, feature_len, enrolled).await?;
             return Ok(templates.iter().any(|it| it.cosine(&walk.template) >= SAME_COSINE));
-        }
-        if walk.fingerprints.is_empty() {
-            return Ok(false);
         }
         let newer =
             write.transaction.enrolled_fingerprints_after(user, walk.newest_compared).await?;

@@ -22,6 +22,7 @@ mod model_changes;
 mod models;
 mod operation;
 mod overload;
+mod phones;
 mod poisoning;
 mod readme;
 mod recordings;

@@ -236,6 +236,10 @@ pub enum Doubt {
     Unfamiliar,
     /// Several users match about equally well.
     Ambiguous,
+    /// The walk itself matches nobody, but its mirror image does. Axes are in another order, or signs are
+    /// others, than in the enrolled walks: check `acceleration_at_rest`. Only identifications have this
+    /// reason.
+    Mirrored,
 }
 
 /// What the decision thresholds were fitted to.

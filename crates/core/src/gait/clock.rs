@@ -83,11 +83,15 @@ impl fmt::Display for Mend {
                 f,
                 "the first {samples} samples were dropped: their times are far from the others"
             ),
-            Self::RepeatedTimes { samples } => write!(
-                f,
-                "{samples} with the time of the sample before {} left out",
-                if *samples == 1 { "sample was" } else { "samples were" }
-            ),
+            Self::RepeatedTimes { samples: 1 } => {
+                write!(f, "1 sample was left out: it has the time of the sample before")
+            }
+            Self::RepeatedTimes { samples } => {
+                write!(
+                    f,
+                    "{samples} samples were left out: they have the times of those before them"
+                )
+            }
             Self::Pauses { pauses, longest_seconds } => write!(
                 f,
                 "the recording was split at {pauses} {} without samples; the longest lasts \
@@ -138,9 +142,11 @@ impl Clock {
             return Err(rounded(&clock.times[stale..], median));
         }
         if median <= SLOWEST_SECONDS {
-            let last = (stale + 1..=MOST_STALE.min(clock.times.len() - 1))
-                .rfind(|&at| clock.times[at] - clock.times[at - 1] > STALE_SECONDS);
-            stale = last.unwrap_or(stale);
+            let is_gap = |at: &usize| clock.times[*at] - clock.times[at - 1] > STALE_SECONDS;
+            let last = (stale + 1..=MOST_STALE.min(clock.times.len() - 1)).rfind(is_gap);
+            // With more gaps, the samples are not stale but rare.
+            let next = |first: usize| first + 1..(first + 1 + MOST_STALE).min(clock.times.len());
+            stale = last.filter(|&last| !next(last).any(|at| is_gap(&at))).unwrap_or(stale);
         }
         clock.drop_samples(stale, repeats);
         if median <= SLOWEST_SECONDS {
@@ -318,6 +324,10 @@ mod tests {
             assert_eq!(clock.dropped, (0..stale.len()).collect::<Vec<_>>());
             assert_eq!(clock.mends, [Mend::StaleSamples { samples: stale.len() }]);
         }
+        // Rare samples are not stale: nobody knows where the recording begins.
+        let rare: Vec<f64> = (0..8).map(|index| f64::from(index) * 1.5 - 20.0).collect();
+        let times = [rare, even(100, 50.0)].concat();
+        assert_eq!(mended(times).dropped, []);
         let (code, _) = refused([vec![9.0, 8.0], even(100, 50.0)].concat());
         assert_eq!(code, "backward-time");
     }

@@ -6,7 +6,7 @@ use minicbor::Encoder;
 use minicbor::data::Tag;
 use minicbor::encode;
 
-use super::document::checked_scale;
+use super::document::{LEAST_RATE_HZ, checked_scale};
 use super::resample::LONGEST_GAP_SECONDS;
 use super::{Recipe, Recording, Signal, SignalError};
 
@@ -56,8 +56,11 @@ pub fn compact(recording: &Recording, precision: &Precision) -> Result<Vec<u8>, 
         checked_scale("acceleration_scale", Some(precision.acceleration_step_m_s2))?,
         checked_scale("angular_rate_scale", Some(precision.angular_rate_step_rad_s))?,
     ];
+    if precision.rate_hz < LEAST_RATE_HZ {
+        return Err(SignalError::InvalidRate { rate_hz: precision.rate_hz });
+    }
     let rate_hz = recording.rate_hz() as f32;
-    if is_even(recording) && rate_hz <= precision.rate_hz as f32 {
+    if is_even(recording) && f64::from(rate_hz) >= LEAST_RATE_HZ && rate_hz <= precision.rate_hz as f32 {
         let sensors = (recording.acceleration_m_s2(), recording.angular_rate_rad_s());
         return Ok(document(Time::Rate(rate_hz), sensors, Some(steps)));
     }

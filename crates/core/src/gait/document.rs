@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::recording::STANDARD_GRAVITY_M_S2;
 use super::{Recording, SignalError};
 
+/// Smallest `rate_hz`. Less is the time between two samples, or another mistake.
+pub(super) const LEAST_RATE_HZ: f64 = 1.0;
+
 /// Unit of acceleration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccelerationUnit {
@@ -84,8 +87,7 @@ impl TryFrom<RecordingDocument> for Recording {
         let samples = document.acceleration.len();
         let time_seconds = match (document.time_seconds, document.rate_hz) {
             (Some(times), None) => times,
-            // Less than one sample in a second is the period, or a mistake.
-            (None, Some(rate_hz)) if rate_hz.is_finite() && rate_hz >= 1.0 => {
+            (None, Some(rate_hz)) if rate_hz.is_finite() && rate_hz >= LEAST_RATE_HZ => {
                 (0..samples).map(|index| index as f64 / rate_hz).collect()
             }
             (None, Some(rate_hz)) => return Err(SignalError::InvalidRate { rate_hz }),

@@ -3,6 +3,7 @@
 use super::SignalError;
 use super::orientation::norm;
 use super::recording::STANDARD_GRAVITY_M_S2;
+use super::walking::moving;
 
 /// Length of the mean acceleration over two seconds, which is gravity. The lowest upper quartile and the
 /// highest lower quartile of 434 real recordings are 9.14 and 12.71 m/s^2.
@@ -36,11 +37,14 @@ pub(super) fn check(
     };
     let movement_m_s2 = sorted(|stretch| stretch.1, 0.5);
     let (low, high) = (sorted(|stretch| stretch.0, 0.25), sorted(|stretch| stretch.0, 0.75));
-    if high < LEAST_RATIO * movement_m_s2 {
-        return Err(SignalError::ImplausibleGravity { mean_m_s2: high, movement_m_s2 });
-    }
-    if high >= LEAST_M_S2 && low <= MOST_M_S2 {
+    let is_linear = high < LEAST_RATIO * movement_m_s2;
+    if !is_linear && high >= LEAST_M_S2 && low <= MOST_M_S2 {
         return Ok(());
+    }
+    // A sensor that is stuck is not one of another unit.
+    moving("acceleration", acceleration_m_s2)?;
+    if is_linear {
+        return Err(SignalError::ImplausibleGravity { mean_m_s2: high, movement_m_s2 });
     }
     let mean_m_s2 = if high < LEAST_M_S2 { high } else { low };
     Err(SignalError::GravityUnits { mean_m_s2, sent: mean_m_s2 / unit_m_s2 })

@@ -6,6 +6,9 @@ use super::clock::{Clock, Mend, drop_at};
 /// Standard gravity in m/s^2 (ISO 80000-3).
 pub const STANDARD_GRAVITY_M_S2: f32 = 9.80665;
 
+/// Lowest mean rate. Sensors that promise 20 Hz deliver a little less.
+const LEAST_RATE_HZ: f64 = 18.0;
+
 /// Raw samples of one phone, with three axes and the time of each sample.
 ///
 /// [`Recording::new`] guarantees that values are finite and that times rise strictly.
@@ -130,6 +133,26 @@ impl Recording {
             0.0 => 0.0,
             seconds => (self.time_seconds.len() - 1) as f64 / seconds,
         }
+    }
+
+    /// Checks the mean sample rate.
+    ///
+    /// # Errors
+    /// If it is too low to show steps.
+    pub fn check_rate(&self) -> Result<(), SignalError> {
+        match self.rate_hz() {
+            rate_hz if rate_hz < LEAST_RATE_HZ => {
+                Err(SignalError::RateTooLow { rate_hz, needed_hz: 20.0 })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The recording of a walker who is the mirror image of this one, from a phone without a gyroscope.
+    /// Wrong signs, and axes in a wrong order, have this effect.
+    pub fn mirrored(mut self) -> Self {
+        self.acceleration_m_s2.iter_mut().flatten().for_each(|value| *value = -*value);
+        self.without_angular_rate()
     }
 
     /// The same recording from a phone without a gyroscope.

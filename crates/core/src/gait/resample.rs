@@ -4,9 +4,6 @@ use super::gravity;
 use super::sensor::{Changes, Gyroscope, clipped};
 use super::{Recipe, Recording, SignalError};
 
-/// Lowest mean rate. Sensors that promise 20 Hz deliver a little less.
-const LEAST_RATE_HZ: f64 = 18.0;
-
 /// Longest gap that is interpolated. It is shorter than half a step.
 pub(crate) const LONGEST_GAP_SECONDS: f64 = 0.25;
 
@@ -42,11 +39,8 @@ impl Signal {
         if length < recipe.samples {
             return Err(SignalError::TooShort { seconds, needed_seconds: recipe.window_seconds() });
         }
-        // This also bounds the grid: it has at most `rate_hz / LEAST_RATE_HZ` points per sample.
-        let rate_hz = recording.rate_hz();
-        if rate_hz < LEAST_RATE_HZ {
-            return Err(SignalError::RateTooLow { rate_hz, needed_hz: 20.0 });
-        }
+        // This also bounds the grid, which has a bounded number of points per sample.
+        recording.check_rate()?;
         let times = recording.time_seconds();
         let [unit_m_s2, unit_rad_s] = recording.units();
         gravity::check(times, recording.acceleration_m_s2(), unit_m_s2)?;

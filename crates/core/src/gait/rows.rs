@@ -166,6 +166,24 @@ mod tests {
     }
 
     #[test]
+    fn a_mirrored_walk_differs_in_the_lateral_rows_alone() {
+        const LATERAL: usize = 1;
+        let samples = Recipe::OPENSET.samples;
+        for seed in 0..10 {
+            let walk = Walker::new(seed).walk(1, &Conditions::default());
+            let windows = cut_windows(&walk, &Recipe::OPENSET, 50).unwrap().windows;
+            let mirrored = cut_windows(&walk.mirrored(), &Recipe::OPENSET, 50).unwrap().windows;
+            for (window, mirrored) in windows.iter().zip(&mirrored) {
+                for (row, value) in window.values.chunks_exact(samples).enumerate() {
+                    let sign = if row % ROWS == LATERAL { -1 } else { 1 };
+                    let other = &mirrored.values[row * samples..(row + 1) * samples];
+                    assert!(value.iter().zip(other).all(|(a, b)| *a == sign * b), "row {row}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn windows_of_unit_scale_have_an_rms_of_one_and_ignore_the_gyroscope() {
         let conditions = Conditions::default();
         for seed in 0..10 {

@@ -98,7 +98,7 @@ impl Signal {
 }
 
 /// Rejects an axis that never changes. Real sensors have noise, even at rest.
-fn moving(field: &'static str, samples: &[[f32; 3]]) -> Result<(), SignalError> {
+pub(super) fn moving(field: &'static str, samples: &[[f32; 3]]) -> Result<(), SignalError> {
     for (axis, name) in ['x', 'y', 'z'].into_iter().enumerate() {
         let value = samples[0][axis];
         // Interpolating between equal values may differ in the last bits.

@@ -33,6 +33,8 @@ pub enum Doubt {
     Unfamiliar,
     /// Several users match.
     Ambiguous,
+    /// The mirror image of the walk matches a user: axes or signs are wrong.
+    Mirrored,
 }
 
 /// The result of an identification (1:N).

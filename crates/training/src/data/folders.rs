@@ -199,7 +199,8 @@ fn read_manifest(folder: &Path, options: &TableOptions) -> Result<DataSet, DataE
     let mut data = DataSet::default();
     for entry in table.deserialize() {
         let Entry { subject, session, file } = entry.map_err(wrong)?;
-        if !Path::new(&file).components().all(|part| matches!(part, Component::Normal(_))) {
+        let below = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        if !Path::new(&file).components().all(below) {
             return Err(DataError::Outside { manifest: path, file });
         }
         let file = folder.join(file);
