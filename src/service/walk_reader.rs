@@ -162,6 +162,8 @@ impl WalkReader {
         let seconds = recording.duration_seconds();
         let allowed_seconds = self.settings.get().max_recording_seconds.into();
         if seconds > allowed_seconds {
+            // A recording that only seems long should not be sent in parts.
+            recording.check_rate()?;
             return Err(ServiceError::TooLong { seconds, allowed_seconds });
         }
         let (Reading { template, refused }, inference) =

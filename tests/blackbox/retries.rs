@@ -206,11 +206,10 @@ async fn a_thousand_enrollments_over_a_bad_network_are_stored_once_each() {
     let broken = Arc::new(AtomicUsize::new(0));
     let network = bad_network(listener, server.address.clone(), Arc::clone(&broken));
     let network = tokio::spawn(network);
-    let walk = json(&simulated_for(11, 1, 3.0));
     let next = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
-            let (next, walk) = (Arc::clone(&next), walk.clone());
+            let next = Arc::clone(&next);
             tokio::spawn(async move {
                 let client = support::client_builder().pool_max_idle_per_host(0).build().unwrap();
                 loop {
@@ -218,6 +217,7 @@ async fn a_thousand_enrollments_over_a_bad_network_are_stored_once_each() {
                     if number >= ENROLLMENTS {
                         return;
                     }
+                    let walk = json(&simulated_for(11, number as u64, 3.0));
                     loop {
                         let request = client
                             .post(format!("http://{address}/v1/users/ann/enrollments"))
@@ -252,14 +252,17 @@ async fn a_thousand_enrollments_over_a_bad_network_are_stored_once_each() {
 async fn acknowledged_enrollments_survive_kill_9_under_load() {
     const ROUNDS: usize = 20;
     const CLIENTS: usize = 8;
-    let walk = json(&simulated_for(11, 1, 3.0));
+    let walk = |key: &str| {
+        let number = key.split('-').fold(0, |sum, part| 1000 * sum + part.parse::<u64>().unwrap());
+        json(&simulated_for(11, number, 3.0))
+    };
     let mut server = Server::start();
     server.put_user("ann").await;
     let mut acknowledged: Vec<(String, Raw)> = Vec::new();
     for round in 0..ROUNDS {
         let (sender, mut answers) = tokio::sync::mpsc::unbounded_channel();
         for client in 0..CLIENTS {
-            let (sender, walk) = (sender.clone(), walk.clone());
+            let sender = sender.clone();
             let address = server.url("/v1/users/ann/enrollments");
             tokio::spawn(async move {
                 for number in 0.. {
@@ -268,7 +271,7 @@ async fn acknowledged_enrollments_survive_kill_9_under_load() {
                         .post(&address)
                         .header("content-type", "application/json")
                         .header("idempotency-key", &key)
-                        .body(walk.clone());
+                        .body(walk(&key));
                     // The server was killed.
                     let Ok(answer) = raw(request).await else { return };
                     assert_eq!(answer.0, 201);
@@ -296,7 +299,8 @@ async fn acknowledged_enrollments_survive_kill_9_under_load() {
     }
     eprintln!("{} acknowledged enrollments over {ROUNDS} kills", acknowledged.len());
     for (key, (status, _, body)) in acknowledged {
-        let again = send(&server, Method::POST, "/v1/users/ann/enrollments", &key, &walk).await;
+        let again =
+            send(&server, Method::POST, "/v1/users/ann/enrollments", &key, &walk(&key)).await;
         assert_eq!(again, (status, true, body), "{key}");
     }
 }

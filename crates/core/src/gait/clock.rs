@@ -325,9 +325,9 @@ mod tests {
             assert_eq!(clock.mends, [Mend::StaleSamples { samples: stale.len() }]);
         }
         // Rare samples are not stale: nobody knows where the recording begins.
-        let rare: Vec<f64> = (0..8).map(|index| f64::from(index) * 1.5 - 20.0).collect();
+        let rare = vec![-9.0, -8.98, -6.0, -5.98, -5.96, -5.94, -3.0, -2.98];
         let times = [rare, even(100, 50.0)].concat();
-        assert_eq!(mended(times).dropped, []);
+        assert!(mended(times).dropped.is_empty());
         let (code, _) = refused([vec![9.0, 8.0], even(100, 50.0)].concat());
         assert_eq!(code, "backward-time");
     }

@@ -60,7 +60,10 @@ pub fn compact(recording: &Recording, precision: &Precision) -> Result<Vec<u8>, 
         return Err(SignalError::InvalidRate { rate_hz: precision.rate_hz });
     }
     let rate_hz = recording.rate_hz() as f32;
-    if is_even(recording) && f64::from(rate_hz) >= LEAST_RATE_HZ && rate_hz <= precision.rate_hz as f32 {
+    if is_even(recording)
+        && f64::from(rate_hz) >= LEAST_RATE_HZ
+        && rate_hz <= precision.rate_hz as f32
+    {
         let sensors = (recording.acceleration_m_s2(), recording.angular_rate_rad_s());
         return Ok(document(Time::Rate(rate_hz), sensors, Some(steps)));
     }

@@ -166,15 +166,13 @@ mod tests {
     fn angular_rates_of_a_wrong_scale_are_refused_although_the_network_ignores_them() {
         use crate::gait::AngularRateUnit::DegreePerSecond;
         assert_eq!(refusal(|_| {}), None);
-        let cases: [(&str, Box<dyn FnOnce(&mut RecordingDocument)>); 5] = [
-            ("to \"deg/s\"", Box::new(|walk| each(walk, |_, value| value.to_degrees()))),
-            ("in rad/s", Box::new(|walk| walk.angular_rate_unit = DegreePerSecond)),
-            ("in counts", Box::new(|walk| each(walk, |_, value| value * 3752.0))),
-            ("leave angular_rate out", Box::new(|walk| each(walk, |_, value| value * 0.01))),
-            (
-                "leave angular_rate out",
-                Box::new(|walk| each(walk, |at, _| (at * 7919 % 100) as f32 * 1e-4)),
-            ),
+        type Change = fn(&mut RecordingDocument);
+        let cases: [(&str, Change); 5] = [
+            ("to \"deg/s\"", |walk| each(walk, |_, value| value.to_degrees())),
+            ("in rad/s", |walk| walk.angular_rate_unit = DegreePerSecond),
+            ("in counts", |walk| each(walk, |_, value| value * 3752.0)),
+            ("leave angular_rate out", |walk| each(walk, |_, value| value * 0.01)),
+            ("leave angular_rate out", |walk| each(walk, |at, _| (at * 7919 % 100) as f32 * 1e-4)),
         ];
         for (expected, change) in cases {
             let error = refusal(change).unwrap();

@@ -294,6 +294,8 @@ mod tests {
         manifest("recording,subject,session,file\nx,ann,monday,recordings/a.csv\n");
         let recordings = read(std::slice::from_ref(&path)).unwrap().recordings;
         assert_eq!((&recordings[0].subject[..], &recordings[0].session[..]), ("ann", "monday"));
+        manifest("subject,session,file\nann,monday,./recordings/./a.csv\n");
+        assert_eq!(read(std::slice::from_ref(&path)).unwrap().recordings.len(), 1);
         let twice = read(&[path.clone(), path.clone()]).unwrap().recordings;
         assert!(twice.len() == 2 && twice[0].subject.ends_with("/ann"));
 
