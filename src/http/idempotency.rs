@@ -66,7 +66,12 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         let key = parts.headers.get(KEY).map(|value| match value.to_str() {
-            Ok(key) if (1..=MAX_KEY_BYTES).contains(&key.len()) => Ok(key.to_owned()),
+            Ok(key)
+                if (1..=MAX_KEY_BYTES).contains(&key.len())
+                    && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                Ok(key.to_owned())
+            }
             _ => Err(Problem::new(
                 ProblemType::InvalidIdempotencyKey,
                 format!("use 1 to {MAX_KEY_BYTES} visible ASCII characters, for example a UUID"),

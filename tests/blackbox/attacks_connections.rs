@@ -35,7 +35,7 @@ fn connect_http2(server: &Server, window: u8) -> TcpStream {
 fn get(stream: u8, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     // The static table has the method GET and the scheme http.
     let mut block = vec![0x82, 0x86];
-    for (name, value) in [(":path", path), (":authority", "x")].iter().chain(headers) {
+    for (name, value) in [(":path", path), (":authority", "localhost")].iter().chain(headers) {
         block.push(0);
         for text in [name, value] {
             block.push(u8::try_from(text.len()).unwrap());

@@ -186,3 +186,11 @@ async fn the_first_enrollment_creates_the_user_if_asked_to() {
     assert_eq!(server.get("/v1/users/cem").await.status, 404);
     assert_eq!(server.identified(&simulated(12, 3)).await.as_deref(), Some("bob"));
 }
+
+#[tokio::test]
+async fn an_idempotency_key_has_no_space() {
+    let server = Server::start();
+    let request = server.request(Method::PUT, "/v1/users/ann", "");
+    let answer = request.header("idempotency-key", "a b").send().await.unwrap();
+    assert_eq!(support::answer(answer).await.problem(), (400, "invalid-idempotency-key"));
+}
