@@ -33,6 +33,10 @@ fuzz_target!(|bytes: &[u8]| {
     };
     check_exact(&read);
     check_windows(&read);
+    if !read.mends().is_empty() {
+        // Its times are not those that were read.
+        return;
+    }
     let table = table(&read);
     assert_eq!(reread(&written("again.csv", table.as_bytes())), read);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());

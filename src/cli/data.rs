@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bipedalnet_core::gait::Recording;
+use bipedalnet_core::gait::{AtRest, Recording};
 use bipedalnet_training::{
     ColumnNames, DataSet, Quantity, TableOptions, Unit, read_data, read_recording,
 };
@@ -35,6 +35,16 @@ pub struct TableArguments {
         value_parser = |text: &str| Unit::of(Quantity::Acceleration, text)
     )]
     acceleration_unit: Option<&'static Unit>,
+    /// Sign of acceleration: up if a phone that lies on its back has +1 g on its z axis, as on Android,
+    /// down if it has -1 g, as on iOS
+    #[arg(
+        long,
+        value_name = "SIGN",
+        default_value = "up",
+        help_heading = HEADING,
+        value_parser = at_rest
+    )]
+    acceleration_at_rest: AtRest,
     /// Unit of angular rate: rad/s or deg/s
     #[arg(
         long,
@@ -45,12 +55,21 @@ pub struct TableArguments {
     angular_rate_unit: Option<&'static Unit>,
 }
 
+fn at_rest(text: &str) -> Result<AtRest, String> {
+    match text {
+        "up" => Ok(AtRest::Up),
+        "down" => Ok(AtRest::Down),
+        _ => Err("up or down is needed".to_owned()),
+    }
+}
+
 impl TableArguments {
     fn options(&self) -> TableOptions {
         TableOptions {
             columns: self.columns.clone(),
             time_unit: self.time_unit,
             acceleration_unit: self.acceleration_unit,
+            acceleration_at_rest: self.acceleration_at_rest,
             angular_rate_unit: self.angular_rate_unit,
         }
     }

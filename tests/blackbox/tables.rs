@@ -226,6 +226,8 @@ fn what_a_table_does_not_say_is_asked_for() {
         format!("{t},{x},{y},{z}")
     });
     fails("g.csv", &plain, "in m/s^2, that is not gravity; in g, it is. Say which");
+    let options = ["--acceleration-unit", "g", "--acceleration-at-rest", "down"];
+    reads(&options, "g.csv", &plain, "angular rate none; acceleration negated");
     reads(&["--acceleration-unit", "g"], "g.csv", &plain, "\"az\" in g; angular rate none");
 
     let degrees = table("t,ax,ay,az,gx,gy,gz", &walk, |t, [x, y, z], g| {

@@ -11,7 +11,7 @@ mod tests;
 mod time;
 mod unit;
 
-use bipedalnet_core::gait::{Recording, SignalError};
+use bipedalnet_core::gait::{AtRest, Recording, SignalError};
 
 pub use columns::ColumnNames;
 use columns::{Axes, Columns};
@@ -33,6 +33,8 @@ pub struct TableOptions {
     pub time_unit: Option<&'static Unit>,
     /// Unit of acceleration.
     pub acceleration_unit: Option<&'static Unit>,
+    /// Sign of acceleration. No header says it.
+    pub acceleration_at_rest: AtRest,
     /// Unit of angular rate.
     pub angular_rate_unit: Option<&'static Unit>,
 }
@@ -41,7 +43,9 @@ impl TableOptions {
     /// Whether the caller says nothing.
     pub(super) fn is_empty(&self) -> bool {
         let units = [self.time_unit, self.acceleration_unit, self.angular_rate_unit];
-        self.columns.is_none() && units.iter().all(Option::is_none)
+        self.columns.is_none()
+            && units.iter().all(Option::is_none)
+            && self.acceleration_at_rest == AtRest::default()
     }
 }
 
@@ -80,11 +84,15 @@ pub fn read(
     if let Some(sensor) = &angular_rate {
         check_angular_rate(sensor)?;
     }
-    let understood = understood(&time, &acceleration, angular_rate.as_ref());
+    let mut understood = understood(&time, &acceleration, angular_rate.as_ref());
     let (mut acceleration, mut rates) =
         (acceleration.series, angular_rate.map(|sensor| sensor.series));
     if let Some(rates) = &mut rates {
         on_one_clock(&mut acceleration, rates)?;
+    }
+    if options.acceleration_at_rest == AtRest::Down {
+        acceleration.values.iter_mut().flatten().for_each(|value| *value = -*value);
+        understood += "; acceleration negated";
     }
     let Series { times, values } = acceleration;
     Ok((Recording::new(times, values, rates.map(|rates| rates.values))?, understood))

@@ -319,6 +319,16 @@ fn times_that_a_spreadsheet_rounded_are_named() {
 }
 
 #[test]
+fn acceleration_that_points_down_is_negated() {
+    let options = TableOptions { acceleration_at_rest: AtRest::Down, ..TableOptions::default() };
+    let table = "t (s),ax (g),ay (g),az (g),gx (rad/s),gy (rad/s),gz (rad/s)\n0,1,0,-1,1,2,3\n";
+    let (recording, understood) = read(table, "walk", &options).unwrap();
+    assert_eq!(recording.acceleration_m_s2()[0].map(|it| it.round()), [-10.0, 0.0, 10.0]);
+    assert_eq!(recording.angular_rate_rad_s(), Some(&[[1.0, 2.0, 3.0]][..]));
+    assert!(understood.ends_with("acceleration negated"), "{understood}");
+}
+
+#[test]
 fn signs_of_thousands_are_not_taken_for_decimal_commas() {
     let table = "t (ms);ax;ay;az\n960;0.1;0.2;9.8\n1,000;0.1;0.2;9.8\n";
     let message = read_text(table).unwrap_err().to_string();
