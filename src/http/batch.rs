@@ -14,10 +14,8 @@ use super::guard::announce;
 use super::idempotency::IdempotencyKey;
 use super::problem::{Problem, ProblemType};
 use super::recognition::{among, claim_of};
-use super::users::EnrollParameters;
 use super::walk::{enrolled_answer, evidence, identify_answer, verify_answer};
 use crate::access::{Principal, Scope};
-use crate::config::HttpSettings;
 use crate::service::{Item, Outcome, Permit, Service};
 
 /// Send a batch
@@ -36,21 +34,7 @@ pub(super) async fn batch(
     key: IdempotencyKey,
     body: Document<BatchDocument>,
 ) -> Result<Response, Problem> {
-    let parameters = EnrollParameters::default();
-    let items = batch_of(body.value.items, &app.http.get(), &principal, parameters)?;
-    let allowance = app.guard.count_items(&principal, items.len())?;
-    let outcomes = outcomes(&app.service, items, key, &body.digest, format, principal).await?;
-    Ok(announce(allowance, outcomes))
-}
-
-/// Turns each item into one of the service, or into its problem. The parameters are for walks to enroll.
-pub(super) fn batch_of(
-    items: Vec<BatchItem>,
-    settings: &HttpSettings,
-    principal: &Principal,
-    parameters: EnrollParameters,
-) -> Result<Vec<Result<Item, Problem>>, Problem> {
-    let most = settings.max_batch;
+    let (items, most) = (body.value.items, app.http.get().max_batch);
     if items.is_empty() || items.len() > most {
         let problem = Problem::new(
             ProblemType::BatchSize,
@@ -58,14 +42,14 @@ pub(super) fn batch_of(
         );
         return Err(problem.at("items"));
     }
-    Ok(items.into_iter().map(|item| work(item, principal, parameters)).collect())
+    let items: Vec<_> = items.into_iter().map(|item| work(item, &principal)).collect();
+    let allowance = app.guard.count_items(&principal, items.len())?;
+    let outcomes = outcomes(&app.service, items, key, &body.digest, format, principal).await?;
+    Ok(announce(allowance, outcomes))
 }
 
-fn work(
-    item: BatchItem,
-    principal: &Principal,
-    parameters: EnrollParameters,
-) -> Result<Item, Problem> {
+/// The item of the service, or its problem.
+fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
     let scope = match &item {
         BatchItem::Enroll(_) => Scope::Enroll,
         BatchItem::Identify(_) | BatchItem::Verify(_) => Scope::Identify,
@@ -84,8 +68,7 @@ fn work(
     }
     Ok(match item {
         BatchItem::Enroll(item) => {
-            let EnrollParameters { confirmed, create_user } = parameters;
-            let permit = Permit::new(principal, confirmed, create_user)?;
+            let permit = Permit::new(principal, false, false)?;
             Item::Enroll {
                 user: item.user.parse()?,
                 evidence: evidence(item.walk, principal)?,
@@ -101,7 +84,7 @@ fn work(
 }
 
 /// Runs the valid items. The response has an outcome for each item.
-pub(super) async fn outcomes(
+async fn outcomes(
     service: &Service,
     items: Vec<Result<Item, Problem>>,
     key: IdempotencyKey,

@@ -60,15 +60,17 @@ impl<T: DeserializeOwned + Decoded + Send + 'static> FromRequest<App> for Docume
     }
 }
 
-/// A document that may be left out.
+/// A document that may be left out. Some clients send null then.
 impl<T: DeserializeOwned + Decoded + Send + 'static> OptionalFromRequest<App> for Document<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Option<Self>, Problem> {
-        match request.body().is_end_stream() {
-            true => Ok(None),
-            false => <Self as FromRequest<App>>::from_request(request, app).await.map(Some),
+        if request.body().is_end_stream() {
+            return Ok(None);
         }
+        let Document { value, digest, _held } =
+            <Document<Option<T>> as FromRequest<App>>::from_request(request, app).await?;
+        Ok(value.map(|value| Self { value, digest, _held }))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bipedalnet_client::api::{
     ActivateDocument, BatchDocument, BatchItem, TokenDocument, TrainDocument, UserDocument,
-    WalkDocument, Walks,
+    WalkDocument,
 };
 
 use crate::service::{self, PoolError, Sender, Service};
@@ -87,6 +87,12 @@ pub(super) trait Decoded {
     }
 }
 
+impl<T: Decoded> Decoded for Option<T> {
+    fn list_bytes(&self) -> usize {
+        self.as_ref().map_or(0, Decoded::list_bytes)
+    }
+}
+
 impl Decoded for ActivateDocument {}
 impl Decoded for UserDocument {}
 impl Decoded for TokenDocument {}
@@ -98,17 +104,6 @@ impl Decoded for WalkDocument {
         let axes = self.acceleration.iter().chain(&self.angular_rate).map(bytes).sum::<usize>();
         let times = self.time_seconds.iter().map(bytes).sum::<usize>();
         windows + axes + times + self.features.iter().map(bytes).sum::<usize>()
-    }
-}
-
-impl Decoded for Walks {
-    fn list_bytes(&self) -> usize {
-        match self {
-            Self::One(walk) => walk.list_bytes(),
-            Self::Many(walks) => {
-                bytes(walks) + walks.iter().map(Decoded::list_bytes).sum::<usize>()
-            }
-        }
     }
 }
 

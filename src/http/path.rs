@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
+use axum_extra::extract::Query;
 use bipedalnet_core::identity::UserId;
 use serde::de::DeserializeOwned;
 

@@ -28,10 +28,11 @@ const USUAL_FMR: f64 = 0.01;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct IdentifyParameters {
-    /// Ids of the users to compare the walk with, separated by commas: at least 5 enrolled ones.
-    /// Defaults to all users. To check a claim, verify it.
-    #[param(value_type = Option<Vec<String>>, style = Form, explode = false, min_items = 5)]
-    among: Option<String>,
+    /// Ids of the users to compare the walk with: at least 5 enrolled ones. Repeat the parameter, or
+    /// separate ids by commas. Defaults to all users. To check a claim, verify it.
+    #[param(min_items = 5)]
+    #[serde(default)]
+    among: Vec<String>,
 }
 
 /// Identify a walker (1:N)
@@ -50,8 +51,8 @@ pub(super) async fn identify(
     Parameters(parameters): Parameters<IdentifyParameters>,
     body: Received,
 ) -> Result<Response, Problem> {
-    let users = parameters.among.as_deref();
-    let among = users.map(|users| among(users.split(','))).transpose()?;
+    let users = parameters.among.iter().flat_map(|users| users.split(','));
+    let among = (!parameters.among.is_empty()).then(|| among(users)).transpose()?;
     service.identify.check_named(among.as_ref()).await?;
     let (identify, sender, cost) = (Arc::clone(&service), principal.clone(), body.cost());
     let job = move |scratch: &mut Scratch| {

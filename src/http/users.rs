@@ -6,16 +6,14 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bipedalnet_client::api::{self, BatchItem, EnrollItem, UserDocument, Walks};
+use bipedalnet_client::api::{self, UserDocument, WalkDocument};
 use bipedalnet_core::identity::UserId;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::App;
-use super::batch::{batch_of, outcomes};
 use super::body::{Document, Format, invalid_field};
 use super::export;
-use super::guard::announce;
 use super::idempotency::{IdempotencyKey, no_content, to_the_end};
 use super::path::{EnrollmentPath, Parameters, UserPath};
 use super::problem::{Problem, ProblemType};
@@ -230,22 +228,17 @@ pub(super) struct EnrollParameters {
     pub create_user: bool,
 }
 
-/// Enroll one or more walks
+/// Enroll a walk
 ///
-/// Enrolled walks count from the next request on. A single walk is enrolled or refused. In a list,
-/// each walk has its own outcome, as in a batch.
+/// The walk counts from the next request on. Several walks can be sent in a batch.
 ///
 /// A walk that is enrolled already is refused, and so is a walk that is unlike the earlier ones. If
 /// the user is `ready`, the API key needs the scope `extend` too.
 #[utoipa::path(post, path = "/v1/users/{user}/enrollments",
     operation_id = "enroll", tag = "enrollments",
     params(("user" = String, Path, description = "Id of the user"), EnrollParameters),
-    request_body = Walks,
-    responses(
-        (status = 201, description = "The walk is enrolled", body = api::EnrolledAnswer),
-        (status = 200, description = "Outcome of each walk in the list",
-            body = api::OutcomesAnswer),
-    ))]
+    request_body = WalkDocument,
+    responses((status = 201, description = "The walk is enrolled", body = api::EnrolledAnswer)))]
 pub(super) async fn enroll(
     State(app): State<App>,
     Extension(principal): Extension<Principal>,
@@ -253,37 +246,24 @@ pub(super) async fn enroll(
     format: Format,
     Parameters(parameters): Parameters<EnrollParameters>,
     key: IdempotencyKey,
-    body: Document<Walks>,
+    body: Document<WalkDocument>,
 ) -> Result<Response, Problem> {
     let EnrollParameters { confirmed, create_user } = parameters;
     if create_user && principal.user.is_some() {
         return Err(Problem::beyond_token());
     }
-    match body.value {
-        Walks::One(walk) => {
-            let evidence = evidence(*walk, &principal)?;
-            let permit = Permit::new(&principal, confirmed, create_user)?;
-            let encode = move |enrolled: Enrolled| {
-                let Enrolled { enrollment, status, .. } = &enrolled;
-                let location = format!("/v1/users/{}/enrollments/{enrollment}", status.user.id);
-                let response = format.stored(StatusCode::CREATED, &enrolled_answer(enrolled));
-                StoredResponse { location: Some(location), ..response }
-            };
-            key.once(&app.service, &body.digest, async |reservation| {
-                Ok(app.service.enroll.run(reservation, user, evidence, permit, encode).await?)
-            })
-            .await
-        }
-        Walks::Many(walks) => {
-            let item = |walk| BatchItem::Enroll(EnrollItem { user: user.to_string(), walk });
-            let items = walks.into_iter().map(item).collect();
-            let items = batch_of(items, &app.http.get(), &principal, parameters)?;
-            let allowance = app.guard.count_items(&principal, items.len())?;
-            let outcomes =
-                outcomes(&app.service, items, key, &body.digest, format, principal).await?;
-            Ok(announce(allowance, outcomes))
-        }
-    }
+    let evidence = evidence(body.value, &principal)?;
+    let permit = Permit::new(&principal, confirmed, create_user)?;
+    let encode = move |enrolled: Enrolled| {
+        let Enrolled { enrollment, status, .. } = &enrolled;
+        let location = format!("/v1/users/{}/enrollments/{enrollment}", status.user.id);
+        let response = format.stored(StatusCode::CREATED, &enrolled_answer(enrolled));
+        StoredResponse { location: Some(location), ..response }
+    };
+    key.once(&app.service, &body.digest, async |reservation| {
+        Ok(app.service.enroll.run(reservation, user, evidence, permit, encode).await?)
+    })
+    .await
 }
 
 /// Delete an enrollment

@@ -58,35 +58,6 @@ async fn each_item_of_a_batch_has_an_outcome_and_a_retry_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_list_of_walks_is_enrolled_walk_by_walk() {
-    let server = Server::start();
-    server.put_user("ann").await;
-    let path = "/v1/users/ann/enrollments";
-    let list = json!([walk(11, 1), {"rate_hz": 50, "acceleration": []}, walk(11, 2)]);
-    let answer = server.send(Method::POST, path, list.to_string()).await;
-    assert_eq!((answer.status, statuses(&answer.body)), (200, vec![201, 422, 201]));
-    let last = &answer.body["outcomes"][2]["enrolled"];
-    assert_eq!((&last["enrollments"], &last["status"]), (&json!(2), &json!("ready")));
-
-    for (items, expected) in [
-        (json!([]), "batch-size"),
-        (json!(vec![json!({}); 65]), "invalid-field"),
-        (json!([{"speed": 1}]), "invalid-field"),
-        (json!("walk"), "invalid-field"),
-    ] {
-        let answer = server.send(Method::POST, path, items.to_string()).await;
-        assert_eq!(answer.status, 422);
-        assert_eq!(answer.body["type"], format!("urn:bipedalnet:problem:{expected}"));
-    }
-    // `field` gives the position of an error in the list.
-    let mut faulty = json!([walk(11, 1), walk(11, 2)]);
-    faulty[1]["acceleration"][3][1] = json!("fast");
-    let answer = server.send(Method::POST, path, faulty.to_string()).await;
-    assert_eq!(answer.body["field"], "[1].acceleration[3][1]");
-    assert_eq!(server.get("/v1/users/ann").await.body["enrollments"], 2);
-}
-
-#[tokio::test]
 async fn feature_vectors_give_the_same_result_as_the_recording() {
     let server = Server::start();
     let features = |person, number| support::features(&simulated(person, number));

@@ -41,48 +41,62 @@ pub(super) fn parameters() -> Value {
             "description": "Makes retries safe: a retry with the same key gets the first response. \
                 Different API keys may use the same idempotency key.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+            "example": "monday",
         },
         "deadline": {
             "name": "Request-Deadline-Ms", "in": "header", "required": false,
             "description": "How long the client waits, in milliseconds. Later, the request is dropped.",
-            "schema": {"type": "integer", "minimum": 1, "maximum": u32::MAX},
+            "schema": {"type": "integer", "minimum": 1, "maximum": u32::MAX}, "example": 10_000,
         },
         "request_id": {
             "name": "X-Request-Id", "in": "header", "required": false,
             "description": "Identifies the request in the operator's log. An id that is not 1 to 64 \
                 of `A-Z a-z 0-9 . _ -` is replaced.",
-            "schema": {"type": "string"},
+            "schema": {"type": "string"}, "example": "checkout-17",
         },
         "known": {
             "name": "If-None-Match", "in": "header", "required": false,
             "description": "The `ETag` of a response that the client has. If it is still current, \
                 the status is 304.",
-            "schema": {"type": "string"},
+            "schema": {"type": "string"}, "example": "\"5d41402abc4b2a76\"",
         },
     })
 }
 
+/// An example of a parameter that is not an id.
+pub(super) fn example(name: &str) -> Option<Value> {
+    Some(match name {
+        "job" | "enrollment" => json!(1),
+        "limit" => json!(20),
+        "inactive_days" => json!(365),
+        "model" => json!("724ae4ec6180104f"),
+        "challenge" => json!("5b7a46228b8de7d2fb69adda350a43de"),
+        "confirmed" => json!(false),
+        "Range" => json!("bytes=0-99"),
+        _ => return None,
+    })
+}
+
 pub(super) fn headers() -> Value {
-    let text =
-        |description: &str| json!({"description": description, "schema": {"type": "string"}});
+    let text = |description: &str, example: &str| json!({"description": description, "schema": {"type": "string"}, "example": example});
     json!({
-        "Content-Range": text("Which bytes of the file these are, and its size."),
-        "ETag": text("Identifies this response, for `If-None-Match`. Responses over 256 KiB have none."),
+        "Content-Range": text("Which bytes of the file these are, and its size.", "bytes 0-99/39628"),
+        "ETag": text("Identifies this response, for `If-None-Match`. Responses over 256 KiB have none.", "\"5d41402abc4b2a76\""),
         "Idempotency-Replayed": {
             "description": "`true` if this is the stored response of an earlier request with the \
                 same `Idempotency-Key`.",
-            "schema": {"type": "string", "enum": ["true"]},
+            "schema": {"type": "string", "enum": ["true"]}, "example": "true",
         },
-        "Location": text("Path of what was created."),
+        "Location": text("Path of what was created.", "/v1/users/ann"),
         "RateLimit": text("What is left of the tightest rate limit: `r` requests. The full burst is \
-            available again in `t` seconds."),
-        "RateLimit-Policy": text("The tightest rate limit: `q` requests in `w` seconds."),
+            available again in `t` seconds.", "\"key\";r=199;t=1"),
+        "RateLimit-Policy": text("The tightest rate limit: `q` requests in `w` seconds.", "\"key\";q=200;w=1"),
         "Retry-After": {
             "description": "Seconds to wait before the next attempt. With 409, 429 and 503.",
-            "schema": {"type": "integer", "minimum": 0},
+            "schema": {"type": "integer", "minimum": 0}, "example": 30,
         },
-        "X-Request-Id": text("Identifies the request in the operator's log: the client's id, or a new one."),
-        "WWW-Authenticate": text("`Bearer`, with 401."),
+        "X-Request-Id": text("Identifies the request in the operator's log: the client's id, or a new one.", "checkout-17"),
+        "WWW-Authenticate": text("`Bearer`, with 401.", "Bearer"),
     })
 }
 

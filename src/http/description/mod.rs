@@ -23,6 +23,7 @@ use utoipa::OpenApi;
             Writes with an `Idempotency-Key` take effect once: for 24 hours, a retry gets the first \
             response. Responses to GET have an `ETag`.",
     ),
+    servers((url = "http://localhost:8080", description = "Where `bipedalnet serve` listens by default")),
     components(schemas(api::Problem)),
     tags(
         (name = "users", description = "People who can be identified"),
@@ -66,10 +67,16 @@ pub(super) fn complete(openapi: utoipa::openapi::OpenApi) -> Value {
 
 fn complete_operation(is_read: bool, is_write: bool, operation: &mut Map<String, Value>) {
     let is_api = operation.contains_key("security");
+    if !is_api {
+        operation.insert("security".to_owned(), json!([]));
+    }
     let own = operation.entry("parameters").or_insert(json!([]));
     for parameter in own.as_array_mut().into_iter().flatten() {
         let name = parameter["name"].as_str().unwrap_or_default().to_owned();
         complete_named(&name, &mut parameter["schema"]);
+        if let Some(example) = components::example(&name) {
+            parameter["example"] = example;
+        }
     }
     if let (true, Some(parameters)) = (is_api, own.as_array_mut()) {
         let common = [

@@ -8,6 +8,9 @@ use super::super::problem::ProblemType;
 /// A simulated walk that is long enough for every endpoint.
 const EXAMPLE_WALK: &str = include_str!("example_walk.json");
 
+/// Examples of documents by the name of their schema.
+const EXAMPLES: &str = include_str!("examples.json");
+
 /// Adds what the types cannot say.
 pub(super) fn complete_schemas(schemas: &mut Value) {
     for (name, schema) in schemas.as_object_mut().into_iter().flatten() {
@@ -23,10 +26,14 @@ pub(super) fn complete_schemas(schemas: &mut Value) {
     let walk = &mut schemas["WalkDocument"];
     let example: Value = serde_json::from_str(EXAMPLE_WALK).expect("the file is JSON");
     walk["examples"] = json!([example]);
+    let examples: Value = serde_json::from_str(EXAMPLES).expect("the file is JSON");
     for list in ["acceleration", "angular_rate"] {
         let sample = &mut walk["properties"][list]["items"];
         sample["minItems"] = 3.into();
         sample["maxItems"] = 3.into();
+    }
+    for (name, example) in examples.as_object().into_iter().flatten() {
+        schemas[name]["examples"] = json!([example]);
     }
     for item in schemas["BatchItem"]["oneOf"].as_array_mut().into_iter().flatten() {
         item["additionalProperties"] = false.into();
@@ -86,10 +93,23 @@ pub(super) fn complete_named(name: &str, schema: &mut Value) {
             schema["items"] = id;
             return;
         }
+        // Inline, as generators for Go make constants of all enums, and two decisions have the same
+        // name. utoipa adds a second part with the field's description and a wrong type.
+        "decision" => {
+            *schema = schema["allOf"][0].take();
+            return;
+        }
         "acceleration_unit" => json!(["m/s^2", "g"]),
         "acceleration_at_rest" => json!(["up", "down"]),
         "angular_rate_unit" => json!(["rad/s", "deg/s"]),
-        "fmr" => json!(FALSE_MATCH_RATES),
+        "fmr" => {
+            // Not an enum: many generators cannot make one of numbers.
+            let [highest, .., lowest] = FALSE_MATCH_RATES;
+            schema["minimum"] = lowest.into();
+            schema["maximum"] = highest.into();
+            schema["examples"] = json!([0.01]);
+            return;
+        }
         _ => return,
     };
     let null = schema["type"].is_array().then_some(Value::Null);

@@ -256,6 +256,7 @@ pub enum CalibrationSource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct IdentifyAnswer {
     /// The result.
+    #[schema(inline)]
     pub decision: Identified,
     /// Id of the identified user; null if there is none.
     #[schema(required)]
@@ -310,6 +311,7 @@ pub enum Verified {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct VerifyAnswer {
     /// The result.
+    #[schema(inline)]
     pub decision: Verified,
     /// Id of the claimed user.
     pub user: String,

@@ -1,14 +1,8 @@
 //! Requests about walks.
 
-use std::fmt;
-
 use bipedalnet_core::gait::{AccelerationUnit, AngularRateUnit, AtRest};
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder, Schema};
-use utoipa::openapi::{Ref, RefOr};
-use utoipa::{PartialSchema, ToSchema};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::lists::{
     MOST_ITEMS, MOST_NAMED_USERS, MOST_SAMPLES, MOST_TOKEN_SCOPES, at_most, features, optional,
@@ -135,54 +129,6 @@ pub struct Consent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0)]
     pub given_at_unix_seconds: Option<i64>,
-}
-
-/// One walk, or a list of walks.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Walks {
-    /// A single walk.
-    One(Box<WalkDocument>),
-    /// A list of walks, each with its own outcome.
-    Many(Vec<WalkDocument>),
-}
-
-impl<'de> Deserialize<'de> for Walks {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Walks;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a walk or a list of walks")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Walks, A::Error> {
-                WalkDocument::deserialize(MapAccessDeserializer::new(map))
-                    .map(|walk| Walks::One(Box::new(walk)))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Walks, A::Error> {
-                at_most::<MOST_ITEMS, _, _>(SeqAccessDeserializer::new(list)).map(Walks::Many)
-            }
-        }
-
-        deserializer.deserialize_any(OneOrMany)
-    }
-}
-
-impl PartialSchema for Walks {
-    fn schema() -> RefOr<Schema> {
-        let walk = || RefOr::Ref(Ref::from_schema_name(WalkDocument::name()));
-        let list = ArrayBuilder::new().items(walk()).min_items(Some(1)).max_items(Some(MOST_ITEMS));
-        OneOfBuilder::new().item(walk()).item(list).into()
-    }
-}
-
-impl ToSchema for Walks {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((WalkDocument::name().into_owned(), WalkDocument::schema()));
-    }
 }
 
 /// Requests that a phone collected while it was offline.
