@@ -1,4 +1,5 @@
-//! The documents: their shell blocks work as they stand and give the JSON shown, and links resolve.
+//! The documents: their shell blocks work as they stand and give the JSON shown, links resolve, and the
+//! example of the compact form is what the client sends.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,6 +7,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bipedalnet_core::cbor;
+use bipedalnet_core::gait::{Precision, Recording, RecordingDocument, compact};
 use serde_json::{Deserializer, Value};
 
 use crate::support::Server;
@@ -150,4 +153,26 @@ fn links_between_documents_resolve() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn the_example_of_the_compact_form_is_what_the_client_sends() {
+    let blocks = blocks(include_str!("../../docs/clients.md"));
+    let hex_at = blocks.iter().position(|(language, _)| *language == "hex").unwrap();
+    let digits: String =
+        blocks[hex_at].1.lines().filter_map(|line| line.split('#').next()).collect();
+    let digits: Vec<char> = digits.chars().filter(|digit| !digit.is_whitespace()).collect();
+    let shown: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&String::from_iter(pair), 16).unwrap())
+        .collect();
+    let recording = |document: RecordingDocument| Recording::try_from(document).unwrap();
+    let walk = recording(serde_json::from_str(blocks[hex_at - 1].1).unwrap());
+    assert_eq!(compact(&walk, &Precision::default()).unwrap(), shown);
+
+    let sent = recording(cbor::from_slice(&shown).unwrap());
+    let values = |walk: &Recording| walk.acceleration_m_s2().as_flattened().to_vec();
+    for (sent, value) in values(&sent).into_iter().zip(values(&walk)) {
+        assert!((sent - value).abs() <= 0.125, "{sent} {value}");
+    }
 }
