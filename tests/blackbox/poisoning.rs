@@ -48,10 +48,8 @@ async fn a_key_that_enrolls_leaves_ready_users_alone() {
     }
     let walk: Value = serde_json::from_str(&support::json(&simulated(11, 3))).unwrap();
     let batch = json!({"items": [{"enroll": {"user": "ann", "walk": walk}}]}).to_string();
-    for (path, body) in [("/v1/batch", batch), (ENROLLMENTS, json!([walk]).to_string())] {
-        let answer = send(&server, &phone, Method::POST, path, body).await;
-        assert_eq!(answer.body["outcomes"][0]["status"], 403, "{answer:?}");
-    }
+    let answer = send(&server, &phone, Method::POST, "/v1/batch", batch).await;
+    assert_eq!(answer.body["outcomes"][0]["status"], 403, "{answer:?}");
     let erase = async |key: &str| {
         let path = format!("{ENROLLMENTS}/1");
         send(&server, key, Method::DELETE, &path, String::new()).await.status
@@ -76,9 +74,12 @@ async fn a_walk_unlike_the_earlier_ones_needs_a_confirmation() {
     }
     let answer = enroll(&server, &desk, stranger).await;
     insta::assert_json_snapshot!("unlike_earlier_walks", answer.body);
-    let list = [&simulated(11, 4), stranger, &simulated(11, 5)];
-    let list = format!("[{}]", list.map(support::json).join(","));
-    let answer = send(&server, &desk, Method::POST, ENROLLMENTS, list).await.body;
+    let items = [&simulated(11, 4), stranger, &simulated(11, 5)].map(|walk| {
+        let walk: Value = serde_json::from_str(&support::json(walk)).unwrap();
+        json!({"enroll": {"user": "ann", "walk": walk}})
+    });
+    let batch = json!({"items": items}).to_string();
+    let answer = send(&server, &desk, Method::POST, "/v1/batch", batch).await.body;
     let statuses = [0, 1, 2].map(|item| answer["outcomes"][item]["status"].as_u64().unwrap());
     assert_eq!(statuses, [201, 409, 201]);
 
@@ -142,10 +143,11 @@ async fn a_copy_of_an_enrolled_walk_is_refused() {
         let answer = server.send(Method::POST, ENROLLMENTS, body.to_string()).await;
         assert_eq!(answer.status, status, "{answer:?}");
     }
-    // Of one list, the second copy is refused, and of requests at the same time.
+    // Of one batch, the second copy is refused, and of requests at the same time.
     let other: Value = serde_json::from_str(&support::json(&simulated(11, 3))).unwrap();
-    let list = json!([other, other]).to_string();
-    let answer = server.send(Method::POST, ENROLLMENTS, list).await.body;
+    let item = json!({"enroll": {"user": "ann", "walk": other}});
+    let batch = json!({"items": [item, item]}).to_string();
+    let answer = server.send(Method::POST, "/v1/batch", batch).await.body;
     let statuses = [0, 1].map(|item| answer["outcomes"][item]["status"].as_u64().unwrap());
     assert_eq!(statuses, [201, 409]);
     let walk = simulated(11, 4);

@@ -81,7 +81,7 @@ fn replays_of_real_walks_are_found() {
     };
     let changes = [
         (0.99, Replay::default()),
-        (0.98, Replay { turned: true, scale: 1.2, ..Replay::default() }),
+        (0.98, Replay { turned: true, scale: 1.1, ..Replay::default() }),
         (0.98, Replay { rate_hz: Some(100.0), ..Replay::default() }),
         (0.98, Replay { rate_hz: Some(25.0), ..Replay::default() }),
         (0.98, Replay { jitter_periods: 0.3, ..Replay::default() }),
