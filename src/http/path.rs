@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
-use axum_extra::extract::Query;
 use bipedalnet_core::identity::UserId;
 use serde::de::DeserializeOwned;
 

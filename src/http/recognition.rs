@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 use super::body::{Document, Format, Received, invalid_field};
 use super::idempotency::IdempotencyKey;
 use super::path::{Parameters, UserPath};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemType};
 use super::walk::{evidence, identify_answer, verify_answer};
 use crate::access::Principal;
 use crate::service::{Admission, Claim, Evidence, Service, SessionId};
@@ -24,14 +24,14 @@ use crate::service::{Admission, Claim, Evidence, Service, SessionId};
 /// The false match rate of a verification that requests none.
 const USUAL_FMR: f64 = 0.01;
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
+/// For the description: serde reads no repeated parameters.
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct IdentifyParameters {
+#[expect(dead_code)]
+struct IdentifyParameters {
     /// Ids of the users to compare the walk with: at least 5 enrolled ones. Repeat the parameter, or
     /// separate ids by commas. Defaults to all users. To check a claim, verify it.
-    #[param(min_items = 5)]
-    #[serde(default)]
+    #[param(value_type = Option<Vec<String>>, min_items = 5)]
     among: Vec<String>,
 }
 
@@ -48,11 +48,15 @@ pub(super) async fn identify(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
     format: Format,
-    Parameters(parameters): Parameters<IdentifyParameters>,
+    Parameters(parameters): Parameters<Vec<(String, String)>>,
     body: Received,
 ) -> Result<Response, Problem> {
-    let users = parameters.among.iter().flat_map(|users| users.split(','));
-    let among = (!parameters.among.is_empty()).then(|| among(users)).transpose()?;
+    if let Some((name, _)) = parameters.iter().find(|(name, _)| name != "among") {
+        let detail = format!("unknown parameter `{name}`, expected `among`");
+        return Err(Problem::new(ProblemType::InvalidQuery, detail).at("query"));
+    }
+    let users = parameters.iter().flat_map(|(_, users)| users.split(','));
+    let among = (!parameters.is_empty()).then(|| among(users)).transpose()?;
     service.identify.check_named(among.as_ref()).await?;
     let (identify, sender, cost) = (Arc::clone(&service), principal.clone(), body.cost());
     let job = move |scratch: &mut Scratch| {
