@@ -1,13 +1,12 @@
 //! `bipedalnet audit`
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
 
 use bipedalnet_client::api;
 use bipedalnet_core::identity::UserId;
 
 use super::Failure;
-use super::server_database::ServerDatabase;
+use super::server_database::EncryptedDatabase;
 use crate::store::Store;
 
 /// Entries in memory at a time.
@@ -19,10 +18,7 @@ const PAGE: u32 = 1000;
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
-    database: ServerDatabase,
-    /// File with the master key [default: as for `serve`]
-    #[arg(long, env = "BIPEDALNET_MASTER_KEY_FILE", value_name = "FILE")]
-    master_key_file: Option<PathBuf>,
+    database: EncryptedDatabase,
     /// Print only entries after this number
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     after: i64,
@@ -38,8 +34,8 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let database = arguments.database.existing()?;
-        let store = Store::open(database, arguments.master_key_file.as_deref()).await?;
+        let (database, master_key_file) = arguments.database.existing()?;
+        let store = Store::open(database, master_key_file).await?;
         let result =
             if arguments.verify { verify(&store).await } else { print(&store, arguments).await };
         store.close().await;

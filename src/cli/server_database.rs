@@ -31,3 +31,20 @@ impl ServerDatabase {
         Err(format!("{path} does not exist; pass the server's database with --database").into())
     }
 }
+
+/// The database with its encrypted columns.
+#[derive(clap::Args)]
+pub struct EncryptedDatabase {
+    #[command(flatten)]
+    database: ServerDatabase,
+    /// File with the master key [default: as for `serve`]
+    #[arg(long, env = "BIPEDALNET_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
+}
+
+impl EncryptedDatabase {
+    /// The file, which must exist, and the file with the master key.
+    pub fn existing(&self) -> Result<(&Path, Option<&Path>), Failure> {
+        Ok((self.database.existing()?, self.master_key_file.as_deref()))
+    }
+}

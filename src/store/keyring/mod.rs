@@ -59,7 +59,7 @@ impl KeyId {
 /// Who else may use a keyring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Programs that only read it.
+    /// Other programs may have it open.
     Shared,
     /// Nobody: it is not opened if a server has it open, and no server starts meanwhile.
     Exclusive,
