@@ -115,14 +115,17 @@ impl Identify {
             decision
         };
         drop(gallery);
+        self.reader.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
         let strength = candidates.first().map(|candidate| candidate.strength);
         let doubtful =
             recording.zip(strength).filter(|_| !matches!(decision, Decision::Identified(_)));
         let is_mirrored = doubtful.is_some_and(|(recording, strength)| {
-            is_mirrored(model, recording, among, strength, scratch)
+            let begin = Instant::now();
+            let is_mirrored = is_mirrored(model, recording, among, strength, scratch);
+            self.reader.metrics.stages.mirror.observe(begin.elapsed().as_secs_f64());
+            is_mirrored
         });
         let decision = if is_mirrored { Decision::Inconclusive(Doubt::Mirrored) } else { decision };
-        self.reader.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
         let candidates = candidates.into_iter().map(|candidate| NearUser {
             estimated_fmr: tails.single.fmr(candidate.strength),
             user: candidate.user,

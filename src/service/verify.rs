@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::gait::{Fingerprint, Mend};
+use bipedalnet_core::gait::{Fingerprint, Mend, Recording};
 use bipedalnet_core::identity::{
-    FALSE_MATCH_RATES, FEATURES_FMR, FIRST_WINDOWS, Tails, Template, UserId, Verdict,
+    Doubt, FALSE_MATCH_RATES, FEATURES_FMR, FIRST_WINDOWS, Tail, Tails, Template, UserId, Verdict,
 };
 
 use super::active_model::{ActiveModel, LoadedModel};
@@ -164,7 +164,7 @@ impl Verify {
         let is_replay = self.reader.is_replay(&walk.fingerprints, marks).await?;
         let probe = Probe { principal, user, walk, is_replay, earlier, fmr, session, challenge };
         let reader = self.reader.clone();
-        let compare = move |_: &mut Scratch| compare(&reader, &model, probe);
+        let compare = move |scratch: &mut Scratch| compare(&reader, &model, probe, scratch);
         self.reader.pool.run(Admission::Always, compare).await?
     }
 
@@ -278,11 +278,12 @@ fn compare(
     reader: &WalkReader,
     model: &LoadedModel,
     probe: Probe,
+    scratch: &mut Scratch,
 ) -> Result<Verification, ServiceError> {
     let Probe { principal, user, walk, is_replay, earlier, fmr, session, challenge } = probe;
     let of_features = walk.recording.is_none();
     let fmr = if of_features { fmr.min(FEATURES_FMR) } else { fmr };
-    let ReadWalk { template, fingerprints, mends, .. } = walk;
+    let ReadWalk { template, fingerprints, mends, recording, .. } = walk;
     let newest_compared = earlier.first().map_or(0, |(number, _)| *number);
     let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
     let key = session.map(|session| SessionKey {
@@ -326,6 +327,16 @@ fn compare(
         Some(_) => gallery.verdict(&candidate, &probe, fmr, &tail),
         None => Verdict::SuspectedReplay,
     };
+    drop(gallery);
+    let doubtful =
+        recording.filter(|_| matches!(verdict, Verdict::Reject | Verdict::Inconclusive(_)));
+    let is_mirrored = doubtful.is_some_and(|recording| {
+        let begin = Instant::now();
+        let is_mirrored = is_mirrored(model, recording, &user, strength, &tail, scratch);
+        reader.metrics.stages.mirror.observe(begin.elapsed().as_secs_f64());
+        is_mirrored
+    });
+    let verdict = if is_mirrored { Verdict::Inconclusive(Doubt::Mirrored) } else { verdict };
     let is_accepted = verdict == Verdict::Accept;
     let mut fingerprints = fingerprints.filter(|_| is_accepted).unwrap_or_default();
     fingerprints.retain(|mark| !earlier.contains(mark));
@@ -352,6 +363,27 @@ fn compare(
     })
 }
 
+/// Whether the mirror image of a recording would be accepted at the strictest rate, and matches better
+/// than what was compared. A looser rate would call too many strangers mirrored.
+fn is_mirrored(
+    model: &LoadedModel,
+    recording: Recording,
+    user: &UserId,
+    strength: f32,
+    tail: &Tail,
+    scratch: &mut Scratch,
+) -> bool {
+    let Ok(reading) = model.model.read(&recording.mirrored(), scratch, || ()) else { return false };
+    let gallery = model.gallery();
+    let Some(candidate) = gallery.compare(user, &reading.template) else { return false };
+    let verdict = gallery.verdict(&candidate, &reading.template, strictest_rate(), tail);
+    candidate.strength > strength && verdict == Verdict::Accept
+}
+
+fn strictest_rate() -> f64 {
+    FALSE_MATCH_RATES.into_iter().fold(1.0, f64::min)
+}
+
 /// What a verification counts as, with the rate of false matches at its strength.
 fn attempt(
     verdict: Verdict,
@@ -360,11 +392,10 @@ fn attempt(
     is_recording: bool,
     is_retry: bool,
 ) -> Attempt {
-    let strictest = FALSE_MATCH_RATES.into_iter().fold(1.0, f64::min);
     match verdict {
         // A guesser could reset the count by a match at a rate of one in ten, or by features that they
         // made up.
-        Verdict::Accept if is_recording && fmr <= strictest => Attempt::Genuine,
+        Verdict::Accept if is_recording && fmr <= strictest_rate() => Attempt::Genuine,
         // With fewer windows nothing is decided, and a retry gets the decision that it had.
         Verdict::Reject | Verdict::Inconclusive(_)
             if probe.windows() >= FIRST_WINDOWS && !is_retry =>

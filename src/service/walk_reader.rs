@@ -36,8 +36,12 @@ impl Evidence {
     pub(super) fn cost(&self, purpose: Purpose) -> Cost {
         let seconds = self.seconds();
         match (self, purpose) {
-            (Self::Features { .. }, _) | (_, Purpose::Identify) => Cost::of_walk(seconds),
-            (_, Purpose::Verify) => Cost::of_walk(seconds) + Cost::of_fingerprints(seconds, 0),
+            (Self::Features { .. }, _) => Cost::of_walk(seconds),
+            // If nobody is named, the mirror image is read too.
+            (_, Purpose::Identify) => Cost::of_walk(2.0 * seconds),
+            (_, Purpose::Verify) => {
+                Cost::of_walk(2.0 * seconds) + Cost::of_fingerprints(seconds, 0)
+            }
             (_, Purpose::Enroll) => {
                 Cost::of_walk(seconds) + Cost::of_fingerprints(seconds, ENROLLED_COMPARED)
             }

@@ -256,6 +256,14 @@ async fn a_negated_recording_that_says_so_is_read_as_the_plain_one() {
         let answer = identify(&server, &walk).await.body;
         let decided = [&answer["decision"], &answer["reason"], &answer["user"]];
         assert_eq!(decided, [&json!("inconclusive"), &json!("mirrored"), &Value::Null], "{answer}");
+        // A verification tells it too, and only of the user who walks.
+        for (user, decision, reason) in
+            [("ann", "inconclusive", json!("mirrored")), ("bob", "reject", Value::Null)]
+        {
+            let path = format!("/v1/users/{user}/verify?fmr=0.001");
+            let answer = server.send(Method::POST, &path, walk.to_string()).await.body;
+            assert_eq!([&answer["decision"], &answer["reason"]], [&json!(decision), &reason]);
+        }
     }
     let unsure = walk(|w| w["acceleration_at_rest"] = json!("sideways"));
     let answer = identify(&server, &unsure).await;

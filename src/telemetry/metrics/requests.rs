@@ -87,6 +87,8 @@ pub struct StageMetrics {
     pub inference: Histogram,
     /// Comparing with the enrolled users.
     pub gallery: Histogram,
+    /// Reading and comparing the mirror image of a walk that matches nobody.
+    pub mirror: Histogram,
     /// Waiting for the database writer.
     pub turn: Histogram,
     /// Writing to the database, including the commit.
@@ -109,6 +111,7 @@ impl StageMetrics {
             signal: stage("signal"),
             inference: stage("inference"),
             gallery: stage("gallery"),
+            mirror: stage("mirror"),
             turn: stage("turn"),
             store: stage("store"),
         }

@@ -237,8 +237,7 @@ pub enum Doubt {
     /// Several users match about equally well.
     Ambiguous,
     /// The walk itself matches nobody, but its mirror image does. Axes are in another order, or signs are
-    /// others, than in the enrolled walks: check `acceleration_at_rest`. Only identifications have this
-    /// reason.
+    /// others, than in the enrolled walks: check `acceleration_at_rest`.
     Mirrored,
 }
 
