@@ -2,7 +2,7 @@
 
 use crate::bnn::{Model, Scratch};
 use crate::gait::{CutWindows, Recipe, Recording, Rows, SignalError, WINDOW_ROWS, cut_windows};
-use crate::identity::{Calibration, Template, Transform};
+use crate::identity::{Calibration, DeviceTemplate, Gallery, Template, Transform, UserId};
 
 /// A model that can identify people: a network, the recipe of its windows, and a calibration.
 pub struct GaitModel {
@@ -80,6 +80,15 @@ impl GaitModel {
             Some(transform) => transform.apply(&sum).rounded(),
             None => sum.rounded(),
         }
+    }
+
+    /// What a device with this model's file needs to verify a user of a gallery. `None` if the user has
+    /// no template.
+    pub fn device_template(&self, gallery: &Gallery, user: &UserId) -> Option<DeviceTemplate> {
+        gallery.device_template(self.id(), user, |template| match &self.transform {
+            Some(transform) => transform.invert(template),
+            None => template.clone(),
+        })
     }
 
     /// The model's id.

@@ -2,6 +2,7 @@
 
 mod calibration;
 mod decision;
+mod device_template;
 mod gallery;
 mod plausibility;
 mod template;
@@ -12,6 +13,9 @@ mod user_templates;
 pub use calibration::{Calibration, FALSE_MATCH_RATES, Tail, Tails};
 pub use decision::{
     Decision, Doubt, FEATURES_FMR, FIRST_WINDOWS, LAST_WINDOWS, READY_WINDOWS, Verdict,
+};
+pub use device_template::{
+    DeviceTemplate, DeviceTemplateError, DeviceVerification, PackedTemplate, Strangers, Thresholds,
 };
 pub use gallery::{Candidate, Cohort, Gallery};
 pub use plausibility::{FEWEST_FEATURES, ImplausibleFeatures};

@@ -13,6 +13,8 @@ use std::ops::RangeInclusive;
 
 pub use tail::{FALSE_MATCH_RATES, Tail, Tails};
 
+use super::Template;
+
 /// Number of nearest users of a cohort in a reference. In a mixed gallery, these have a similar phone
 /// and pace.
 const NEAREST: usize = 16;
@@ -60,8 +62,8 @@ pub struct Calibration {
 /// Similarity of impostors to one template or probe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Reference {
-    mean: f32,
-    deviation: f32,
+    pub mean: f32,
+    pub deviation: f32,
 }
 
 impl Calibration {
@@ -70,6 +72,17 @@ impl Calibration {
     pub(super) fn attenuation(&self, windows: u32) -> f32 {
         let square = self.coherence * self.coherence;
         (1.0 + (1.0 - square) / (square * windows.max(1) as f32)).sqrt().recip()
+    }
+
+    /// The highest similarity of a probe to templates, and the cosine behind it. `None` without
+    /// templates.
+    pub(super) fn nearest(&self, templates: &[Template], probe: &Template) -> Option<(f32, f32)> {
+        let nearest = templates.iter().map(|template| {
+            let cosine = template.cosine(probe);
+            (cosine / self.attenuation(template.windows()), cosine)
+        });
+        let (similarity, cosine) = nearest.max_by(|a, b| a.0.total_cmp(&b.0))?;
+        Some((similarity / self.attenuation(probe.windows()), cosine))
     }
 
     /// The reference from similarities to the users of a cohort.

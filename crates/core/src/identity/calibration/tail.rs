@@ -19,6 +19,11 @@ impl Tail {
         (rises && strengths.iter().all(|strength| strength.is_finite())).then_some(Self(strengths))
     }
 
+    /// The strengths, one for each of [`FALSE_MATCH_RATES`].
+    pub(in crate::identity) fn strengths(self) -> [f32; FALSE_MATCH_RATES.len()] {
+        self.0
+    }
+
     /// Fits a tail to many strengths. The last percent is taken as exponential.
     pub fn fit(strengths: &[f32]) -> Option<Self> {
         let [tenth, hundredth] = upper_quantiles(strengths, [0.1, 0.01])?;

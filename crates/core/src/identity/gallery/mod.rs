@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::calibration::{Calibration, Reference, Tail, Tails};
 use super::decision::{Decision, Doubt, Verdict};
+use super::device_template::DeviceTemplate;
 use super::user_templates::{MOST_TEMPLATES, UserTemplates};
 use super::{Template, UserId};
 
@@ -166,6 +167,20 @@ impl Gallery {
     /// Whether nobody is enrolled.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
+    }
+
+    /// What a device needs to verify a user. `original` undoes the transform of a template. `None` if the
+    /// user has no template.
+    pub fn device_template(
+        &self,
+        model: &str,
+        user: &UserId,
+        original: impl Fn(&Template) -> Template,
+    ) -> Option<DeviceTemplate> {
+        let templates = self.users.get(user)?;
+        let strangers = self.of_templates(user, templates, &self.cohort_positions());
+        let original: Vec<Template> = templates.as_slice().iter().map(original).collect();
+        Some(DeviceTemplate::new(model, user, &original, strangers, self.tails))
     }
 
     /// Compares a probe with a user. `None` if the user has no template.
@@ -344,31 +359,34 @@ impl Gallery {
         similarities: &[f32],
     ) -> Candidate {
         let calibration = &self.calibration;
-        let nearest = templates.as_slice().iter().map(|template| {
-            let cosine = template.cosine(probe);
-            (cosine / calibration.attenuation(template.windows()), cosine)
-        });
-        let nearest = nearest.max_by(|a, b| a.0.total_cmp(&b.0));
-        let (similarity, score) = nearest.unwrap_or((0.0, 0.0));
-        let similarity = similarity / calibration.attenuation(probe.windows());
+        let (similarity, score) =
+            calibration.nearest(templates.as_slice(), probe).unwrap_or((0.0, 0.0));
+        let strength = calibration.strength(
+            similarity,
+            self.of_templates(user, templates, cohort),
+            self.of_probe(user, cohort, similarities),
+            probe.windows(),
+        );
+        Candidate { user: user.clone(), score, strength }
+    }
 
+    /// The reference of a user's templates, from the similarities of all of a cohort but the user.
+    fn of_templates(
+        &self,
+        user: &UserId,
+        templates: &UserTemplates,
+        cohort: &[(&UserId, &[usize])],
+    ) -> Reference {
+        let calibration = &self.calibration;
         let own: Vec<(Vec<Line>, f32)> = templates
             .as_slice()
             .iter()
             .map(|template| (rounded(template), calibration.attenuation(template.windows())))
             .collect();
-        let mut of_template: Vec<f32> = cohort
-            .iter()
-            .filter(|(other, _)| *other != user)
-            .map(|(_, positions)| self.mean_similarity(positions, &own))
-            .collect();
-        let strength = calibration.strength(
-            similarity,
-            calibration.reference(&mut of_template),
-            self.of_probe(user, cohort, similarities),
-            probe.windows(),
-        );
-        Candidate { user: user.clone(), score, strength }
+        let others = cohort.iter().filter(|(other, _)| *other != user);
+        let mut similarities: Vec<f32> =
+            others.map(|(_, positions)| self.mean_similarity(positions, &own)).collect();
+        calibration.reference(&mut similarities)
     }
 
     /// The reference of a probe, from its similarities to all of a cohort but one user.
