@@ -33,8 +33,13 @@ pub enum Scope {
     Extend,
     /// Send features instead of recordings. They can be made up, and nothing shows a replay.
     Features,
+    /// Download a user's templates, to verify them on their own device. Templates can be sent as
+    /// features.
+    Template,
     /// Train, activate and delete models.
     Train,
+    /// Delete users.
+    Erase,
     /// List, export and delete users, delete enrollments, and confirm walks that are unlike the
     /// earlier ones.
     Admin,
@@ -44,12 +49,14 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes, in the order of the documentation.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Identify,
         Self::Enroll,
         Self::Extend,
         Self::Features,
+        Self::Template,
         Self::Train,
+        Self::Erase,
         Self::Admin,
         Self::Scores,
     ];
@@ -61,7 +68,9 @@ impl Scope {
             Self::Enroll => "enroll",
             Self::Extend => "extend",
             Self::Features => "features",
+            Self::Template => "template",
             Self::Train => "train",
+            Self::Erase => "erase",
             Self::Admin => "admin",
             Self::Scores => "scores",
         }
@@ -70,8 +79,12 @@ impl Scope {
 
 /// A name that is not a scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no scope {0:?}; use identify, enroll, extend, features, train, admin or scores")]
+#[error("there is no scope {0:?}; use one of {known}", known = known_scopes())]
 pub struct ScopeError(String);
+
+fn known_scopes() -> String {
+    Scope::ALL.map(Scope::name).join(", ")
+}
 
 impl FromStr for Scope {
     type Err = ScopeError;
@@ -94,7 +107,7 @@ impl Scopes {
 
     /// A scope of this set that another set lacks.
     pub fn beyond(&self, other: &Self) -> Option<Scope> {
-        self.0.difference(&other.0).next().copied()
+        self.iter().find(|scope| !other.contains(*scope))
     }
 
     /// Whether the set is empty.
@@ -107,9 +120,9 @@ impl Scopes {
         self.0.iter().copied()
     }
 
-    /// Whether the set contains a scope.
+    /// Whether the set allows what a scope does. An admin may erase.
     pub fn contains(&self, scope: Scope) -> bool {
-        self.0.contains(&scope)
+        self.0.contains(&scope) || (scope == Scope::Erase && self.0.contains(&Scope::Admin))
     }
 }
 

@@ -26,7 +26,7 @@ enum Action {
         /// Person or program that uses the key
         #[arg(long)]
         name: String,
-        /// Scopes of the key: identify, enroll, extend, features, train, admin, scores
+        /// Scopes of the key: identify, enroll, extend, features, template, train, erase, admin, scores
         #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE,...")]
         scopes: Vec<Scope>,
         /// Days until the key expires [default: never]

@@ -61,6 +61,11 @@ pub struct ServiceSettings {
         value_name = "BOOL"
     )]
     pub update_templates: bool,
+    /// Let devices download the templates of their own user, and verify offline for this many days
+    /// after each; 0 means never
+    #[arg(long, env = "BIPEDALNET_DEVICE_TEMPLATE_DAYS", default_value_t = 0, value_name = "DAYS",
+        value_parser = clap::value_parser!(u32).range(..=365))]
+    pub device_template_days: u32,
     /// Largest number of users
     #[arg(long, env = "BIPEDALNET_MAX_USERS", default_value_t = 100_000, value_name = "USERS")]
     pub max_users: u64,

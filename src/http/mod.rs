@@ -97,9 +97,9 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
     let any_key = OpenApiRouter::new()
         .routes(routes!(user_tokens::create))
         .routes(routes!(models::list))
-        .routes(routes!(models::read))
-        .routes(routes!(models::file));
-    let any_sender = OpenApiRouter::new().routes(routes!(batch::batch));
+        .routes(routes!(models::read));
+    let any_sender =
+        OpenApiRouter::new().routes(routes!(batch::batch)).routes(routes!(models::file));
     let identify = OpenApiRouter::new().routes(routes!(recognition::identify));
     let verify = OpenApiRouter::new()
         .routes(routes!(recognition::challenge))
@@ -108,6 +108,8 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
     let enroll = OpenApiRouter::new()
         .routes(routes!(users::read))
         .routes(routes!(users::enroll, users::enrollments));
+    let template = OpenApiRouter::new().routes(routes!(users::template));
+    let erase = OpenApiRouter::new().routes(routes!(users::erase));
     let train = OpenApiRouter::new()
         .routes(routes!(models::delete))
         .routes(routes!(models::activate))
@@ -117,7 +119,6 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
     let admin = OpenApiRouter::new()
         .routes(routes!(audit::list))
         .routes(routes!(users::list))
-        .routes(routes!(users::erase))
         .routes(routes!(locks::list))
         .routes(routes!(locks::release))
         .routes(routes!(users::erase_enrollment))
@@ -128,6 +129,8 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
         .merge(guard.protect(Requires::OwnScope(Scope::Identify), verify))
         .merge(guard.protect(Requires::Scope(Scope::Enroll), create))
         .merge(guard.protect(Requires::OwnScope(Scope::Enroll), enroll))
+        .merge(guard.protect(Requires::OwnScope(Scope::Template), template))
+        .merge(guard.protect(Requires::OwnScope(Scope::Erase), erase))
         .merge(guard.protect(Requires::Scope(Scope::Train), train))
         .merge(guard.protect(Requires::Scope(Scope::Admin), admin))
 }

@@ -18,7 +18,7 @@ use crate::service::Service;
 ///
 /// A phone sends the token instead of an API key, as `Authorization: Bearer` or `X-API-Key`. It may then
 /// verify and enroll walks of this user and read the user, as far as the token's scopes allow, and nothing
-/// else. The token expires after at most an hour. It ends sooner if the user is deleted, or the API key
+/// else. It may send features, download templates or delete the user only if the request asks for that. The token expires after at most an hour. It ends sooner if the user is deleted, or the API key
 /// that made it expires or is revoked. The service does not store it.
 #[utoipa::path(post, path = "/v1/users/{user}/tokens",
     operation_id = "create_token", tag = "users",
@@ -41,7 +41,7 @@ pub(super) async fn create(
     if scopes.is_empty() {
         return Err(invalid_field(
             "scopes",
-            "it is empty; expected identify, enroll or extend".into(),
+            "it is empty; expected identify, enroll, extend, features, template or erase".into(),
         ));
     }
     let longest = UserToken::LONGEST_SECONDS;
@@ -74,11 +74,20 @@ fn wanted(scope: TokenScope) -> Scope {
         TokenScope::Identify => Scope::Identify,
         TokenScope::Enroll => Scope::Enroll,
         TokenScope::Extend => Scope::Extend,
+        TokenScope::Features => Scope::Features,
+        TokenScope::Template => Scope::Template,
+        TokenScope::Erase => Scope::Erase,
     }
 }
 
 fn given(scope: Scope) -> Option<TokenScope> {
-    [TokenScope::Identify, TokenScope::Enroll, TokenScope::Extend]
-        .into_iter()
-        .find(|given| wanted(*given) == scope)
+    match scope {
+        Scope::Identify => Some(TokenScope::Identify),
+        Scope::Enroll => Some(TokenScope::Enroll),
+        Scope::Extend => Some(TokenScope::Extend),
+        Scope::Features => Some(TokenScope::Features),
+        Scope::Template => Some(TokenScope::Template),
+        Scope::Erase => Some(TokenScope::Erase),
+        Scope::Train | Scope::Admin | Scope::Scores => None,
+    }
 }

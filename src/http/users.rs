@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bipedalnet_client::api::{self, UserDocument, WalkDocument};
-use bipedalnet_core::identity::UserId;
+use bipedalnet_core::identity::{DeviceTemplate, PackedTemplate, UserId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -168,6 +168,40 @@ pub(super) async fn erase(
         .await
     })
     .await
+}
+
+/// Get a template for a device
+///
+/// With it and the model, a device verifies its user without the server. It is a biometric secret: what
+/// holds it can pass for the user by features. The server's operator must allow it, and the audit trail
+/// gets an entry. Ask again with the `ETag` each time that the device is online, and delete it after
+/// `valid_days` or a 401, 403 or 404.
+#[utoipa::path(get, path = "/v1/users/{user}/template", operation_id = "get_template", tag = "users",
+    params(("user" = String, Path, description = "Id of the user")),
+    responses((status = 200, description = "The user's templates and thresholds",
+        body = api::DeviceTemplateAnswer)))]
+pub(super) async fn template(
+    State(service): State<Arc<Service>>,
+    Extension(principal): Extension<Principal>,
+    UserPath(user): UserPath,
+    format: Format,
+) -> Result<Response, Problem> {
+    let (template, valid_days) = service.users.device_template(principal, &user).await?;
+    let DeviceTemplate { model, user, templates, strangers, thresholds } = template;
+    let packed =
+        |PackedTemplate { windows, scale, values }| api::PackedTemplate { windows, scale, values };
+    Ok(format.answer(&api::DeviceTemplateAnswer {
+        model,
+        user,
+        templates: templates.into_iter().map(packed).collect(),
+        strangers: api::Strangers { mean: strangers.mean, deviation: strangers.deviation },
+        thresholds: api::Thresholds {
+            single: thresholds.single,
+            session: thresholds.session,
+            users: thresholds.users,
+        },
+        valid_days,
+    }))
 }
 
 pub(super) fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {

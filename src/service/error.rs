@@ -65,6 +65,9 @@ pub enum ServiceError {
     /// The service requires no API key, so it makes no tokens.
     #[error("the service requires no API key, so it makes no tokens")]
     NoKeyForToken,
+    /// Templates do not leave the service.
+    #[error("this server gives no templates to devices")]
+    NoDeviceTemplates,
     /// The sender may not do this.
     #[error("this needs the scope {}", .0.name())]
     MissingScope(Scope),

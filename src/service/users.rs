@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bipedalnet_core::gait::{Fingerprint, RecordingDocument};
-use bipedalnet_core::identity::{READY_WINDOWS, UserId, UserTemplates};
+use bipedalnet_core::identity::{DeviceTemplate, READY_WINDOWS, UserId, UserTemplates};
 
 use super::ServiceError;
 use super::active_model::ActiveModel;
@@ -156,6 +156,30 @@ impl Users {
             store: self.store.clone(),
             pool: self.pool.clone(),
         })
+    }
+
+    /// What a device needs to verify a user offline, and for how many days it may. First, the audit
+    /// trail gets an entry.
+    ///
+    /// # Errors
+    /// If the settings do not allow it, the user does not exist or has no walk, or the database fails.
+    pub async fn device_template(
+        &self,
+        principal: Principal,
+        user: &UserId,
+    ) -> Result<(DeviceTemplate, u32), ServiceError> {
+        let valid_days = self.settings.get().device_template_days;
+        if valid_days == 0 {
+            return Err(ServiceError::NoDeviceTemplates);
+        }
+        let mut write = self.writes.begin(Reservation::of(principal)).await?;
+        write.transaction.user(user).await?;
+        let model = self.active.get();
+        let template = model.model.device_template(&model.gallery(), user);
+        let template = template.ok_or_else(|| ServiceError::NotEnrolled(user.clone()))?;
+        write.transaction.audit(AuditEvent::TemplateRead(user)).await?;
+        write.commit().await?;
+        Ok((template, valid_days))
     }
 
     /// A user's enrollments.

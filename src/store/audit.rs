@@ -31,6 +31,8 @@ pub enum AuditEvent<'a> {
     ConsentRecorded(&'a UserId),
     /// All data of the user was read.
     UserExported(&'a UserId),
+    /// A device may have downloaded the user's templates.
+    TemplateRead(&'a UserId),
     /// With the number of the enrollment.
     Enrolled(&'a UserId, i64),
     /// A verification added a walk. With its number.
@@ -66,6 +68,7 @@ impl<'a> AuditEvent<'a> {
             Self::UserDeleted(user) => of_user("user_deleted", user),
             Self::ConsentRecorded(user) => of_user("consent_recorded", user),
             Self::UserExported(user) => of_user("user_exported", user),
+            Self::TemplateRead(user) => of_user("template_read", user),
             Self::Enrolled(user, id) => walk("enrolled", user, id),
             Self::TemplateUpdated(user, id) => walk("template_updated", user, id),
             Self::EnrollmentDeleted(user, id) => walk("enrollment_deleted", user, id),

@@ -13,6 +13,7 @@ mod config;
 mod connections;
 mod conventions;
 mod description;
+mod device_templates;
 mod durability;
 mod evaluation;
 mod field_trial;

@@ -125,6 +125,10 @@ impl From<ServiceError> for Problem {
                 Type::TokensNeedKeys,
                 format!("{reason}; create a key with `bipedalnet keys create`"),
             ),
+            Error::NoDeviceTemplates => Self::new(
+                Type::NoDeviceTemplates,
+                format!("{reason}; its operator can allow it with --device-template-days"),
+            ),
             Error::MissingScope(scope) => Self::missing_scope(scope),
             Error::WalkAlreadyEnrolled(_) => Self::new(
                 Type::WalkAlreadyEnrolled,

@@ -74,8 +74,7 @@ impl Problem {
     pub fn beyond_token() -> Self {
         Self::new(
             ProblemType::BeyondToken,
-            "a token may verify and enroll walks of its own user and read that user; for anything else, \
-             use an API key",
+            "a token allows only what concerns its own user; for anything else, use an API key",
         )
         .at("authorization")
     }

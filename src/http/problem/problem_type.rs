@@ -65,6 +65,8 @@ problem_types! {
         "The token is for one user. It allows neither other users nor other operations.";
     MissingScope: 403 "missing-scope", "The API key lacks a scope",
         "The API key is valid, but lacks the scope that the operation requires.";
+    NoDeviceTemplates: 403 "no-device-templates", "The server gives no templates to devices",
+        "`--device-template-days` is 0. Send recordings, or features.";
     OriginNotAllowed: 403 "origin-not-allowed", "The web page may not call the server",
         "The page's origin is not among those that the operator allows.";
     NoSuchResource: 404 "no-such-resource", "There is nothing at this path",

@@ -72,6 +72,58 @@ pub struct TokenAnswer {
     pub expires_at_unix_seconds: i64,
 }
 
+/// What a device needs to verify its user without the server, besides the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DeviceTemplateAnswer {
+    /// Id of the model that computed the templates. The device needs the same.
+    pub model: String,
+    /// Id of the user.
+    pub user: String,
+    /// One for each of the user's ways of walking.
+    #[schema(min_items = 1, max_items = 4)]
+    pub templates: Vec<PackedTemplate>,
+    /// How similar the nearest other users are to the templates.
+    #[schema(inline)]
+    pub strangers: Strangers,
+    /// From which strength on a walk is accepted.
+    #[schema(inline)]
+    pub thresholds: Thresholds,
+    /// How long the device may use this. Each download, and each 304, begins it anew.
+    #[schema(minimum = 1, maximum = 365)]
+    pub valid_days: u32,
+}
+
+/// The sum of the unit feature vectors of walks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PackedTemplate {
+    /// Number of windows.
+    pub windows: u32,
+    /// A value is its step times this.
+    pub scale: f32,
+    /// A step for each value of the model's feature.
+    pub values: Vec<i8>,
+}
+
+/// Similarity of other users.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Strangers {
+    /// Mean.
+    pub mean: f32,
+    /// Standard deviation, above 0.
+    pub deviation: f32,
+}
+
+/// Rising strengths, for the false match rates 0.1, 0.01 and 0.001.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Thresholds {
+    /// For a walk that is decided once.
+    pub single: [f32; 3],
+    /// For a walk that is decided several times while it grows.
+    pub session: [f32; 3],
+    /// Number of users whose comparisons refined the thresholds. 0 for those of the model.
+    pub users: usize,
+}
+
 /// A page of users.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UsersAnswer {

@@ -19,7 +19,7 @@ pub(super) const MOST_VALUES: usize = 8_192;
 /// Most users to compare a walk with, if they are named.
 pub const MOST_NAMED_USERS: usize = 1_000;
 /// Most scopes in a token.
-pub(super) const MOST_TOKEN_SCOPES: usize = 3;
+pub(super) const MOST_TOKEN_SCOPES: usize = 6;
 
 /// Memory for a list before its first value is read.
 const RESERVED_BYTES: usize = 64 << 10;

@@ -98,7 +98,7 @@ pub struct TokenDocument {
         deserialize_with = "optional::<MOST_TOKEN_SCOPES, _, _>",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schema(min_items = 1, max_items = 3)]
+    #[schema(min_items = 1, max_items = 6)]
     pub scopes: Option<Vec<TokenScope>>,
     /// How long the token is valid. Defaults to an hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,6 +116,12 @@ pub enum TokenScope {
     Enroll,
     /// With `enroll`: enroll walks of the user once ready.
     Extend,
+    /// With the others: send features instead of recordings.
+    Features,
+    /// Download the user's templates, to verify on the device.
+    Template,
+    /// Delete the user.
+    Erase,
 }
 
 /// Consent to the use of a person's data.

@@ -106,7 +106,7 @@ pub enum SignalError {
         needed_seconds: f64,
     },
     /// Gravity is far from 9.8 m/s^2.
-    #[error("acceleration has a mean of {mean_m_s2:.4} m/s^2; expected gravity, about 9.8. {}", gravity::advice(*sent))]
+    #[error("acceleration has a mean of {mean_m_s2:.4} m/s^2; expected gravity, about 9.8. {}", gravity::advice(*mean_m_s2, *sent))]
     GravityUnits {
         /// Length of the mean over two seconds.
         mean_m_s2: f32,

@@ -3,6 +3,7 @@
 use super::SignalError;
 use super::orientation::norm;
 use super::recording::STANDARD_GRAVITY_M_S2;
+use super::sensor::clipped;
 use super::walking::moving;
 
 /// Length of the mean acceleration over two seconds, which is gravity. The lowest upper quartile and the
@@ -13,6 +14,9 @@ const MOST_M_S2: f32 = 13.3;
 /// Without gravity, the mean is much shorter than the movement around it. The lowest ratio of the real
 /// recordings is 0.68.
 const LEAST_RATIO: f32 = 0.4;
+
+/// If more of the samples are cut off, the scale cannot be told.
+const MOST_CUT_OFF_PERCENT: f32 = 10.0;
 
 /// Sums over a second.
 #[derive(Clone, Copy, Default)]
@@ -45,6 +49,12 @@ pub(super) fn check(
     moving("acceleration", acceleration_m_s2)?;
     if is_linear {
         return Err(SignalError::ImplausibleGravity { mean_m_s2: high, movement_m_s2 });
+    }
+    // Nor is one with cut-off peaks.
+    let cut_off = clipped(acceleration_m_s2, 0.0).into_iter().filter(|&cut_off| cut_off).count();
+    let percent = 100.0 * cut_off as f32 / acceleration_m_s2.len() as f32;
+    if percent > MOST_CUT_OFF_PERCENT {
+        return Err(SignalError::ClippedSensor { field: "acceleration", percent });
     }
     let mean_m_s2 = if high < LEAST_M_S2 { high } else { low };
     Err(SignalError::GravityUnits { mean_m_s2, sent: mean_m_s2 / unit_m_s2 })
@@ -90,12 +100,19 @@ impl Second {
     }
 }
 
-/// How to send accelerations whose mean has this length, as it was sent.
-pub(super) fn advice(sent: f32) -> String {
-    let reads = |at_rest: f32| (0.88..1.36).contains(&(sent / at_rest));
+/// How to send accelerations whose mean has this length, as it was read and as it was sent.
+pub(super) fn advice(mean_m_s2: f32, sent: f32) -> String {
+    let is_near = |ratio: f32| (0.88..1.36).contains(&ratio);
+    let reads = |at_rest: f32| is_near(sent / at_rest);
     let g = |scale: &str| format!("set acceleration_unit to \"g\"{scale}");
     if reads(1.0) {
         return format!("As if in g: {}", g(""));
+    }
+    if is_near(mean_m_s2) {
+        return format!("With this acceleration_scale, as if in g: {}", g(""));
+    }
+    if is_near(mean_m_s2 / STANDARD_GRAVITY_M_S2.powi(2)) {
+        return "As if in m/s^2: leave acceleration_unit out".to_owned();
     }
     if reads(STANDARD_GRAVITY_M_S2) {
         return "As if in m/s^2: leave acceleration_unit and acceleration_scale out".to_owned();
@@ -145,6 +162,9 @@ mod tests {
             (1000.0 / g, 1.0, "acceleration_scale to 0.001"),
             (1000.0, g, "acceleration_scale to 0.001"),
             (g, g, "leave acceleration_unit"),
+            (1.0 / g, 0.025, "With this acceleration_scale, as if in g"),
+            (g, 0.25 * g, "leave acceleration_unit out"),
+            (g, 0.1, "leave acceleration_unit"),
             (256.0 / g, 1.0, "256 for 1 g"),
             (16384.0, g, "16384 for 1 g"),
             (0.7, 1.0, "reads 9.81"),
@@ -158,6 +178,13 @@ mod tests {
         for factor in [-1.0, 0.95, 1.0, 1.1] {
             assert_eq!(checked(|sample, _| sample.map(|value| factor * value), 1.0), Ok(()));
         }
+    }
+
+    #[test]
+    fn cut_off_peaks_are_not_taken_for_another_unit() {
+        let cut_off = |sample: [f32; 3], _| sample.map(|value| value.clamp(-6.35, 6.35));
+        let error = checked(cut_off, 0.05).unwrap_err();
+        assert_eq!((error.code(), error.field()), ("clipped-sensor", "acceleration"));
     }
 
     #[test]
