@@ -1,8 +1,9 @@
 //! Recordings that a command reads.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bipedalnet_core::gait::{AtRest, Recording};
+use bipedalnet_core::gait::{AtRest, Mend, Recording};
 use bipedalnet_training::{
     ColumnNames, DataSet, Quantity, TableOptions, Unit, read_data, read_recording,
 };
@@ -16,7 +17,7 @@ const HEADING: &str = "Tables that do not say their columns or units";
 #[derive(clap::Args)]
 pub struct TableArguments {
     /// Columns to read: t=NAME,ax=NAME,ay=NAME,az=NAME, and gx, gy, gz if there is a gyroscope. NAME is
-    /// a name in the header, or the number of a column from 1
+    /// a name in the header, or the number of a column from 1. If no column has times, t=50Hz is the rate
     #[arg(long, value_name = "COLUMNS", help_heading = HEADING)]
     columns: Option<ColumnNames>,
     /// Unit of time: s, ms, us, ns or days
@@ -26,15 +27,15 @@ pub struct TableArguments {
         help_heading = HEADING,
         value_parser = |text: &str| Unit::of(Quantity::Time, text)
     )]
-    time_unit: Option<&'static Unit>,
-    /// Unit of acceleration: m/s^2, g or mg
+    time_unit: Option<Unit>,
+    /// Unit of acceleration: m/s^2, g or mg; or g/16384 if 16384 counts of the sensor are 1 g
     #[arg(
         long,
         value_name = "UNIT",
         help_heading = HEADING,
         value_parser = |text: &str| Unit::of(Quantity::Acceleration, text)
     )]
-    acceleration_unit: Option<&'static Unit>,
+    acceleration_unit: Option<Unit>,
     /// Sign of acceleration: up if a phone that lies on its back has +1 g on its z axis, as on Android,
     /// down if it has -1 g, as on iOS
     #[arg(
@@ -45,14 +46,14 @@ pub struct TableArguments {
         value_parser = at_rest
     )]
     acceleration_at_rest: AtRest,
-    /// Unit of angular rate: rad/s or deg/s
+    /// Unit of angular rate: rad/s or deg/s; or deg/s/131 if 131 counts of the sensor are 1 deg/s
     #[arg(
         long,
         value_name = "UNIT",
         help_heading = HEADING,
         value_parser = |text: &str| Unit::of(Quantity::AngularRate, text)
     )]
-    angular_rate_unit: Option<&'static Unit>,
+    angular_rate_unit: Option<Unit>,
 }
 
 fn at_rest(text: &str) -> Result<AtRest, String> {
@@ -96,29 +97,45 @@ impl TableArguments {
         files.iter().map(read).collect()
     }
 
-    /// Reads folders of recordings. Prints how tables were understood, and which files are left out.
+    /// Whether none of the options is given.
+    pub fn is_empty(&self) -> bool {
+        self.options().is_empty()
+    }
+
+    /// Reads folders of recordings. Prints how tables were understood, what was mended, and which files
+    /// are left out.
     pub fn read_folders(&self, folders: &[PathBuf]) -> Result<DataSet, Failure> {
-        read_folders(folders, &self.options())
+        let data = read_data(folders, &self.options())?;
+        for (understood, read) in &data.tables {
+            let (low, high) = (read.lowest_hz, read.highest_hz);
+            let files = match read.files {
+                1 => "1 table".to_owned(),
+                files => format!("{files} tables"),
+            };
+            eprintln!("{files}: {low:.1} to {high:.1} Hz, {:.1} s; {understood}", read.seconds);
+        }
+        print_mended(&data.mended);
+        for (path, reason) in &data.left_out {
+            eprintln!("left out {}: {reason}", path.display());
+        }
+        Ok(data)
     }
 }
 
-/// Reads folders of recordings, whose tables say what is in them.
-pub fn read(folders: &[PathBuf]) -> Result<DataSet, Failure> {
-    read_folders(folders, &TableOptions::default())
-}
-
-fn read_folders(folders: &[PathBuf], options: &TableOptions) -> Result<DataSet, Failure> {
-    let data = read_data(folders, options)?;
-    for (understood, read) in &data.tables {
-        let (low, high) = (read.lowest_hz, read.highest_hz);
-        let files = match read.files {
-            1 => "1 table".to_owned(),
-            files => format!("{files} tables"),
-        };
-        eprintln!("{files}: {low:.1} to {high:.1} Hz, {:.1} s; {understood}", read.seconds);
+/// Prints each fault that was mended, or only the first of each kind if there are many.
+fn print_mended(mended: &[(PathBuf, Mend)]) {
+    const MOST_OF_A_KIND: usize = 5;
+    let mut kinds: BTreeMap<&str, Vec<&(PathBuf, Mend)>> = BTreeMap::new();
+    for found in mended {
+        kinds.entry(found.1.code()).or_default().push(found);
     }
-    for (path, reason) in &data.left_out {
-        eprintln!("left out {}: {reason}", path.display());
+    for found in kinds.values() {
+        let others = if found.len() > MOST_OF_A_KIND { found.len() - 1 } else { 0 };
+        for (path, mend) in &found[..found.len() - others] {
+            match others {
+                0 => eprintln!("{}: {mend}", path.display()),
+                _ => eprintln!("{}: {mend}; the like in {others} other recordings", path.display()),
+            }
+        }
     }
-    Ok(data)
 }

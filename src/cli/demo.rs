@@ -12,7 +12,7 @@ use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 
 use super::Failure;
-use super::data::read;
+use super::data::TableArguments;
 use super::throwaway::with_server;
 
 /// Enroll eight walkers on a temporary server, then identify them and two strangers
@@ -26,6 +26,8 @@ pub struct Arguments {
     /// Seed that selects the walkers
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    tables: TableArguments,
 }
 
 const ENROLLED: usize = 8;
@@ -44,7 +46,10 @@ struct Participant {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let participants = match &arguments.data {
-        Some(folder) => recorded(folder, arguments.seed)?,
+        Some(folder) => recorded(folder, &arguments.tables, arguments.seed)?,
+        None if !arguments.tables.is_empty() => {
+            return Err("options for tables need --data".into());
+        }
         None => simulated(arguments.seed),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -121,17 +126,21 @@ fn simulated(seed: u64) -> Vec<Participant> {
 }
 
 /// Picks ten people at random.
-fn recorded(folder: &Path, seed: u64) -> Result<Vec<Participant>, Failure> {
-    let mut participants: Vec<Participant> =
-        enrollment_splits(read(&[folder.to_owned()])?.recordings)
-            .into_iter()
-            .filter_map(|person| {
-                let middles = person.enrollments.iter();
-                let enrollments = middles.filter_map(|walk| middle(walk, WALK_SECONDS)).collect();
-                let probe = middle(&person.probe, WALK_SECONDS)?;
-                Some(Participant { name: person.subject, enrollments, probe })
-            })
-            .collect();
+fn recorded(
+    folder: &Path,
+    tables: &TableArguments,
+    seed: u64,
+) -> Result<Vec<Participant>, Failure> {
+    let data = tables.read_folders(&[folder.to_owned()])?;
+    let mut participants: Vec<Participant> = enrollment_splits(data.recordings)
+        .into_iter()
+        .filter_map(|person| {
+            let middles = person.enrollments.iter();
+            let enrollments = middles.filter_map(|walk| middle(walk, WALK_SECONDS)).collect();
+            let probe = middle(&person.probe, WALK_SECONDS)?;
+            Some(Participant { name: person.subject, enrollments, probe })
+        })
+        .collect();
     let needed = ENROLLED + STRANGERS;
     if participants.len() < needed {
         let found = participants.len();

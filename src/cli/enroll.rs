@@ -15,7 +15,7 @@ use super::remote::{Remote, about};
 pub struct Arguments {
     /// Id of the user
     user: String,
-    /// Recordings, one walk each: .csv, .tsv, .txt, .json or .cbor, also gzipped
+    /// Recordings, one walk each: .csv, .tsv, .txt, .log, .dat, .json or .cbor, also gzipped
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]

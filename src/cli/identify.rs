@@ -15,7 +15,7 @@ use super::remote::{Remote, about, explain, status};
 /// 1 on errors.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Recording: .csv, .tsv, .txt, .json or .cbor, also gzipped
+    /// Recording: .csv, .tsv, .txt, .log, .dat, .json or .cbor, also gzipped
     file: PathBuf,
     #[command(flatten)]
     tables: TableArguments,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bipedalnet_training::{Split, TableRow, published_table};
 
 use super::Failure;
-use super::data::read;
+use super::data::TableArguments;
 use super::output_file::OutputFile;
 use super::progress::{TrainingDisplay, stop_flag};
 
@@ -43,6 +43,8 @@ pub struct Arguments {
     /// Passes over the data, for a quick look. Default: a number that suits each network
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     epochs: Option<u16>,
+    #[command(flatten)]
+    tables: TableArguments,
 }
 
 fn fraction(text: &str) -> Result<f64, String> {
@@ -56,7 +58,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let stopped = stop_flag()?;
     // First, so that a wrong path does not cost a training.
     let json = arguments.json.as_deref().map(OutputFile::create).transpose()?;
-    let data = read(&arguments.data)?;
+    let data = arguments.tables.read_folders(&arguments.data)?;
     let (seed, epochs) = (arguments.seed, arguments.epochs);
     let split = match (arguments.test_tail, arguments.random_split) {
         (Some(fraction), _) => Split::Tail { fraction },

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::Failure;
-use super::data::read;
+use super::data::TableArguments;
 use super::output_file::OutputFile;
 use super::throwaway::with_server;
 use crate::field_trial::{
@@ -48,6 +48,8 @@ pub struct Arguments {
     /// since each server transforms templates with its own secret
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    tables: TableArguments,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -94,7 +96,7 @@ struct Verification {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     // First, so that a wrong path does not cost a measurement.
     let json = arguments.json.as_deref().map(OutputFile::create).transpose()?;
-    let data = read(std::slice::from_ref(&arguments.data))?;
+    let data = arguments.tables.read_folders(std::slice::from_ref(&arguments.data))?;
     let without = arguments.without_gyroscope;
     let setup = Setup {
         enroll: arguments.enroll.clone(),

@@ -18,7 +18,7 @@ use super::remote::{Remote, about, explain, status};
 pub struct Arguments {
     /// Id of the user
     user: String,
-    /// Up to 16 recordings: .csv, .tsv, .txt, .json or .cbor, also gzipped
+    /// Up to 16 recordings: .csv, .tsv, .txt, .log, .dat, .json or .cbor, also gzipped
     #[arg(required = true, num_args = 1..=16, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// False match rate to decide at: 0.1, 0.01 or 0.001 [default: the server's]

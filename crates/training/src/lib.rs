@@ -21,7 +21,7 @@ mod trainer;
 
 pub use data::{
     Augmentation, ColumnNames, DataError, DataSet, Division, EnrollmentSplit, FileContent,
-    FormatError, LabelledWindows, Quantity, Split, SplitError, SubjectRecording, TableError,
+    FormatError, LabelledWindows, Place, Quantity, Split, SplitError, SubjectRecording, TableError,
     TableOptions, TablesRead, Unit, enrollment_splits, read_data, read_recording, sessions_exist,
 };
 pub use network::Compression;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use bipedalnet_core::gait::{Recording, SignalError};
+use bipedalnet_core::gait::{Mend, Recording};
 use serde::Deserialize;
 
 use super::padova::read_padova_walk;
@@ -37,7 +37,9 @@ pub struct DataSet {
     /// Usable recordings.
     pub recordings: Vec<SubjectRecording>,
     /// Files whose samples are not a usable recording, and why.
-    pub left_out: Vec<(PathBuf, SignalError)>,
+    pub left_out: Vec<(PathBuf, FormatError)>,
+    /// Recordings of which a fault was mended.
+    pub mended: Vec<(PathBuf, Mend)>,
     /// Tables by how they were understood: their columns and units, in words.
     pub tables: BTreeMap<String, TablesRead>,
 }
@@ -151,6 +153,7 @@ pub fn read_data(folders: &[PathBuf], options: &TableOptions) -> Result<DataSet,
         data.folders.push(name);
         data.recordings.extend(found.recordings);
         data.left_out.extend(found.left_out);
+        data.mended.extend(found.mended);
         for (understood, read) in found.tables {
             data.count(understood, read);
         }
@@ -179,10 +182,14 @@ impl DataSet {
                 if let Some(understood) = understood {
                     self.count(understood, TablesRead::one(&recording));
                 }
+                let mends = recording.mends().iter();
+                self.mended.extend(mends.map(|mend| (path.clone(), mend.clone())));
                 let (subject, session) = (subject.to_owned(), session.to_owned());
                 self.recordings.push(SubjectRecording { subject, session, recording });
             }
-            Err(FormatError::Signal(error)) => self.left_out.push((path, error)),
+            Err(error @ (FormatError::Signal(_) | FormatError::Unusable(_))) => {
+                self.left_out.push((path, error));
+            }
             Err(error) => return Err(DataError::Recording { path, error }),
         }
         Ok(())
@@ -307,7 +314,8 @@ mod tests {
         fs::write(path.join("recordings/c.csv"), "t,ax,ay,az\n0,0,0,9.8\n0,0,0,9.8\n").unwrap();
         manifest("subject,session,file\nann,1,recordings/a.csv\nann,2,recordings/c.csv\n");
         let data = read(std::slice::from_ref(&path)).unwrap();
-        assert_eq!((data.recordings.len(), data.left_out[0].1.code()), (1, "backward-time"));
+        let reason = data.left_out[0].1.to_string();
+        assert!(data.recordings.len() == 1 && reason.contains("time of sample 2"), "{reason}");
 
         for (text, expected) in [
             ("subject,session\nann,1\n", "columns subject, session and file"),

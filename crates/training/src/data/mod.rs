@@ -17,5 +17,5 @@ pub use folders::{
     natural_order, read_data,
 };
 pub use recording_file::{FileContent, FormatError, read_recording};
-pub use table::{ColumnNames, Quantity, TableError, TableOptions, Unit};
+pub use table::{ColumnNames, Place, Quantity, TableError, TableOptions, Unit};
 pub use track::Track;

@@ -7,7 +7,7 @@ use bipedalnet_core::gait::Recording;
 
 use super::recording_file::{FormatError, bounded};
 use super::series::{Series, on_one_clock};
-use super::table::TableError;
+use super::table::{Place, TableError};
 
 /// Reads one recording of the Padova set (IDNet, arXiv 1606.03238): a folder such as `u001_w001`
 /// with `u001_w001_accelerometer.log` and, if the phone had a gyroscope,
@@ -54,7 +54,7 @@ fn read_log(path: &Path, sensor: &str) -> Result<Series, FormatError> {
         for (cell, column) in cells.iter_mut().zip(columns) {
             let text = record.get(column).unwrap_or_default().trim();
             *cell = text.parse().map_err(|_| TableError::NotANumber {
-                line: record.position().map_or(0, csv::Position::line) as usize,
+                place: Place::Line(record.position().map_or(0, csv::Position::line) as usize),
                 column: header[column].to_owned(),
                 value: text.chars().take(32).collect(),
             })?;

@@ -7,12 +7,15 @@ use std::path::Path;
 use bipedalnet_core::cbor::{self, CborError};
 use bipedalnet_core::gait::{Recording, RecordingDocument, SignalError};
 use flate2::read::GzDecoder;
+use serde::de::IgnoredAny;
 
 use super::table::{self, TableError, TableOptions};
 use super::text::decode;
 
 /// Largest file that is read, after decompression.
 pub const MAX_RECORDING_BYTES: u64 = 64 << 20;
+
+const TABLE_ENDINGS: [&str; 5] = [".csv", ".tsv", ".txt", ".log", ".dat"];
 
 /// Why a file is not a recording.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +25,7 @@ pub enum FormatError {
     Io(#[from] io::Error),
     /// The ending of the name does not tell the format.
     #[error(
-        "has no known ending; .csv, .tsv, .txt, .json and .cbor are read, gzipped or not. Unpack an archive, and save a spreadsheet as CSV"
+        "has no known ending; .csv, .tsv, .txt, .log, .dat, .json and .cbor are read, gzipped or not. Unpack an archive, and save a spreadsheet as CSV"
     )]
     UnknownEnding,
     /// The file is too large.
@@ -40,6 +43,11 @@ pub enum FormatError {
     /// The table is not a recording.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// JSON with a list for each axis.
+    #[error(
+        "has lists of other lengths than 3: a sample is [x, y, z]. If there is one list for each axis, write one for each sample"
+    )]
+    NoSamples,
     /// Not the JSON of a recording.
     #[error("is not the JSON of a recording: {0}")]
     Json(#[from] serde_json::Error),
@@ -52,6 +60,9 @@ pub enum FormatError {
     /// The numbers are not a usable recording.
     #[error(transparent)]
     Signal(#[from] SignalError),
+    /// The numbers of a table are not a usable recording. Says which option or column to change.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// A recording, and how its file was understood.
@@ -63,7 +74,7 @@ pub struct FileContent {
     pub understood: Option<String>,
 }
 
-/// Reads a table (`.csv`, `.tsv` or `.txt`), or a [`RecordingDocument`] (`.json` or `.cbor`). Each may
+/// Reads a table (`.csv`, `.tsv`, `.txt`, `.log` or `.dat`), or a [`RecordingDocument`] (`.json` or `.cbor`). Each may
 /// be gzipped.
 ///
 /// # Errors
@@ -77,7 +88,7 @@ pub fn read_recording(path: &Path, options: &TableOptions) -> Result<FileContent
         end.eq_ignore_ascii_case(ending).then(|| name[..begin].to_owned())
     };
     let name = ends(&name, ".gz").unwrap_or_else(|| name.into_owned());
-    let table_stem = [".csv", ".tsv", ".txt"].into_iter().find_map(|ending| ends(&name, ending));
+    let table_stem = TABLE_ENDINGS.into_iter().find_map(|ending| ends(&name, ending));
     let is_json = ends(&name, ".json").is_some();
     if table_stem.is_none() && !is_json && ends(&name, ".cbor").is_none() {
         return Err(FormatError::UnknownEnding);
@@ -96,10 +107,18 @@ pub fn read_recording(path: &Path, options: &TableOptions) -> Result<FileContent
         return Err(FormatError::NoTable);
     }
     let document: RecordingDocument = match is_json {
-        true => serde_json::from_str(&decode(bytes))?,
+        true => json(&decode(bytes))?,
         false => cbor::from_slice(&bytes)?,
     };
     Ok(FileContent { recording: document.try_into()?, understood: None })
+}
+
+fn json(text: &str) -> Result<RecordingDocument, FormatError> {
+    serde_json::from_str(text).map_err(|error| {
+        // Too many numbers in a sample are no fault of the JSON.
+        let is_json = || serde_json::from_str::<IgnoredAny>(text).is_ok();
+        if error.is_syntax() && is_json() { FormatError::NoSamples } else { error.into() }
+    })
 }
 
 /// Reads all bytes, if they are not too many.
@@ -154,17 +173,18 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let cases: [(&str, &[u8], &str); 12] = [
+        let cases: [(&str, &[u8], &str); 13] = [
             ("walk.xlsx", b"", "save a spreadsheet as CSV"),
             ("walk.csv", b"PK\x03\x04\x14", "is a zip archive"),
             ("walk.csv", b"", "no samples"),
             ("walk.csv", b"t,ax,ay\n", "no column az"),
             ("walk.csv", b"t,ax,ay,az\n", "no sample"),
             ("walk.csv", b"t,ax,ay,az\n0,1,x,3\n", "line 2, column ay: \"x\""),
-            ("walk.csv", b"t,ax,ay,az\n0,1,2,NaN\n", "acceleration[0] is not a finite number"),
+            ("walk.csv", b"t,ax,ay,az\n0,1,2,NaN\n", "line 2 has no value in column az"),
             ("walk.csv", b"t,ax,ay,az\n0,1,2\n", "line 2 has 3 cells"),
             ("walk.csv", b"t,ax,ay,az\n0,0,1,2,3,5,7\n", "both the delimiter and the decimal sign"),
             ("walk.csv.gz", b"\x1f\x8bt,ax,ay,az\n", "cannot be read"),
+            ("walk.json", b"{\"acceleration\": [[1, 2, 3, 4]]}", "one list for each axis"),
             ("walk.json", b"{\"acceleration\": 3}", "not the JSON of a recording"),
             ("walk.cbor", b"\xa1\x6cacceleration", "not the CBOR of a recording"),
         ];

@@ -3,7 +3,7 @@
 use super::recording_file::FormatError;
 
 /// Values of one sensor with their times in seconds.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Series {
     pub times: Vec<f64>,
     pub values: Vec<[f32; 3]>,

@@ -1,87 +1,47 @@
 //! Which columns of a table are read.
 
 use std::fmt;
-use std::str::FromStr;
 
+use super::cells::is_number;
 use super::error::TableError;
 use super::header::{Kind, Name, kind_of_file};
+use super::names::ColumnNames;
 use super::unit::{Quantity, Unit};
-
-/// Columns that the caller names: `t=Time,ax=X,ay=Y,az=Z` and, with a gyroscope, `gx`, `gy`, `gz`.
-/// Each is a name of the header, or a number from 1.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ColumnNames {
-    time: String,
-    acceleration: [String; 3],
-    angular_rate: Option<[String; 3]>,
-}
-
-impl FromStr for ColumnNames {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const KEYS: [&str; 7] = ["t", "ax", "ay", "az", "gx", "gy", "gz"];
-        let mut found: [Option<String>; 7] = Default::default();
-        let mut last = None;
-        for part in text.split(',') {
-            let pair = part.split_once('=');
-            let key = pair.and_then(|(key, _)| KEYS.iter().position(|it| *it == key.trim()));
-            match (pair, key, last) {
-                (Some((_, name)), Some(key), _) => {
-                    found[key] = Some(name.trim().to_owned());
-                    last = Some(key);
-                }
-                // A comma in a name.
-                (_, None, Some(last)) => {
-                    if let Some(name) = &mut found[last] {
-                        *name += &format!(",{part}");
-                    }
-                }
-                _ => {
-                    return Err(format!(
-                        "{part:?} is not one of {}, = and a name",
-                        KEYS.join(", ")
-                    ));
-                }
-            }
-        }
-        match found {
-            [Some(time), Some(ax), Some(ay), Some(az), rates @ ..] => {
-                let acceleration = [ax, ay, az];
-                let angular_rate = match rates {
-                    [Some(gx), Some(gy), Some(gz)] => Some([gx, gy, gz]),
-                    [None, None, None] => None,
-                    _ => return Err("gx, gy and gz are needed, or none of them".to_owned()),
-                };
-                Ok(Self { time, acceleration, angular_rate })
-            }
-            _ => Err("t, ax, ay and az are needed".to_owned()),
-        }
-    }
-}
+use super::words::SensorRows;
 
 /// A column to read.
 #[derive(Clone, Debug)]
 pub struct Column {
     pub index: usize,
     pub name: String,
-    pub unit: Option<&'static Unit>,
+    pub unit: Option<Unit>,
 }
 
 /// Columns of one sensor.
 #[derive(Clone, Debug)]
 pub struct Axes {
     pub columns: [Column; 3],
-    pub unit: Option<&'static Unit>,
+    pub unit: Option<Unit>,
     /// What the names of columns and file say.
     pub kind: Kind,
+    /// The rows to read; all if `None`.
+    pub only: Option<Only>,
+}
+
+/// The rows with a cell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Only {
+    pub column: usize,
+    pub cell: String,
 }
 
 /// The columns to read.
 #[derive(Debug)]
 pub struct Columns {
-    /// Each gives the times.
+    /// Each gives the times. There is none if the caller says a rate.
     pub times: Vec<Column>,
+    /// Rate of even sampling, in Hz.
+    pub rate_hz: Option<f64>,
     pub acceleration: Axes,
     pub angular_rate: Option<Axes>,
     /// Whether the rows begin with the line that was taken for the header.
@@ -89,17 +49,18 @@ pub struct Columns {
 }
 
 impl Axes {
-    fn new(columns: [Column; 3], kind: Kind) -> Self {
+    pub fn new(columns: [Column; 3], kind: Kind) -> Self {
         let unit = columns[0].unit;
         let same = columns.iter().all(|column| column.unit == unit);
-        Self { unit: unit.filter(|_| same), columns, kind }
+        Self { unit: unit.filter(|_| same), columns, kind, only: None }
     }
 }
 
 impl fmt::Display for Axes {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [x, y, z] = &self.columns;
-        write!(out, "{:?}, {:?}, {:?}", x.name, y.name, z.name)
+        write!(out, "{:?}, {:?}, {:?}", x.name, y.name, z.name)?;
+        self.only.as_ref().map_or(Ok(()), |only| write!(out, " of {:?}", only.cell))
     }
 }
 
@@ -107,10 +68,21 @@ impl fmt::Display for Axes {
 pub fn is_header(cells: &[String], named: Option<&ColumnNames>) -> bool {
     match named {
         Some(names) if !names.all().all(|name| name.parse::<usize>().is_ok()) => {
-            names.all().all(|name| cells.iter().any(|cell| cell == name))
+            names.all().all(|name| position(cells, name).is_some())
         }
-        _ => sensors(cells).next().is_some(),
+        _ => has_axes(cells),
     }
+}
+
+/// Whether a sensor has all three axes among these names.
+pub fn has_axes(names: &[String]) -> bool {
+    sensors(names).next().is_some()
+}
+
+/// The column with this name, or with this name and a unit.
+pub fn position(header: &[String], name: &str) -> Option<usize> {
+    let without_unit = |cell: &String| cell.rsplit_once(" (").is_some_and(|(cell, _)| cell == name);
+    header.iter().position(|cell| cell == name).or_else(|| header.iter().position(without_unit))
 }
 
 /// Finds the columns in the header. `stem` is the file's name without its ending.
@@ -125,14 +97,10 @@ pub fn find(
     if let [line] = header {
         return Err(TableError::OneCell { line: line.chars().take(64).collect() });
     }
-    if let Some((first, rest)) = header.split_first()
+    if let Some((_, rest)) = header.split_first()
         && rest.iter().filter(|cell| is_number(cell)).count() * 2 > rest.len()
     {
-        let begins_with_digit = first.starts_with(|c: char| c.is_ascii_digit());
-        return Err(match is_number(first) || begins_with_digit {
-            true => TableError::NoHeader,
-            false => TableError::Transposed { row: first.clone() },
-        });
+        return Err(TableError::NoHeader { is_transposed: false });
     }
     let acceleration = acceleration(header, stem)?;
     let angular_rate = match &of_kind(header, Kind::AngularRate, stem)[..] {
@@ -147,9 +115,27 @@ pub fn find(
     // A column that says its unit comes first.
     times.sort_by_key(|column| column.unit.is_none());
     if times.is_empty() {
-        return Err(missing("t", header));
+        return Err(TableError::NoTime { header: joined(header) });
     }
-    Ok(Columns { times, acceleration, angular_rate, no_header: false })
+    Ok(Columns { times, rate_hz: None, acceleration, angular_rate, no_header: false })
+}
+
+impl Columns {
+    /// Reads the rows of each sensor, if a column says which sensor a row is of.
+    pub fn of_sensors(mut self, rows: SensorRows) -> Self {
+        self.acceleration.only = Some(rows.acceleration);
+        let Some(only) = rows.angular_rate else { return self };
+        let mut columns = self.acceleration.columns.clone();
+        for column in &mut columns {
+            column.unit = column.unit.filter(|unit| unit.quantity == Quantity::AngularRate);
+        }
+        let shared = Axes { only: Some(only), ..Axes::new(columns, Kind::AngularRate) };
+        let is_shared = |axes: &Axes| axes.columns[0].index == shared.columns[0].index;
+        if self.angular_rate.as_ref().is_none_or(is_shared) {
+            self.angular_rate = Some(shared);
+        }
+        self
+    }
 }
 
 fn acceleration(header: &[String], stem: &str) -> Result<Axes, TableError> {
@@ -163,7 +149,10 @@ fn acceleration(header: &[String], stem: &str) -> Result<Axes, TableError> {
     if let [axes, ..] = &of_kind(header, Kind::Linear, stem)[..] {
         return Err(TableError::Linear {
             columns: axes.to_string(),
-            remedy: "record with the accelerometer itself",
+            remedy: match columns(header).any(|(_, name)| name.sensor == "gravity") {
+                true => "add the columns of gravity to it, or record with the accelerometer itself",
+                false => "record with the accelerometer itself",
+            },
         });
     }
     if let [axes, ..] = &of_kind(header, Kind::AngularRate, stem)[..] {
@@ -220,70 +209,26 @@ fn sensors(header: &[String]) -> impl Iterator<Item = Axes> {
     })
 }
 
-fn is_number(cell: &str) -> bool {
-    cell.replace(',', ".").parse::<f64>().is_ok()
-}
-
 fn several_columns(what: &'static str, several: &[Axes]) -> TableError {
     let candidates: Vec<_> = several.iter().map(|axes| format!("({axes})")).collect();
     TableError::SeveralColumns { what, candidates: candidates.join(" or ") }
 }
 
-fn missing(column: &str, header: &[String]) -> TableError {
-    let header = header.iter().take(16).map(|cell| &cell[..]).collect::<Vec<_>>().join(" ");
-    TableError::MissingColumn { column: column.to_owned(), header }
+pub fn missing(column: &str, header: &[String]) -> TableError {
+    TableError::MissingColumn { column: column.to_owned(), header: joined(header) }
 }
 
-impl ColumnNames {
-    fn all(&self) -> impl Iterator<Item = &String> {
-        let rates = self.angular_rate.iter().flatten();
-        [&self.time].into_iter().chain(&self.acceleration).chain(rates)
-    }
-
-    fn find(&self, header: &[String]) -> Result<Columns, TableError> {
-        let is_named = is_header(header, Some(self));
-        let column = |name: &String, quantity| {
-            let number = name.parse::<usize>().ok();
-            let position = match number.filter(|number| (1..=header.len()).contains(number)) {
-                Some(number) => Some(number - 1),
-                None => header.iter().position(|cell| cell == name),
-            };
-            let index = position.ok_or_else(|| missing(name, header))?;
-            let unit = Name::of(&header[index]).unit.filter(|unit| unit.quantity == quantity);
-            Ok(Column { index, name: header[index].clone(), unit })
-        };
-        let axes = |[x, y, z]: &[String; 3], quantity, kind| {
-            let columns = [column(x, quantity)?, column(y, quantity)?, column(z, quantity)?];
-            Ok::<_, TableError>(Axes::new(columns, kind))
-        };
-        let acceleration = axes(&self.acceleration, Quantity::Acceleration, Kind::Acceleration)?;
-        let rates = self.angular_rate.as_ref();
-        let rates = rates.map(|names| axes(names, Quantity::AngularRate, Kind::AngularRate));
-        let mut found = Columns {
-            times: vec![column(&self.time, Quantity::Time)?],
-            acceleration,
-            angular_rate: rates.transpose()?,
-            no_header: false,
-        };
-        let mut columns = found.acceleration.columns.iter();
-        if !is_named && columns.all(|column| is_number(&column.name)) {
-            found.no_header = true;
-            let all = found.times.iter_mut().chain(&mut found.acceleration.columns);
-            let rates = found.angular_rate.iter_mut().flat_map(|axes| &mut axes.columns);
-            all.chain(rates).for_each(|column| column.name = (column.index + 1).to_string());
-        }
-        Ok(found)
-    }
+fn joined(header: &[String]) -> String {
+    header.iter().take(16).map(|cell| &cell[..]).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn find_in(header: &str, stem: &str, named: &str) -> Result<Columns, TableError> {
+    fn find_in(header: &str, stem: &str) -> Result<Columns, TableError> {
         let header: Vec<String> = header.split(';').map(str::to_owned).collect();
-        let named = (!named.is_empty()).then(|| named.parse().unwrap());
-        find(&header, stem, named.as_ref())
+        find(&header, stem, None)
     }
 
     fn indices(axes: &Axes) -> [usize; 3] {
@@ -307,13 +252,12 @@ mod tests {
             ),
             ("t;x (g);y (g);z (g);x (rad/s);y (rad/s);z (rad/s);x (T);y (T);z (T)", [1, 2, 3]),
         ] {
-            let found = find_in(header, "walk", "").unwrap();
+            let found = find_in(header, "walk").unwrap();
             assert_eq!(indices(&found.acceleration), expected, "{header}");
         }
         let found = find_in(
             "epoc (ms);timestamp (-0700);elapsed (s);x-axis (g);y-axis (g);z-axis (g)",
             "Accelerometer",
-            "",
         )
         .unwrap();
         let times: Vec<_> = found.times.iter().map(|column| column.index).collect();
@@ -335,7 +279,7 @@ mod tests {
             ),
             ("t;ax;ay;az;gx;gy;gz;wx;wy;wz", "walk", "the angular rate could be any of"),
             ("t;ax;ay", "walk", "no column az"),
-            ("ax;ay;az", "walk", "no column t"),
+            ("ax;ay;az", "walk", "t=50Hz"),
             ("t;x;y;z", "Gyroscope", "this is angular rate"),
             ("t;gx;gy;gz", "walk", "this is angular rate"),
             ("t;x;y;z", "Linear Accelerometer", "from which gravity was removed"),
@@ -349,30 +293,18 @@ mod tests {
                 "walk",
                 "from which gravity was removed",
             ),
+            (
+                "gravity.x;gravity.y;gravity.z;userAcceleration.x;userAcceleration.y;userAcceleration.z",
+                "walk",
+                "add the columns of gravity",
+            ),
             ("t ax ay az", "walk", "Separate cells by commas"),
             ("0;1;2;3", "walk", "--columns t=1"),
             ("0;1;2;3;walking;", "walk", "--columns t=1"),
             ("2024-05-07 16:29:36.000;1;2,5;3", "walk", "--columns t=1"),
-            ("t;0;0.02;0.04", "walk", "Transpose the table"),
         ] {
-            let message = find_in(header, stem, "").unwrap_err().to_string();
+            let message = find_in(header, stem).unwrap_err().to_string();
             assert!(message.contains(expected), "{header}: {message}");
-        }
-    }
-
-    #[test]
-    fn columns_can_be_named_or_numbered() {
-        let header = "clock;p;q;r;u, v (g)";
-        let found = find_in(header, "walk", "t=clock,ax=u, v (g),ay=p,az=2").unwrap();
-        assert_eq!((indices(&found.acceleration), found.no_header), ([4, 1, 1], false));
-        let found =
-            find_in("0;1;2;3;4;5;6", "Gyroscope", "t=1,az=4,ay=3,ax=2,gx=5,gy=6,gz=7").unwrap();
-        assert!(found.no_header && found.angular_rate.is_some());
-        assert_eq!(found.acceleration.columns[2].name, "4");
-        let message = find_in(header, "walk", "t=clock,ax=5,ay=6,az=p").unwrap_err().to_string();
-        assert!(message.contains("no column 6"), "{message}");
-        for text in ["", "t=1", "t=1,ax=2,ay=3,az=4,gx=5", "q=1", "t"] {
-            assert!(text.parse::<ColumnNames>().is_err(), "{text}");
         }
     }
 }

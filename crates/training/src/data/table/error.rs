@@ -1,5 +1,7 @@
 //! Errors of tables.
 
+use std::fmt;
+
 fn remedy(too_many: bool) -> &'static str {
     match too_many {
         true => {
@@ -9,12 +11,30 @@ fn remedy(too_many: bool) -> &'static str {
     }
 }
 
+/// Where in a table something is wrong. Counts from 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Place {
+    /// A line of the file.
+    Line(usize),
+    /// A sample, if the table has no line for each.
+    Sample(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(out, "line {line}"),
+            Self::Sample(sample) => write!(out, "sample {sample}"),
+        }
+    }
+}
+
 /// Why a table is not a recording. A message says what was seen and what to do.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TableError {
     /// There is nothing between cells that is known.
     #[error(
-        "each line of the table is one cell; the first is {line:?}. Separate cells by commas, semicolons or tabs"
+        "each line of the table is one cell; the first is {line:?}. Separate cells by commas, semicolons, tabs or blanks"
     )]
     OneCell {
         /// The first line.
@@ -22,16 +42,33 @@ pub enum TableError {
     },
     /// The table begins with numbers.
     #[error(
-        "the table has no header. Say which columns to read by their numbers, from 1: --columns t=1,ax=2,ay=3,az=4; and their units, as with --acceleration-unit g"
+        "{}. Say which to read by their numbers, from 1: --columns t=1,ax=2,ay=3,az=4, or t=50Hz if the sampling is even and none has its times; and their units, as with --acceleration-unit g",
+        match is_transposed {
+            true => "each line of the table is a channel, and none has a name",
+            false => "the table has no header, which would name its columns",
+        }
     )]
-    NoHeader,
-    /// The table has a row per channel.
+    NoHeader {
+        /// Whether each line is a channel.
+        is_transposed: bool,
+    },
+    /// No column has times.
     #[error(
-        "each row of the table is a channel: the first is {row:?}. Transpose the table, so that each row is a sample and the first row names the columns"
+        "has no column t; its header is {header:?}. Say which column has the times, by its name or its number from 1, or say the rate if the sampling is even, as with --columns \"t=50Hz,ax=...,ay=...,az=...\""
     )]
-    Transposed {
-        /// First cell of the first row.
-        row: String,
+    NoTime {
+        /// The header line.
+        header: String,
+    },
+    /// The rows are of several sensors.
+    #[error(
+        "column {column:?} says that rows are of several sensors: {cells}. Keep the rows of one accelerometer alone, or name the sensors \"accelerometer\" and \"gyroscope\""
+    )]
+    SeveralSensors {
+        /// Name of the column.
+        column: String,
+        /// Its cells.
+        cells: String,
     },
     /// A column is missing.
     #[error(
@@ -73,33 +110,43 @@ pub enum TableError {
     },
     /// A line has too few or too many cells.
     #[error(
-        "line {line} has {cells} cells, but the header has {columns}. {}", remedy(*cells > *columns)
+        "{place} has {cells} cells, but the header has {columns}. {}", remedy(*cells > *columns)
     )]
     Cells {
-        /// Counts from 1.
-        line: usize,
+        /// The row.
+        place: Place,
         /// Cells of the line.
         cells: usize,
         /// Cells of the header.
         columns: usize,
     },
     /// A cell is not a number.
-    #[error("line {line}, column {column}: {value:?} is not a number")]
+    #[error("{place}, column {column}: {value:?} is not a number")]
     NotANumber {
-        /// Counts from 1.
-        line: usize,
+        /// The row.
+        place: Place,
         /// Name of the column.
         column: String,
         /// The content of the cell.
         value: String,
     },
+    /// A sample lacks an axis.
+    #[error(
+        "{place} has no value in column {column}, but in another axis. Each row needs all three axes of a sensor, with one time"
+    )]
+    Partial {
+        /// The row.
+        place: Place,
+        /// Name of the column.
+        column: String,
+    },
     /// Numbers have both points and commas.
     #[error(
-        "line {line}, column {column}: {value:?} could have a decimal comma or commas between thousands, as the table has both points and commas. Export it without separators of thousands"
+        "{place}, column {column}: {value:?} could have a decimal comma or commas between thousands, as the table has both points and commas. Export it without separators of thousands"
     )]
     DecimalSign {
-        /// Counts from 1.
-        line: usize,
+        /// The row.
+        place: Place,
         /// Name of the column.
         column: String,
         /// The content of the cell.
@@ -118,7 +165,7 @@ pub enum TableError {
         readings: String,
     },
     /// Another unit fits the values better.
-    #[error("column {column} does not say its unit. {readings} Say which, with --{option}")]
+    #[error("column {column} does not say its unit. {readings} Say which, with {option}")]
     Unit {
         /// Name of the first column.
         column: String,
@@ -129,7 +176,7 @@ pub enum TableError {
     },
     /// Samples share times.
     #[error(
-        "{percent:.0} % of the samples have the same time as the one before, such as {value:?} in column {column}: the times were rounded, as a spreadsheet does, or the rows are of several sensors. Export the table again, with one sensor, and do not save it with a spreadsheet"
+        "{percent:.0} % of the samples have the same time as the one before, such as {value:?} in column {column}: the times were rounded, as a spreadsheet does, or the rows are of several sensors. Export the table again, with one sensor, and do not save it with a spreadsheet. If the sampling is even, --columns can say its rate instead, as in \"t=50Hz,ax=...\""
     )]
     RoundedTimes {
         /// Name of the column.

@@ -26,12 +26,13 @@ pub struct Name {
     pub axis: Option<usize>,
     /// The name without axis and unit. The axes of one sensor share it.
     pub sensor: String,
-    pub unit: Option<&'static Unit>,
+    pub unit: Option<Unit>,
 }
 
 impl Name {
     pub fn of(cell: &str) -> Self {
         let (text, said) = without_unit(cell);
+        let said = said.filter(|unit| !is_no_unit(unit));
         let mut words = words(text);
         let mut unit = Unit::spelled(said.unwrap_or_default());
         let time_unit = words.iter().rev().find_map(|word| {
@@ -66,7 +67,7 @@ impl Name {
 }
 
 /// G-force needs no unit.
-fn implied(sensor: &str) -> Option<&'static Unit> {
+fn implied(sensor: &str) -> Option<Unit> {
     ["gf", "gforce"].contains(&sensor).then(|| Unit::spelled("g")).flatten()
 }
 
@@ -81,6 +82,21 @@ fn without_unit(cell: &str) -> (&str, Option<&str>) {
         Some((name, unit)) if Unit::spelled(unit).is_some() => (name, Some(unit)),
         _ => (cell, None),
     }
+}
+
+/// A name and the unit that another cell gives it.
+pub fn with_unit(name: &str, cell: &str) -> String {
+    match Unit::spelled(cell) {
+        Some(unit) => format!("{name} ({unit})"),
+        None => format!("{name} ({})", cell.trim_matches(['(', ')', '[', ']'])),
+    }
+}
+
+/// Whether the unit is that of the sensor itself, which says nothing.
+fn is_no_unit(text: &str) -> bool {
+    let names =
+        ["", "-", "1", "adc", "count", "counts", "digit", "digits", "lsb", "raw", "unitless"];
+    names.contains(&text.trim().to_lowercase().as_str())
 }
 
 /// Words in lower case. `camelCase` has two.
@@ -156,8 +172,18 @@ fn is_time(words: &[String]) -> bool {
         "milliseconds",
         "microseconds",
         "nanoseconds",
+        "zeit",
+        "temps",
+        "tiempo",
+        "tempo",
     ];
-    words == ["t"] || words.iter().any(|word| known.contains(&word.as_str()))
+    // `millis`, but no letter, which could be anything.
+    let is_unit = |word: &String| {
+        word.len() > 1 && Unit::spelled(word).is_some_and(|unit| unit.quantity == Quantity::Time)
+    };
+    words == ["t"]
+        || matches!(words, [word] if is_unit(word))
+        || words.iter().any(|word| known.contains(&word.as_str()))
 }
 
 /// Whether a time belongs to another sensor, or is a length of time.
@@ -190,13 +216,33 @@ fn is_of_other_sensor(sensor: &str) -> bool {
 fn sensor_kind(sensor: &str, quantity: Option<Quantity>) -> Kind {
     let has = |parts: &[&str]| parts.iter().any(|part| sensor.contains(part));
     let begins = |parts: &[&str]| parts.iter().any(|part| sensor.starts_with(part));
-    let turns = ["gyr", "rotationrate", "angular", "angvel", "turnrate", "rateofturn", "omega"];
+    let turns = [
+        "gyr",
+        "giro",
+        "drehrate",
+        "rotationrate",
+        "angular",
+        "angvel",
+        "turnrate",
+        "rateofturn",
+        "omega",
+    ];
     if has(&["includinggravity", "inclgravity", "withgravity", "total"])
         || ["gf", "gforce"].contains(&sensor)
     {
         Kind::WithGravity
-    } else if has(&["linear", "linacc", "useracc", "freeacc", "without", "nograv", "excludingg"])
-        || sensor == "lin"
+    } else if has(&[
+        "linear",
+        "linacc",
+        "useracc",
+        "freeacc",
+        "without",
+        "nograv",
+        "excludingg",
+        "lineal",
+        "linéa",
+        "ohneg",
+    ]) || sensor == "lin"
     {
         Kind::Linear
     } else if has(&["grav"]) || begins(&["mag", "orient", "quat", "attitude", "euler"]) {
@@ -209,7 +255,7 @@ fn sensor_kind(sensor: &str, quantity: Option<Quantity>) -> Kind {
             Some(Quantity::Acceleration) if sensor != "g" => Kind::Acceleration,
             Some(Quantity::AngularRate) => Kind::AngularRate,
             None if sensor == "g" => Kind::AngularRate,
-            None if sensor == "a" || has(&["acc"]) => Kind::Acceleration,
+            None if sensor == "a" || has(&["acc", "beschl", "acel"]) => Kind::Acceleration,
             None if sensor.is_empty() => Kind::Unnamed,
             _ => Kind::Other,
         }
@@ -230,24 +276,43 @@ pub fn kind_of_file(stem: &str) -> Kind {
     }
 }
 
+/// What a cell says about the sensor of its row. `Unnamed` if it names no sensor of movement.
+pub fn kind_of_sensor(cell: &str) -> Kind {
+    let words = words(cell);
+    let sensor = words.concat();
+    let short = ["acc", "acce", "accel", "gyr", "gyro"];
+    let named = ["accelerom", "acceleration", "gyroscop"].iter().any(|part| sensor.contains(part))
+        || words.iter().any(|word| short.contains(&word.as_str()));
+    match sensor_kind(&sensor, None) {
+        Kind::Other => Kind::Unnamed,
+        kind if named => kind,
+        _ => Kind::Unnamed,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_of_many_programs_are_known() {
-        let unit = |name: &Name| name.unit.map_or("", |unit| unit.name);
+        let unit = |name: &Name| name.unit.map_or_else(String::new, |unit| unit.to_string());
         for (cells, kind, expected) in [
             ("t|time|Timestamp|timestamp (-0700)|YYYY date|loggingTime(txt)|Date", Kind::Time, ""),
-            ("Time (s)|seconds_elapsed|elapsed (s)|t [s]|time_s|Zeit (s)", Kind::Time, "s"),
             (
-                "Time since start in ms |epoc (ms)|timestampMs|TIME SINCE START (ms)",
+                "Time (s)|seconds_elapsed|Temps (s)|elapsed (s)|t [s]|time_s|Zeit (s)",
+                Kind::Time,
+                "s",
+            ),
+            (
+                "Time since start in ms |epoc (ms)|timestampMs|TIME SINCE START (ms)|millis",
                 Kind::Time,
                 "ms",
             ),
-            ("timestamp_ns|time in nanoseconds|sensor time [ns]", Kind::Time, "ns"),
+            ("timestamp_ns|ns|time in nanoseconds|sensor time [ns]", Kind::Time, "ns"),
             ("ax|Acc X|accel_x|AccelX|accelerometer_x_data|a_x|acc.x", Kind::Acceleration, ""),
             ("accelerometerX|X acceleration|accelx|ACCELERATIONX", Kind::Acceleration, ""),
+            ("ax (counts)|acc_x [LSB]|Beschleunigung x|Aceleración x", Kind::Acceleration, ""),
             ("Acceleration x (m/s^2)|ACCELEROMETER X (m/s²)|x [m/s2]", Kind::Acceleration, "m/s^2"),
             (
                 "Accel-X (g)| x-axis (g)|accelerometerAccelerationX(G)|acc_x_g",
@@ -257,7 +322,7 @@ mod tests {
             ("gFx|gForceX", Kind::WithGravity, "g"),
             ("accelerationIncludingGravity.x|TotalAcceleration x", Kind::WithGravity, ""),
             ("Linear Acceleration x (m/s^2)|LINEAR ACCELERATION X (m/s²)", Kind::Linear, "m/s^2"),
-            ("userAccelerationX|linAccX|linx", Kind::Linear, ""),
+            ("userAccelerationX|linAccX|linx|Accélération linéaire x", Kind::Linear, ""),
             ("gx|gyro_x|wx|rotationRate.x|GyroX|Angular velocity x", Kind::AngularRate, ""),
             ("Gyroscope x (rad/s)|GYROSCOPE X (rad/s)|x (rad/s)", Kind::AngularRate, "rad/s"),
             ("Gyro-X (d/s)|x-axis (deg/s)|gyro x [°/s]|gyro_x_dps", Kind::AngularRate, "deg/s"),
@@ -276,7 +341,7 @@ mod tests {
         ] {
             for cell in cells.split('|') {
                 let name = Name::of(cell);
-                assert_eq!((name.kind, unit(&name)), (kind, expected), "{cell}: {name:?}");
+                assert_eq!((name.kind, &unit(&name)[..]), (kind, expected), "{cell}: {name:?}");
                 let has_axis = !matches!(kind, Kind::Time | Kind::Other);
                 assert!(!has_axis || name.axis == Some(0), "{cell}: {name:?}");
             }
@@ -299,6 +364,26 @@ mod tests {
             ("walk", Kind::Unnamed),
         ] {
             assert_eq!(kind_of_file(stem), kind, "{stem}");
+        }
+    }
+    #[test]
+    fn cells_say_which_sensor_a_row_is_of() {
+        for (cell, kind) in [
+            ("accelerometer", Kind::Acceleration),
+            ("android.sensor.accelerometer", Kind::Acceleration),
+            ("TYPE_ACCELEROMETER", Kind::Acceleration),
+            ("ACCE", Kind::Acceleration),
+            ("TotalAcceleration", Kind::WithGravity),
+            ("linear_acceleration", Kind::Linear),
+            ("LSM6DSO Gyroscope", Kind::AngularRate),
+            ("GYR", Kind::AngularRate),
+            ("gravity", Kind::Unnamed),
+            ("magnetometer", Kind::Unnamed),
+            ("walking", Kind::Unnamed),
+            ("accident", Kind::Unnamed),
+            ("g", Kind::Unnamed),
+        ] {
+            assert_eq!(kind_of_sensor(cell), kind, "{cell}");
         }
     }
 }

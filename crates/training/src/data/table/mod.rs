@@ -1,25 +1,37 @@
 //! Tables that apps write: finds out how a table is written, which columns it has and their units.
 
+mod cells;
 mod clock;
 mod columns;
 mod dialect;
 mod error;
 mod header;
+mod layout;
+mod names;
 mod rows;
+mod sensor;
+mod signal;
 #[cfg(test)]
 mod tests;
 mod time;
 mod unit;
+mod words;
+
+use std::borrow::Cow;
 
 use bipedalnet_core::gait::{AtRest, Recording, SignalError};
 
-pub use columns::ColumnNames;
-use columns::{Axes, Columns};
+use cells::Delimiter;
+use clock::Clock;
+use columns::Columns;
 use dialect::Dialect;
-pub use error::TableError;
+pub use error::{Place, TableError};
 use header::{Kind, Name};
+pub use names::ColumnNames;
+use sensor::Sensor;
 use time::Time;
 pub use unit::{Quantity, Unit};
+use words::SensorRows;
 
 use super::recording_file::FormatError;
 use super::series::{Series, on_one_clock};
@@ -30,18 +42,18 @@ pub struct TableOptions {
     /// The columns to read. Default: those with known names.
     pub columns: Option<ColumnNames>,
     /// Unit of time.
-    pub time_unit: Option<&'static Unit>,
+    pub time_unit: Option<Unit>,
     /// Unit of acceleration.
-    pub acceleration_unit: Option<&'static Unit>,
+    pub acceleration_unit: Option<Unit>,
     /// Sign of acceleration. No header says it.
     pub acceleration_at_rest: AtRest,
     /// Unit of angular rate.
-    pub angular_rate_unit: Option<&'static Unit>,
+    pub angular_rate_unit: Option<Unit>,
 }
 
 impl TableOptions {
     /// Whether the caller says nothing.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         let units = [self.time_unit, self.acceleration_unit, self.angular_rate_unit];
         self.columns.is_none()
             && units.iter().all(Option::is_none)
@@ -57,14 +69,41 @@ pub fn read(
     options: &TableOptions,
 ) -> Result<(Recording, String), FormatError> {
     let named = options.columns.as_ref();
-    let mut dialect =
-        Dialect::find(text, |cells| columns::is_header(cells, named)).ok_or(SignalError::Empty)?;
-    let columns = columns::find(&dialect.header, stem, named)?;
+    let text = without_arrows(text);
+    let is_header = |cells: &[String]| columns::is_header(cells, named);
+    let is_first = |cells: &[String]| is_header(cells) || layout::is_channel(cells);
+    let mut dialect = Dialect::find(&text, is_first).ok_or(SignalError::Empty)?;
+    let rewritten = layout::with_a_row_for_each_sample(&dialect)?;
+    if let Some(rewritten) = &rewritten {
+        dialect = Dialect::find(&rewritten.text, is_header).ok_or(SignalError::Empty)?;
+        dialect.is_rewritten = true;
+    }
+    let mut columns = columns::find(&dialect.header, stem, named).map_err(|error| match error {
+        TableError::NoHeader { .. } => TableError::NoHeader { is_transposed: rewritten.is_some() },
+        error => error,
+    })?;
     if columns.no_header {
         dialect = dialect.without_header();
     }
-    let rows = rows::read(&dialect, &columns)?;
-    let time = time::choose(&columns.times, rows.times, &rows.acceleration, options.time_unit)?;
+    let is_named = named.is_some() || columns.acceleration.kind != Kind::Unnamed;
+    if let Some(rows) = SensorRows::find(&dialect, is_named)? {
+        columns = columns.of_sensors(rows);
+    }
+    let (recording, understood) = read_rows(&dialect, &columns, options)?;
+    let layout = rewritten.map_or("", |rewritten| rewritten.layout);
+    Ok((recording, format!("{layout}{understood}")))
+}
+
+fn read_rows(
+    dialect: &Dialect,
+    columns: &Columns,
+    options: &TableOptions,
+) -> Result<(Recording, String), FormatError> {
+    let rows = rows::read(dialect, columns)?;
+    let time = match columns.rate_hz {
+        Some(rate_hz) => Time::even(rate_hz, &rows.acceleration),
+        None => time::choose(&columns.times, rows.times, &rows.acceleration, options.time_unit)?,
+    };
     let acceleration = Sensor::new(
         &columns.acceleration,
         &rows.acceleration,
@@ -75,122 +114,75 @@ pub fn read(
     if acceleration.series.times.is_empty() {
         return Err(SignalError::Empty.into());
     }
-    check_acceleration(&columns, &acceleration)?;
+    check_sensor_logger(columns, &acceleration)?;
+    acceleration.check_unit()?;
     let angular_rate = columns.angular_rate.as_ref().map(|axes| {
         let unit = options.angular_rate_unit;
         Sensor::new(axes, &rows.angular_rate, &time.seconds, unit, Quantity::AngularRate)
     });
     let angular_rate = angular_rate.filter(|sensor| !sensor.series.times.is_empty());
     if let Some(sensor) = &angular_rate {
-        check_angular_rate(sensor)?;
+        sensor.check_unit()?;
     }
     let mut understood = understood(&time, &acceleration, angular_rate.as_ref());
-    let (mut acceleration, mut rates) =
-        (acceleration.series, angular_rate.map(|sensor| sensor.series));
+    let mut series = acceleration.series.clone();
+    let mut rates = angular_rate.as_ref().map(|sensor| sensor.series.clone());
     if let Some(rates) = &mut rates {
-        on_one_clock(&mut acceleration, rates)?;
+        on_one_clock(&mut series, rates)?;
     }
     if options.acceleration_at_rest == AtRest::Down {
-        acceleration.values.iter_mut().flatten().for_each(|value| *value = -*value);
+        series.values.iter_mut().flatten().for_each(|value| *value = -*value);
         understood += "; acceleration negated";
     }
-    let Series { times, values } = acceleration;
-    Ok((Recording::new(times, values, rates.map(|rates| rates.values))?, understood))
+    let Series { times, values } = series;
+    let recording = Recording::new(times, values, rates.map(|rates| rates.values))
+        .map_err(|error| FormatError::Unusable(signal::in_words(&error)))?;
+    match signal::fault(&recording, &acceleration, angular_rate.as_ref()) {
+        Some(reason) => Err(FormatError::Unusable(reason)),
+        None => Ok((recording, understood)),
+    }
 }
 
 /// What separates the cells of a table.
 pub fn delimiter(text: &str) -> u8 {
-    Dialect::find(text, |_| true).map_or(b',', |dialect| dialect.delimiter)
-}
-
-/// What one sensor measured, in SI units.
-struct Sensor<'a> {
-    axes: &'a Axes,
-    unit: &'static Unit,
-    is_unit_said: bool,
-    series: Series,
-}
-
-impl<'a> Sensor<'a> {
-    fn new(
-        axes: &'a Axes,
-        values: &[Option<[f64; 3]>],
-        seconds: &[f64],
-        said: Option<&'static Unit>,
-        quantity: Quantity,
-    ) -> Self {
-        let known = said.or(axes.unit);
-        let unit = known.unwrap_or_else(|| Unit::si(quantity));
-        let mut series = Series::default();
-        for (value, time) in values.iter().zip(seconds) {
-            if let Some(value) = value {
-                series.times.push(*time);
-                series.values.push(value.map(|it| (it * unit.si) as f32));
-            }
-        }
-        Self { axes, unit, is_unit_said: known.is_some(), series }
+    match Dialect::find(text, |_| true).map(|dialect| dialect.delimiter) {
+        Some(Delimiter::Char(delimiter)) => delimiter,
+        Some(Delimiter::Blanks) | None => b',',
     }
 }
 
-fn check_acceleration(columns: &Columns, sensor: &Sensor) -> Result<(), TableError> {
-    let Sensor { axes, series, .. } = sensor;
-    let median = series.median_length();
-    let has_gravity = series.length_of_mean() > median / 2.0;
+/// A serial monitor writes an arrow after the time at which each line arrived.
+fn without_arrows(text: &str) -> Cow<'_, str> {
+    const ARROW: &str = " -> ";
+    let first = text.lines().find_map(|line| line.split_once(ARROW));
+    match first {
+        Some((time, rest)) if Clock::default().seconds(time).is_some() => {
+            let delimiter = [";", "\t", ","].into_iter().find(|it| rest.contains(it));
+            text.replace(ARROW, delimiter.unwrap_or(" ")).into()
+        }
+        _ => text.into(),
+    }
+}
+
+/// On iOS, Sensor Logger's file of the accelerometer is without gravity.
+fn check_sensor_logger(columns: &Columns, sensor: &Sensor) -> Result<(), TableError> {
+    let axes = sensor.axes;
     let is_sensor_logger = columns.times.iter().any(|column| column.name == "seconds_elapsed")
         && Name::of(&axes.columns[0].name).sensor.is_empty();
-    if is_sensor_logger && axes.kind == Kind::Acceleration && !has_gravity {
+    if is_sensor_logger && axes.kind == Kind::Acceleration && !sensor.has_gravity() {
         return Err(TableError::Linear {
             columns: axes.to_string(),
             remedy: "give Sensor Logger's TotalAcceleration.csv or AccelerometerUncalibrated.csv",
         });
     }
-    if sensor.is_unit_said {
-        return Ok(());
-    }
-    let is_gravity = |unit: &&Unit| {
-        let gs = f64::from(median) * unit.si / unit::STANDARD_GRAVITY;
-        has_gravity && (0.5..2.0).contains(&gs)
-    };
-    let readings = match Unit::all(Quantity::Acceleration).find(is_gravity) {
-        Some(unit) if unit.si != 1.0 => format!(
-            "Its median magnitude is {median:.3}: in m/s^2, that is not gravity; in {}, it is.",
-            unit.name
-        ),
-        None if axes.kind == Kind::Unnamed => format!(
-            "Its median magnitude is {median:.3}: it could be acceleration without gravity, angular rate or a magnetic field. If it is acceleration, give --columns too."
-        ),
-        _ => return Ok(()),
-    };
-    let column = axes.columns[0].name.clone();
-    Err(TableError::Unit { column, readings, option: "acceleration-unit" })
-}
-
-/// Walking turns a phone at about 2 rad/s, and hardly at 15.
-const MAX_RATE_RAD_S: f32 = 15.0;
-
-fn check_angular_rate(sensor: &Sensor) -> Result<(), TableError> {
-    let rms = sensor.series.rms_length();
-    if sensor.is_unit_said || rms < MAX_RATE_RAD_S {
-        return Ok(());
-    }
-    let readings = format!(
-        "It has an RMS of {rms:.0}: in rad/s, no walking turns a phone so fast; in deg/s, it would be {:.1} rad/s.",
-        rms.to_radians()
-    );
-    let column = sensor.axes.columns[0].name.clone();
-    Err(TableError::Unit { column, readings, option: "angular-rate-unit" })
+    Ok(())
 }
 
 fn understood(time: &Time, acceleration: &Sensor, angular_rate: Option<&Sensor>) -> String {
     let sensor = |sensor: &Sensor| {
         let how = if sensor.is_unit_said { "" } else { " (not said)" };
-        format!("{} in {}{how}", sensor.axes, sensor.unit.name)
+        format!("{} in {}{how}", sensor.axes, sensor.unit)
     };
     let rates = angular_rate.map_or("none".to_owned(), sensor);
-    format!(
-        "time {:?} {}; acceleration {}; angular rate {rates}",
-        time.column.name,
-        time.unit,
-        sensor(acceleration)
-    )
+    format!("time {}; acceleration {}; angular rate {rates}", time.understood, sensor(acceleration))
 }

@@ -3,9 +3,9 @@
 use csv::StringRecord;
 
 use super::clock::Clock;
-use super::columns::{Axes, Column, Columns};
+use super::columns::{Axes, Column, Columns, Only};
 use super::dialect::Dialect;
-use super::error::TableError;
+use super::error::{Place, TableError};
 use crate::data::recording_file::FormatError;
 
 /// Samples in the units of the table. All lists have an entry for each row, except the times of a
@@ -38,6 +38,9 @@ pub fn read(dialect: &Dialect, columns: &Columns) -> Result<Rows, FormatError> {
     let mut numbers = Numbers::default();
     dialect.for_each_row(|record, place| {
         let row = Row { record, dialect, place };
+        if !row.is_read(columns) {
+            return Ok(());
+        }
         row.check_length()?;
         let acceleration = numbers.axes(&row, &columns.acceleration)?;
         let rates = columns.angular_rate.as_ref();
@@ -65,27 +68,38 @@ struct Row<'a> {
 
 impl Row<'_> {
     fn cell(&self, column: &Column) -> &str {
-        self.record.get(column.index).unwrap_or_default().trim()
+        self.record.get(column.index).unwrap_or_default().trim_end_matches(';').trim()
     }
 
-    fn line(&self) -> usize {
-        self.dialect.line(self.place)
+    fn place(&self) -> Place {
+        self.dialect.place(self.place)
+    }
+
+    /// Whether the row is of this sensor.
+    fn is_of(&self, axes: &Axes) -> bool {
+        let is = |only: &Only| self.record.get(only.column).map(str::trim) == Some(&only.cell[..]);
+        axes.only.as_ref().is_none_or(is)
+    }
+
+    fn is_read(&self, columns: &Columns) -> bool {
+        let is_rate = || columns.angular_rate.as_ref().is_some_and(|axes| self.is_of(axes));
+        self.is_of(&columns.acceleration) || is_rate()
     }
 
     /// Cells beyond the header must be empty.
     fn check_length(&self) -> Result<(), TableError> {
         let (cells, columns) = (self.record.len(), self.dialect.columns());
-        let is_blank = |cell: &str| cell.trim().is_empty();
+        let is_blank = |cell: &str| matches!(cell.trim(), "" | ";");
         let is_long_enough = cells >= columns || self.record.iter().all(is_blank);
         if is_long_enough && self.record.iter().skip(columns).all(is_blank) {
             return Ok(());
         }
-        Err(TableError::Cells { line: self.line(), cells, columns })
+        Err(TableError::Cells { place: self.place(), cells, columns })
     }
 
     fn not_a_number(&self, column: &Column) -> TableError {
         let value = self.cell(column).chars().take(32).collect();
-        TableError::NotANumber { line: self.line(), column: column.name.clone(), value }
+        TableError::NotANumber { place: self.place(), column: column.name.clone(), value }
     }
 }
 
@@ -101,8 +115,8 @@ impl Numbers {
         let text = row.cell(column);
         let (point, comma) = (text.contains('.'), text.contains(','));
         if (comma && (point || self.points)) || (point && self.commas) {
-            let (line, value) = (row.line(), text.chars().take(32).collect());
-            return Err(TableError::DecimalSign { line, column: column.name.clone(), value });
+            let (place, value) = (row.place(), text.chars().take(32).collect());
+            return Err(TableError::DecimalSign { place, column: column.name.clone(), value });
         }
         let number = if comma { text.replacen(',', ".", 1).parse() } else { text.parse() };
         let number = number.map_err(|_| row.not_a_number(column))?;
@@ -111,10 +125,16 @@ impl Numbers {
         Ok(number)
     }
 
-    /// `None` if all three are blank: other sensors had a sample at this time.
+    /// `None` if the row is of another sensor, or all three are blank: other sensors had a sample at
+    /// this time.
     fn axes(&mut self, row: &Row, axes: &Axes) -> Result<Option<[f64; 3]>, TableError> {
-        if axes.columns.iter().all(|column| row.cell(column).is_empty()) {
+        let blank = axes.columns.iter().filter(|column| is_missing(row.cell(column)));
+        let blank: Vec<&Column> = blank.collect();
+        if blank.len() == axes.columns.len() || !row.is_of(axes) {
             return Ok(None);
+        }
+        if let [column, ..] = blank[..] {
+            return Err(TableError::Partial { place: row.place(), column: column.name.clone() });
         }
         let mut values = [0.0; 3];
         for (value, column) in values.iter_mut().zip(&axes.columns) {
@@ -122,6 +142,12 @@ impl Numbers {
         }
         Ok(Some(values))
     }
+}
+
+/// Whether a program wrote that there is no value.
+fn is_missing(cell: &str) -> bool {
+    let ways = ["", "na", "nan", "none", "null"];
+    ways.iter().any(|way| cell.eq_ignore_ascii_case(way))
 }
 
 impl Times {

@@ -1,3 +1,4 @@
+use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -11,6 +12,8 @@ struct Written {
     decimal_comma: bool,
     before: &'static str,
     line_end: &'static str,
+    /// Whether the units are in a line of their own.
+    units: bool,
     /// Order of time, x, y and z of both sensors, and a column that nobody needs.
     order: Vec<usize>,
     header: [&'static str; 8],
@@ -52,27 +55,53 @@ const HEADERS: [[&str; 8]; 4] = [
     ["time_s", "x [m/s2]", "y [m/s2]", "z [m/s2]", "x [rad/s]", "y [rad/s]", "z [rad/s]", "x [uT]"],
 ];
 
+/// Between cells, and whether numbers have decimal commas.
+const DELIMITERS: [(char, bool); 9] = [
+    (',', false),
+    (';', false),
+    ('|', false),
+    (' ', false),
+    ('\t', false),
+    (',', true),
+    (';', true),
+    (' ', true),
+    ('\t', true),
+];
+
 fn ways() -> impl Strategy<Value = Written> {
     let order = Just((0..8).collect::<Vec<usize>>()).prop_shuffle();
     (
-        select(&[(',', false), (';', false), (';', true), ('\t', false), ('\t', true), (',', true)][..]),
+        select(&DELIMITERS[..]),
         select(&["", "\n", "# walk\n", "recorded by ann\n"][..]),
         select(&["\n", "\r\n"][..]),
         order,
         select(&HEADERS[..]),
-        any::<bool>(),
-        any::<bool>(),
+        any::<[bool; 3]>(),
         0..5usize,
     )
-        .prop_map(|((delimiter, decimal_comma), before, line_end, order, header, quoted, sep, encoding)| {
-            let before = match (sep, delimiter) {
-                (true, ',') => "sep=,\n",
-                (true, ';') => "sep=;\n",
-                _ => before,
-            };
-            let quoted = quoted || (decimal_comma && delimiter == ',');
-            Written { delimiter, decimal_comma, before, line_end, order, header, quoted, encoding }
-        })
+        .prop_map(
+            |((delimiter, decimal_comma), before, line_end, order, header, flags, encoding)| {
+                let [quoted, sep, units] = flags;
+                let before = match (sep, delimiter) {
+                    (true, ',') => "sep=,\n",
+                    (true, ';') => "sep=;\n",
+                    _ => before,
+                };
+                // A name must not look like two.
+                let quoted = quoted || delimiter == ' ' || (decimal_comma && delimiter == ',');
+                Written {
+                    delimiter,
+                    decimal_comma,
+                    before,
+                    line_end,
+                    units,
+                    order,
+                    header,
+                    quoted,
+                    encoding,
+                }
+            },
+        )
 }
 
 impl Written {
@@ -90,7 +119,16 @@ impl Written {
             text += &cells.join(&self.delimiter.to_string());
             text += self.line_end;
         };
-        line(self.header.map(str::to_owned));
+        if self.units {
+            let name =
+                |name: &str| name.split(['(', '[']).next().unwrap_or_default().trim().to_owned();
+            let unit =
+                |name: &str| name.split(['(', '[']).nth(1).map(|it| it[..it.len() - 1].to_owned());
+            line(self.header.map(name));
+            line(self.header.map(|name| unit(name).unwrap_or_default()));
+        } else {
+            line(self.header.map(str::to_owned));
+        }
         for (index, time) in recording.time_seconds().iter().enumerate() {
             let [x, y, z] = recording.acceleration_m_s2()[index];
             let [a, b, c] = rates.map_or([0.0; 3], |rates| rates[index]);
@@ -174,7 +212,56 @@ fn recordings() -> impl Strategy<Value = Recording> {
     })
 }
 
+/// The same table with a line for each channel, with a row for each sample of one sensor, and with a row
+/// for each value.
+fn layouts(recording: &Recording) -> [String; 3] {
+    let rates = recording.angular_rate_rad_s();
+    let mut channels = vec![("t", "s", recording.time_seconds().to_vec())];
+    let axis = |samples: &[[f32; 3]], axis: usize| {
+        samples.iter().map(|sample| f64::from(sample[axis])).collect::<Vec<_>>()
+    };
+    for (at, [a, g]) in [["ax", "gx"], ["ay", "gy"], ["az", "gz"]].into_iter().enumerate() {
+        channels.push((a, "m/s^2", axis(recording.acceleration_m_s2(), at)));
+        channels.extend(rates.map(|rates| (g, "rad/s", axis(rates, at))));
+    }
+    let transposed = channels.iter().map(|(name, unit, values)| {
+        let values: Vec<_> = values.iter().map(f64::to_string).collect();
+        format!("{name};{unit};{}\n", values.join(";"))
+    });
+    let row = |time: f64, sensor: &str, sample: [f32; 3]| {
+        let [x, y, z] = sample;
+        format!("{sensor},{time},{x},{y},{z}\n")
+    };
+    let mut rows = String::from("sensor,seconds_elapsed,x,y,z\n");
+    let mut values = String::from("t (s)  variable  value\n");
+    for (at, &time) in recording.time_seconds().iter().enumerate() {
+        let rates = rates.map(|rates| row(time, "gyroscope", rates[at])).unwrap_or_default();
+        rows += &(rates + &row(time, "accelerometer", recording.acceleration_m_s2()[at]));
+        rows += &format!("pressure,{time},1013,,\n");
+        for (name, _, channel) in channels.iter().skip(1) {
+            values += &format!(" {time} {name}\t{}\n", channel[at]);
+        }
+    }
+    [transposed.collect(), rows, values]
+}
+
 proptest! {
+    #[test]
+    fn any_recording_survives_any_layout(recording in recordings()) {
+        prop_assume!(recording.time_seconds().len() >= 20);
+        // The values are of no walk, so that nothing tells their units.
+        let said = |quantity| Some(Unit::si(quantity));
+        let options = TableOptions {
+            acceleration_unit: said(Quantity::Acceleration),
+            angular_rate_unit: said(Quantity::AngularRate),
+            ..TableOptions::default()
+        };
+        for table in layouts(&recording) {
+            let (read, _) = read(&table, "walk", &options).unwrap();
+            prop_assert_eq!(&read, &recording, "{}", table);
+        }
+    }
+
     #[test]
     fn any_recording_survives_any_way_to_write_it(recording in recordings(), way in ways()) {
         let bytes = way.bytes(&recording);
@@ -349,4 +436,133 @@ fn sensor_logger_writes_linear_acceleration_to_its_accelerometer_file() {
     assert!(message.contains("TotalAcceleration.csv"), "{message}");
     assert!(read(&table(9.8), "Accelerometer").is_ok());
     assert!(read(&table(9.8), "TotalAcceleration").is_ok());
+}
+
+#[test]
+fn a_table_without_times_is_read_if_its_rate_is_said() {
+    let rows = rocking(|_, [x, y, z]| format!("{x} {y} {z}\n"));
+    let columns = "t=25Hz,ax=1,ay=2,az=3".parse().ok();
+    let options = TableOptions { columns, ..TableOptions::default() };
+    let (recording, understood) = read(&rows, "walk", &options).unwrap();
+    assert_eq!((recording.rate_hz(), recording.time_seconds().len()), (25.0, 100));
+    assert!(understood.starts_with("time from 25 Hz; acceleration \"1\""), "{understood}");
+}
+
+#[test]
+fn counts_of_a_sensor_are_asked_for_and_read() {
+    let counts = |per_g: f64| {
+        let rows = rocking(|time, value| {
+            let [x, y, z] = value.map(|it| (it / 9.80665 * per_g).round());
+            let turn = (time.sin() * 131.0 * 60.0).round();
+            format!("{time}\t{x}\t{y}\t{z}\t{turn}\t{turn}\t{turn}\n")
+        });
+        format!("t\tax\tay\taz\tgx\tgy\tgz\n{rows}")
+    };
+    let refusal = |per_g, options: &TableOptions| {
+        read(&counts(per_g), "walk", options).unwrap_err().to_string()
+    };
+    let mut options = TableOptions::default();
+    for per_g in [256.0, 16384.0] {
+        let message = refusal(per_g, &options);
+        assert!(message.contains(&format!("in g/{per_g}, it is")), "{message}");
+    }
+    let message = refusal(1024.0, &options);
+    assert!(message.contains("in mg or g/1024, it is"), "{message}");
+    let message = refusal(50.0, &options);
+    assert!(message.contains("in counts of the sensor. If 4096"), "{message}");
+    options.acceleration_unit = Unit::of(Quantity::Acceleration, "g/16384").ok();
+    let message = refusal(16384.0, &options);
+    assert!(message.contains("131 of them are 1 deg/s") && message.contains("--angular-rate-unit"));
+    options.angular_rate_unit = Unit::of(Quantity::AngularRate, "deg/s/131").ok();
+    let (recording, understood) = read(&counts(16384.0), "walk", &options).unwrap();
+    assert!(understood.contains("in g/16384; angular rate"), "{understood}");
+    assert!((recording.acceleration_m_s2()[0][2] - 9.8).abs() < 1e-3);
+    assert!((recording.angular_rate_rad_s().unwrap()[50][1] - 0.952).abs() < 2e-3);
+}
+
+#[test]
+fn a_wrong_unit_that_is_said_is_refused_with_the_option_that_mends_it() {
+    let walk = Walker::new(2).walk(1, &Conditions { seconds: 10.0, ..Conditions::default() });
+    let table = |header: &str, [time_unit, acceleration, rate]: [f64; 3]| {
+        let rates = walk.angular_rate_rad_s().unwrap();
+        let samples = walk.time_seconds().iter().zip(walk.acceleration_m_s2()).zip(rates);
+        let rows = samples.map(|((time, value), rates)| {
+            let [x, y, z] = value.map(|it| f64::from(it) * acceleration);
+            let [p, q, r] = rates.map(|it| f64::from(it) * rate);
+            format!("{},{x},{y},{z},{p},{q},{r}\n", time * time_unit)
+        });
+        read_text(&format!("{header}\n{}", rows.collect::<String>()))
+    };
+    let header = "t (s),ax (m/s^2),ay (m/s^2),az (m/s^2),gx (rad/s),gy (rad/s),gz (rad/s)";
+    assert!(table(header, [1.0, 1.0, 1.0]).is_ok());
+    for (factors, expected) in [
+        ([1e3, 1.0, 1.0], "--time-unit ms"),
+        ([1e7, 1.0, 1.0], "--time-unit s/10000000"),
+        ([1.0, 1.0 / 9.80665, 1.0], "As if in g: say --acceleration-unit g"),
+        ([1.0, 256.0 / 9.80665, 1.0], "say --acceleration-unit g/256"),
+        ([1.0, 0.7, 1.0], "Say the unit, with --acceleration-unit"),
+        ([1.0, 1.0, 57.3], "say --angular-rate-unit deg/s"),
+        ([1.0, 1.0, 0.01], "Say the unit, with --angular-rate-unit"),
+        ([1.0, 1.0, 0.0], "leave the gyroscope's columns out"),
+    ] {
+        let error = table(header, factors).unwrap_err();
+        assert!(matches!(error, FormatError::Unusable(_)), "{error:?}");
+        let message = error.to_string();
+        assert!(message.contains(expected), "{message}");
+        for field in ["acceleration_unit", "angular_rate_unit", "time_seconds", "rate_hz"] {
+            assert!(!message.contains(field), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_sample_needs_all_axes_in_one_row() {
+    let message = read_text("t,ax,ay,az\n0,1,2,9.8\n1,1,nan,9.8\n").unwrap_err().to_string();
+    assert!(message.contains("line 3 has no value in column ay"), "{message}");
+    let rows = rocking(|time, [x, y, z]| format!("{time},{x},{y},{z}\n{time},NaN,NA,\n"));
+    let (recording, _) = read_text(&format!("t,ax,ay,az\n{rows}")).unwrap();
+    assert_eq!(recording.time_seconds().len(), 100);
+}
+
+#[test]
+fn rows_of_several_sensors_are_told_apart_or_refused() {
+    let table = |names: [&str; 3]| {
+        let rows = rocking(|time, [x, y, z]| {
+            let [a, b, c] = names;
+            format!("{time},{a},{x},{y},{z}\n{time},{b},1,{time},0\n{time},{c},7,7,7\n")
+        });
+        read_text(&format!("time (s),sensor,x,y,z\n{rows}"))
+    };
+    for names in [
+        ["accelerometer", "gyroscope", "magnetometer"],
+        ["ACC", "GYR", "MAG"],
+        ["TYPE_ACCELEROMETER", "TYPE_GYROSCOPE", "TYPE_GRAVITY"],
+        ["TotalAcceleration", "Gyroscope", "LinearAcceleration"],
+        ["total acceleration", "gyro", "accelerometer"],
+    ] {
+        let (recording, understood) = table(names).unwrap();
+        assert_eq!(recording.time_seconds().len(), 100);
+        assert!((recording.acceleration_m_s2()[0][2] - 9.8).abs() < 1e-5, "{recording:?}");
+        assert_eq!(recording.angular_rate_rad_s().unwrap()[0], [1.0, 0.0, 0.0]);
+        assert!(understood.contains(&format!("of {:?}", names[0])), "{understood}");
+    }
+    for (names, expected) in [
+        (["hip accelerometer", "gyroscope", "wrist accelerometer"], "\"hip accelerometer\" or"),
+        (["1", "4", "2"], "of several sensors: 1 or 4 or 2"),
+        (["linear_acceleration", "gyroscope", "gravity"], "gravity was removed"),
+        (["barometer", "gyroscope", "gravity"], "this is angular rate"),
+    ] {
+        let message = table(names).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn a_fault_of_a_channel_is_named_by_its_sample() {
+    let channel = |name: &str, value: f64| format!("{name}{}\n", format!(" {value}").repeat(30));
+    let table = ["ax", "ay", "az"].map(|name| channel(name, 1.0)).concat();
+    let times: String = (0..30).map(|at| format!(" {}", f64::from(at) / 10.0)).collect();
+    let message =
+        read_text(&format!("t{times}\n{}", table.replacen(" 1 1", " 1 l", 1))).unwrap_err();
+    assert!(message.to_string().contains("sample 2, column ax: \"l\""), "{message}");
 }

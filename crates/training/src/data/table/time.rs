@@ -6,11 +6,27 @@ use super::rows::Times;
 use super::unit::{Quantity, Unit};
 
 /// Times of the samples, in seconds.
-pub struct Time<'a> {
+pub struct Time {
     pub seconds: Vec<f64>,
-    pub column: &'a Column,
-    /// The unit, in words.
-    pub unit: String,
+    /// Column and unit, in words.
+    pub understood: String,
+}
+
+impl Time {
+    fn new(seconds: Vec<f64>, column: &Column, unit: &str) -> Self {
+        Self { seconds, understood: format!("{:?} {unit}", column.name) }
+    }
+
+    /// Even sampling.
+    pub fn even(rate_hz: f64, acceleration: &[Option<[f64; 3]>]) -> Self {
+        let mut samples = 0u32;
+        let seconds = acceleration.iter().map(|sample| {
+            let time = f64::from(samples) / rate_hz;
+            samples += u32::from(sample.is_some());
+            time
+        });
+        Self { seconds: seconds.collect(), understood: format!("from {rate_hz} Hz") }
+    }
 }
 
 /// Fastest and slowest sampling that phones and sensors have, as the mean time between samples.
@@ -21,12 +37,12 @@ const MAX_REPEATED: f64 = 0.1;
 
 /// Takes the column in which time rises most often. `said` is the unit that the caller names. Only rows
 /// with acceleration count; those of another sensor may have the same times.
-pub fn choose<'a>(
-    columns: &'a [Column],
+pub fn choose(
+    columns: &[Column],
     times: Vec<Times>,
     acceleration: &[Option<[f64; 3]>],
-    said: Option<&'static Unit>,
-) -> Result<Time<'a>, TableError> {
+    said: Option<Unit>,
+) -> Result<Time, TableError> {
     let samples = |times: &Times| -> Vec<(f64, [f64; 3])> {
         let rows = times.values.iter().zip(acceleration);
         rows.filter_map(|(time, value)| Some((*time, (*value)?))).collect()
@@ -51,7 +67,7 @@ pub fn choose<'a>(
     let samples = samples(&times);
     check_repeated(column, &samples, &times)?;
     if times.is_clock {
-        return Ok(Time { seconds: times.values, column, unit: "as time of day".to_owned() });
+        return Ok(Time::new(times.values, column, "as time of day"));
     }
     let (unit, how) = match said.or(column.unit) {
         Some(unit) => (unit, ""),
@@ -63,7 +79,7 @@ pub fn choose<'a>(
         let first = seconds.first().copied().unwrap_or_default();
         seconds.iter_mut().for_each(|time| *time = (*time - first) * unit.si);
     }
-    Ok(Time { seconds, column, unit: format!("in {}{how}", unit.name) })
+    Ok(Time::new(seconds, column, &format!("in {unit}{how}")))
 }
 
 /// A sample that is delivered twice has the same values too, which does not count.
@@ -84,7 +100,7 @@ fn check_repeated(
 }
 
 /// The only unit in which the table has a sensor's sample rate.
-fn likely(column: &Column, samples: &[(f64, [f64; 3])]) -> Result<&'static Unit, TableError> {
+fn likely(column: &Column, samples: &[(f64, [f64; 3])]) -> Result<Unit, TableError> {
     let mut steps: Vec<f64> = samples.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     steps.retain(|step| *step > 0.0);
     if steps.is_empty() {
@@ -95,16 +111,16 @@ fn likely(column: &Column, samples: &[(f64, [f64; 3])]) -> Result<&'static Unit,
     // Without pauses.
     steps.truncate((steps.len() * 19).div_ceil(20));
     let mean = steps.iter().sum::<f64>() / steps.len() as f64;
-    let fits = |unit: &&Unit| {
+    let fits = |unit: &Unit| {
         [median, mean].iter().all(|step| SECONDS_BETWEEN_SAMPLES.contains(&(step * unit.si)))
     };
-    let fitting: Vec<&'static Unit> = Unit::all(Quantity::Time).filter(fits).collect();
+    let fitting: Vec<Unit> = Unit::all(Quantity::Time).filter(fits).collect();
     if let [unit] = fitting[..] {
         return Ok(unit);
     }
     let readings: Vec<String> = fitting
         .iter()
-        .map(|unit| format!("in {}, {} samples a second", unit.name, short(1.0 / (mean * unit.si))))
+        .map(|unit| format!("in {unit}, {} samples a second", short(1.0 / (mean * unit.si))))
         .collect();
     let readings = match readings.is_empty() {
         true => "no unit gives the sample rate of a sensor".to_owned(),

@@ -1,0 +1,137 @@
+//! Columns of words, and what they say about the sensor of a row.
+
+use super::cells::{is_number, is_value};
+use super::columns::Only;
+use super::dialect::Dialect;
+use super::error::TableError;
+use super::header::{Kind, kind_of_sensor};
+use crate::data::recording_file::FormatError;
+
+/// A column with more different cells is no name of sensors or axes.
+const MOST_CELLS: usize = 64;
+
+/// A column without numbers and times, and its different cells.
+pub struct Words {
+    pub column: usize,
+    pub cells: Vec<String>,
+}
+
+impl Words {
+    /// Finds the columns of words.
+    pub fn find(dialect: &Dialect) -> Result<Vec<Self>, FormatError> {
+        Self::find_in(dialect, |cell| !is_value(cell))
+    }
+
+    fn find_in(
+        dialect: &Dialect,
+        is_kept: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Self>, FormatError> {
+        let mut found: Option<Vec<Self>> = None;
+        dialect.for_each_row(|record, _| {
+            let columns = found.get_or_insert_with(|| {
+                let columns = 0..record.len();
+                columns.map(|column| Self { column, cells: Vec::new() }).collect()
+            });
+            columns.retain_mut(|Self { column, cells }| {
+                let cell = record.get(*column).unwrap_or_default().trim();
+                if cell.is_empty() || cells.iter().any(|known| known == cell) {
+                    return true;
+                }
+                cells.push(cell.to_owned());
+                cells.len() <= MOST_CELLS && is_kept(cell)
+            });
+            Ok(())
+        })?;
+        let found = found.unwrap_or_default().into_iter();
+        Ok(found.filter(|words| !words.cells.is_empty()).collect())
+    }
+}
+
+/// Whether a cell names an accelerometer.
+pub fn is_accelerometer(cell: &str) -> bool {
+    matches!(kind_of_sensor(cell), Kind::WithGravity | Kind::Acceleration | Kind::Linear)
+}
+
+/// The rows of each sensor, in a table with a row for each sample of one sensor.
+pub struct SensorRows {
+    pub acceleration: Only,
+    pub angular_rate: Option<Only>,
+}
+
+impl SensorRows {
+    /// Finds the column that names the sensor of each row. `None` if the rows are all of one sensor,
+    /// which has no name.
+    pub fn find(dialect: &Dialect, is_named: bool) -> Result<Option<Self>, FormatError> {
+        let words = Words::find(dialect)?;
+        let is_sensor = |cell: &String| kind_of_sensor(cell) != Kind::Unnamed;
+        let Some(words) = words.iter().find(|words| words.cells.iter().any(is_sensor)) else {
+            check_numbers(dialect)?;
+            return Ok(None);
+        };
+        let only = |kind: Kind| -> Result<Option<Only>, TableError> {
+            let cells = words.cells.iter().filter(|cell| kind_of_sensor(cell) == kind);
+            match &cells.collect::<Vec<_>>()[..] {
+                [] => Ok(None),
+                [cell] => Ok(Some(Only { column: words.column, cell: (*cell).clone() })),
+                several => Err(TableError::SeveralSensors {
+                    column: name(dialect, words.column),
+                    cells: several
+                        .iter()
+                        .map(|cell| format!("{cell:?}"))
+                        .collect::<Vec<_>>()
+                        .join(" or "),
+                }),
+            }
+        };
+        let mut acceleration = None;
+        for kind in [Kind::WithGravity, Kind::Acceleration] {
+            if acceleration.is_none() {
+                acceleration = only(kind)?;
+            }
+        }
+        let sensors = || words.cells.join(", ");
+        match acceleration {
+            Some(acceleration) => {
+                Ok(Some(Self { acceleration, angular_rate: only(Kind::AngularRate)? }))
+            }
+            // The columns say better what they are.
+            None if is_named => Ok(None),
+            None if only(Kind::Linear)?.is_some() => Err(TableError::Linear {
+                columns: sensors(),
+                remedy: "record with the accelerometer itself",
+            }
+            .into()),
+            None if only(Kind::AngularRate)?.is_some() => {
+                Err(TableError::OnlyAngularRate { columns: sensors() }.into())
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// Refuses numbers of sensors, which do not say what they measure.
+fn check_numbers(dialect: &Dialect) -> Result<(), FormatError> {
+    let is_sensor = |column: usize| {
+        let name = name(dialect, column).to_lowercase().replace(['_', ' ', '-'], "");
+        ["sensor", "sensorid", "sensortype", "sensorname", "sensornumber"].contains(&&name[..])
+    };
+    if !(0..dialect.header.len()).any(is_sensor) {
+        return Ok(());
+    }
+    let whole = Words::find_in(dialect, |cell| cell.parse::<i32>().is_ok() || !is_number(cell))?;
+    match whole.iter().find(|words| is_sensor(words.column) && words.cells.len() > 1) {
+        Some(words) => Err(TableError::SeveralSensors {
+            column: name(dialect, words.column),
+            cells: words.cells.join(" or "),
+        }
+        .into()),
+        None => Ok(()),
+    }
+}
+
+fn name(dialect: &Dialect, column: usize) -> String {
+    match dialect.has_names() {
+        true => dialect.header.get(column).cloned().unwrap_or_default(),
+        false => (column + 1).to_string(),
+    }
+}
