@@ -1,0 +1,97 @@
+import type { Axes, Recording } from "./recording.js";
+
+/** Tags of RFC 8746. */
+const COLUMN_MAJOR = 1040;
+const SINT8 = 72;
+const SINT16_LITTLE_ENDIAN = 77;
+const FLOAT32_LITTLE_ENDIAN = 85;
+
+/** Steps that cost no accuracy. They may be four times as large if a value then needs one byte. */
+const ACCELERATION_STEP_M_S2 = 0.25;
+const ANGULAR_RATE_STEP_RAD_S = 0.05;
+const COARSEST_STEPS = 4;
+
+const EVEN_WITHIN_SECONDS = 0.001;
+
+/** A recording as compact CBOR: typed arrays with one byte for most values, axis by axis. */
+export function compact(recording: Recording): Uint8Array {
+  const { timeSeconds, acceleration, angularRate, atRest } = recording;
+  const entries = [
+    time(timeSeconds),
+    ...(atRest === "down" ? [pair("acceleration_at_rest", text(atRest))] : []),
+    matrix("acceleration", acceleration, ACCELERATION_STEP_M_S2),
+    ...(angularRate ? [matrix("angular_rate", angularRate, ANGULAR_RATE_STEP_RAD_S)] : []),
+  ];
+  // A map of indefinite length, and its end.
+  return joined([Uint8Array.of(0xbf), ...entries, Uint8Array.of(0xff)]);
+}
+
+function time(timeSeconds: readonly number[]): Uint8Array {
+  const first = timeSeconds[0] ?? 0;
+  const step = ((timeSeconds.at(-1) ?? 0) - first) / (timeSeconds.length - 1);
+  const isEven = timeSeconds.every((at, index) => Math.abs(at - first - index * step) <= EVEN_WITHIN_SECONDS);
+  if (isEven && step > 0) return pair("rate_hz", float32(1 / step));
+  const since = Float32Array.from(timeSeconds, (at) => at - first);
+  return pair("time_seconds", typedArray(FLOAT32_LITTLE_ENDIAN, since));
+}
+
+/** A scale and a matrix of whole multiples of it. */
+function matrix(name: string, samples: readonly Axes[], step: number): Uint8Array {
+  const columns = [0, 1, 2].flatMap((axis) => samples.map((sample) => sample[axis]!));
+  const largest = columns.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const smallestInt8 = largest / 127;
+  // The service multiplies with the scale as it is sent: a float of 32 bits.
+  const scale = Math.fround(smallestInt8 <= step * COARSEST_STEPS ? Math.max(step, smallestInt8) : step);
+  const whole = columns.map((value) => Math.round(value / scale));
+  const most = Math.round(largest / scale);
+  const shape = joined([head(4, 2), head(4, 2), head(0, samples.length), head(0, 3)]);
+  if (most > 32_767) return pair(name, head(6, COLUMN_MAJOR), shape, typedArray(FLOAT32_LITTLE_ENDIAN, Float32Array.from(columns)));
+  const values = most <= 127 ? typedArray(SINT8, Int8Array.from(whole)) : typedArray(SINT16_LITTLE_ENDIAN, Int16Array.from(whole));
+  return joined([pair(`${name}_scale`, float32(scale)), pair(name, head(6, COLUMN_MAJOR), shape, values)]);
+}
+
+function typedArray(tag: number, values: Int8Array | Int16Array | Float32Array): Uint8Array {
+  const width = values.BYTES_PER_ELEMENT;
+  const bytes = new DataView(new ArrayBuffer(values.length * width));
+  values.forEach((value, index) => {
+    if (values instanceof Float32Array) bytes.setFloat32(index * width, value, true);
+    else if (width === 2) bytes.setInt16(index * width, value, true);
+    else bytes.setInt8(index, value);
+  });
+  return joined([head(6, tag), head(2, bytes.byteLength), new Uint8Array(bytes.buffer)]);
+}
+
+function pair(key: string, ...value: Uint8Array[]): Uint8Array {
+  return joined([text(key), ...value]);
+}
+
+function text(value: string): Uint8Array {
+  const bytes = new TextEncoder().encode(value);
+  return joined([head(3, bytes.length), bytes]);
+}
+
+function float32(value: number): Uint8Array {
+  const bytes = new DataView(new ArrayBuffer(5));
+  bytes.setUint8(0, 0xfa);
+  bytes.setFloat32(1, value);
+  return new Uint8Array(bytes.buffer);
+}
+
+/** The first bytes of an item: its major type, and a number below 2^32. */
+function head(major: number, value: number): Uint8Array {
+  const type = major << 5;
+  if (value < 24) return Uint8Array.of(type | value);
+  if (value < 0x100) return Uint8Array.of(type | 24, value);
+  if (value < 0x10000) return Uint8Array.of(type | 25, value >> 8, value & 0xff);
+  return Uint8Array.of(type | 26, value >>> 24, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff);
+}
+
+function joined(parts: Uint8Array[]): Uint8Array {
+  const all = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}

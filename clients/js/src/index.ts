@@ -1,0 +1,16 @@
+export type * from "./api.js";
+export { jsonBody, walkBody } from "./body.js";
+export type { Body } from "./body.js";
+export { Client } from "./client.js";
+export type { ClientEvents, EnrollOptions, IdentifyOptions, Progress, VerifyOptions, Walk } from "./client.js";
+export type { ClientOptions, RequestOptions } from "./exchange.js";
+export type { Check, Finding, Reason } from "./live_checks.js";
+export { Problem, Unreachable } from "./problem.js";
+export type { ProblemDocument } from "./problem.js";
+export { Queue } from "./queue.js";
+export type { Delay, QueueEvents, QueueOptions, Waiting } from "./queue.js";
+export { QueueFull } from "./queue_store.js";
+export { Recorder, RecorderError } from "./recorder.js";
+export type { Ending, RecorderEvents, RecorderOptions, Sample, Status } from "./recorder.js";
+export type { Axes, Recording } from "./recording.js";
+export type { Token } from "./token.js";
