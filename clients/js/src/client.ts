@@ -10,7 +10,7 @@ import type { Recording } from "./recording.js";
 export type Walk = Recording | Body;
 
 export interface EnrollOptions extends RequestOptions {
-  /** Create the user with the first walk. A user token cannot do that. The default is `false`. */
+  /** Create the user with the first walk. A user token cannot. The default is `false`. */
   createUser?: boolean;
   /** For an admin: enroll the walk although it is unlike the earlier ones. */
   confirmed?: boolean;
