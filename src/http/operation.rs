@@ -57,7 +57,8 @@ async fn metrics(State(service): State<Arc<Service>>) -> Response {
 
 /// Check that the server runs
 #[utoipa::path(get, path = "/livez", operation_id = "livez", tag = "operation", responses(
-    (status = 200, description = "The server runs", body = String, content_type = "text/plain")
+    (status = 200, description = "The server runs",
+        body = String, content_type = "text/plain", example = json!("live\n"))
 ))]
 pub(super) async fn live() -> &'static str {
     "live\n"
@@ -69,7 +70,7 @@ pub(super) async fn live() -> &'static str {
 /// requests are still answered.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "operation", responses(
     (status = 200, description = "The server accepts requests",
-        body = String, content_type = "text/plain")
+        body = String, content_type = "text/plain", example = json!("ready\n"))
 ))]
 pub(super) async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
     if !service.has_its_files() {

@@ -25,6 +25,12 @@ const LONGEST_BUDGET_SECONDS: u32 = 24 * 60 * 60;
 /// Resumes a broken event stream (HTML standard, server-sent events).
 const LAST_EVENT_ID: &str = "last-event-id";
 
+/// An event of a running job.
+const EXAMPLE_EVENT: &str = r#"data: {"job":1,"state":"running","scope":"whole","epoch":3,"epochs":10,"activate":true,"seed":1,"parent":"724ae4ec6180104f","users":12,"loss":0.8,"activated":false,"created_at_unix_seconds":1795814831,"started_at_unix_seconds":1795814831}
+id: 3
+
+"#;
+
 /// Train a new model
 ///
 /// The job trains on users' kept recordings, in the background. If a user has several recordings,
@@ -111,7 +117,7 @@ pub(super) async fn cancel(
     ),
     responses(
         (status = 200, description = "The events",
-            body = String, content_type = "text/event-stream"),
+            body = String, content_type = "text/event-stream", example = json!(EXAMPLE_EVENT)),
         (status = 204,
             description = "The job has ended and all events were sent: do not reconnect"),
     ))]

@@ -93,22 +93,69 @@ async fn the_page_loads_nothing_from_elsewhere_and_can_be_cached() {
     for (path, content_type) in [
         ("/docs", "text/html; charset=utf-8"),
         ("/docs/style.css", "text/css; charset=utf-8"),
+        ("/docs/docs.js", "text/javascript; charset=utf-8"),
+        ("/docs/monday.json", "application/json"),
         ("/openapi.json", "application/json"),
     ] {
         let response = client.get(server.url(path)).send().await.unwrap();
         assert_eq!(response.headers()["content-type"], content_type);
         let policy = response.headers()["content-security-policy"].to_str().unwrap();
-        assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
+        let sources =
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';";
+        assert!(policy.starts_with(sources), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
         let tag = response.headers()["etag"].clone();
         let body = response.text().await.unwrap();
         if path == "/docs" {
+            let own = "<script type=\"module\" src=\"/docs/docs.js\"></script>";
+            let rest = body.replacen(own, "", 1);
+            assert_ne!(rest, body);
             let sources = ["<script", "src=", "style=", "url(", "//cdn", "onclick"];
-            assert!(sources.iter().all(|source| !body.contains(source)));
+            assert!(sources.iter().all(|source| !rest.contains(source)));
         }
         let again = client.get(server.url(path)).header("if-none-match", tag).send().await.unwrap();
         assert_eq!(again.status(), 304);
         assert!(again.text().await.unwrap().is_empty());
     }
+}
+
+/// The blocks of commands on the page.
+fn commands(page: &str) -> impl Iterator<Item = String> {
+    page.split("<div class=\"shell\"><pre><code>").skip(1).map(|block| {
+        let html = block.split("</code></pre>").next().unwrap();
+        let html = html.replace("<span class=\"server\">", "").replace("</span>", "");
+        let marks =
+            [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+        marks.iter().fold(html, |text, (mark, letter)| text.replace(mark, letter))
+    })
+}
+
+#[tokio::test]
+async fn each_operation_has_a_curl_line() {
+    let server = Server::start();
+    let (openapi, page) = (openapi(&server).await, get(&server, "/docs").await);
+    let ids = operations(&openapi).map(|(_, _, operation)| operation["operationId"].as_str());
+    for id in ids.map(Option::unwrap) {
+        let (_, section) = page.split_once(&format!("<section id=\"{id}\">")).unwrap();
+        let section = section.split("</section>").next().unwrap();
+        let lines: Vec<String> = commands(section).collect();
+        let [line] = &lines[..] else { panic!("{id}: {lines:?}") };
+        assert!(line.contains("curl http://localhost:8080/"), "{line}");
+        assert!(!line.contains('{') || line.contains("--data-binary '{"), "{line}");
+        let needs_key = !["livez", "readyz"].contains(&id);
+        assert_eq!(line.contains("-H \"authorization: Bearer $key\""), needs_key, "{line}");
+        let file = line.split_once("--data-binary @").map(|(_, name)| name);
+        if let Some(file) = file {
+            assert!(line.starts_with(&format!("curl -O http://localhost:8080/docs/{file}\n")));
+            let body = get(&server, &format!("/docs/{file}")).await;
+            assert!(serde_json::from_str::<Value>(&body).unwrap().is_object(), "{file}");
+        }
+    }
+    let batch = get(&server, "/docs/batch.json").await;
+    assert_eq!(
+        serde_json::from_str::<Value>(&batch).unwrap()["items"].as_array().unwrap().len(),
+        2
+    );
 }
 
 #[tokio::test]
@@ -118,13 +165,7 @@ async fn the_first_steps_work_as_printed() {
     }
     let server = Server::start();
     let page = get(&server, "/docs").await;
-    let (_, steps) = page.split_once("<pre><code>").unwrap();
-    let mut steps = steps.split("</code></pre>").next().unwrap().to_owned();
-    for (html, text) in
-        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
-    {
-        steps = steps.replace(html, text);
-    }
+    let steps = commands(&page).next().unwrap();
     assert!(steps.starts_with("server=http://localhost:8080\n"), "{steps}");
     let steps = steps.replace("http://localhost:8080", &server.url(""));
     let programs = Path::new(program().get_program()).parent().unwrap().to_owned();

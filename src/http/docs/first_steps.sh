@@ -5,9 +5,9 @@ server=http://localhost:8080
 key=$(bipedalnet keys create --name "first steps" \
   --scopes enroll,identify)
 
-# Two simulated walks of one person. A phone sends the same format.
-bipedalnet simulate --walker 7 --walk 1 > monday.json
-bipedalnet simulate --walker 7 --walk 2 > tuesday.json
+# Two walks of one simulated person. A phone sends the same format.
+curl -O $server/docs/monday.json
+curl -O $server/docs/tuesday.json
 
 request() {
   curl --fail-with-body -H "authorization: Bearer $key" "$@"

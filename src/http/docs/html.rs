@@ -51,6 +51,11 @@ pub(super) fn escaped(text: &str) -> String {
     html
 }
 
+/// A block of text as it is.
+pub(super) fn pre(text: &str) -> String {
+    format!("<pre><code>{}</code></pre>", escaped(text))
+}
+
 /// Turns a description into paragraphs.
 pub(super) fn prose(description: &Value) -> String {
     let paragraphs = description.as_str().into_iter().flat_map(|text| text.split("\n\n"));

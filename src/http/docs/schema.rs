@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::Page;
 use super::html::{entries, escaped, field, list, text};
+use super::page::Page;
 
 /// Nesting that is shown. A recursive schema would have no end.
-pub(super) const MAX_DEPTH: usize = 8;
+const MAX_DEPTH: usize = 8;
 
 impl<'a> Page<'a> {
     /// The fields of a schema, nested. Empty if it has none.
@@ -122,5 +122,22 @@ fn span(least: &Value, most: &Value) -> String {
         (least, Value::Null) => format!("{least} or more "),
         (Value::Null, most) => format!("up to {most} "),
         (least, most) => format!("{least} to {most} "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_recursive_schema_has_an_outline() {
+        let openapi = json!({"components": {"schemas": {"Tree": {
+            "type": "object", "properties": {"left": {"$ref": "#/components/schemas/Tree"}},
+        }}}});
+        let page = Page { openapi: &openapi };
+        let outline = page.outline(&openapi["components"]["schemas"]["Tree"], 0);
+        assert_eq!(outline.matches("<code>left</code>").count(), MAX_DEPTH);
     }
 }
