@@ -55,6 +55,9 @@ impl<'a> Page<'a> {
             let kinds: Vec<String> = choices.into_iter().map(|choice| self.kind(choice)).collect();
             return kinds.join(" or ");
         }
+        if schema["allOf"].is_array() && name.is_none() {
+            return self.kind(&schema["allOf"][0]);
+        }
         if schema["enum"].is_array() {
             let values = list(&schema["enum"]).filter(|value| !value.is_null());
             let values: Vec<String> = values
