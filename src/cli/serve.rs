@@ -109,7 +109,7 @@ impl Server {
             Some(path) => GivenModel { file: model_file::read(path)?, shipped: false },
             None => GivenModel { file: SHIPPED_MODEL.to_vec(), shipped: true },
         };
-        let store = Store::open(&config.database, config.master_key_file.as_deref()).await?;
+        let store = Store::open_alone(&config.database, config.master_key_file.as_deref()).await?;
         let settings = Live::new(config.service.clone());
         let service = Service::start(given, store, settings.clone()).await;
         let service = service.map(Arc::new).map_err(|error| match (&error, &config.model) {

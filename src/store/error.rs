@@ -24,6 +24,14 @@ pub enum StoreError {
         /// What SQLite says.
         reason: String,
     },
+    /// A server has the database open.
+    #[error("database {path} is used by {holder}; a database serves one server at a time, so stop it first", path = path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+        /// The server's process and host.
+        holder: String,
+    },
     /// A database of another program.
     #[error("database {path} belongs to another program; choose another file", path = path.display())]
     Foreign {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{StoreError, beside};
 
 /// Files beside a database. SQLite gives its own the database's mode.
-const COMPANIONS: [&str; 4] = ["-wal", "-shm", "-journal", "-reserve"];
+const COMPANIONS: [&str; 5] = ["-wal", "-shm", "-journal", "-reserve", "-lock"];
 
 /// Makes a file that only its owner can read, whatever the umask is, unless it exists.
 ///

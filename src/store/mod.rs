@@ -11,6 +11,7 @@ mod error;
 mod failed_verifications;
 mod files;
 mod keyring;
+mod lock;
 mod models;
 mod renewal;
 mod reserve;
@@ -38,8 +39,9 @@ pub use error::StoreError;
 use error::{no_such_user, opening};
 pub use failed_verifications::{CLIENT_SECONDS, ClientFailures, FailuresByKey};
 use files::OpenFiles;
-use keyring::{Access, Keyring, keyring_file};
+use keyring::{Keyring, keyring_file};
 pub use keyring::{MASTER_KEY_VARIABLE, SecretKey, rotate_master_key};
+use lock::DatabaseLock;
 pub use models::{Comparison, Outcomes, StoredModel};
 pub use renewal::renew_templates;
 use reserve::Reserve;
@@ -96,6 +98,8 @@ pub struct Store {
     reserve: Arc<Reserve>,
     /// The number of the secret that templates are transformed with.
     template_generation: u32,
+    /// Held by a server, and by commands that must run alone.
+    _lock: Option<Arc<DatabaseLock>>,
 }
 
 impl Deref for Store {
@@ -194,13 +198,25 @@ impl Store {
     /// If a file cannot be opened, is damaged, or is not of this version, or the master key is missing
     /// or wrong.
     pub async fn open(path: &Path, master_key_file: Option<&Path>) -> Result<Self, StoreError> {
-        Self::open_with(path, master_key_file, Access::Shared).await
+        Self::open_with(path, master_key_file, None).await
+    }
+
+    /// Like [`Store::open`], for a server. Another server would go on with users that this one erases.
+    ///
+    /// # Errors
+    /// Also if another server has the database open.
+    pub async fn open_alone(
+        path: &Path,
+        master_key_file: Option<&Path>,
+    ) -> Result<Self, StoreError> {
+        let lock = DatabaseLock::take(path)?;
+        Self::open_with(path, master_key_file, Some(Arc::new(lock))).await
     }
 
     async fn open_with(
         path: &Path,
         master_key_file: Option<&Path>,
-        access: Access,
+        lock: Option<Arc<DatabaseLock>>,
     ) -> Result<Self, StoreError> {
         let reserve = Reserve::of(path);
         // The start itself writes.
@@ -209,7 +225,7 @@ impl Store {
         let needed: Option<Vec<u8>> =
             sqlx::query_scalar("SELECT id FROM keyring").fetch_optional(&database.writer).await?;
         let needed = needed.and_then(|id| keyring::key_id(&id));
-        let keyring = Keyring::open(path, needed, master_key_file, access).await?;
+        let keyring = Keyring::open(path, needed, master_key_file).await?;
         if needed.is_none() {
             sqlx::query("INSERT INTO keyring VALUES (?)")
                 .bind(&keyring.id().0[..])
@@ -223,6 +239,7 @@ impl Store {
             files: Arc::new(OpenFiles::of(&[path.to_owned(), keyring_file(path)])),
             reserve: Arc::new(reserve),
             template_generation: 0,
+            _lock: lock,
         };
         store.destroy_erased_keys().await?;
         store.upgrade().await?;

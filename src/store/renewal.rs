@@ -7,7 +7,7 @@ use bipedalnet_core::bnn::Model;
 use bipedalnet_core::identity::{Template, Transform};
 
 use super::audit::{COMMAND_LINE, SERVER};
-use super::keyring::{Access, OVERHEAD_BYTES, SecretKey};
+use super::keyring::{OVERHEAD_BYTES, SecretKey};
 use super::upgrade::Progress;
 use super::{AuditEvent, Store, StoreError, Transaction};
 
@@ -20,7 +20,7 @@ pub async fn renew_templates(
     database: &Path,
     master_key_file: Option<&Path>,
 ) -> Result<usize, StoreError> {
-    let mut store = Store::open_with(database, master_key_file, Access::Exclusive).await?;
+    let mut store = Store::open_alone(database, master_key_file).await?;
     let renewed = store.renew(COMMAND_LINE).await;
     store.close().await;
     renewed

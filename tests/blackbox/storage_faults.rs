@@ -33,6 +33,26 @@ async fn a_database_file_that_is_deleted_or_replaced_is_noticed() {
     }
 }
 
+#[tokio::test]
+async fn a_database_serves_one_server_at_a_time() {
+    let server = Server::with_users(&[], &[("ann", 11)]).await;
+    let database = server.database();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join("link.db");
+    std::os::unix::fs::symlink(&database, &link).unwrap();
+    for path in [&database, &link] {
+        let mut second = program();
+        second.args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "", "--database"]);
+        let refused = printed(second.arg(path)).unwrap_err();
+        assert!(refused.contains(&format!("process {}", server.process_id())), "{refused}");
+    }
+    // Commands that work on its files still do.
+    assert!(printed(program().args(["keys", "list", "--database"]).arg(&database)).is_ok());
+    // However a server ends, it leaves nothing that keeps out the next one.
+    let server = Server::start_in(server.kill());
+    assert_eq!(server.get("/v1/users/ann").await.status, 200);
+}
+
 #[test]
 fn a_model_must_be_a_regular_file() {
     let folder = tempfile::tempdir().unwrap();

@@ -11,13 +11,12 @@ mod rotation;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 pub(super) use key::OVERHEAD_BYTES;
 pub use key::SecretKey;
 pub use master_key::{MASTER_KEY_VARIABLE, MasterKey};
 pub use rotation::rotate_master_key;
-use sqlx::sqlite::{SqliteConnection, SqliteLockingMode};
+use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, QueryBuilder};
 use tokio::sync::Mutex;
 
@@ -38,9 +37,6 @@ const SCHEMA: &str = "
         wrapped BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;";
 
-/// How long exclusive access waits for another program.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// Keys that one statement stores.
 const KEYS_AT_A_TIME: usize = 1000;
 
@@ -54,15 +50,6 @@ impl KeyId {
         getrandom::fill(&mut id)?;
         Ok(Self(id))
     }
-}
-
-/// Who else may use a keyring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Other programs may have it open.
-    Shared,
-    /// Nobody: it is not opened if a server has it open, and no server starts meanwhile.
-    Exclusive,
 }
 
 /// An open keyring. All keys are in memory.
@@ -89,18 +76,17 @@ impl Keyring {
         database: &Path,
         needed: Option<KeyId>,
         master_key_file: Option<&Path>,
-        access: Access,
     ) -> Result<Self, StoreError> {
         let path = keyring_file(database);
         let wrong = |reason: &str| wrong(&path, reason.to_owned());
         if path.exists() {
             let master = MasterKey::find(master_key_file, database)?;
-            let keyring = match Self::read(&path, &master, access).await {
+            let keyring = match Self::read(&path, &master).await {
                 Ok(keyring) => keyring,
                 Err(error) => {
                     // A rotation may have ended before the new key file got its name.
                     let next = MasterKey::unfinished(&master, database)?.ok_or(error)?;
-                    let keyring = Self::read(&path, &next, access).await?;
+                    let keyring = Self::read(&path, &next).await?;
                     master_key::finish(database)?;
                     keyring
                 }
@@ -116,10 +102,10 @@ impl Keyring {
             ));
         }
         let master = MasterKey::find_or_make(master_key_file, database)?;
-        Self::make(&path, master, access).await
+        Self::make(&path, master).await
     }
 
-    async fn make(path: &Path, master: MasterKey, access: Access) -> Result<Self, StoreError> {
+    async fn make(path: &Path, master: MasterKey) -> Result<Self, StoreError> {
         let (id, root) = (KeyId::random()?, SecretKey::random()?);
         let wrapped = master.key.seal(&context("root", &id), root.bytes())?;
         // It gets its name only when it is complete.
@@ -129,7 +115,7 @@ impl Keyring {
         }
         let failed = |error: std::io::Error| wrong(path, error.to_string());
         files::make_private(&part).map_err(failed)?;
-        let mut file = connect(&part, Access::Shared).await?;
+        let mut file = connect(&part).await?;
         sqlx::raw_sql(SCHEMA).execute(&mut file).await?;
         sqlx::query("INSERT INTO root VALUES (?, ?)")
             .bind(&id.0[..])
@@ -142,12 +128,12 @@ impl Keyring {
         std::fs::File::open(super::folder_of(path))
             .and_then(|folder| folder.sync_all())
             .map_err(failed)?;
-        Self::read(path, &master, access).await
+        Self::read(path, &master).await
     }
 
-    async fn read(path: &Path, master: &MasterKey, access: Access) -> Result<Self, StoreError> {
+    async fn read(path: &Path, master: &MasterKey) -> Result<Self, StoreError> {
         let wrong = |reason: String| wrong(path, reason);
-        let mut file = connect(path, access).await?;
+        let mut file = connect(path).await?;
         check_origin(&mut file, path).await?;
         files::narrow_all(path).map_err(|error| wrong(error.to_string()))?;
         let (id, wrapped): (Vec<u8>, Vec<u8>) =
@@ -261,23 +247,9 @@ impl Keyring {
     }
 }
 
-async fn connect(path: &Path, access: Access) -> Result<SqliteConnection, StoreError> {
+async fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
     let options = writing_options(path).create_if_missing(false);
-    match access {
-        Access::Shared => {
-            let opened = options.connect().await;
-            opened.map_err(|error| wrong(path, error.to_string()))
-        }
-        Access::Exclusive => {
-            let options =
-                options.busy_timeout(BUSY_TIMEOUT).locking_mode(SqliteLockingMode::Exclusive);
-            options.connect().await.map_err(|error| in_use(path, &error))
-        }
-    }
-}
-
-fn in_use(path: &Path, error: &sqlx::Error) -> StoreError {
-    wrong(path, format!("{error}; if a server uses it, stop it first"))
+    options.connect().await.map_err(|error| wrong(path, error.to_string()))
 }
 
 async fn check_origin(keyring: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use sqlx::Connection;
 
 use super::super::StoreError;
+use super::super::lock::DatabaseLock;
 use super::master_key::{MasterKey, finish, own_key_file, own_next_key_file};
-use super::{Access, check_origin, connect, context, in_use, key_id, keyring_file, unwrap, wrong};
+use super::{check_origin, connect, context, key_id, keyring_file, unwrap, wrong};
 
 /// Encrypts the keyring of a database with a new master key, which is read from `new` or made there.
 /// Without `new`, the file that the program made beside the database is replaced. Returns the file of
@@ -16,7 +17,7 @@ use super::{Access, check_origin, connect, context, in_use, key_id, keyring_file
 /// next start finds it if both are beside the database.
 ///
 /// # Errors
-/// If a server uses the keyring, a key is missing or wrong, or a file cannot be written.
+/// If a server uses the database, a key is missing or wrong, or a file cannot be written.
 pub async fn rotate_master_key(
     database: &Path,
     old: Option<&Path>,
@@ -30,10 +31,10 @@ pub async fn rotate_master_key(
         return Err(StoreError::MasterKey { place: master.place, reason: reason.to_owned() });
     }
     // A server that has the keyring open would go on with the old key.
-    let mut keyring = connect(&path, Access::Exclusive).await?;
+    let _lock = DatabaseLock::take(database)?;
+    let mut keyring = connect(&path).await?;
     check_origin(&mut keyring, &path).await?;
-    let mut change =
-        keyring.begin_with("BEGIN EXCLUSIVE").await.map_err(|error| in_use(&path, &error))?;
+    let mut change = keyring.begin_with("BEGIN EXCLUSIVE").await?;
     let (id, wrapped): (Vec<u8>, Vec<u8>) =
         sqlx::query_as("SELECT id, wrapped FROM root").fetch_one(&mut *change).await?;
     let id = key_id(&id).ok_or_else(|| wrong(&path, "it is damaged".to_owned()))?;

@@ -1,0 +1,50 @@
+//! One program at a time changes what a server keeps in memory: the gallery, keys and templates.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::{StoreError, beside, files};
+
+/// Held as long as a server has its database open, or a command changes what a server keeps in memory.
+/// The system releases it when the process ends, however it ends.
+pub struct DatabaseLock {
+    _file: File,
+}
+
+impl DatabaseLock {
+    /// Locks a database. The lock is a file of its own: closing the database's file anywhere in a
+    /// process would release SQLite's locks.
+    ///
+    /// # Errors
+    /// If another process holds the lock, or the file cannot be opened.
+    pub fn take(database: &Path) -> Result<Self, StoreError> {
+        let failed = |error: std::io::Error| StoreError::Open {
+            path: database.to_owned(),
+            error: error.into(),
+        };
+        // Another path may lead to the same database.
+        files::make_private(database).map_err(failed)?;
+        let path = beside(&fs::canonicalize(database).map_err(failed)?, "-lock");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                let path = database.to_owned();
+                return Err(StoreError::InUse { path, holder: holder.trim_end().to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let name = rustix::system::uname();
+        let host = name.nodename().to_string_lossy();
+        let holder = format!("process {} on host {host}\n", std::process::id());
+        // On a full disk it is locked all the same.
+        let _ = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
+        Ok(Self { _file: file })
+    }
+}
