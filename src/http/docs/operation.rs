@@ -130,7 +130,7 @@ impl<'a> Page<'a> {
         let Some((_, body)) = entries(content).next() else { return String::new() };
         let (_, schema) = self.resolved(&body["schema"]);
         match (&body["example"], &schema["examples"][0]) {
-            (Value::String(example), _) => pre(example),
+            (Value::String(example), _) => pre(example.trim_end()),
             (_, Value::Null) => String::new(),
             (_, example) => pre(&layout(example)),
         }
