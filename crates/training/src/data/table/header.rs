@@ -281,7 +281,17 @@ pub fn kind_of_sensor(cell: &str) -> Kind {
     let words = words(cell);
     let sensor = words.concat();
     let short = ["acc", "acce", "accel", "gyr", "gyro"];
-    let named = ["accelerom", "acceleration", "gyroscop"].iter().any(|part| sensor.contains(part))
+    let long = [
+        "accelerom",
+        "acceleration",
+        "acelerom",
+        "beschleunigung",
+        "girosc",
+        "gyrosc",
+        "gyrosk",
+        "rotationrate",
+    ];
+    let named = long.iter().any(|part| sensor.contains(part))
         || words.iter().any(|word| short.contains(&word.as_str()));
     match sensor_kind(&sensor, None) {
         Kind::Other => Kind::Unnamed,

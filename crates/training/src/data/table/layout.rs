@@ -63,18 +63,19 @@ pub fn with_a_row_for_each_sample(dialect: &Dialect) -> Result<Option<Rewritten>
 
 /// From a line for each channel.
 fn transposed(dialect: &Dialect) -> Result<Option<String>, FormatError> {
+    let is_named = is_channel(&dialect.header);
     let mut channels = vec![dialect.header.clone()];
     dialect.for_each_row(|record, _| {
-        channels.push(record.iter().map(|cell| cell.trim().to_owned()).collect());
+        if is_named || channels.len() <= MOST_CHANNELS {
+            channels.push(record.iter().map(|cell| cell.trim().to_owned()).collect());
+        }
         Ok(())
     })?;
-    if channels.iter().all(|cells| cells.iter().all(|cell| is_number(cell))) {
-        if channels.len() > MOST_CHANNELS {
-            return Ok(None);
-        }
-    } else {
+    if is_named {
         channels.retain(|cells| is_channel(cells));
         channels = channels.iter().map(|cells| named(cells)).collect();
+    } else if channels.len() > MOST_CHANNELS {
+        return Ok(None);
     }
     let samples = channels.iter().map(Vec::len).max().unwrap_or_default();
     let row =
@@ -82,71 +83,107 @@ fn transposed(dialect: &Dialect) -> Result<Option<String>, FormatError> {
     Ok(Some(written((0..samples).map(row))))
 }
 
-/// From a row for each value, which says the axis.
-fn pivoted(dialect: &Dialect) -> Result<Option<String>, FormatError> {
-    let words = Words::find(dialect)?;
-    let is_axis = |cell: &String| ["x", "y", "z"].contains(&&cell.to_lowercase()[..]);
-    let axis = words.iter().find(|words| words.cells.len() == 3 && words.cells.iter().all(is_axis));
-    let channel = words.iter().find(|words| has_axes(&words.cells));
-    let key: Vec<usize> = match (axis, channel) {
-        (Some(axis), _) => {
-            let sensor =
-                words.iter().find(|words| words.cells.iter().any(|it| is_accelerometer(it)));
-            sensor.into_iter().chain([axis]).map(|words| words.column).collect()
-        }
-        (None, Some(channel)) => vec![channel.column],
-        (None, None) => return Ok(None),
-    };
-    let is_of = |kind: Kind, at: usize| Name::of(&dialect.header[at]).kind == kind;
-    let columns = 0..dialect.header.len();
-    let times: Vec<usize> = columns.clone().filter(|&at| is_of(Kind::Time, at)).collect();
-    let is_free = |at: &usize| !times.contains(at) && words.iter().all(|it| it.column != *at);
-    let free: Vec<usize> = columns.filter(is_free).collect();
-    let is_value = |at: &&usize| {
-        let name = dialect.header[**at].to_lowercase();
-        ["value", "reading", "measurement"].iter().any(|word| name.contains(word))
-    };
-    let value = match free[..] {
-        [value] => value,
-        _ => match free.iter().filter(is_value).collect::<Vec<_>>()[..] {
-            [&value] => value,
-            _ => return Ok(None),
-        },
-    };
+/// The columns of a table with a row for each value.
+struct ValueRows {
+    /// Name the channel together: sensor and axis, or both in one column.
+    channel: Vec<usize>,
+    times: Vec<usize>,
+    value: usize,
+}
 
-    let cell =
-        |record: &StringRecord, at: usize| record.get(at).unwrap_or_default().trim().to_owned();
-    let mut names: Vec<String> = Vec::new();
-    let mut rows: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+impl ValueRows {
+    fn find(dialect: &Dialect) -> Result<Option<Self>, FormatError> {
+        let words = Words::find(dialect)?;
+        let find = |is_meant: &dyn Fn(&[String]) -> bool| {
+            words.iter().find(|words| is_meant(&words.cells)).map(|words| words.column)
+        };
+        let is_axis = |cell: &String| ["x", "y", "z"].contains(&&cell.to_lowercase()[..]);
+        let axis = find(&|cells| cells.len() == 3 && cells.iter().all(is_axis));
+        let channel: Vec<usize> = match axis {
+            Some(axis) => {
+                let sensor = find(&|cells| cells.iter().any(|cell| is_accelerometer(cell)));
+                sensor.into_iter().chain([axis]).collect()
+            }
+            None => find(&has_axes).into_iter().collect(),
+        };
+        let columns = 0..dialect.header.len();
+        let is_time = |at: &usize| Name::of(&dialect.header[*at]).kind == Kind::Time;
+        let times: Vec<usize> = columns.clone().filter(is_time).collect();
+        let is_free = |at: &usize| !times.contains(at) && words.iter().all(|it| it.column != *at);
+        let mut values: Vec<usize> = columns.filter(is_free).collect();
+        if values.len() > 1 {
+            let names = ["value", "reading", "measurement"];
+            values.retain(|&at| {
+                names.iter().any(|name| dialect.header[at].to_lowercase().contains(name))
+            });
+        }
+        match values[..] {
+            [value] if !channel.is_empty() => Ok(Some(Self { channel, times, value })),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// From a row for each value.
+fn pivoted(dialect: &Dialect) -> Result<Option<String>, FormatError> {
+    let Some(columns) = ValueRows::find(dialect)? else { return Ok(None) };
+    let joined = |record: &StringRecord, columns: &[usize], between| {
+        let cells = columns.iter().map(|&at| record.get(at).unwrap_or_default().trim());
+        cells.collect::<Vec<_>>().join(between)
+    };
+    let (mut channels, mut sensors, mut moments) = <(Numbered, Numbered, Numbered)>::default();
+    let mut sensor_of = Vec::new();
     // The axes of a sample have the same times, and so many earlier values with these times.
-    let mut earlier: HashMap<(String, Vec<String>), usize> = HashMap::new();
-    let mut samples: HashMap<(String, Vec<String>, usize), usize> = HashMap::new();
+    let mut earlier: HashMap<(usize, usize), usize> = HashMap::new();
+    let mut samples: HashMap<(usize, usize, usize), usize> = HashMap::new();
+    let mut rows: Vec<(usize, Vec<String>)> = Vec::new();
     dialect.for_each_row(|record, _| {
-        let parts: Vec<String> = key.iter().map(|&at| cell(record, at)).collect();
-        let name = parts.join(" ");
-        let sensor = Name::of(&name).sensor;
-        let time: Vec<String> = times.iter().map(|&at| cell(record, at)).collect();
-        let count = earlier.entry((name.clone(), time.clone())).or_default();
-        let row = *samples.entry((sensor, time.clone(), *count)).or_insert(rows.len());
+        let name = joined(record, &columns.channel, " ");
+        let channel = channels.number(&name);
+        if channel == sensor_of.len() {
+            sensor_of.push(sensors.number(&Name::of(&name).sensor));
+        }
+        let moment = moments.number(&joined(record, &columns.times, "\t"));
+        let count = earlier.entry((channel, moment)).or_default();
+        let row = *samples.entry((sensor_of[channel], moment, *count)).or_insert(rows.len());
         *count += 1;
         if row == rows.len() {
-            rows.push((time, Vec::new()));
+            rows.push((moment, Vec::new()));
         }
-        let column = names.iter().position(|it| *it == name).unwrap_or_else(|| {
-            names.push(name);
-            names.len() - 1
-        });
         let cells = &mut rows[row].1;
-        cells.resize(cells.len().max(column + 1), String::new());
-        cells[column] = cell(record, value);
+        cells.resize(cells.len().max(channel + 1), String::new());
+        cells[channel] = joined(record, &[columns.value], "");
         Ok(())
     })?;
     for (_, cells) in &mut rows {
-        cells.resize(names.len(), String::new());
+        cells.resize(channels.names.len(), String::new());
     }
-    let header = (times.iter().map(|&at| dialect.header[at].clone()).collect(), names);
-    let rows = [&header].into_iter().chain(&rows);
-    Ok(Some(written(rows.map(|(times, cells)| times.iter().chain(cells).map(String::as_str)))))
+    let times = columns.times.iter().map(|&at| &dialect.header[at][..]);
+    let header = times.chain(channels.names.iter().map(String::as_str)).collect();
+    let rows = rows.iter().map(|(moment, cells)| {
+        let times = moments.names[*moment].split('\t').take(columns.times.len());
+        times.chain(cells.iter().map(String::as_str)).collect()
+    });
+    Ok(Some(written([header].into_iter().chain(rows).map(Vec::into_iter))))
+}
+
+/// Names in the order in which they came first.
+#[derive(Default)]
+struct Numbered {
+    names: Vec<String>,
+    numbers: HashMap<String, usize>,
+}
+
+impl Numbered {
+    fn number(&mut self, name: &str) -> usize {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = self.names.len();
+        self.names.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        number
+    }
 }
 
 fn written<'a>(rows: impl Iterator<Item = impl Iterator<Item = &'a str>>) -> String {

@@ -195,6 +195,18 @@ const PARTS: &[&str] = &[
     "0.04,1,2,9.8\n",
     "0.08,1,2,9.9\n",
     "1;2;3;4\n",
+    "%",
+    "|",
+    " -> ",
+    "ax:1",
+    "sensor",
+    "accelerometer",
+    "gyroscope",
+    "value",
+    "0 1 2 3 4 5 6 7 8 9 10",
+    "t,sensor,axis,value\n",
+    "0.04,acc,x,1\n",
+    "s,g,g,g\n",
 ];
 
 fn recordings() -> impl Strategy<Value = Recording> {
@@ -531,7 +543,7 @@ fn rows_of_several_sensors_are_told_apart_or_refused() {
             let [a, b, c] = names;
             format!("{time},{a},{x},{y},{z}\n{time},{b},1,{time},0\n{time},{c},7,7,7\n")
         });
-        read_text(&format!("time (s),sensor,x,y,z\n{rows}"))
+        read_text(&format!("time (s),type,x,y,z\n{rows}"))
     };
     for names in [
         ["accelerometer", "gyroscope", "magnetometer"],
@@ -539,6 +551,8 @@ fn rows_of_several_sensors_are_told_apart_or_refused() {
         ["TYPE_ACCELEROMETER", "TYPE_GYROSCOPE", "TYPE_GRAVITY"],
         ["TotalAcceleration", "Gyroscope", "LinearAcceleration"],
         ["total acceleration", "gyro", "accelerometer"],
+        ["accelerometer", "gyroscope", "accelerometer_uncalibrated"],
+        ["Beschleunigungssensor", "Gyroskop", "Magnetfeld"],
     ] {
         let (recording, understood) = table(names).unwrap();
         assert_eq!(recording.time_seconds().len(), 100);
@@ -549,6 +563,7 @@ fn rows_of_several_sensors_are_told_apart_or_refused() {
     for (names, expected) in [
         (["hip accelerometer", "gyroscope", "wrist accelerometer"], "\"hip accelerometer\" or"),
         (["1", "4", "2"], "of several sensors: 1 or 4 or 2"),
+        (["A", "G", "M"], "of several sensors: A or G or M"),
         (["linear_acceleration", "gyroscope", "gravity"], "gravity was removed"),
         (["barometer", "gyroscope", "gravity"], "this is angular rate"),
     ] {

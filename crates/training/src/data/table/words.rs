@@ -10,10 +10,17 @@ use crate::data::recording_file::FormatError;
 /// A column with more different cells is no name of sensors or axes.
 const MOST_CELLS: usize = 64;
 
+/// Rows that alternate at least so often between the names of a column are of several sensors.
+const FEWEST_CHANGES: usize = 20;
+
 /// A column without numbers and times, and its different cells.
+#[derive(Default)]
 pub struct Words {
     pub column: usize,
     pub cells: Vec<String>,
+    /// How often the cell differs from the one in the row before.
+    changes: usize,
+    last: usize,
 }
 
 impl Words {
@@ -30,20 +37,30 @@ impl Words {
         dialect.for_each_row(|record, _| {
             let columns = found.get_or_insert_with(|| {
                 let columns = 0..record.len();
-                columns.map(|column| Self { column, cells: Vec::new() }).collect()
+                columns.map(|column| Self { column, ..Self::default() }).collect()
             });
-            columns.retain_mut(|Self { column, cells }| {
-                let cell = record.get(*column).unwrap_or_default().trim();
-                if cell.is_empty() || cells.iter().any(|known| known == cell) {
-                    return true;
-                }
-                cells.push(cell.to_owned());
-                cells.len() <= MOST_CELLS && is_kept(cell)
+            columns.retain_mut(|words| {
+                let cell = record.get(words.column).unwrap_or_default().trim();
+                cell.is_empty() || (words.add(cell) && is_kept(cell))
             });
             Ok(())
         })?;
         let found = found.unwrap_or_default().into_iter();
         Ok(found.filter(|words| !words.cells.is_empty()).collect())
+    }
+}
+
+impl Words {
+    /// Adds the cell of the next row. Says whether there are still few different ones.
+    fn add(&mut self, cell: &str) -> bool {
+        let known = self.cells.iter().position(|known| known == cell);
+        let at = known.unwrap_or_else(|| {
+            self.cells.push(cell.to_owned());
+            self.cells.len() - 1
+        });
+        self.changes += usize::from(at != self.last);
+        self.last = at;
+        self.cells.len() <= MOST_CELLS
     }
 }
 
@@ -65,12 +82,18 @@ impl SensorRows {
         let words = Words::find(dialect)?;
         let is_sensor = |cell: &String| kind_of_sensor(cell) != Kind::Unnamed;
         let Some(words) = words.iter().find(|words| words.cells.iter().any(is_sensor)) else {
-            check_numbers(dialect)?;
+            check_names(dialect)?;
             return Ok(None);
         };
         let only = |kind: Kind| -> Result<Option<Only>, TableError> {
             let cells = words.cells.iter().filter(|cell| kind_of_sensor(cell) == kind);
-            match &cells.collect::<Vec<_>>()[..] {
+            let mut cells: Vec<&String> = cells.collect();
+            // Android has both. Whatever the calibration, they measure the same.
+            let is_raw = |cell: &&String| cell.to_lowercase().contains("uncal");
+            if !cells.iter().all(is_raw) {
+                cells.retain(|cell| !is_raw(cell));
+            }
+            match &cells[..] {
                 [] => Ok(None),
                 [cell] => Ok(Some(Only { column: words.column, cell: (*cell).clone() })),
                 several => Err(TableError::SeveralSensors {
@@ -109,17 +132,27 @@ impl SensorRows {
     }
 }
 
-/// Refuses numbers of sensors, which do not say what they measure.
-fn check_numbers(dialect: &Dialect) -> Result<(), FormatError> {
-    let is_sensor = |column: usize| {
+/// Refuses names and numbers of sensors that do not say what they measure.
+fn check_names(dialect: &Dialect) -> Result<(), FormatError> {
+    let is_named = |column: usize, names: &[&str]| {
         let name = name(dialect, column).to_lowercase().replace(['_', ' ', '-'], "");
-        ["sensor", "sensorid", "sensortype", "sensorname", "sensornumber"].contains(&&name[..])
+        names.contains(&&name[..])
     };
-    if !(0..dialect.header.len()).any(is_sensor) {
+    let is_sensor = |column: usize| {
+        is_named(column, &["sensor", "sensorid", "sensortype", "sensorname", "sensornumber"])
+    };
+    let may_be_sensor = |column: usize| {
+        is_named(column, &["device", "deviceid", "id", "kind", "name", "source", "type"])
+    };
+    if !(0..dialect.header.len()).any(|column| is_sensor(column) || may_be_sensor(column)) {
         return Ok(());
     }
-    let whole = Words::find_in(dialect, |cell| cell.parse::<i32>().is_ok() || !is_number(cell))?;
-    match whole.iter().find(|words| is_sensor(words.column) && words.cells.len() > 1) {
+    let words = Words::find_in(dialect, |cell| cell.parse::<i32>().is_ok() || !is_number(cell))?;
+    let is_several = |words: &&Words| {
+        let alternates = || words.changes >= FEWEST_CHANGES && may_be_sensor(words.column);
+        words.cells.len() > 1 && (is_sensor(words.column) || alternates())
+    };
+    match words.iter().find(is_several) {
         Some(words) => Err(TableError::SeveralSensors {
             column: name(dialect, words.column),
             cells: words.cells.join(" or "),
