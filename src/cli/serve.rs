@@ -138,6 +138,7 @@ impl Server {
         let http = Live::new(config.http.clone());
         let browsers = Browsers {
             cors_origins: config.connections.cors_origins.clone(),
+            phone_page: config.connections.phone_page,
             is_local: address.ip().is_loopback() && !config.allow_anonymous,
         };
         Ok(Self {

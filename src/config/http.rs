@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use clap::ArgAction;
+
 use super::CorsOrigins;
 
 /// Limits on connections, TLS, and who may connect from a browser.
@@ -59,6 +61,18 @@ pub struct ConnectionSettings {
     /// them; * for all
     #[arg(long, env = "BIPEDALNET_CORS_ORIGINS", default_value = "", value_name = "ORIGINS")]
     pub cors_origins: CorsOrigins,
+    /// Serve /phone, a page on which people record walks with their phone
+    #[arg(
+        long,
+        env = "BIPEDALNET_PHONE_PAGE",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        default_value_t = false,
+        value_name = "BOOL"
+    )]
+    pub phone_page: bool,
     /// Private key of the certificate (PEM, without a passphrase)
     #[arg(long, env = "BIPEDALNET_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,

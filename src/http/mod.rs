@@ -21,6 +21,7 @@ mod models;
 mod observe;
 mod operation;
 mod path;
+mod phone;
 mod problem;
 mod range;
 mod rate_limit;
@@ -67,6 +68,8 @@ struct App {
 pub struct Browsers {
     /// Pages of these origins may call the API.
     pub cors_origins: CorsOrigins,
+    /// Whether there is a page on which people record walks.
+    pub phone_page: bool,
     /// Whether only this machine may reach the server as long as there is no API key.
     pub is_local: bool,
 }
@@ -76,8 +79,10 @@ pub fn router(service: Arc<Service>, http: Live<HttpSettings>, browsers: Browser
     let guard = Guard::new(service.clone(), http.clone());
     let (routes, openapi) = api(&guard).split_for_parts();
     let openapi = description::complete(openapi);
+    let phone = if browsers.phone_page { phone::routes() } else { Router::new() };
     let routes = routes
         .merge(docs::routes(&openapi))
+        .merge(phone)
         .fallback(async || Problem::no_such_resource())
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     let bodies = Bodies::new(Arc::clone(&service));
@@ -143,7 +148,7 @@ fn with_middleware(
     guard: Arc<Guard>,
     browsers: Browsers,
 ) -> Router<App> {
-    let Browsers { cors_origins, is_local } = browsers;
+    let Browsers { cors_origins, is_local, .. } = browsers;
     let cors = cors::layer(&cors_origins);
     let ids = Arc::new(RequestIds::new());
     routes.layer(

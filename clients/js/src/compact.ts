@@ -1,4 +1,5 @@
 import type { Axes, Recording } from "./recording.js";
+import { evenly } from "./resample.js";
 
 /** Tags of RFC 8746. */
 const COLUMN_MAJOR = 1040;
@@ -11,14 +12,13 @@ const ACCELERATION_STEP_M_S2 = 0.25;
 const ANGULAR_RATE_STEP_RAD_S = 0.05;
 const COARSEST_STEPS = 4;
 
-const EVEN_WITHIN_SECONDS = 0.001;
-
 /** A recording as compact CBOR: typed arrays with one byte for most values, axis by axis. */
 export function compact(recording: Recording): Uint8Array {
-  const { timeSeconds, acceleration, angularRate, atRest } = recording;
+  const even = evenly(recording);
+  const { acceleration, angularRate } = even ?? recording;
   const entries = [
-    time(timeSeconds),
-    ...(atRest === "down" ? [pair("acceleration_at_rest", text(atRest))] : []),
+    even ? pair("rate_hz", float32(even.rateHz)) : times(recording.timeSeconds),
+    ...(recording.atRest === "down" ? [pair("acceleration_at_rest", text("down"))] : []),
     matrix("acceleration", acceleration, ACCELERATION_STEP_M_S2),
     ...(angularRate ? [matrix("angular_rate", angularRate, ANGULAR_RATE_STEP_RAD_S)] : []),
   ];
@@ -26,12 +26,8 @@ export function compact(recording: Recording): Uint8Array {
   return joined([Uint8Array.of(0xbf), ...entries, Uint8Array.of(0xff)]);
 }
 
-function time(timeSeconds: readonly number[]): Uint8Array {
-  const first = timeSeconds[0] ?? 0;
-  const step = ((timeSeconds.at(-1) ?? 0) - first) / (timeSeconds.length - 1);
-  const isEven = timeSeconds.every((at, index) => Math.abs(at - first - index * step) <= EVEN_WITHIN_SECONDS);
-  if (isEven && step > 0) return pair("rate_hz", float32(1 / step));
-  const since = Float32Array.from(timeSeconds, (at) => at - first);
+function times(timeSeconds: readonly number[]): Uint8Array {
+  const since = Float32Array.from(timeSeconds, (time) => time - timeSeconds[0]!);
   return pair("time_seconds", typedArray(FLOAT32_LITTLE_ENDIAN, since));
 }
 

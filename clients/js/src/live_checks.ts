@@ -30,7 +30,7 @@ export type Check = (part: Recording) => Finding | null;
 
 export const WINDOW_SECONDS = 2;
 const LEAST_RATE_HZ = 18;
-const LEAST_CHANGES_HZ = 15;
+export const LEAST_CHANGES_HZ = 15;
 const LEAST_DEVIATION_M_S2 = 0.5;
 const LARGEST_DEVIATION_M_S2 = 16;
 /** Wider than the service's limits, which hold for the median of the whole recording. */
@@ -74,7 +74,7 @@ function movement(acceleration: Axes[], seconds: number): Finding | null {
     return blocking("gravity-units", `gravity is ${gravity.toFixed(1)} m/s²; it should be about 9.8`);
   }
   if (deviationOfMagnitude < LEAST_DEVIATION_M_S2) return blocking("standing-still", "there is hardly any movement");
-  const changes = acceleration.filter((sample, at) => at === 0 || !equal(sample, acceleration[at - 1]!)).length;
+  const changes = changesOf(acceleration);
   if (changes / seconds < LEAST_CHANGES_HZ) {
     const rate = (changes / seconds).toFixed(0);
     return blocking("slow-sensor", `the sensor measures ${rate} times a second; ${LEAST_CHANGES_HZ} are needed`);
@@ -84,18 +84,18 @@ function movement(acceleration: Axes[], seconds: number): Finding | null {
 
 /** Whether a gyroscope is fast enough and gives rates of walking. The service refuses a walk with another. */
 export function isUsable(angularRate: Axes[], seconds: number): boolean {
-  const changes = angularRate.filter((sample, at) => at > 0 && !equal(sample, angularRate[at - 1]!)).length;
   const rms = Math.sqrt(mean(angularRate.map(([x, y, z]) => x * x + y * y + z * z)));
   const isFlat = [0, 1, 2].some((axis) => angularRate.every((sample) => sample[axis] === angularRate[0]![axis]));
-  return !isFlat && changes >= LEAST_CHANGES_HZ * seconds && rms > 0.25 && rms < 8;
+  return !isFlat && changesOf(angularRate) >= LEAST_CHANGES_HZ * seconds && rms > 0.25 && rms < 8;
+}
+
+/** How often a sample differs from the one before. An app can read a slow sensor again and again. */
+export function changesOf(samples: readonly Axes[]): number {
+  return samples.filter((sample, at) => at === 0 || sample.some((value, axis) => value !== samples[at - 1]![axis])).length;
 }
 
 export function blocking(reason: Reason, detail: string): Finding {
   return { reason, detail, blocks: true };
-}
-
-function equal(one: Axes, other: Axes): boolean {
-  return one.every((value, axis) => value === other[axis]);
 }
 
 function mean(values: readonly number[]): number {

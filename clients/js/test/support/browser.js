@@ -9,10 +9,16 @@ export function startBrowser() {
   });
 }
 
-/** Opens the site in a tab that can play walks as motion events. */
-export async function openTab(context, url) {
+/** A tab whose pages can play walks as motion events. */
+export async function blankTab(context) {
   const tab = await context.newPage();
   await tab.addInitScript(instruments);
+  return tab;
+}
+
+/** Opens the site, which has the package. */
+export async function openTab(context, url) {
+  const tab = await blankTab(context);
   await tab.goto(url);
   await tab.waitForFunction(() => window.bipedalnet !== undefined);
   return tab;

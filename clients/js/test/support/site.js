@@ -7,7 +7,7 @@ const bundle = buildSync({ entryPoints: [source], bundle: true, format: "esm", w
 const page = "<!doctype html><title>test</title><script type=module>window.bipedalnet = await import('/bundle.js')</script>";
 
 /**
- * A web site with a page that has the package as `bipedalnet`, in front of the service.
+ * A web site with a page that has the package as `bipedalnet`, in front of the service and its page.
  *
  * `fault(request)` says what the network does to each request for the service:
  * - `pass`, or nothing: it works
@@ -20,7 +20,7 @@ const page = "<!doctype html><title>test</title><script type=module>window.biped
 export async function startSite(serviceUrl, fault = () => "pass") {
   const site = { fault, requests: [] };
   const server = createServer((incoming, outgoing) => {
-    if (!incoming.url.startsWith("/v1/")) {
+    if (!/^\/(v1|phone)\b/.test(incoming.url)) {
       const isBundle = incoming.url === "/bundle.js";
       outgoing.setHeader("content-type", isBundle ? "text/javascript" : "text/html");
       return outgoing.end(isBundle ? bundle : page);
@@ -32,8 +32,9 @@ export async function startSite(serviceUrl, fault = () => "pass") {
 
   async function forward(incoming, body, outgoing) {
     const { method, url, headers } = incoming;
-    site.requests.push({ method, url, headers, body });
-    const what = await site.fault({ method, url, headers, number: site.requests.length });
+    const isPage = url.startsWith("/phone");
+    if (!isPage) site.requests.push({ method, url, headers, body });
+    const what = isPage ? "pass" : await site.fault({ method, url, headers, number: site.requests.length });
     const once = () => send(serviceUrl, { method, url, headers, body });
     if (what === "cut") return outgoing.destroy();
     const answers = what === "double" ? await Promise.all([once(), once()]) : [await once()];
