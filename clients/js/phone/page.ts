@@ -59,7 +59,8 @@ async function showProgress(user: string): Promise<void> {
 let shown = 0;
 
 async function showQueue(): Promise<void> {
-  const waiting = await sender!.queue.waiting();
+  // A browser may allow no storage. Then nothing waits.
+  const waiting = await sender!.queue.waiting().catch(() => []);
   if (waiting.length !== shown || waiting.length === 0) say("queue-text", waitingText(waiting.length));
   shown = waiting.length;
   element("queue-list").replaceChildren(...waiting.map(queueItem));
@@ -88,6 +89,7 @@ function show({ mood, text, detail }: Told, path = ""): void {
   say("answer-text", text);
   say("answer-detail", detail);
   say("answer-path", path);
+  card.scrollIntoView({ block: "nearest" });
 }
 
 function purpose(): Purpose {

@@ -1,7 +1,7 @@
 import type { Sample } from "../src/index.js";
 
 const SECONDS = 5;
-const LARGEST_M_S2 = 24;
+const LARGEST_M_S2 = 30;
 const GRAVITY_M_S2 = 9.8;
 
 /** The acceleration of the last five seconds: a line for each axis. */

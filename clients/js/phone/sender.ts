@@ -1,7 +1,7 @@
 import type { Account } from "./account.js";
 import { userOf } from "./account.js";
-import type { Enrolled, Identified, Recording, Verified } from "../src/index.js";
-import { Client, Queue } from "../src/index.js";
+import type { Enrolled, Recording, Verified } from "../src/index.js";
+import { Client, Queue, Unreachable } from "../src/index.js";
 import { enrolled, identified, refused, verified } from "./wording.js";
 import type { Purpose, Told } from "./wording.js";
 
@@ -43,14 +43,27 @@ export class Sender {
     });
   }
 
-  /** Returns the answer to an identification. Other answers are told. */
+  /** Returns the answer if it came at once, or `null` if the queue has the walk and tells the answer. */
   async send(purpose: Purpose, walk: Recording): Promise<Told | null> {
-    if (purpose === "identify") return identified((await this.client.identify(walk)) as Identified);
-    this.#newest =
-      purpose === "enroll"
-        ? await this.queue.enroll(this.#user, walk, this.#createUser ? { createUser: true } : {})
-        : await this.queue.verify(this.#user, walk, { session: this.#session });
-    return null;
+    if (purpose === "identify") return identified(await this.client.identify(walk));
+    const enrollOptions = { createUser: this.#createUser };
+    const verifyOptions = { session: this.#session };
+    try {
+      this.#newest =
+        purpose === "enroll"
+          ? await this.queue.enroll(this.#user, walk, enrollOptions)
+          : await this.queue.verify(this.#user, walk, verifyOptions);
+      return null;
+    } catch (noRoom) {
+      // Without room, the walk must be sent now.
+      try {
+        return purpose === "enroll"
+          ? enrolled(await this.client.enroll(this.#user, walk, enrollOptions))
+          : this.#verified(await this.client.verify(this.#user, walk, verifyOptions));
+      } catch (error) {
+        throw error instanceof Unreachable ? noRoom : error;
+      }
+    }
   }
 
   #verified(answer: Verified): Told {

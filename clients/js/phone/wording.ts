@@ -107,9 +107,9 @@ export function failure(error: unknown): Told {
     return { mood: "bad", text: "There is no recording", detail: ADVICE[error.reason] ?? error.message };
   }
   if (error instanceof QueueFull) {
-    return { mood: "bad", text: "The walk could not be kept", detail: `${capitalised(error.message)}: send or delete what waits first.` };
+    return { mood: "bad", text: "The walk could not be kept", detail: `${capitalised(error.message)}, and the service cannot be reached.` };
   }
-  throw error;
+  return { mood: "bad", text: "Something went wrong", detail: capitalised(String((error as Error)?.message ?? error)) };
 }
 
 export function delayed({ problem, retryInSeconds }: Delay): string {

@@ -21,11 +21,11 @@ export class QueueFull extends Error {
   override readonly name = "QueueFull";
 
   constructor(
-    /** `count`: the queue has its maximum. `storage`: the browser has no room. */
+    /** `count`: the queue has its maximum. `storage`: the browser has no room, or allows no storage. */
     readonly reason: "count" | "storage",
     options?: ErrorOptions,
   ) {
-    super(reason === "count" ? "the queue is full" : "the browser has no room for the walk", options);
+    super(reason === "count" ? "the queue is full" : "the browser cannot store the walk", options);
   }
 }
 
@@ -53,7 +53,7 @@ export class QueueStore {
       });
       return { ...entry, order };
     } catch (cause) {
-      throw (cause as Error).name === "QuotaExceededError" ? new QueueFull("storage", { cause }) : cause;
+      throw cause instanceof QueueFull ? cause : new QueueFull("storage", { cause });
     }
   }
 
