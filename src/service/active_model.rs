@@ -71,7 +71,7 @@ impl LoadedModel {
     ) -> Result<(Reading, Duration), SignalError> {
         let mut inference = Duration::ZERO;
         let mut last: Option<Instant> = None;
-        let reading = self.model.read(recording, scratch, || {
+        let reading = self.model.read(recording, scratch, |_| {
             let now = Instant::now();
             if let Some(last) = last {
                 metrics.walks.window_inference_seconds.observe((now - last).as_secs_f64());

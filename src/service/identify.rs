@@ -171,7 +171,9 @@ fn is_mirrored(
     strength: f32,
     scratch: &mut Scratch,
 ) -> bool {
-    let Ok(reading) = model.model.read(&recording.mirrored(), scratch, || ()) else { return false };
+    let Ok(reading) = model.model.read(&recording.mirrored(), scratch, |_| ()) else {
+        return false;
+    };
     let gallery = model.gallery();
     let candidates = gallery.rank(&reading.template, among, CANDIDATES);
     let decision = gallery.decision(&candidates, gallery.count(among), &reading.template);

@@ -373,7 +373,9 @@ fn is_mirrored(
     tail: &Tail,
     scratch: &mut Scratch,
 ) -> bool {
-    let Ok(reading) = model.model.read(&recording.mirrored(), scratch, || ()) else { return false };
+    let Ok(reading) = model.model.read(&recording.mirrored(), scratch, |_| ()) else {
+        return false;
+    };
     let gallery = model.gallery();
     let Some(candidate) = gallery.compare(user, &reading.template) else { return false };
     let verdict = gallery.verdict(&candidate, &reading.template, strictest_rate(), tail);

@@ -57,7 +57,7 @@ async fn a_device_decides_with_its_template_as_the_server_does() {
     let mut scratch = Scratch::default();
     for person in 11..31 {
         let walk = simulated_for(person, 9, 30.0);
-        let probe = model.read(&walk, &mut scratch, || ()).unwrap().template;
+        let probe = model.read(&walk, &mut scratch, |_| ()).unwrap().template;
         let found = template.verify(model.id(), &model.calibration, &probe, 0.01, false).unwrap();
         let path = "/v1/users/ann/verify?fmr=0.01";
         let of_server = server.request(Method::POST, path, support::json(&walk));

@@ -103,8 +103,8 @@ impl GaitModel {
 
     /// Runs the network over a recording, in windows that overlap by half.
     ///
-    /// Calls `after_window` after cutting and after each window, so that a caller can measure their
-    /// time.
+    /// Calls `after_step` after cutting with `None`, and after each window with its feature, so that a
+    /// caller can measure their time or keep the features.
     ///
     /// # Errors
     /// If the recording is unusable, or has no window of walking.
@@ -112,12 +112,12 @@ impl GaitModel {
         &self,
         recording: &Recording,
         scratch: &mut Scratch,
-        mut after_window: impl FnMut(),
+        mut after_step: impl FnMut(Option<&[f32]>),
     ) -> Result<Reading, SignalError> {
         let CutWindows { windows, refused } =
             cut_windows(recording, &self.recipe, self.recipe.samples / 2)?;
         let mut template = Template::empty(self.feature_len());
-        after_window();
+        after_step(None);
         for window in windows {
             let output = self
                 .file
@@ -125,7 +125,7 @@ impl GaitModel {
                 .run(&window.values, scratch)
                 .expect("the recipe cuts windows of the network's input length");
             template.add_window(output.feature);
-            after_window();
+            after_step(Some(output.feature));
         }
         Ok(Reading { template: self.finish(template), refused })
     }

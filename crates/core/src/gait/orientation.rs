@@ -38,8 +38,8 @@ pub(crate) fn axes(acceleration_m_s2: &[[f32; 3]]) -> Axes {
         en += e * n;
         nn += n * n;
     }
-    let angle = 0.5 * (2.0 * en).atan2(ee - nn);
-    let mut forward = combine(east, angle.cos(), north, angle.sin());
+    let [along_east, along_north] = strongest_direction(ee, en, nn);
+    let mut forward = combine(east, along_east, north, along_north);
 
     let gravity_m_s2 = dot(gravity, vertical);
     let (mut velocity, mut agreement) = (0.0, 0.0);
@@ -55,6 +55,24 @@ pub(crate) fn axes(acceleration_m_s2: &[[f32; 3]]) -> Axes {
         gravity_m_s2,
         mean_magnitude_m_s2: mean_of(acceleration_m_s2.iter().map(|&sample| norm(sample))),
     }
+}
+
+/// The eigenvector of `[[xx, xy], [xy, yy]]` with the larger eigenvalue, with a length of 1.
+///
+/// Without `atan2`, `sin` and `cos`, which differ between platforms.
+fn strongest_direction(xx: f32, xy: f32, yy: f32) -> [f32; 2] {
+    let [xx, xy, yy] = [xx, xy, yy].map(f64::from);
+    // Cosine and sine of twice the angle, times `length`.
+    let (cosine, sine) = (xx - yy, 2.0 * xy);
+    let length = (cosine * cosine + sine * sine).sqrt();
+    if length == 0.0 {
+        return [1.0, 0.0];
+    }
+    // The larger of the two, which does not cancel out.
+    let larger = ((length + cosine.abs()) / (2.0 * length)).sqrt();
+    let smaller = sine.abs() / (2.0 * length * larger);
+    let [x, y] = if cosine >= 0.0 { [larger, smaller] } else { [smaller, larger] };
+    [x as f32, y.copysign(sine) as f32]
 }
 
 impl Axes {

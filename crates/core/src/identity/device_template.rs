@@ -17,7 +17,7 @@ use super::{FALSE_MATCH_RATES, Template, TemplateError, UserId, Verdict};
 /// }
 /// ```
 ///
-/// It holds nothing about other users but two means over those most like the templates, and thresholds.
+/// It holds nothing about other users but how similar those most like the templates are, and thresholds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceTemplate {
     /// Id of the model that read the walks. Another model cannot use the templates.
@@ -72,11 +72,16 @@ pub struct DeviceVerification {
     pub score: f32,
     /// Upper estimate of the share of other people's walks that score at least as high.
     pub estimated_fmr: f64,
+    /// Similarity above that of strangers, in standard deviations.
+    pub strength: f32,
 }
 
 /// Why a document cannot be used to verify a user.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DeviceTemplateError {
+    /// A false match rate that is not supported.
+    #[error("a false match rate of {0} is not supported; use one of {FALSE_MATCH_RATES:?}")]
+    Rate(f64),
     /// The templates are those of another model.
     #[error("the templates are those of model {found}; the device has model {wanted}")]
     OtherModel {
@@ -114,13 +119,16 @@ impl DeviceTemplate {
         }
     }
 
-    /// Decides whether a walk is the user's, as the service does if nobody else is enrolled.
+    /// Decides whether a walk is the user's.
+    ///
+    /// If nobody else is enrolled, the service decides the same. If others are, it also compares the
+    /// walk with their templates, which do not leave it: see `docs/devices.md`.
     ///
     /// `calibration` is that of the model with the id `model`, which read the walk. `fmr` is one of
     /// [`FALSE_MATCH_RATES`]. `in_session` says that the walk is decided several times while it grows.
     ///
     /// # Errors
-    /// If the document is damaged, or that of another model.
+    /// If the rate is another one, or the document is damaged or that of another model.
     pub fn verify(
         &self,
         model: &str,
@@ -129,6 +137,9 @@ impl DeviceTemplate {
         fmr: f64,
         in_session: bool,
     ) -> Result<DeviceVerification, DeviceTemplateError> {
+        if !FALSE_MATCH_RATES.contains(&fmr) {
+            return Err(DeviceTemplateError::Rate(fmr));
+        }
         if self.model != model {
             let (found, wanted) = (self.model.clone(), model.to_owned());
             return Err(DeviceTemplateError::OtherModel { found, wanted });
@@ -149,13 +160,15 @@ impl DeviceTemplate {
         let (similarity, score) = calibration
             .nearest(&templates, probe)
             .ok_or(DeviceTemplateError::Damaged("templates"))?;
-        let of_template = Reference { mean, deviation };
-        let of_probe = calibration.reference(&mut []);
-        let strength = calibration.strength(similarity, of_template, of_probe, probe.windows());
+        // The device knows no other users, so the probe is taken to resemble as many as the templates
+        // do. For walks of the user that is so.
+        let strangers = Reference { mean, deviation };
+        let strength = calibration.strength(similarity, strangers, strangers, probe.windows());
         Ok(DeviceVerification {
             verdict: Verdict::new(strength, probe, fmr, calibration, &tail),
             score,
             estimated_fmr: tail.fmr(strength),
+            strength,
         })
     }
 }
@@ -253,7 +266,9 @@ mod tests {
         };
         let other = verify(&|document| document.model = "n".into());
         assert!(matches!(other, DeviceTemplateError::OtherModel { .. }), "{other}");
-        let short = verify(&|document| drop(document.templates[0].values.pop()));
+        let loose = document().verify("m", &calibration, &walk(&[1.0, 0.0, 0.0], 9), 0.5, false);
+        assert_eq!(loose, Err(DeviceTemplateError::Rate(0.5)));
+        let short = verify(&|document| document.templates[0].values.truncate(2));
         assert!(matches!(short, DeviceTemplateError::Template(_)), "{short}");
         let strangers = verify(&|document| document.strangers.deviation = 0.0);
         assert_eq!(strangers, DeviceTemplateError::Damaged("strangers"));

@@ -25,9 +25,6 @@ pub enum ModelFileError {
     /// The header is not that of a safetensors file.
     #[error("the model file has no safetensors header: {0}")]
     Header(#[source] serde_json::Error),
-    /// The header repeats a key or has extra spaces.
-    #[error("the model file's header repeats a key or is not compact")]
-    Form,
     /// Another program wrote the file.
     #[error(
         "the file is a safetensors file, but not a model of this program: its metadata has no {0:?}"

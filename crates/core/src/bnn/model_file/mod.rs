@@ -7,13 +7,13 @@
 //! - The checksum is the SHA-256 of the whole file, with the 64 digits of the checksum as zeros.
 
 mod error;
+mod header;
 mod tensors;
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
 pub use error::ModelFileError;
-use safetensors::tensor::{Dtype, Metadata as Header, TensorInfo};
+use header::{Header, Json, Type};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -33,7 +33,7 @@ pub struct Metadata {
     pub name: String,
     /// Layers and input shape.
     pub architecture: Architecture,
-    /// Sample rate of a window.
+    /// Sample rate of a window. With at most 15 digits, it is read as it was written.
     pub rate_hz: f64,
     /// How the rows of a window are computed.
     pub rows: String,
@@ -86,7 +86,6 @@ fn read(bytes: &[u8]) -> Result<(Metadata, Parameters, String), ModelFileError> 
     if bytes.len() > MAX_FILE_BYTES {
         return Err(ModelFileError::TooLarge { bytes: bytes.len() });
     }
-    // Checked here, because the sum of sizes in `SafeTensors::deserialize` can overflow.
     let length = |needed| ModelFileError::Length { bytes: bytes.len(), needed };
     let (prefix, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| length(8))?;
     let header_bytes = u64::from_le_bytes(*prefix);
@@ -94,18 +93,12 @@ fn read(bytes: &[u8]) -> Result<(Metadata, Parameters, String), ModelFileError> 
         return Err(length(header_bytes.saturating_add(8)));
     }
     let (json, data) = rest.split_at(header_bytes as usize);
-    let header: Header = serde_json::from_slice(json).map_err(ModelFileError::Header)?;
+    let header = Header::read(json).map_err(ModelFileError::Header)?;
     if header.data_len() != data.len() {
         return Err(length((header.data_len() as u64).saturating_add(8 + header_bytes)));
     }
-    // Reading drops repeated keys. A header that has them is longer than what was read.
-    let compact = serde_json::to_vec(&header).map_err(ModelFileError::Header)?;
-    if compact.len() != json.trim_ascii_end().len() {
-        return Err(ModelFileError::Form);
-    }
 
-    let entries = header.metadata().as_ref().ok_or(ModelFileError::Foreign("format_version"))?;
-    let entry = |key| entries.get(key).map(String::as_str).ok_or(ModelFileError::Foreign(key));
+    let entry = |key| header.entry(key).ok_or(ModelFileError::Foreign(key));
     let version = entry("format_version")?;
     if version != FORMAT_VERSION {
         return Err(ModelFileError::Version(excerpt(version)));
@@ -119,12 +112,12 @@ fn read(bytes: &[u8]) -> Result<(Metadata, Parameters, String), ModelFileError> 
     let metadata = Metadata {
         name: entry("name")?.to_owned(),
         architecture: entry("architecture")?.parse()?,
-        rate_hz: parsed("rate_hz", entry("rate_hz")?, "a number")?,
+        rate_hz: rate_hz(entry("rate_hz")?)?,
         rows: entry("rows")?.to_owned(),
-        classes: json_of("classes", entry("classes")?, "a JSON array of names")?,
+        classes: classes(entry("classes")?)?,
         training_data: entry("training_data")?.to_owned(),
-        seed: parsed("seed", entry("seed")?, "a whole number")?,
-        metrics: json_of("metrics", entry("metrics")?, "a JSON object of numbers")?,
+        seed: seed(entry("seed")?)?,
+        metrics: metrics(entry("metrics")?)?,
     };
     metadata.check()?;
     let parameters = tensors::read(&header, data, &metadata.architecture)?;
@@ -132,20 +125,39 @@ fn read(bytes: &[u8]) -> Result<(Metadata, Parameters, String), ModelFileError> 
     Ok((metadata, parameters, actual))
 }
 
-fn parsed<T: FromStr>(
-    key: &'static str,
-    value: &str,
-    needed: &'static str,
-) -> Result<T, ModelFileError> {
-    value.parse().map_err(|_| unusable(key, value, needed))
+fn rate_hz(text: &str) -> Result<f64, ModelFileError> {
+    match serde_json::from_slice(text.as_bytes()) {
+        Ok(Json::Number(rate_hz)) => Ok(rate_hz),
+        _ => Err(unusable("rate_hz", text, "a number")),
+    }
 }
 
-fn json_of<T: serde::de::DeserializeOwned>(
-    key: &'static str,
-    value: &str,
-    needed: &'static str,
-) -> Result<T, ModelFileError> {
-    serde_json::from_str(value).map_err(|_| unusable(key, value, needed))
+fn seed(text: &str) -> Result<u64, ModelFileError> {
+    text.parse().map_err(|_| unusable("seed", text, "a whole number"))
+}
+
+fn classes(text: &str) -> Result<Vec<String>, ModelFileError> {
+    let unusable = || unusable("classes", text, "a JSON array of names");
+    let Ok(Json::List(names)) = serde_json::from_slice(text.as_bytes()) else {
+        return Err(unusable());
+    };
+    let name = |json| match json {
+        Json::Text(name) => Ok(name),
+        _ => Err(unusable()),
+    };
+    names.into_iter().map(name).collect()
+}
+
+fn metrics(text: &str) -> Result<BTreeMap<String, f32>, ModelFileError> {
+    let unusable = || unusable("metrics", text, "a JSON object of numbers");
+    let Ok(Json::Object(metrics)) = serde_json::from_slice(text.as_bytes()) else {
+        return Err(unusable());
+    };
+    let metric = |(name, json)| match json {
+        Json::Number(value) => Ok((name, value as f32)),
+        _ => Err(unusable()),
+    };
+    metrics.into_iter().map(metric).collect()
 }
 
 fn unusable(key: &'static str, value: &str, needed: &'static str) -> ModelFileError {
@@ -181,7 +193,14 @@ pub fn encode(metadata: &Metadata, parameters: &Parameters) -> Result<Vec<u8>, M
     struct FileHeader {
         __metadata__: BTreeMap<&'static str, String>,
         #[serde(flatten)]
-        tensors: BTreeMap<String, TensorInfo>,
+        tensors: BTreeMap<String, WrittenTensor>,
+    }
+
+    #[derive(Serialize)]
+    struct WrittenTensor {
+        dtype: &'static str,
+        shape: [usize; 1],
+        data_offsets: [usize; 2],
     }
 
     let architecture = &metadata.architecture;
@@ -189,13 +208,13 @@ pub fn encode(metadata: &Metadata, parameters: &Parameters) -> Result<Vec<u8>, M
     metadata.check()?;
     let mut tensors = tensors::write(architecture, parameters);
     // Floats come first, so that they are aligned.
-    tensors.sort_by_key(|(_, dtype, _)| *dtype != Dtype::F32);
+    tensors.sort_by_key(|(_, dtype, _)| *dtype != Type::F32);
     let mut data = Vec::new();
     let mut infos = BTreeMap::new();
     for (name, dtype, bytes) in tensors {
-        let shape = vec![bytes.len() * 8 / dtype.bitsize()];
-        let data_offsets = (data.len(), data.len() + bytes.len());
-        infos.insert(name, TensorInfo { dtype, shape, data_offsets });
+        let shape = [bytes.len() / dtype.bytes()];
+        let data_offsets = [data.len(), data.len() + bytes.len()];
+        infos.insert(name, WrittenTensor { dtype: dtype.name(), shape, data_offsets });
         data.extend(bytes);
     }
     let entries = BTreeMap::from([

@@ -1,12 +1,11 @@
 //! Parameters as tensors.
 
-use safetensors::tensor::{Dtype, Metadata as Header};
-
 use super::super::{Architecture, Layer, LayerParameters, Parameters, Weights, int8_step};
+use super::header::{Header, Type};
 use super::{ModelFileError, excerpt};
 
 /// A tensor of a file: name, type and bytes.
-pub(super) type Tensor = (String, Dtype, Vec<u8>);
+pub(super) type Tensor = (String, Type, Vec<u8>);
 
 /// The tensors of parameters that fit the architecture.
 pub(super) fn write(architecture: &Architecture, parameters: &Parameters) -> Vec<Tensor> {
@@ -20,24 +19,24 @@ pub(super) fn write(architecture: &Architecture, parameters: &Parameters) -> Vec
                 match (architecture.layers[index], architecture.weights) {
                     (Layer::Projection { units }, _) => {
                         let (values, exponents) = pack_int8(weights, units);
-                        add("weights", Dtype::I8, values);
-                        add("exponents", Dtype::I8, exponents);
+                        add("weights", Type::I8, values);
+                        add("exponents", Type::I8, exponents);
                     }
-                    (_, Weights::Binary) => add("weights", Dtype::U8, pack_bits(weights)),
-                    (_, Weights::Float) => add("weights", Dtype::F32, le_bytes(weights)),
+                    (_, Weights::Binary) => add("weights", Type::U8, pack_bits(weights)),
+                    (_, Weights::Float) => add("weights", Type::F32, le_bytes(weights)),
                 }
                 if let Some(bias) = bias {
-                    add("bias", Dtype::F32, le_bytes(bias));
+                    add("bias", Type::F32, le_bytes(bias));
                 }
             }
             Some(LayerParameters::BatchNorm { beta, mean, variance }) => {
-                add("batch_norm", Dtype::F32, le_bytes(&[&beta[..], mean, variance].concat()));
+                add("batch_norm", Type::F32, le_bytes(&[&beta[..], mean, variance].concat()));
             }
             Some(LayerParameters::Deflation { centre, directions }) => {
                 let (values, exponents) = pack_int8(directions, directions.len() / centre.len());
-                add("directions", Dtype::I8, values);
-                add("exponents", Dtype::I8, exponents);
-                add("centre", Dtype::F32, le_bytes(centre));
+                add("directions", Type::I8, values);
+                add("exponents", Type::I8, exponents);
+                add("centre", Type::F32, le_bytes(centre));
             }
             None => {}
         }
@@ -59,8 +58,8 @@ pub(super) fn read(
         let channels = shapes[index + 1].channels;
         layers.push(reader.read(*layer, architecture.weights, counts[index], channels)?);
     }
-    match header.tensors().into_keys().filter(|name| !names.contains(name)).min() {
-        Some(extra) => Err(ModelFileError::ExtraTensor(excerpt(&extra))),
+    match header.tensors().iter().find(|tensor| !names.contains(&tensor.name)) {
+        Some(extra) => Err(ModelFileError::ExtraTensor(excerpt(&extra.name))),
         None => Ok(Parameters { layers }),
     }
 }
@@ -113,12 +112,14 @@ impl LayerReader<'_, '_> {
         }))
     }
 
-    fn bytes(&mut self, list: &str, dtype: Dtype, length: usize) -> Result<&[u8], ModelFileError> {
+    fn bytes(&mut self, list: &str, dtype: Type, length: usize) -> Result<&[u8], ModelFileError> {
         let name = format!("{}.{list}", self.index);
-        let found = match self.header.info(&name) {
-            Some(info) if info.dtype == dtype && info.shape == [length] => {
-                let (start, end) = info.data_offsets;
-                self.data.get(start..end).ok_or_else(|| "outside the file".to_owned())
+        let found = match self.header.tensors().iter().find(|tensor| tensor.name == name) {
+            Some(info) if info.dtype == dtype.name() && info.shape == [length] => {
+                let bytes = self.data.get(info.bytes.clone());
+                bytes
+                    .filter(|bytes| Some(bytes.len()) == length.checked_mul(dtype.bytes()))
+                    .ok_or_else(|| format!("{} bytes", info.bytes.len()))
             }
             Some(info) => Err(excerpt(&format!("{} {:?}", info.dtype, info.shape))),
             None => Err("missing".to_owned()),
@@ -126,19 +127,19 @@ impl LayerReader<'_, '_> {
         let bytes = found.map_err(|found| ModelFileError::Tensor {
             name: name.clone(),
             found,
-            needed: format!("{dtype} [{length}]"),
+            needed: format!("{} [{length}]", dtype.name()),
         })?;
         self.names.push(name);
         Ok(bytes)
     }
 
     fn floats(&mut self, list: &str, length: usize) -> Result<Vec<f32>, ModelFileError> {
-        self.bytes(list, Dtype::F32, length).map(floats)
+        self.bytes(list, Type::F32, length).map(floats)
     }
 
     /// Binary weights.
     fn bits(&mut self, count: usize) -> Result<Vec<f32>, ModelFileError> {
-        let bytes = self.bytes("weights", Dtype::U8, count.div_ceil(8))?;
+        let bytes = self.bytes("weights", Type::U8, count.div_ceil(8))?;
         unpack_bits(bytes, count).ok_or_else(|| ModelFileError::Tensor {
             name: format!("{}.weights", self.index),
             found: "not zero after its last weight".to_owned(),
@@ -148,8 +149,8 @@ impl LayerReader<'_, '_> {
 
     /// Weights of eight bits, in rows of one step each.
     fn int8(&mut self, list: &str, count: usize, rows: usize) -> Result<Vec<f32>, ModelFileError> {
-        let values = self.bytes(list, Dtype::I8, count)?.to_vec();
-        Ok(unpack_int8(&values, self.bytes("exponents", Dtype::I8, rows)?))
+        let values = self.bytes(list, Type::I8, count)?.to_vec();
+        Ok(unpack_int8(&values, self.bytes("exponents", Type::I8, rows)?))
     }
 }
 

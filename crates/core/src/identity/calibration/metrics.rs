@@ -92,7 +92,7 @@ impl Calibration {
         let metric = |name: &str| metrics.get(name).copied().filter(|value| value.is_finite());
         let score = |fmr: f32| match (metric("llr_slope_8"), metric("llr_offset_8")) {
             (Some(slope), Some(offset)) if slope > 0.0 => {
-                Some(((-fmr.ln() - offset) / slope).tanh())
+                Some(libm::tanhf((-libm::logf(fmr) - offset) / slope))
             }
             _ => metric(&format!("verification_threshold_at_fmr_{fmr}")),
         };

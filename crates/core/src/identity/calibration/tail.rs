@@ -56,9 +56,9 @@ impl Tail {
     pub fn fmr(&self, strength: f32) -> f64 {
         let below = usize::from(strength >= self.0[1]);
         let [from, to] = [self.0[below], self.0[below + 1]];
-        let [log_from, log_to] = [below, below + 1].map(|at| FALSE_MATCH_RATES[at].ln());
+        let [log_from, log_to] = [below, below + 1].map(|at| libm::log(FALSE_MATCH_RATES[at]));
         let part = f64::from((strength - from) / (to - from));
-        (log_from + (log_to - log_from) * part).exp().min(1.0)
+        libm::exp(log_from + (log_to - log_from) * part).min(1.0)
     }
 
     /// This tail moved by a share of the difference between two others.
