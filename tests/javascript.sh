@@ -7,6 +7,10 @@ if [[ -z ${BIPEDALNET_PROGRAM:-} ]]; then
     cargo build
     export BIPEDALNET_PROGRAM=$PWD/target/debug/bipedalnet
 fi
+if [[ -z ${BIPEDALNET_REFERENCE:-} ]]; then
+    cargo build -p bipedalnet-wasm --example reference
+    export BIPEDALNET_REFERENCE=$PWD/target/debug/examples/reference
+fi
 package=$PWD/clients/js
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -23,16 +27,17 @@ rm -rf "$package/dist"
 npm run --silent build --prefix "$package"
 
 step "tests"
+[[ -n ${BIPEDALNET_WASM:-} ]] || echo "SKIPPED: tests of a fresh build of WebAssembly; see crates/wasm/build.sh"
 [[ -d ../shared/data ]] || echo "SKIPPED: tests with real recordings, because there is no ../shared/data"
 npm test --silent --prefix "$package"
 
 step "the package works where it is installed"
 npm pack --silent --pack-destination "$folder" "$package"
 tar --list --file "$folder"/bipedalnet-*.tgz | sort >"$folder/files"
-for file in README.md LICENSE-APACHE LICENSE-MIT package.json dist/index.js dist/index.d.ts; do
+for file in README.md LICENSE-APACHE LICENSE-MIT package.json dist/index.js dist/index.d.ts wasm/bipedalnet.wasm; do
     grep -qx "package/$file" "$folder/files"
 done
-if grep -vE '^package/(dist/[a-z0-9_]+(\.d)?\.[jt]s|README\.md|LICENSE-[A-Z]+|package\.json)$' "$folder/files"; then
+if grep -vE '^package/(wasm/bipedalnet\.wasm|dist/[a-z0-9_]+(\.d)?\.[jt]s|README\.md|LICENSE-[A-Z]+|package\.json)$' "$folder/files"; then
     echo "these files do not belong in the package" >&2
     exit 1
 fi

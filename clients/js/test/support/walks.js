@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { program } from "./service.js";
 
-const data = process.env.WALKING_DATA ?? fileURLToPath(new URL("../../../../../shared/data", import.meta.url));
+export const data = process.env.WALKING_DATA ?? fileURLToPath(new URL("../../../../../shared/data", import.meta.url));
 
 /** Says why tests with real recordings are skipped, or `false`. */
 export const withoutData = existsSync(data) ? false : `there are no real recordings at ${data}`;
