@@ -11,13 +11,14 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_pcg::Pcg64Mcg;
 
-use super::Failure;
 use super::data::TableArguments;
 use super::throwaway::with_server;
+use super::{Failure, phone_demo};
 
 /// Enroll eight walkers on a temporary server, then identify them and two strangers
 ///
-/// Fails if fewer than seven walkers are identified, or if a stranger is.
+/// Fails if fewer than seven walkers are identified, or if a stranger is. With `--phone`, serves a page on
+/// which you enroll and verify yourself instead.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Folder with recordings of at least ten people [default: simulated walkers]
@@ -28,6 +29,9 @@ pub struct Arguments {
     seed: u64,
     #[command(flatten)]
     tables: TableArguments,
+    /// Serve the page /phone in the local network, and print its address as a QR code, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["data", "seed"])]
+    phone: bool,
 }
 
 const ENROLLED: usize = 8;
@@ -45,6 +49,10 @@ struct Participant {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if arguments.phone {
+        return runtime.block_on(phone_demo::run());
+    }
     let participants = match &arguments.data {
         Some(folder) => recorded(folder, &arguments.tables, arguments.seed)?,
         None if !arguments.tables.is_empty() => {
@@ -52,7 +60,6 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         None => simulated(arguments.seed),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(with_server(
         |_| {},
         async |server| {

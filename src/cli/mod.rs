@@ -13,6 +13,7 @@ mod identify;
 mod keys;
 mod model_file;
 mod output_file;
+mod phone_demo;
 mod progress;
 mod reload;
 mod remote;

@@ -23,6 +23,7 @@ mod model_changes;
 mod models;
 mod operation;
 mod overload;
+mod phone_demo;
 mod phone_page;
 mod phones;
 mod poisoning;
