@@ -35,7 +35,7 @@ step "the package works where it is installed"
 npm pack --silent --pack-destination "$folder" "$package"
 tar --list --file "$folder"/bipedalnet-*.tgz | sort >"$folder/files"
 for file in README.md LICENSE-APACHE LICENSE-MIT package.json dist/index.js dist/index.d.ts wasm/bipedalnet.wasm; do
-    grep -qx "package/$file" "$folder/files"
+    grep -qx "package/$file" "$folder/files" || { echo "$file is not in the package" >&2; exit 1; }
 done
 if grep -vE '^package/(wasm/bipedalnet\.wasm|dist/[a-z0-9_]+(\.d)?\.[jt]s|README\.md|LICENSE-[A-Z]+|package\.json)$' "$folder/files"; then
     echo "these files do not belong in the package" >&2
@@ -43,5 +43,5 @@ if grep -vE '^package/(wasm/bipedalnet\.wasm|dist/[a-z0-9_]+(\.d)?\.[jt]s|README
 fi
 npm install --silent --no-audit --no-fund --prefix "$folder/page" "$folder"/bipedalnet-*.tgz
 cd "$folder/page"
-node --input-type=module --eval 'import { Client, Queue, Recorder } from "bipedalnet"; new Recorder(); new Queue(new Client())'
+node --input-type=module --eval 'import { Client, Queue, Recorder } from "bipedalnet"; new Recorder(); new Queue(new Client()).close()'
 echo "the JavaScript client passed"
