@@ -29,7 +29,7 @@ export interface Finding {
 export type Check = (part: Recording) => Finding | null;
 
 export const WINDOW_SECONDS = 2;
-const LEAST_RATE_HZ = 18;
+export const LEAST_RATE_HZ = 18;
 export const LEAST_CHANGES_HZ = 15;
 const LEAST_DEVIATION_M_S2 = 0.5;
 const LARGEST_DEVIATION_M_S2 = 16;

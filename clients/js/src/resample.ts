@@ -1,8 +1,8 @@
-import { changesOf, LEAST_CHANGES_HZ } from "./live_checks.js";
-import { LONGEST_GAP_SECONDS, rateHz } from "./recording.js";
+import { changesOf, LEAST_CHANGES_HZ, LEAST_RATE_HZ } from "./live_checks.js";
+import { LONGEST_GAP_SECONDS } from "./recording.js";
 import type { Axes, Recording } from "./recording.js";
 
-/** The rate at which the service works. */
+/** The rate to which the service interpolates too. */
 const GRID_HZ = 50;
 const EVEN_WITHIN_SECONDS = 0.001;
 
@@ -14,8 +14,8 @@ export interface Even {
 }
 
 /**
- * An even recording as it is, and an uneven one interpolated at 50 Hz or its own lower rate. `null` if it
- * has a gap, which interpolation would make look like movement.
+ * An even recording as it is, and an uneven one interpolated at 50 Hz. `null` if it has a gap or is
+ * too slow, which interpolation would hide.
  */
 export function evenly({ timeSeconds, acceleration, angularRate }: Recording): Even | null {
   const first = timeSeconds[0] ?? 0;
@@ -26,12 +26,12 @@ export function evenly({ timeSeconds, acceleration, angularRate }: Recording): E
     return { rateHz: 1 / step, acceleration, ...(angularRate && { angularRate }) };
   }
   // So that the service can tell a slow sensor.
-  if (changesOf(acceleration) < LEAST_CHANGES_HZ * (last - first)) return null;
+  const isSlow = 1 / step < LEAST_RATE_HZ || changesOf(acceleration) < LEAST_CHANGES_HZ * (last - first);
+  if (isSlow) return null;
   if (timeSeconds.some((time, at) => time - (timeSeconds[at - 1] ?? time) > LONGEST_GAP_SECONDS)) return null;
-  const grid = Math.min(GRID_HZ, rateHz(timeSeconds));
-  const times = Array.from({ length: Math.floor((last - first) * grid) + 1 }, (_, at) => first + at / grid);
+  const times = Array.from({ length: Math.floor((last - first) * GRID_HZ) + 1 }, (_, at) => first + at / GRID_HZ);
   const at = (samples: readonly Axes[]) => interpolated(timeSeconds, samples, times);
-  return { rateHz: grid, acceleration: at(acceleration), ...(angularRate && { angularRate: at(angularRate) }) };
+  return { rateHz: GRID_HZ, acceleration: at(acceleration), ...(angularRate && { angularRate: at(angularRate) }) };
 }
 
 function interpolated(timeSeconds: readonly number[], samples: readonly Axes[], times: readonly number[]): Axes[] {
