@@ -183,6 +183,7 @@ pub(super) async fn challenge(
     let answer = format.answer(&api::ChallengeAnswer {
         challenge: challenge.nonce,
         expires_in_seconds: challenge.valid_for.as_secs(),
+        model: challenge.model,
     });
     Ok((StatusCode::CREATED, answer).into_response())
 }

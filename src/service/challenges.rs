@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bipedalnet_core::identity::UserId;
 
 use super::ServiceError;
+use super::active_model::ActiveModel;
 use crate::access::{Principal, random_hex};
 use crate::store::Store;
 
@@ -23,6 +24,7 @@ const MAX_OPEN_OF_USER: usize = 8;
 #[derive(Clone)]
 pub struct Challenges {
     store: Store,
+    active: ActiveModel,
     open: Arc<Mutex<OpenChallenges>>,
 }
 
@@ -49,6 +51,8 @@ pub struct Challenge {
     pub nonce: String,
     /// How long it is valid.
     pub valid_for: Duration,
+    /// Id of the active model, which features must be from.
+    pub model: String,
 }
 
 impl OpenChallenges {
@@ -100,8 +104,8 @@ impl OpenChallenges {
 }
 
 impl Challenges {
-    pub(super) fn new(store: Store) -> Self {
-        Self { store, open: Arc::default() }
+    pub(super) fn new(store: Store, active: ActiveModel) -> Self {
+        Self { store, active, open: Arc::default() }
     }
 
     /// Creates a challenge for a verification of a user with the same API key.
@@ -117,7 +121,8 @@ impl Challenges {
         let nonce = random_hex::<16>()?;
         let owner = Owner { user, key: principal.key.clone() };
         self.open().add(nonce.clone(), owner, Instant::now())?;
-        Ok(Challenge { nonce, valid_for: VALID_FOR })
+        let model = self.active.get().id().to_owned();
+        Ok(Challenge { nonce, valid_for: VALID_FOR, model })
     }
 
     pub(super) fn open(&self) -> MutexGuard<'_, OpenChallenges> {

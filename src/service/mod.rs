@@ -126,7 +126,7 @@ impl Service {
         let pool = Pool::new(Arc::clone(&metrics));
         let log = LogScrubber::new(store.clone());
         let signals = Arc::<JobSignals>::default();
-        let challenges = Challenges::new(store.clone());
+        let challenges = Challenges::new(store.clone(), active.clone());
         let writes = Writes::new(
             store.clone(),
             active.clone(),

@@ -103,6 +103,7 @@ async fn challenge(server: &Server, user: &str) -> String {
     let answer = server.send(Method::POST, &format!("/v1/users/{user}/challenges"), "").await;
     assert_eq!(answer.status, 201, "{answer:?}");
     assert_eq!(answer.body["expires_in_seconds"], 120);
+    assert_eq!(answer.body["model"].as_str().unwrap().len(), 16);
     answer.body["challenge"].as_str().unwrap().to_owned()
 }
 

@@ -403,6 +403,8 @@ pub struct ChallengeAnswer {
     pub challenge: String,
     /// Time until the nonce expires.
     pub expires_in_seconds: u64,
+    /// Id of the active model. A phone that sends features computes them with this one.
+    pub model: String,
 }
 
 /// Outcomes of a batch.
