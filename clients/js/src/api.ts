@@ -67,4 +67,6 @@ export interface Identified {
 export interface Challenge {
   challenge: string;
   expires_in_seconds: number;
+  /** The active model, which features must be from. */
+  model: string;
 }

@@ -1,4 +1,4 @@
-import { compact } from "./compact.js";
+import { compact, compactFeatures } from "./compact.js";
 import type { Recording } from "./recording.js";
 
 /** A request body. The same bytes are sent at each attempt. */
@@ -11,6 +11,11 @@ export interface Body {
 /** A recording in the smallest form. */
 export function walkBody(recording: Recording): Promise<Body> {
   return compressed(compact(recording), "application/cbor");
+}
+
+/** What a model computed of a walk, instead of the walk. */
+export function featuresBody(model: string, windows: readonly Float32Array[]): Promise<Body> {
+  return compressed(compactFeatures(model, windows), "application/cbor");
 }
 
 /** Any document. */

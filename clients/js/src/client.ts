@@ -1,6 +1,7 @@
 import type { Challenge, Consent, Enrolled, Identified, User, Verified } from "./api.js";
 import { jsonBody, walkBody } from "./body.js";
 import type { Body } from "./body.js";
+import type { DeviceTemplate } from "./core.js";
 import { Emitter } from "./events.js";
 import { Exchange } from "./exchange.js";
 import type { ClientOptions, RequestOptions } from "./exchange.js";
@@ -113,6 +114,36 @@ export class Client extends Emitter<ClientEvents> {
   async challenge(user: string, options: RequestOptions = {}): Promise<Challenge> {
     const path = `${userPath(user)}/challenges`;
     return (await this.#exchange.send({ ...options, method: "POST", path })) as Challenge;
+  }
+
+  /** What a device needs to verify its user. `null` if it has not changed since the download with `etag`. */
+  async template(
+    user: string,
+    { etag, ...options }: RequestOptions & { etag?: string } = {},
+  ): Promise<{ template: DeviceTemplate; etag: string } | null> {
+    const downloaded = await this.#exchange.send({
+      ...options,
+      method: "GET",
+      path: `${userPath(user)}/template`,
+      ...(etag && { headers: { "if-none-match": etag } }),
+      receive: async (response) =>
+        response.status === 304
+          ? null
+          : { template: await response.json(), etag: response.headers.get("etag") ?? "" },
+    });
+    return downloaded as { template: DeviceTemplate; etag: string } | null;
+  }
+
+  /** The file of a model, for `Core`. */
+  async modelFile(model: string, options: RequestOptions = {}): Promise<Uint8Array> {
+    const file = await this.#exchange.send({
+      ...options,
+      method: "GET",
+      path: `/v1/models/${encodeURIComponent(model)}/file`,
+      headers: { accept: "application/octet-stream" },
+      receive: async (response) => new Uint8Array(await response.arrayBuffer()),
+    });
+    return file as Uint8Array;
   }
 
   #told<Answer extends User>(answer: Answer): Answer {

@@ -1,3 +1,4 @@
+import type { WalkDocument } from "./core.js";
 import type { Axes, Recording } from "./recording.js";
 import { evenly } from "./resample.js";
 
@@ -11,39 +12,68 @@ const FLOAT32_LITTLE_ENDIAN = 85;
 const ACCELERATION_STEP_M_S2 = 0.25;
 const ANGULAR_RATE_STEP_RAD_S = 0.05;
 const COARSEST_STEPS = 4;
+const MOST_INT16 = 32_767;
 
 /** A recording as compact CBOR: typed arrays with one byte for most values, axis by axis. */
 export function compact(recording: Recording): Uint8Array {
-  const even = evenly(recording);
-  const { acceleration, angularRate } = even ?? recording;
+  const walk = compactDocument(recording);
   const entries = [
-    even ? pair("rate_hz", float32(even.rateHz)) : times(recording.timeSeconds),
-    ...(recording.atRest === "down" ? [pair("acceleration_at_rest", text("down"))] : []),
-    matrix("acceleration", acceleration, ACCELERATION_STEP_M_S2),
-    ...(angularRate ? [matrix("angular_rate", angularRate, ANGULAR_RATE_STEP_RAD_S)] : []),
+    walk.time_seconds
+      ? pair("time_seconds", typedArray(FLOAT32_LITTLE_ENDIAN, Float32Array.from(walk.time_seconds)))
+      : pair("rate_hz", float32(walk.rate_hz!)),
+    ...(walk.acceleration_at_rest === "down" ? [pair("acceleration_at_rest", text("down"))] : []),
+    matrix("acceleration", walk.acceleration, walk.acceleration_scale),
+    ...(walk.angular_rate ? [matrix("angular_rate", walk.angular_rate, walk.angular_rate_scale)] : []),
   ];
   // A map of indefinite length, and its end.
   return joined([Uint8Array.of(0xbf), ...entries, Uint8Array.of(0xff)]);
 }
 
-function times(timeSeconds: readonly number[]): Uint8Array {
-  const since = Float32Array.from(timeSeconds, (time) => time - timeSeconds[0]!);
-  return pair("time_seconds", typedArray(FLOAT32_LITTLE_ENDIAN, since));
+/** A recording as the service gets it: with the values that compact CBOR has. */
+export function compactDocument(recording: Recording): WalkDocument {
+  const even = evenly(recording);
+  const { acceleration, angularRate } = even ?? recording;
+  const { timeSeconds, atRest } = recording;
+  const [scale, values] = inSteps(acceleration, ACCELERATION_STEP_M_S2);
+  const [rateScale, rates] = angularRate ? inSteps(angularRate, ANGULAR_RATE_STEP_RAD_S) : [];
+  return {
+    ...(even
+      ? { rate_hz: Math.fround(even.rateHz) }
+      : { time_seconds: timeSeconds.map((time) => Math.fround(time - timeSeconds[0]!)) }),
+    acceleration: values,
+    ...(scale && { acceleration_scale: scale }),
+    acceleration_at_rest: atRest,
+    ...(rates && { angular_rate: rates }),
+    ...(rateScale && { angular_rate_scale: rateScale }),
+  };
 }
 
-/** A scale and a matrix of whole multiples of it. */
-function matrix(name: string, samples: readonly Axes[], step: number): Uint8Array {
-  const columns = [0, 1, 2].flatMap((axis) => samples.map((sample) => sample[axis]!));
-  const largest = columns.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+/** The features of windows, as compact as their bits allow. */
+export function compactFeatures(model: string, windows: readonly Float32Array[]): Uint8Array {
+  const lists = windows.map((window) => typedArray(FLOAT32_LITTLE_ENDIAN, window));
+  return joined([head(5, 2), pair("model", text(model)), pair("features", head(4, lists.length), ...lists)]);
+}
+
+/** A scale and whole multiples of it. Values that are too large for that have no scale. */
+function inSteps(samples: readonly Axes[], step: number): [scale: number | undefined, samples: Axes[]] {
+  const largest = samples.flat().reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   const smallestInt8 = largest / 127;
   // The service multiplies with the scale as it is sent: a float of 32 bits.
   const scale = Math.fround(smallestInt8 <= step * COARSEST_STEPS ? Math.max(step, smallestInt8) : step);
-  const whole = columns.map((value) => Math.round(value / scale));
-  const most = Math.round(largest / scale);
+  if (Math.round(largest / scale) > MOST_INT16) return [undefined, [...samples]];
+  return [scale, samples.map((sample) => sample.map((value) => Math.round(value / scale)) as Axes)];
+}
+
+/** A matrix, and its scale if it has one. Then the values are whole. */
+function matrix(name: string, samples: readonly Axes[], scale: number | undefined): Uint8Array {
+  const columns = [0, 1, 2].flatMap((axis) => samples.map((sample) => sample[axis]!));
   const shape = joined([head(4, 2), head(4, 2), head(0, samples.length), head(0, 3)]);
-  if (most > 32_767) return pair(name, head(6, COLUMN_MAJOR), shape, typedArray(FLOAT32_LITTLE_ENDIAN, Float32Array.from(columns)));
-  const values = most <= 127 ? typedArray(SINT8, Int8Array.from(whole)) : typedArray(SINT16_LITTLE_ENDIAN, Int16Array.from(whole));
-  return joined([pair(`${name}_scale`, float32(scale)), pair(name, head(6, COLUMN_MAJOR), shape, values)]);
+  const values = (tag: number, list: Int8Array | Int16Array | Float32Array) =>
+    pair(name, head(6, COLUMN_MAJOR), shape, typedArray(tag, list));
+  if (scale === undefined) return values(FLOAT32_LITTLE_ENDIAN, Float32Array.from(columns));
+  const isSmall = columns.every((value) => Math.abs(value) <= 127);
+  const whole = isSmall ? values(SINT8, Int8Array.from(columns)) : values(SINT16_LITTLE_ENDIAN, Int16Array.from(columns));
+  return joined([pair(`${name}_scale`, float32(scale)), whole]);
 }
 
 function typedArray(tag: number, values: Int8Array | Int16Array | Float32Array): Uint8Array {

@@ -1,4 +1,5 @@
 import type { Doubt, Mended } from "./api.js";
+import { Problem } from "./problem.js";
 import type { Axes } from "./recording.js";
 
 /** A recording as a JSON document of the service: see `docs/api.md`. */
@@ -38,20 +39,6 @@ export interface WalkVerified {
   score: number;
   estimated_fmr: number;
   windows: number;
-}
-
-/** The service would refuse the same with the same words. */
-export class Refused extends Error {
-  override readonly name = "Refused";
-
-  constructor(
-    /** As in the service's problems. */
-    readonly type: string,
-    detail: string,
-    readonly field: string,
-  ) {
-    super(detail);
-  }
 }
 
 /** The functions of `bipedalnet.wasm`: `crates/wasm/src/abi.rs` describes them. */
@@ -105,7 +92,7 @@ export class Core {
     this.model = this.#output();
   }
 
-  /** Reads a walk. Throws `Refused` as the service would. */
+  /** Reads a walk. Throws a `Problem` as the service would. */
   read(walk: WalkDocument): WalkRead {
     const { time_seconds: times, acceleration, angular_rate: rates } = walk;
     const options =
@@ -144,7 +131,7 @@ export class Core {
     return Array.from({ length: this.#windows }, (_, at) => all.slice(at * length, (at + 1) * length));
   }
 
-  /** Decides whether the last walk is the user's. Throws `Refused` if the template cannot be used. */
+  /** Decides whether the last walk is the user's. Throws a `Problem` if the template cannot be used. */
   verify(template: DeviceTemplate, fmr: number, inSession = false): WalkVerified {
     const { strangers, thresholds } = template;
     const numbers = new Float64Array([
@@ -187,7 +174,9 @@ export class Core {
   #lines(): string[][] {
     const lines = this.#output().split("\n").map((line) => line.split("\t"));
     const [[kind, code = "", field = "", detail = ""] = []] = lines;
-    if (kind === "problem") throw new Refused(TYPE + code, detail, field);
+    if (kind === "problem") {
+      throw new Problem({ type: TYPE + code, title: "The device cannot use it", status: 422, detail, field });
+    }
     return lines;
   }
 

@@ -23,6 +23,9 @@ export interface Outgoing extends RequestOptions {
   path: string;
   query?: Record<string, string | number | boolean | undefined>;
   body?: Body;
+  headers?: Record<string, string>;
+  /** Reads an answer that is not JSON, or is 304. */
+  receive?: (response: Response) => Promise<unknown>;
 }
 
 /** So that a connection that hangs does not use up the whole deadline. */
@@ -74,7 +77,7 @@ export class Exchange {
   }
 
   async #attempt(
-    { method, path, query, body }: Outgoing,
+    { method, path, query, body, receive }: Outgoing,
     headers: Record<string, string>,
     limitMs: number,
     signal: AbortSignal,
@@ -94,6 +97,7 @@ export class Exchange {
         credentials: "omit",
         cache: "no-store",
       });
+      if (receive && (response.ok || response.status === 304)) return { answer: await receive(response) };
       return outcomeOf(response, await response.text());
     } catch (cause) {
       if (signal.aborted) throw signal.reason;
@@ -121,9 +125,10 @@ function waitSeconds(failure: Failure, failures: number): number {
   return asked === null ? backOff : asked + Math.min(backOff, 1);
 }
 
-function requestHeaders({ method, body, idempotencyKey }: Outgoing): Record<string, string> {
+function requestHeaders({ method, body, headers, idempotencyKey }: Outgoing): Record<string, string> {
   return {
     accept: "application/json",
+    ...headers,
     ...(method !== "GET" && { "idempotency-key": idempotencyKey ?? crypto.randomUUID() }),
     ...(body && { "content-type": body.type }),
     ...(body?.encoding && { "content-encoding": body.encoding }),

@@ -1,5 +1,6 @@
 /** Runs in Node and in Chromium, which bundles it. */
-import { Core, Refused } from "../../src/core.js";
+import { Core } from "../../src/core.js";
+import { Problem } from "../../src/problem.js";
 
 /**
  * Reads recordings with WebAssembly and compares with native code: lines of `crates/wasm/examples/reference.rs`.
@@ -34,8 +35,8 @@ function told(work) {
   try {
     return work();
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    return ["problem", code(error.type), error.field, error.message].join("\t");
+    if (!(error instanceof Problem)) throw error;
+    return ["problem", code(error.type), error.document.field, error.message].join("\t");
   }
 }
 
