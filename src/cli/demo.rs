@@ -50,6 +50,9 @@ struct Participant {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if arguments.phone && !arguments.tables.is_empty() {
+        return Err("options for tables need --data".into());
+    }
     if arguments.phone {
         return runtime.block_on(phone_demo::run());
     }

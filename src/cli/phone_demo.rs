@@ -66,9 +66,10 @@ async fn prepare(database: &Path) -> Result<String, Failure> {
     let mut transaction = store.begin().await?;
     transaction.put_user(&user, 1).await?;
     transaction.commit().await?;
-    let scopes = [Scope::Identify, Scope::Enroll, Scope::Extend, Scope::Erase];
-    let scopes = scopes.into_iter().chain([Scope::Features, Scope::Template]);
-    let scopes: Scopes = scopes.collect();
+    let scopes: Scopes =
+        [Scope::Identify, Scope::Enroll, Scope::Extend, Scope::Template, Scope::Erase]
+            .into_iter()
+            .collect();
     let (key, text) = ApiKey::generate("phone".to_owned(), scopes, unix_seconds(), None)?;
     store.add_api_key(&key).await?;
     store.close().await;

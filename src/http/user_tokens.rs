@@ -16,10 +16,11 @@ use crate::service::Service;
 
 /// Create a token
 ///
-/// A phone sends the token instead of an API key, as `Authorization: Bearer` or `X-API-Key`. It may then
-/// verify and enroll walks of this user and read the user, as far as the token's scopes allow, and nothing
-/// else. It may send features, download templates or delete the user only if the request asks for that. The token expires after at most an hour. It ends sooner if the user is deleted, or the API key
-/// that made it expires or is revoked. The service does not store it.
+/// A phone sends the token instead of an API key, as `Authorization: Bearer` or `X-API-Key`. By default, it
+/// may verify and enroll walks of this user, and read the user. If the request asks for it, it may also
+/// send features, download templates or delete the user. The token expires after at most an hour. It ends
+/// sooner if the user is deleted, or the API key that made it expires or is revoked. The service does not
+/// store it.
 #[utoipa::path(post, path = "/v1/users/{user}/tokens",
     operation_id = "create_token", tag = "users",
     params(("user" = String, Path, description = "Id of the user")),

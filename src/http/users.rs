@@ -190,7 +190,7 @@ pub(super) async fn template(
     let DeviceTemplate { model, user, templates, strangers, thresholds } = template;
     let packed =
         |PackedTemplate { windows, scale, values }| api::PackedTemplate { windows, scale, values };
-    Ok(format.answer(&api::DeviceTemplateAnswer {
+    let answer = format.answer(&api::DeviceTemplateAnswer {
         model,
         user,
         templates: templates.into_iter().map(packed).collect(),
@@ -201,7 +201,9 @@ pub(super) async fn template(
             users: thresholds.users,
         },
         valid_days,
-    }))
+    });
+    // The device keeps it, not the cache of a browser.
+    Ok(([(header::CACHE_CONTROL, "no-store")], answer).into_response())
 }
 
 pub(super) fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {

@@ -23,6 +23,10 @@ export async function lookAtPage(page, { url }) {
     // Requests that are refused on purpose are errors for Chromium. They come later.
     assert.deepEqual(complaints, []);
     page.removeAllListeners("console");
+    page.removeAllListeners("pageerror");
+    page.on("pageerror", (error) => {
+        throw error;
+    });
     page.on("console", (message) => {
         assert.ok(message.type() !== "error" || message.text().startsWith("Failed to load resource"), message.text());
     });

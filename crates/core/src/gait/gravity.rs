@@ -103,7 +103,12 @@ impl Second {
 /// How to send accelerations whose mean has this length, as it was read and as it was sent.
 pub(super) fn advice(mean_m_s2: f32, sent: f32) -> String {
     let is_near = |ratio: f32| (0.88..1.36).contains(&ratio);
-    let reads = |at_rest: f32| is_near(sent / at_rest);
+    // The unit that was said cannot be the remedy.
+    let is_said = |at_rest: f32| {
+        let unit = STANDARD_GRAVITY_M_S2 / at_rest;
+        (mean_m_s2 / sent / unit - 1.0).abs() < 0.01
+    };
+    let reads = |at_rest: f32| is_near(sent / at_rest) && !is_said(at_rest);
     let g = |scale: &str| format!("set acceleration_unit to \"g\"{scale}");
     if reads(1.0) {
         return format!("As if in g: {}", g(""));
@@ -169,6 +174,9 @@ mod tests {
             (16384.0, g, "16384 for 1 g"),
             (0.7, 1.0, "reads 9.81"),
             (0.85, 1.0, "reads 9.81"),
+            (0.875, 1.0, "reads 9.81"),
+            (0.875, g, "reads 9.81"),
+            (0.875, g / 1000.0, "reads 9.81"),
             (1.5, 1.0, "reads 9.81"),
         ] {
             let error = checked(|sample, _| sample.map(|value| factor * value), unit).unwrap_err();
