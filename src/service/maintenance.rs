@@ -39,15 +39,12 @@ impl Service {
                 tracing::error!(%error, "API keys were not read");
             }
             if tick.is_multiple_of(RETENTION_TICKS) {
-                if let Err(error) = self.delete_old_recordings().await {
-                    tracing::error!(%error, "recordings past their time were not deleted");
-                }
                 if let Err(error) = self.store.forget_failing_clients().await {
                     tracing::error!(%error, "addresses of failed verifications were not deleted");
                 }
                 let prunes_audit = tick.is_multiple_of(AUDIT_TICKS);
                 if let Err(error) = self.delete_by_the_clock(prunes_audit).await {
-                    tracing::error!(%error, "inactive users or old audit entries were not deleted");
+                    tracing::error!(%error, "data past its time was not deleted");
                 }
             }
             self.active.get().sessions().sweep();
@@ -61,17 +58,21 @@ impl Service {
         }
     }
 
-    /// Deletes inactive users and old audit entries, if the clock can be trusted.
+    /// Deletes old recordings, inactive users and old audit entries, if the clock can be trusted.
     async fn delete_by_the_clock(&self, prunes_audit: bool) -> Result<(), ServiceError> {
         let clock = self.store.note_clock().await?;
         if clock.leapt {
             tracing::warn!(
-                "the clock moved by more than a day, or the server did not run for so long: no inactive \
-                 user and no audit entry is deleted for a day"
+                "the clock moved by more than a day, or the server did not run for so long: no kept \
+                 recording, inactive user or audit entry is deleted for a day"
             );
         }
         let settings = self.settings.get();
         self.users.store_activity().await?;
+        // If none are kept, their age does not count.
+        if clock.is_steady || !settings.keeps_recordings() {
+            self.delete_old_recordings().await?;
+        }
         if !clock.is_steady {
             return Ok(());
         }

@@ -34,6 +34,18 @@ async fn recordings_are_kept_only_if_configured_and_only_for_a_time() {
     let database = folder.path().join("test.db");
     let age = "UPDATE recordings SET created_at_unix_seconds = created_at_unix_seconds - 2592000";
     sqlite(&database, age);
+    // If the clock leapt, the month may never have passed.
+    sqlite(&database, "UPDATE retention_clock SET seen_at_unix_seconds = unixepoch() - 90000");
+    let server = Server::start_with(folder, &["--keep-recordings-days", "30"]);
+    let noticed = "SELECT seen_at_unix_seconds > unixepoch() - 1000 FROM retention_clock";
+    while sqlite(&database, noticed) != "1" {
+        tokio::task::yield_now().await;
+    }
+    server.terminate();
+    let (_, folder) = server.ended();
+    assert_eq!(sqlite(&database, "SELECT count(*) FROM recordings"), "1");
+    let steady = "UPDATE retention_clock SET steady_since_unix_seconds = unixepoch() - 100000";
+    sqlite(&database, steady);
     let server = Server::start_with(folder, &["--keep-recordings-days", "30"]);
     while sqlite(&server.database(), "SELECT count(*) FROM recordings") != "0" {
         tokio::task::yield_now().await;
