@@ -45,6 +45,11 @@ function use(account: Account): void {
   void showProgress(account.user);
 }
 
+function useRemembered(): void {
+  const account = rememberedAccount();
+  if (account !== null) use(account);
+}
+
 async function showProgress(user: string): Promise<void> {
   element<HTMLProgressElement>("progress").value = 0;
   say("progress-text", "Not known yet");
@@ -200,11 +205,13 @@ element("erase").addEventListener("click", () => {
   dialog.showModal();
 });
 dialog.addEventListener("close", () => void (dialog.returnValue === "delete" && erase()));
+// A link with another token was opened in the same tab.
+addEventListener("hashchange", useRemembered);
 addEventListener("online", showNetwork);
 addEventListener("offline", showNetwork);
 
 showNetwork();
 showPurpose();
-const account = rememberedAccount();
-if (account !== null) use(account);
-void navigator.serviceWorker?.register("/phone/worker.js", { scope: "/phone" });
+useRemembered();
+// A browser refuses it if the certificate is self-signed. The page then needs a network.
+navigator.serviceWorker?.register("/phone/worker.js", { scope: "/phone" }).catch(() => undefined);

@@ -213,6 +213,16 @@ test("a token leaves the address, and is in no address of a request", async () =
   assert.equal(await other.inputValue("#token"), "");
 });
 
+test("a link with another token, opened in the same tab, changes the user", async () => {
+  await service.call("PUT", "/v1/users/bob");
+  await open();
+  await tab.locator("#account-summary", { hasText: "ann" }).waitFor();
+  await tab.evaluate((token) => (location.hash = `token=${token}`), await tokenFor("bob", ["identify", "enroll"]));
+  await tab.locator("#account-summary", { hasText: "bob" }).waitFor();
+  assert.equal(tab.url(), `${site.url}/phone`);
+  await service.call("DELETE", "/v1/users/bob");
+});
+
 test("a token that is no longer valid asks for another, and the walk waits for it", async () => {
   await open("", `#token=${token.replace(/_[0-9a-f]{64}_/, `_${"0".repeat(64)}_`)}`);
   await record("Enroll", walkOf(3, 1, "enroll"));
