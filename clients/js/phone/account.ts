@@ -6,7 +6,7 @@ export interface Account {
 }
 
 const STORED = "bipedalnet-account";
-const TOKEN = /^bpu_[^_]+_[^_]+_\d+_[^_]+_(.+)$/;
+const TOKEN = /^bpu_[^_]+_([^_]+)_\d+_[^_]+_(.+)$/;
 
 /**
  * The account of the address `/phone#user=ann&token=...`, or of this tab. The fragment never reaches a
@@ -33,5 +33,11 @@ export function forgetAccount(): void {
 
 /** The user whom a token is for. */
 export function userOf(token: string): string | null {
-  return TOKEN.exec(token)?.[1] ?? null;
+  return TOKEN.exec(token)?.[2] ?? null;
+}
+
+/** Whether a token or key may have a scope. A key does not say which it has. */
+export function mayHave(scope: string, token: string): boolean {
+  const scopes = TOKEN.exec(token)?.[1];
+  return scopes === undefined || scopes.split(".").includes(scope);
 }

@@ -29,7 +29,7 @@ function use(account: Account): void {
   element<HTMLDetailsElement>("account").open = false;
   say("account-summary", account.user);
   sender = new Sender(account, tell);
-  const { client, queue } = sender;
+  const { client, queue, device } = sender;
   client.on("progress", (progress) => {
     element<HTMLProgressElement>("progress").value = progress.percent;
     say("progress-text", progressText(progress));
@@ -43,6 +43,7 @@ function use(account: Account): void {
   void showQueue();
   void queue.start();
   void showProgress(account.user);
+  void device.prepare();
 }
 
 function useRemembered(): void {
@@ -83,8 +84,8 @@ function waitingText(count: number): string {
   return count === 0 ? "No walk waits" : `${count} ${count === 1 ? "walk waits" : "walks wait"}`;
 }
 
-function tell({ told, isLate }: Outcome): void {
-  show(told, isLate ? "Decided by the service, for a walk that waited." : "Decided by the service.");
+function tell({ told, path }: Outcome): void {
+  show(told, path);
 }
 
 function show({ mood, text, detail }: Told, path = ""): void {
@@ -151,8 +152,8 @@ async function recordAndSend(): Promise<void> {
     const walk = await record();
     const chosen = purpose();
     show({ mood: "neutral", text: navigator.onLine ? SENDING : WAITING, detail: keptText(chosen) });
-    const told = await sender.send(chosen, walk);
-    if (told) show(told, "Decided by the service.");
+    const outcome = await sender.send(chosen, walk);
+    if (outcome) tell(outcome);
   } catch (error) {
     show(failure(error));
   }
@@ -164,8 +165,9 @@ function keptText(chosen: Purpose): string {
 
 async function erase(): Promise<void> {
   const user = userField.value;
-  const { client, queue } = sender!;
+  const { client, queue, device } = sender!;
   await queue.forget(user);
+  await device.forget();
   try {
     await client.deleteUser(user);
   } catch (error) {

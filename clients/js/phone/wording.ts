@@ -17,6 +17,14 @@ export const PURPOSES: Record<Purpose, { seconds: number; text: string }> = {
   identify: { seconds: 12, text: "Walk for 12 seconds. The service finds out who you are." },
 };
 
+/** Who decided about a walk. */
+export const PATHS = {
+  device: "Decided on this phone.",
+  features: "Decided by the service. The walk stayed on this phone.",
+  recording: "Decided by the service.",
+  late: "Decided by the service, for a walk that waited.",
+};
+
 /** What to do about something that the recording lacks. */
 const ADVICE: Record<string, string> = {
   "flat-sensor": "The motion sensor is stuck.",
@@ -64,7 +72,9 @@ export function enrolled({ windows_accepted, windows_refused, mended, windows_mi
   };
 }
 
-export function verified({ decision, user, reason, windows, fmr, mended }: Verified): Told {
+type Decision = Pick<Verified, "decision" | "user" | "reason" | "windows" | "fmr" | "mended">;
+
+export function verified({ decision, user, reason, windows, fmr, mended }: Decision): Told {
   const basis = `From ${windows} s of walking, at a false match rate of ${fmr * 100} %.`;
   const told = (mood: Told["mood"], text: string, detail: string): Told => ({
     mood,

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::http::{HeaderName, header};
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Router};
@@ -19,11 +20,14 @@ const MANIFEST: &str = include_str!("manifest.json");
 const ICON: &str = include_str!("icon.svg");
 const WORKER: &str = include_str!("worker.js");
 
+/// The core, for verifications on the phone.
+const CORE: &[u8] = include_bytes!("../../../clients/js/wasm/bipedalnet.wasm");
+
 /// What the worker has in the place of the version of the page.
 const VERSION: &str = "VERSION";
 
 /// Everything comes from this server.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; \
                       connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; \
                       form-action 'none'; frame-ancestors 'none'";
 
@@ -34,24 +38,25 @@ const PERMISSIONS: &str = "accelerometer=(self), gyroscope=(self), screen-wake-l
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let worker = WORKER.replace(VERSION, &version());
     Router::new()
-        .route("/phone", serve("text/html; charset=utf-8", HTML.to_owned()))
-        .route("/phone/style.css", serve("text/css; charset=utf-8", STYLE.to_owned()))
-        .route("/phone/page.js", serve("text/javascript; charset=utf-8", SCRIPT.to_owned()))
+        .route("/phone", serve("text/html; charset=utf-8", HTML))
+        .route("/phone/style.css", serve("text/css; charset=utf-8", STYLE))
+        .route("/phone/page.js", serve("text/javascript; charset=utf-8", SCRIPT))
         .route("/phone/worker.js", serve("text/javascript; charset=utf-8", worker))
-        .route("/phone/manifest.json", serve("application/manifest+json", MANIFEST.to_owned()))
-        .route("/phone/icon.svg", serve("image/svg+xml", ICON.to_owned()))
+        .route("/phone/manifest.json", serve("application/manifest+json", MANIFEST))
+        .route("/phone/bipedalnet.wasm", serve("application/wasm", CORE))
+        .route("/phone/icon.svg", serve("image/svg+xml", ICON))
 }
 
 /// Changes with each file, so that browsers replace all files of an older page at once.
 fn version() -> String {
-    let files = [HTML, STYLE, SCRIPT, MANIFEST, ICON, WORKER];
-    let digest = files.iter().fold(Sha256::new(), |digest, file| digest.chain_update(file));
+    let files = [HTML, STYLE, SCRIPT, MANIFEST, ICON, WORKER].map(str::as_bytes);
+    let digest = files.iter().fold(Sha256::new_with_prefix(CORE), |digest, file| digest.chain_update(file));
     const_hex::encode(&digest.finalize()[..8])
 }
 
 fn serve<S: Clone + Send + Sync + 'static>(
     content_type: &'static str,
-    body: String,
+    body: impl Into<Bytes>,
 ) -> MethodRouter<S> {
     let body = FixedBody::new(body);
     get(move || async move {

@@ -1,6 +1,6 @@
 // Keeps the files of the page, so that it opens without a network. A new version replaces all at once.
 const CACHE = "bipedalnet-phone-VERSION";
-const FILES = ["/phone", "/phone/style.css", "/phone/page.js", "/phone/manifest.json", "/phone/icon.svg"];
+const FILES = ["/phone", "/phone/style.css", "/phone/page.js", "/phone/manifest.json", "/phone/icon.svg", "/phone/bipedalnet.wasm"];
 
 addEventListener("install", (event) => {
   const fresh = FILES.map((file) => new Request(file, { cache: "reload" }));
