@@ -17,8 +17,8 @@ let browser, service, site, context, tab, token;
 before(async () => {
   browser = await startBrowser();
   service = await startService({
-    scopes: "identify,enroll,erase,scores,admin",
-    options: ["--phone-page"],
+    scopes: "identify,enroll,erase,features,template,scores,admin",
+    options: ["--phone-page", "--device-template-days", "30"],
   });
 });
 after(async () => {
@@ -142,6 +142,39 @@ test("works offline after the first visit, and sends what waits when the network
   await context.setOffline(false);
   await queued("No walk waits");
   assert.equal(await tab.textContent("#answer-path"), "Decided by the service, for a walk that waited.");
+});
+
+test("verifies on the phone itself, also without a network", async () => {
+  token = await tokenFor("ann", ["identify", "enroll", "template"]);
+  const verifications = () => site.requests.filter(({ url }) => url.includes("/verify")).length;
+  await open();
+  const downloaded = tab.waitForResponse((response) => response.url().endsWith("/file"));
+  await record("Enroll", walkOf(3, 1, "enroll"));
+  await answer("s of walking learned");
+  await downloaded;
+  await tab.waitForFunction(() => indexedDB.databases().then((all) => all.some(({ name }) => name === "bipedalnet-phone-device")));
+  const verify = async (walker, number, text) => {
+    await record("Verify", walkOf(walker, number, "verify"));
+    await answer(text);
+    assert.equal(await tab.textContent("#answer-path"), "Decided on this phone.");
+  };
+  await verify(3, 2, "Yes, this is ann");
+  await context.setOffline(true);
+  await tab.reload();
+  await verify(3, 3, "Yes, this is ann");
+  await verify(4, 3, "This does not walk like ann");
+  await queued("No walk waits");
+  assert.equal(verifications(), 0);
+});
+
+test("lets the service decide from features, if the walk may not leave the phone", async () => {
+  token = await tokenFor("ann", ["identify", "enroll", "features"]);
+  await open();
+  await record("Enroll", walkOf(3, 1, "enroll"));
+  await answer("s of walking learned");
+  await record("Verify", walkOf(3, 2, "verify"));
+  await answer(/Yes, this is ann|Not sure yet/);
+  assert.equal(await tab.textContent("#answer-path"), "Decided by the service. The walk stayed on this phone.");
 });
 
 test("enrolls and verifies through a network that cuts, delays and doubles", async () => {
