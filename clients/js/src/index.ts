@@ -4,6 +4,7 @@ export type { Body } from "./body.js";
 export { Client } from "./client.js";
 export type { ClientEvents, EnrollOptions, IdentifyOptions, Progress, VerifyOptions, Walk } from "./client.js";
 export { Core } from "./core.js";
+export { coreCheck } from "./core_check.js";
 export type { DeviceTemplate, WalkDocument, WalkRead, WalkVerified } from "./core.js";
 export { Device } from "./device.js";
 export type { DeviceDecision, DeviceOptions, DeviceVerifyOptions, Obstacle, Path } from "./device.js";

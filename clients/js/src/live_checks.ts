@@ -25,7 +25,7 @@ export interface Finding {
   blocks: boolean;
 }
 
-/** Looks at a part of a recording. `null` means that nothing is wrong with it. */
+/** Looks at the last two seconds and, at the end, at all of a recording. `null`: nothing is wrong with it. */
 export type Check = (part: Recording) => Finding | null;
 
 export const WINDOW_SECONDS = 2;
@@ -40,8 +40,8 @@ const LEAST_GRAVITY_RATIO = 0.4;
 /** A mean of more than this is gravity in g, not the rest of a filter. */
 const LEAST_MEAN_M_S2 = 0.5;
 
-/** The cheap ones of the service's checks, for two seconds or more. They refuse nothing that it accepts. */
-export const cheapCheck: Check = ({ timeSeconds, acceleration }) => {
+/** The cheap ones of the service's checks, for two seconds. */
+export function windowFinding({ timeSeconds, acceleration }: Recording): Finding | null {
   const seconds = recordedSeconds(timeSeconds);
   if (seconds < WINDOW_SECONDS - LONGEST_GAP_SECONDS) {
     return blocking("too-short", `${seconds.toFixed(1)} s are recorded; ${WINDOW_SECONDS} s are needed`);
@@ -55,7 +55,7 @@ export const cheapCheck: Check = ({ timeSeconds, acceleration }) => {
     return blocking("missing-samples", `no samples came for ${gap.toFixed(1)} s`);
   }
   return movement(acceleration, seconds);
-};
+}
 
 function movement(acceleration: Axes[], seconds: number): Finding | null {
   const columns = [0, 1, 2].map((axis) => acceleration.map((sample) => sample[axis]!));

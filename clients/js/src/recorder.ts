@@ -1,5 +1,6 @@
+import { cheapCheck } from "./cheap_check.js";
 import { Emitter } from "./events.js";
-import { blocking, cheapCheck, isUsable, WINDOW_SECONDS } from "./live_checks.js";
+import { blocking, isUsable, WINDOW_SECONDS } from "./live_checks.js";
 import type { Check, Finding, Reason } from "./live_checks.js";
 import { obstacle, permitMotion, signAtRest } from "./platform.js";
 import type { Obstacle } from "./platform.js";
@@ -7,14 +8,13 @@ import { atMost60Hz, rateHz, recordedSeconds } from "./recording.js";
 import type { Axes, Recording } from "./recording.js";
 import { SensorClock } from "./sensor_clock.js";
 import { ScreenLock } from "./screen_lock.js";
-import { verdict } from "./verdict.js";
 
 export interface RecorderOptions {
   /** Seconds to record, without pauses. The default is 10. */
   seconds?: number;
   /** Whether to record the gyroscope too. A walk without it has half the bytes. The default is `true`. */
   angularRate?: boolean;
-  /** Replaces the cheap checks, for example by the service's own as WebAssembly. */
+  /** Replaces the cheap checks, for example by `coreCheck`: the service's own, as WebAssembly. */
   check?: Check;
 }
 
@@ -198,7 +198,7 @@ export class Recorder extends Emitter<RecorderEvents> {
   }
 
   #checked(recording: Recording): Recording {
-    const finding = verdict(recording, this.#options.check);
+    const finding = this.#options.check(recording);
     if (finding !== null) throw new RecorderError(finding.reason, finding.detail);
     return recording;
   }

@@ -14,8 +14,8 @@ export interface Even {
 }
 
 /**
- * An even recording as it is, and an uneven one interpolated at 50 Hz. `null` if it has a gap or is
- * too slow, which interpolation would hide.
+ * An even recording as it is, and an uneven one interpolated at 50 Hz. `null` if it has a gap or a
+ * fault that interpolation would hide.
  */
 export function evenly({ timeSeconds, acceleration, angularRate }: Recording): Even | null {
   const first = timeSeconds[0] ?? 0;
@@ -28,7 +28,8 @@ export function evenly({ timeSeconds, acceleration, angularRate }: Recording): E
   // So that the service can tell a slow sensor.
   const isSlow = 1 / step < LEAST_RATE_HZ || changesOf(acceleration) < LEAST_CHANGES_HZ * (last - first);
   if (isSlow) return null;
-  if (timeSeconds.some((time, at) => time - (timeSeconds[at - 1] ?? time) > LONGEST_GAP_SECONDS)) return null;
+  const intervals = timeSeconds.slice(1).map((time, at) => time - timeSeconds[at]!);
+  if (!intervals.every((interval) => interval > 0 && interval <= LONGEST_GAP_SECONDS)) return null;
   const times = Array.from({ length: Math.floor((last - first) * GRID_HZ) + 1 }, (_, at) => first + at / GRID_HZ);
   const at = (samples: readonly Axes[]) => interpolated(timeSeconds, samples, times);
   return { rateHz: GRID_HZ, acceleration: at(acceleration), ...(angularRate && { angularRate: at(angularRate) }) };

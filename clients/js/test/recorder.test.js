@@ -161,7 +161,7 @@ test("a check of one's own replaces the cheap ones", async () => {
     return { ...(await ended), seen };
   }, walk);
   assert.equal(result.error.reason, "no-steps");
-  assert.ok(result.seen.length > 30 && result.seen.every((samples) => samples >= 90 && samples <= 110), String(result.seen));
+  assert.ok(result.seen.length > 30 && result.seen.slice(0, -1).every((samples) => samples >= 90 && samples <= 110), String(result.seen));
 });
 
 test("time in the background is a pause that the service understands", async () => {

@@ -32,6 +32,11 @@ test("a slow sensor is left for the service to find", () => {
   assert.equal(evenly(walk(jittered(12, 100), (time) => [time, 9.8, 0])), null);
 });
 
+test("times that go back are left for the service to find", () => {
+  const times = jittered(50, 200).map((time, at) => (at === 100 ? time - 0.1 : time));
+  assert.equal(evenly(walk(times, (_, at) => [at % 7, 9.8, 0])), null);
+});
+
 test("a gap is not filled", () => {
   const times = jittered(50, 200).map((time) => (time > 2 ? time + 0.3 : time));
   assert.equal(evenly(walk(times, (time) => [time, 9.8, 0])), null);

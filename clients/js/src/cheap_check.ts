@@ -1,12 +1,15 @@
-import { blocking, WINDOW_SECONDS } from "./live_checks.js";
+import { blocking, WINDOW_SECONDS, windowFinding } from "./live_checks.js";
 import type { Check, Finding } from "./live_checks.js";
 import type { Recording } from "./recording.js";
 import { recordedSeconds } from "./recording.js";
 
 const HOP_SECONDS = 0.5;
 
-/** What makes a recording useless as a whole: the last finding, if no window of two seconds is without one. */
-export function verdict(recording: Recording, check: Check): Finding | null {
+/**
+ * The cheap ones of the service's checks: the last finding, if no window of two seconds is without one. They
+ * refuse nothing that the service accepts.
+ */
+export const cheapCheck: Check = (recording) => {
   const { timeSeconds, acceleration } = recording;
   const seconds = recordedSeconds(timeSeconds);
   if (seconds < WINDOW_SECONDS) {
@@ -14,20 +17,20 @@ export function verdict(recording: Recording, check: Check): Finding | null {
   }
   let last: Finding | null = null;
   let [start, end] = [0, 0];
+  // A window has the samples just before and after it, so that none is too short.
   for (let from = timeSeconds[0]!; from + WINDOW_SECONDS <= timeSeconds.at(-1)!; from += HOP_SECONDS) {
-    while (timeSeconds[start]! < from) start++;
-    while (end < timeSeconds.length && timeSeconds[end]! <= from + WINDOW_SECONDS) end++;
-    if (start === end) continue;
+    while (timeSeconds[start + 1]! <= from) start++;
+    while (timeSeconds[end]! < from + WINDOW_SECONDS) end++;
     const window: Recording = {
       ...recording,
-      timeSeconds: timeSeconds.slice(start, end),
-      acceleration: acceleration.slice(start, end),
+      timeSeconds: timeSeconds.slice(start, end + 1),
+      acceleration: acceleration.slice(start, end + 1),
     };
     delete window.angularRate;
-    const finding = check(window);
+    const finding = windowFinding(window);
     if (finding === null || !finding.blocks) return null;
     // At a pause or at the end there is little in a window. That hides what is wrong with the others.
     if (last === null || finding.reason !== "too-short") last = finding;
   }
   return last;
-}
+};
