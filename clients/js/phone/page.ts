@@ -119,8 +119,8 @@ function showStatus({ seconds, rateHz, finding }: Status): void {
   showFinding(finding?.reason === "too-short" ? null : finding);
 }
 
-async function record(): Promise<Recording> {
-  recorder = new Recorder({ seconds: PURPOSES[purpose()].seconds });
+async function record({ device }: Sender): Promise<Recording> {
+  recorder = new Recorder({ seconds: PURPOSES[purpose()].seconds, check: device.check });
   recorder.on("started", () => say("finding", "Put the phone in your pocket, and walk."));
   recorder.on("sample", (sample) => plot.add(sample));
   recorder.on("status", showStatus);
@@ -149,7 +149,7 @@ async function recordAndSend(): Promise<void> {
     return form.requestSubmit();
   }
   try {
-    const walk = await record();
+    const walk = await record(sender);
     const chosen = purpose();
     show({ mood: "neutral", text: navigator.onLine ? SENDING : WAITING, detail: keptText(chosen) });
     const outcome = await sender.send(chosen, walk);

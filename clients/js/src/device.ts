@@ -1,12 +1,15 @@
 import type { Doubt, Mended, Verified } from "./api.js";
 import { featuresBody } from "./body.js";
+import { cheapCheck } from "./cheap_check.js";
 import type { Client } from "./client.js";
 import { compactDocument } from "./compact.js";
 import { Core } from "./core.js";
+import { coreCheck } from "./core_check.js";
 import type { WalkDocument, WalkRead } from "./core.js";
 import { DeviceStore } from "./device_store.js";
 import type { StoredTemplate } from "./device_store.js";
 import type { RequestOptions } from "./exchange.js";
+import type { Check } from "./live_checks.js";
 import { Problem, Unreachable } from "./problem.js";
 import type { Recording } from "./recording.js";
 
@@ -101,6 +104,9 @@ export class Device {
     this.#paths = paths;
     this.#wasm = wasm ?? new URL("../wasm/bipedalnet.wasm", import.meta.url);
   }
+
+  /** For a `Recorder`: the service's own checks if this device has the core, or else the cheap ones. */
+  readonly check: Check = (part) => (this.#core instanceof Core ? coreCheck(this.#core)(part) : cheapCheck(part));
 
   /** Loads what is stored, and asks the service for what is new. Best called when the page opens. */
   async prepare(options?: RequestOptions): Promise<void> {

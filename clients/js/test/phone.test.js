@@ -5,6 +5,7 @@ import test, { after, afterEach, before, beforeEach } from "node:test";
 import { fileURLToPath } from "node:url";
 import { buildSync } from "esbuild";
 import { blankTab, startBrowser } from "./support/browser.js";
+import { seeded } from "./support/random.js";
 import { startService } from "./support/service.js";
 import { startSite } from "./support/site.js";
 import { part, real, recordings, simulated, withoutData } from "./support/walks.js";
@@ -165,6 +166,16 @@ test("verifies on the phone itself, also without a network", async () => {
   await verify(4, 3, "This does not walk like ann");
   await queued("No walk waits");
   assert.equal(verifications(), 0);
+  // The cheap checks do not know steps.
+  const random = seeded(3);
+  const noise = part(walkOf(3, 1, "verify"), 0, 5);
+  noise.acceleration = noise.acceleration.map(() => [4 * random(), 8 + 4 * random(), 4 * random()]);
+  await tab.click("#record");
+  await tab.getByText("Put the phone in your pocket").waitFor();
+  await tab.evaluate((walk) => window.play(walk), noise);
+  assert.match(await tab.textContent("#finding"), /These are no steps|too strong for walking/);
+  await tab.click("#record");
+  await answer("There is no recording");
 });
 
 test("lets the service decide from features, if the walk may not leave the phone", async () => {

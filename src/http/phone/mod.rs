@@ -50,7 +50,8 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// Changes with each file, so that browsers replace all files of an older page at once.
 fn version() -> String {
     let files = [HTML, STYLE, SCRIPT, MANIFEST, ICON, WORKER].map(str::as_bytes);
-    let digest = files.iter().fold(Sha256::new_with_prefix(CORE), |digest, file| digest.chain_update(file));
+    let digest =
+        files.iter().fold(Sha256::new_with_prefix(CORE), |digest, file| digest.chain_update(file));
     const_hex::encode(&digest.finalize()[..8])
 }
 
