@@ -22,5 +22,5 @@ RUSTFLAGS="${flags[*]}" "${build[@]}"
 built=${CARGO_TARGET_DIR:-target}/$target/wasm/bipedalnet_wasm.wasm
 mkdir -p "$(dirname "$output")"
 features=(--enable-simd --enable-bulk-memory --enable-sign-ext --enable-nontrapping-float-to-int --enable-mutable-globals)
-wasm-opt -O3 -Oz "${features[@]}" --low-memory-unused --zero-filled-memory \
+wasm-opt -O3 -Oz --converge "${features[@]}" --low-memory-unused --zero-filled-memory \
     --strip-debug --strip-producers --strip-target-features "$built" -o "$output"
