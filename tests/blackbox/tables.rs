@@ -99,7 +99,7 @@ fn tables(recording: &Recording) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let spreadsheet = ['\u{feff}'].into_iter().chain(spreadsheet.chars()).collect::<String>();
     let spreadsheet = spreadsheet.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let plain = table("t,ax,ay,az,gx,gy,gz", recording, |t, [x, y, z], [p, q, r]| {
-        format!("{:.0},{x},{y},{z},{p},{q},{r}", t * 1e6)
+        format!("{:.0},{x},{y},{z},{p},{q},{r}", 1_716_979_893_874_983.0 + t * 1e6)
     });
     vec![
         (
@@ -289,6 +289,50 @@ fn what_a_table_does_not_say_is_asked_for() {
     for wrong in [["--time-unit", "h"], ["--columns", "t=1"], ["--acceleration-unit", "rad/s"]] {
         shell.asks(&[&["identify"], &wrong[..]].concat(), "g.csv", plain.as_bytes(), 2, "needed");
     }
+}
+
+#[test]
+fn a_table_with_two_readings_is_no_template() {
+    let shell = Shell::start();
+    let walk = simulated(11, 1);
+    let plain = |header: &str, line: &dyn Fn(f64, String) -> String| {
+        table(header, &walk, |t, [x, y, z], _| line(t, format!("{x},{y},{z}")))
+    };
+    let fails = |options: &[&str], table: &str, expected: &str| {
+        let command = [&["enroll", "ann"], options].concat();
+        shell.asks(&command, "walk.csv", table.as_bytes(), 1, expected);
+    };
+    let ticks = plain("t,ax,ay,az", &|t, a| format!("{:.0},{a}", t * 1e7));
+    fails(&[], &ticks, "in us, 5.02 samples a second, or in 100ns, 50 samples a second. Say which");
+    for unit in ["cs", "h", "0.1 ms"] {
+        let header = format!("Time ({unit}),ax,ay,az");
+        let unknown = plain(&header, &|t, a| format!("{},{a}", (t * 1e4).round()));
+        fails(&[], &unknown, "says a unit of time that is not known");
+    }
+    let contradicted = plain("t (ms),ax,ay,az", &|t, a| format!("{t},{a}"));
+    fails(&[], &contradicted, "As if in s, 50 samples a second. Say which, with --time-unit");
+    let two = plain("t,ax,ay,az,ax2,ay2,az2", &|t, a| format!("{t},{a},{a}"));
+    fails(&[], &two, "(\"ax\", \"ay\", \"az\") or (\"ax2\", \"ay2\", \"az2\")");
+    fails(&["--columns", "t=t,ax=ax,ay=ax,az=ax"], &two, "column \"ax\" is named twice");
+    let twice = plain("t,x,y,z,x,y,z", &|t, a| format!("{t},{a},{a}"));
+    fails(&["--columns", "t=t,ax=x,ay=y,az=z"], &twice, "\"x\" is the name of columns 2 or 5");
+    let labels = table("", &walk, |t, [x, y, z], _| match t < 5.0 {
+        true => format!("t:{t},ax:{x},ay:{y},az:{z}"),
+        false => format!("t:{t},az:{z},ay:{y},ax:{x}"),
+    });
+    fails(&[], &labels, "has the cells t, az, ay, ax, but the first row has t, ax, ay, az");
+    let people = plain("t,subject,ax,ay,az", &|t, a| {
+        format!("{t},{},{a}", if t < 10.0 { "ann" } else { "bob" })
+    });
+    fails(&[], &people, "people, devices or positions: ann or bob. A recording is of one. Split");
+    let thousands = table("t (ms),ax (mg),ay (mg),az (mg)", &walk, |t, a, _| {
+        let [x, y, z] = in_g(a).map(|value| match (value * 1e3).round() as i32 {
+            mg if mg.abs() < 1000 => mg.to_string(),
+            mg => format!("\"{},{:03}\"", mg / 1000, mg.abs() % 1000),
+        });
+        format!("{:.0},{x},{y},{z}", t * 1e3)
+    });
+    fails(&[], &thousands, "Export it without separators of thousands");
 }
 
 /// Tables of other layouts: name of the file, its text, the options it needs, and what is said about it.

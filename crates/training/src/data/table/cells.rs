@@ -191,7 +191,7 @@ pub fn is_number(cell: &str) -> bool {
 
 /// Whether a cell is a number or a time of day.
 pub fn is_value(cell: &str) -> bool {
-    is_number(cell) || Clock::default().seconds(cell).is_some()
+    is_number(cell) || Clock::default().seconds(cell, "").is_some()
 }
 
 #[cfg(test)]

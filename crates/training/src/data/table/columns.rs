@@ -6,6 +6,7 @@ use super::cells::is_number;
 use super::error::TableError;
 use super::header::{Kind, Name, kind_of_file};
 use super::names::ColumnNames;
+use super::time_unit::unknown_time_unit;
 use super::unit::{Quantity, Unit};
 use super::words::SensorRows;
 
@@ -68,7 +69,7 @@ impl fmt::Display for Axes {
 pub fn is_header(cells: &[String], named: Option<&ColumnNames>) -> bool {
     match named {
         Some(names) if !names.all().all(|name| name.parse::<usize>().is_ok()) => {
-            names.all().all(|name| position(cells, name).is_some())
+            names.all().all(|name| !positions(cells, name).is_empty())
         }
         _ => has_axes(cells),
     }
@@ -79,10 +80,14 @@ pub fn has_axes(names: &[String]) -> bool {
     sensors(names).next().is_some()
 }
 
-/// The column with this name, or with this name and a unit.
-pub fn position(header: &[String], name: &str) -> Option<usize> {
+/// The columns with this name, or else with this name and a unit.
+pub fn positions(header: &[String], name: &str) -> Vec<usize> {
     let without_unit = |cell: &String| cell.rsplit_once(" (").is_some_and(|(cell, _)| cell == name);
-    header.iter().position(|cell| cell == name).or_else(|| header.iter().position(without_unit))
+    let all = |is_it: &dyn Fn(&String) -> bool| -> Vec<usize> {
+        (0..header.len()).filter(|&index| is_it(&header[index])).collect()
+    };
+    let same = all(&|cell| cell == name);
+    if same.is_empty() { all(&without_unit) } else { same }
 }
 
 /// Finds the columns in the header. `stem` is the file's name without its ending.
@@ -113,7 +118,7 @@ pub fn find(
         .map(|(column, _)| column)
         .collect();
     // A column that says its unit comes first.
-    times.sort_by_key(|column| column.unit.is_none());
+    times.sort_by_key(|column| (column.unit.is_none(), unknown_time_unit(&column.name).is_some()));
     if times.is_empty() {
         return Err(TableError::NoTime { header: joined(header) });
     }
@@ -121,6 +126,16 @@ pub fn find(
 }
 
 impl Columns {
+    /// Whether a column gives times or values, or tells the sensor of a row.
+    pub fn are_read(&self, index: usize) -> bool {
+        let axes = [Some(&self.acceleration), self.angular_rate.as_ref()].into_iter().flatten();
+        let is_of = |axes: &Axes| {
+            axes.columns.iter().any(|column| column.index == index)
+                || axes.only.as_ref().is_some_and(|only| only.column == index)
+        };
+        self.times.iter().any(|column| column.index == index) || axes.into_iter().any(is_of)
+    }
+
     /// Reads the rows of each sensor, if a column says which sensor a row is of.
     pub fn of_sensors(mut self, rows: SensorRows) -> Self {
         self.acceleration.only = Some(rows.acceleration);
@@ -278,6 +293,14 @@ mod tests {
                 "the acceleration could be any of (\"x\", \"y\", \"z\") or (\"x\",",
             ),
             ("t;ax;ay;az;gx;gy;gz;wx;wy;wz", "walk", "the angular rate could be any of"),
+            (
+                "t;ax;ay;az;ax2;ay2;az2",
+                "walk",
+                "(\"ax\", \"ay\", \"az\") or (\"ax2\", \"ay2\", \"az2\")",
+            ),
+            ("t;accX;accY;accZ;accX2;accY2;accZ2", "walk", "or (\"accX2\", \"accY2\", \"accZ2\")"),
+            ("t;x1;y1;z1;x2;y2;z2", "walk", "the acceleration could be any of (\"x1\""),
+            ("t;ax;ay;az;gx;gy;gz;gx2;gy2;gz2", "walk", "the angular rate could be any of"),
             ("t;ax;ay", "walk", "no column az"),
             ("ax;ay;az", "walk", "t=50Hz"),
             ("t;x;y;z", "Gyroscope", "this is angular rate"),

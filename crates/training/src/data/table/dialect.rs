@@ -4,8 +4,8 @@ use csv::StringRecord;
 
 use super::cells::is_value;
 use super::cells::{COMMENT, Delimiter, Reader, best_split, label, labels, separator};
-use super::error::Place;
-use super::header::with_unit;
+use super::error::{Place, TableError};
+use super::header::{Name, with_unit};
 use super::unit::Unit;
 use crate::data::recording_file::FormatError;
 
@@ -154,6 +154,10 @@ impl<'a> Dialect<'a> {
         }
         while let Some(place) = reader.read(&mut record)? {
             if self.is_labelled {
+                record = record.iter().filter(|cell| !cell.trim().is_empty()).collect();
+                if !self.has_labels(&record, place)? {
+                    continue;
+                }
                 record = record.iter().map(|cell| label(cell).map_or(cell, |(_, it)| it)).collect();
             }
             if self.is_numbered {
@@ -162,6 +166,24 @@ impl<'a> Dialect<'a> {
             visit(&record, place)?;
         }
         Ok(())
+    }
+
+    /// Whether a row's cells have the names of the header. `false` if they are of another sensor.
+    fn has_labels(&self, record: &StringRecord, place: usize) -> Result<bool, TableError> {
+        let labels: Vec<&str> = record.iter().filter_map(|cell| Some(label(cell)?.0)).collect();
+        let expected = |at: usize| self.header.get(at).map(String::as_str);
+        let is_same = |(at, cell)| label(cell).is_none_or(|(name, _)| expected(at) == Some(name));
+        if record.iter().enumerate().all(is_same) {
+            return Ok(true);
+        }
+        let is_axis = |label: &&str| Name::of(label).axis.is_some();
+        let is_known = |label: &str| self.header.iter().any(|name| name == label);
+        let mut axes = labels.iter().copied().filter(is_axis).peekable();
+        if axes.peek().is_some() && !axes.any(is_known) {
+            return Ok(false);
+        }
+        let (labels, header) = (labels.join(", "), self.header.join(", "));
+        Err(TableError::Labels { place: self.place(place), labels, header })
     }
 
     /// Whether the header has names. If not, columns have numbers.

@@ -80,6 +80,42 @@ pub enum TableError {
         /// The header line.
         header: String,
     },
+    /// The caller names a column for two of the times and axes.
+    #[error("column {column:?} is named twice. Each of t and the axes needs its own")]
+    RepeatedColumn {
+        /// Name of the column.
+        column: String,
+    },
+    /// The caller gives a name that several columns have.
+    #[error("{name:?} is the name of columns {numbers}. Say the number instead, with --columns")]
+    AmbiguousColumn {
+        /// The name.
+        name: String,
+        /// Numbers of the columns.
+        numbers: String,
+    },
+    /// A row has the names of its cells in another order.
+    #[error(
+        "{place} has the cells {labels}, but the first row has {header}. Write the cells of every row in one order"
+    )]
+    Labels {
+        /// The row.
+        place: Place,
+        /// The names in it.
+        labels: String,
+        /// The names in the first row.
+        header: String,
+    },
+    /// The rows are of several walks.
+    #[error(
+        "column {column:?} says that rows are of several people, devices or positions: {cells}. A recording is of one. Split the file by this column, or remove the column if it says something else"
+    )]
+    SeveralWalks {
+        /// Name of the column.
+        column: String,
+        /// Its cells.
+        cells: String,
+    },
     /// Several columns could be meant.
     #[error(
         "{what} could be any of {candidates}. Say which columns to read, as with --columns \"t=...,ax=...,ay=...,az=...\""
@@ -140,9 +176,9 @@ pub enum TableError {
         /// Name of the column.
         column: String,
     },
-    /// Numbers have both points and commas.
+    /// Numbers may have separators of thousands.
     #[error(
-        "{place}, column {column}: {value:?} could have a decimal comma or commas between thousands, as the table has both points and commas. Export it without separators of thousands"
+        "{place}, column {column}: {value:?} could have a decimal sign or a separator of thousands, as {why}. Export it without separators of thousands, and with four decimals or more"
     )]
     DecimalSign {
         /// The row.
@@ -151,6 +187,8 @@ pub enum TableError {
         column: String,
         /// The content of the cell.
         value: String,
+        /// What speaks for both.
+        why: &'static str,
     },
     /// The unit of time is not known.
     #[error(
@@ -162,6 +200,28 @@ pub enum TableError {
         /// Mean step.
         step: f64,
         /// What each unit would mean.
+        readings: String,
+    },
+    /// The unit of time that the table says is not known.
+    #[error(
+        "column {column:?} says a unit of time that is not known, {unit:?}. Say it in another way, with --time-unit: s/100 if 100 of it are 1 s, days/24 for hours, days/1440 for minutes"
+    )]
+    UnknownTimeUnit {
+        /// Name of the column.
+        column: String,
+        /// The unit.
+        unit: String,
+    },
+    /// The unit of time that is said gives no possible sample rate.
+    #[error(
+        "column {column:?} is said to be {said}. As if {readings}. Say which, with --time-unit"
+    )]
+    WrongTimeUnit {
+        /// Name of the column.
+        column: String,
+        /// The unit that is said, and what it would mean.
+        said: String,
+        /// What other units would mean.
         readings: String,
     },
     /// Another unit fits the values better.

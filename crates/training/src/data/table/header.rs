@@ -1,5 +1,6 @@
 //! What the name of a column says.
 
+use super::time_unit::without_remarks;
 use super::unit::{Quantity, Unit};
 
 /// What a column holds.
@@ -32,7 +33,7 @@ pub struct Name {
 impl Name {
     pub fn of(cell: &str) -> Self {
         let (text, said) = without_unit(cell);
-        let said = said.filter(|unit| !is_no_unit(unit));
+        let said = said.map(without_remarks).filter(|unit| !is_no_unit(unit));
         let mut words = words(text);
         let mut unit = Unit::spelled(said.unwrap_or_default());
         let time_unit = words.iter().rev().find_map(|word| {
@@ -72,7 +73,7 @@ fn implied(sensor: &str) -> Option<Unit> {
 }
 
 /// A name and the unit after it, in parentheses or after "in".
-fn without_unit(cell: &str) -> (&str, Option<&str>) {
+pub fn without_unit(cell: &str) -> (&str, Option<&str>) {
     let cell = cell.trim();
     let closed = cell.strip_suffix([')', ']']);
     if let Some((name, unit)) = closed.and_then(|cell| cell.rsplit_once(['(', '['])) {
@@ -100,7 +101,7 @@ fn is_no_unit(text: &str) -> bool {
 }
 
 /// Words in lower case. `camelCase` has two.
-fn words(text: &str) -> Vec<String> {
+pub fn words(text: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut before = ' ';
     for c in text.chars() {
@@ -123,15 +124,22 @@ fn words(text: &str) -> Vec<String> {
 fn take_axis(words: &mut Vec<String>) -> Option<usize> {
     const AXES: [&str; 3] = ["x", "y", "z"];
     let position = |text: &str| AXES.iter().position(|axis| *axis == text);
-    let own: Vec<usize> = (0..words.len()).filter(|&i| position(&words[i]).is_some()).collect();
+    let own: Vec<usize> =
+        (0..words.len()).filter(|&i| position(without_number(&words[i])).is_some()).collect();
     if let [index] = own[..] {
-        return position(&words.remove(index));
+        let (axis, number) = words[index].split_at(1);
+        let (axis, number) = (position(axis), number.to_owned());
+        words[index] = number;
+        words.retain(|word| !word.is_empty());
+        return axis;
     }
     // `gFx` has two words.
     for count in 1..=words.len().min(2) {
         let joined = words[..count].concat();
-        let Some((end, _)) = joined.char_indices().next_back() else { continue };
-        let (sensor, axis) = joined.split_at(end);
+        // The number of a sensor may stand after the axis, as in `ax2`.
+        let (name, number) = joined.split_at(without_number(&joined).len());
+        let Some((end, _)) = name.char_indices().next_back() else { continue };
+        let (sensor, axis) = name.split_at(end);
         let known = [
             "a",
             "acc",
@@ -149,12 +157,16 @@ fn take_axis(words: &mut Vec<String>) -> Option<usize> {
             "w",
             "b",
         ];
-        if let Some(axis) = position(axis).filter(|_| known.contains(&sensor)) {
-            words.splice(..count, [sensor.to_owned()]);
+        if let Some(axis) = position(axis).filter(|_| known.contains(&without_number(sensor))) {
+            words.splice(..count, [format!("{sensor}{number}")]);
             return Some(axis);
         }
     }
     None
+}
+
+fn without_number(word: &str) -> &str {
+    word.trim_end_matches(|c: char| c.is_ascii_digit())
 }
 
 fn is_time(words: &[String]) -> bool {
@@ -214,6 +226,7 @@ fn is_of_other_sensor(sensor: &str) -> bool {
 }
 
 fn sensor_kind(sensor: &str, quantity: Option<Quantity>) -> Kind {
+    let sensor = without_number(sensor);
     let has = |parts: &[&str]| parts.iter().any(|part| sensor.contains(part));
     let begins = |parts: &[&str]| parts.iter().any(|part| sensor.starts_with(part));
     let turns = [
@@ -320,7 +333,15 @@ mod tests {
                 "ms",
             ),
             ("timestamp_ns|ns|time in nanoseconds|sensor time [ns]", Kind::Time, "ns"),
+            (
+                "time (ms since boot)|t [ms, UTC]|Zeit (Millisekunden)|t (unix ms)|t (msec.)",
+                Kind::Time,
+                "ms",
+            ),
+            ("time (100 ns)", Kind::Time, "100ns"),
             ("ax|Acc X|accel_x|AccelX|accelerometer_x_data|a_x|acc.x", Kind::Acceleration, ""),
+            ("ax2|accX2|acc_x2|acc2x|acc_x_2|ax.1|ax_1", Kind::Acceleration, ""),
+            ("gx2|gyroX2", Kind::AngularRate, ""),
             ("accelerometerX|X acceleration|accelx|ACCELERATIONX", Kind::Acceleration, ""),
             ("ax (counts)|acc_x [LSB]|Beschleunigung x|Aceleración x", Kind::Acceleration, ""),
             ("Acceleration x (m/s^2)|ACCELEROMETER X (m/s²)|x [m/s2]", Kind::Acceleration, "m/s^2"),
@@ -336,7 +357,7 @@ mod tests {
             ("gx|gyro_x|wx|rotationRate.x|GyroX|Angular velocity x", Kind::AngularRate, ""),
             ("Gyroscope x (rad/s)|GYROSCOPE X (rad/s)|x (rad/s)", Kind::AngularRate, "rad/s"),
             ("Gyro-X (d/s)|x-axis (deg/s)|gyro x [°/s]|gyro_x_dps", Kind::AngularRate, "deg/s"),
-            ("x|X|x-axis|x_data", Kind::Unnamed, ""),
+            ("x|X|x-axis|x_data|x2", Kind::Unnamed, ""),
             (
                 "gravityX|Bx|mag_x|x-axis (T)|qx|MAGNETIC FIELD X (μT)|Orientation x (°)",
                 Kind::Other,

@@ -14,6 +14,9 @@ mod signal;
 #[cfg(test)]
 mod tests;
 mod time;
+mod time_unit;
+#[cfg(test)]
+mod two_readings;
 mod unit;
 mod words;
 
@@ -136,8 +139,8 @@ fn read_rows(
     }
     let Series { times, values } = series;
     let recording = Recording::new(times, values, rates.map(|rates| rates.values))
-        .map_err(|error| FormatError::Unusable(signal::in_words(&error)))?;
-    match signal::fault(&recording, &acceleration, angular_rate.as_ref()) {
+        .map_err(|error| FormatError::Unusable(signal::in_words(&error, time.unit)))?;
+    match signal::fault(&recording, &acceleration, angular_rate.as_ref(), time.unit) {
         Some(reason) => Err(FormatError::Unusable(reason)),
         None => Ok((recording, understood)),
     }
@@ -156,7 +159,7 @@ fn without_arrows(text: &str) -> Cow<'_, str> {
     const ARROW: &str = " -> ";
     let first = text.lines().find_map(|line| line.split_once(ARROW));
     match first {
-        Some((time, rest)) if Clock::default().seconds(time).is_some() => {
+        Some((time, rest)) if Clock::default().seconds(time, "").is_some() => {
             let delimiter = [";", "\t", ","].into_iter().find(|it| rest.contains(it));
             text.replace(ARROW, delimiter.unwrap_or(" ")).into()
         }

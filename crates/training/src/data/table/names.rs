@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::cells::is_number;
-use super::columns::{Axes, Column, Columns, is_header, missing, position};
+use super::columns::{Axes, Column, Columns, is_header, missing, positions};
 use super::error::TableError;
 use super::header::{Kind, Name};
 use super::unit::Quantity;
@@ -45,6 +45,9 @@ impl FromStr for ColumnNames {
             let pair = part.split_once('=');
             let key = pair.and_then(|(key, _)| KEYS.iter().position(|it| *it == key.trim()));
             match (pair, key, last) {
+                (Some(_), Some(key), _) if found[key].is_some() => {
+                    return Err(format!("{} is named twice", KEYS[key]));
+                }
                 (Some((_, name)), Some(key), _) => {
                     found[key] = Some(name.trim().to_owned());
                     last = Some(key);
@@ -94,11 +97,14 @@ impl ColumnNames {
         let is_named = is_header(header, Some(self));
         let column = |name: &String, quantity| {
             let number = name.parse::<usize>().ok();
-            let position = match number.filter(|number| (1..=header.len()).contains(number)) {
-                Some(number) => Some(number - 1),
-                None => position(header, name),
+            let index = match number.filter(|number| (1..=header.len()).contains(number)) {
+                Some(number) => number - 1,
+                None => match positions(header, name)[..] {
+                    [] => return Err(missing(name, header)),
+                    [index] => index,
+                    ref several => return Err(ambiguous(name, several)),
+                },
             };
-            let index = position.ok_or_else(|| missing(name, header))?;
             let unit = Name::of(&header[index]).unit.filter(|unit| unit.quantity == quantity);
             Ok(Column { index, name: header[index].clone(), unit })
         };
@@ -120,6 +126,7 @@ impl ColumnNames {
             angular_rate: rates.transpose()?,
             no_header: false,
         };
+        found.check_repeated()?;
         let mut columns = found.acceleration.columns.iter();
         if !is_named && columns.all(|column| is_number(&column.name)) {
             found.no_header = true;
@@ -129,6 +136,28 @@ impl ColumnNames {
         }
         Ok(found)
     }
+}
+
+impl Columns {
+    /// Refuses a column that is read twice.
+    fn check_repeated(&self) -> Result<(), TableError> {
+        let axes = [Some(&self.acceleration), self.angular_rate.as_ref()];
+        let axes = axes.into_iter().flatten().flat_map(|axes| &axes.columns);
+        let mut seen: Vec<&Column> = Vec::new();
+        for column in self.times.iter().chain(axes) {
+            if seen.iter().any(|it| it.index == column.index) {
+                let column = column.name.clone();
+                return Err(TableError::RepeatedColumn { column });
+            }
+            seen.push(column);
+        }
+        Ok(())
+    }
+}
+
+fn ambiguous(name: &str, several: &[usize]) -> TableError {
+    let numbers: Vec<_> = several.iter().map(|index| (index + 1).to_string()).collect();
+    TableError::AmbiguousColumn { name: name.to_owned(), numbers: numbers.join(" or ") }
 }
 
 #[cfg(test)]
@@ -147,8 +176,8 @@ mod tests {
     #[test]
     fn columns_can_be_named_or_numbered() {
         let header = "clock;p;q;r;u, v (g)";
-        let found = find_in(header, "t=clock,ax=u, v (g),ay=p,az=2").unwrap();
-        assert_eq!((indices(&found.acceleration), found.no_header), ([4, 1, 1], false));
+        let found = find_in(header, "t=clock,ax=u, v (g),ay=p,az=3").unwrap();
+        assert_eq!((indices(&found.acceleration), found.no_header), ([4, 1, 2], false));
         let found = find_in("0;1;2;3;4;5;6", "t=1,az=4,ay=3,ax=2,gx=5,gy=6,gz=7").unwrap();
         assert!(found.no_header && found.angular_rate.is_some());
         assert_eq!(found.acceleration.columns[2].name, "4");
@@ -156,8 +185,28 @@ mod tests {
         assert!(message.contains("no column 6"), "{message}");
         let found = find_in(header, "t=50 Hz,ax=p,ay=q,az=u, v").unwrap();
         assert_eq!((found.rate_hz, indices(&found.acceleration)), (Some(50.0), [1, 2, 4]));
-        for text in ["", "t=1", "t=1,ax=2,ay=3,az=4,gx=5", "q=1", "t"] {
+        for text in ["", "t=1", "t=1,ax=2,ay=3,az=4,gx=5", "q=1", "t", "t=1,ax=2,ay=3,az=4,ax=5"] {
             assert!(text.parse::<ColumnNames>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn each_name_is_of_one_column_and_each_column_of_one_axis() {
+        let header = "t;x;y;z;x;y;z (g);z (m/s^2)";
+        for (names, expected) in [
+            ("t=t,ax=2,ay=2,az=2", "column \"x\" is named twice"),
+            ("t=t,ax=2,ay=3,az=t", "column \"t\" is named twice"),
+            ("t=1,ax=2,ay=3,az=4,gx=5,gy=6,gz=3", "column \"y\" is named twice"),
+            ("t=t,ax=x,ay=3,az=4", "\"x\" is the name of columns 2 or 5"),
+            ("t=t,ax=2,ay=3,az=q", "no column q"),
+        ] {
+            let message = find_in(header, names).unwrap_err().to_string();
+            assert!(message.contains(expected), "{names}: {message}");
+        }
+        let message =
+            find_in("t;x;y;z (g);z (m/s^2)", "t=t,ax=x,ay=y,az=z").unwrap_err().to_string();
+        assert!(message.contains("\"z\" is the name of columns 4 or 5"), "{message}");
+        let found = find_in(header, "t=t,ax=2,ay=3,az=z").unwrap();
+        assert_eq!(indices(&found.acceleration), [1, 2, 3]);
     }
 }

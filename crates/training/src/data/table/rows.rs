@@ -2,10 +2,11 @@
 
 use csv::StringRecord;
 
-use super::clock::Clock;
+use super::clock::{Clock, is_date};
 use super::columns::{Axes, Column, Columns, Only};
 use super::dialect::Dialect;
 use super::error::{Place, TableError};
+use super::words::Wearers;
 use crate::data::recording_file::FormatError;
 
 /// Samples in the units of the table. All lists have an entry for each row, except the times of a
@@ -36,6 +37,8 @@ pub fn read(dialect: &Dialect, columns: &Columns) -> Result<Rows, FormatError> {
     let mut rows = Rows::default();
     rows.times.resize_with(columns.times.len(), Times::default);
     let mut numbers = Numbers::default();
+    let mut wearers = Wearers::find(dialect, columns);
+    let mut date_column = None;
     dialect.for_each_row(|record, place| {
         let row = Row { record, dialect, place };
         if !row.is_read(columns) {
@@ -48,15 +51,24 @@ pub fn read(dialect: &Dialect, columns: &Columns) -> Result<Rows, FormatError> {
         if acceleration.is_none() && rates.is_none() {
             return Ok(());
         }
+        if acceleration.is_some() {
+            wearers.add(record);
+        }
+        if rows.acceleration.is_empty() {
+            date_column = record.iter().position(|cell| is_date(cell.trim()));
+        }
+        let date = date_column.and_then(|column| record.get(column)).unwrap_or_default();
         rows.acceleration.push(acceleration);
         rows.angular_rate.push(rates);
         for (times, column) in rows.times.iter_mut().zip(&columns.times) {
             if times.error.is_none() {
-                times.push(&row, column, &mut numbers);
+                times.push(&row, column, date, &mut numbers);
             }
         }
         Ok(())
     })?;
+    numbers.check_thousands()?;
+    wearers.check()?;
     Ok(rows)
 }
 
@@ -108,21 +120,45 @@ impl Row<'_> {
 struct Numbers {
     points: bool,
     commas: bool,
+    /// Whether a sign stands where none of thousands could.
+    is_decimal: bool,
+    /// The first number whose sign could be one of thousands.
+    thousands: Option<TableError>,
 }
 
 impl Numbers {
     fn number(&mut self, row: &Row, column: &Column) -> Result<f64, TableError> {
         let text = row.cell(column);
+        let ambiguous = |why| TableError::DecimalSign {
+            place: row.place(),
+            column: column.name.clone(),
+            value: text.chars().take(32).collect(),
+            why,
+        };
         let (point, comma) = (text.contains('.'), text.contains(','));
         if (comma && (point || self.points)) || (point && self.commas) {
-            let (place, value) = (row.place(), text.chars().take(32).collect());
-            return Err(TableError::DecimalSign { place, column: column.name.clone(), value });
+            return Err(ambiguous("the table has both points and commas"));
         }
+        let is_thousands = (point || comma) && may_be_thousands(text);
+        let thousands =
+            || ambiguous("three digits follow each sign in the table, and no number begins with 0");
         let number = if comma { text.replacen(',', ".", 1).parse() } else { text.parse() };
-        let number = number.map_err(|_| row.not_a_number(column))?;
+        let number = number.map_err(|_| match is_thousands {
+            true => thousands(),
+            false => row.not_a_number(column),
+        })?;
+        if is_thousands && self.thousands.is_none() {
+            self.thousands = Some(thousands());
+        }
+        self.is_decimal |= (point || comma) && !is_thousands;
         self.points |= point;
         self.commas |= comma;
         Ok(number)
+    }
+
+    /// Refuses numbers whose signs could all be separators of thousands.
+    fn check_thousands(self) -> Result<(), TableError> {
+        self.thousands.filter(|_| !self.is_decimal).map_or(Ok(()), Err)
     }
 
     /// `None` if the row is of another sensor, or all three are blank: other sensors had a sample at
@@ -144,6 +180,16 @@ impl Numbers {
     }
 }
 
+/// Whether a number such as `1,024` is whole if its signs separate thousands.
+fn may_be_thousands(text: &str) -> bool {
+    let mut groups = text.trim_start_matches(['-', '+']).split([',', '.']);
+    let are_digits = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
+    let is_first = |group: &str| {
+        (1..=3).contains(&group.len()) && are_digits(group) && !group.starts_with('0')
+    };
+    groups.next().is_some_and(is_first) && groups.all(|group| group.len() == 3 && are_digits(group))
+}
+
 /// Whether a program wrote that there is no value.
 fn is_missing(cell: &str) -> bool {
     let ways = ["", "na", "nan", "none", "null"];
@@ -151,13 +197,13 @@ fn is_missing(cell: &str) -> bool {
 }
 
 impl Times {
-    fn push(&mut self, row: &Row, column: &Column, numbers: &mut Numbers) {
+    fn push(&mut self, row: &Row, column: &Column, date: &str, numbers: &mut Numbers) {
         let cell = row.cell(column);
         if self.values.is_empty() {
-            self.is_clock = Clock::default().seconds(cell).is_some();
+            self.is_clock = Clock::default().seconds(cell, date).is_some();
         }
         let time = match self.is_clock {
-            true => self.clock.seconds(cell).ok_or_else(|| row.not_a_number(column)),
+            true => self.clock.seconds(cell, date).ok_or_else(|| row.not_a_number(column)),
             false => numbers.number(row, column),
         };
         match time {

@@ -307,7 +307,7 @@ proptest! {
 }
 
 /// A line for each sample of four seconds at 25 Hz: time, and acceleration in m/s^2.
-fn rocking(line: impl Fn(f64, [f64; 3]) -> String) -> String {
+pub fn rocking(line: impl Fn(f64, [f64; 3]) -> String) -> String {
     (0..100)
         .map(|index| {
             let time = f64::from(index) * 0.04;
@@ -316,13 +316,20 @@ fn rocking(line: impl Fn(f64, [f64; 3]) -> String) -> String {
         .collect()
 }
 
-fn read_text(text: &str) -> Result<(Recording, String), FormatError> {
+pub fn read_text(text: &str) -> Result<(Recording, String), FormatError> {
     read(text, "walk", &TableOptions::default())
 }
 
 #[test]
 fn units_of_time_are_told_by_the_steps() {
-    let units = [("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9), ("days", 1.0 / 86_400.0)];
+    let units = [
+        ("s", 1.0),
+        ("ms", 1e3),
+        ("us", 1e6),
+        ("100ns", 1e7),
+        ("ns", 1e9),
+        ("days", 1.0 / 86_400.0),
+    ];
     for (unit, per_second) in units {
         let rows = rocking(|time, [x, y, z]| {
             // A pause, and an epoch.
@@ -508,11 +515,10 @@ fn a_wrong_unit_that_is_said_is_refused_with_the_option_that_mends_it() {
     let header = "t (s),ax (m/s^2),ay (m/s^2),az (m/s^2),gx (rad/s),gy (rad/s),gz (rad/s)";
     assert!(table(header, [1.0, 1.0, 1.0]).is_ok());
     for (factors, expected) in [
-        ([1e3, 1.0, 1.0], "--time-unit ms"),
-        ([1e7, 1.0, 1.0], "--time-unit s/10000000"),
+        ([1.0 / 60.0, 1.0, 1.0], "say --time-unit days/1440"),
         ([1.0, 1.0 / 9.80665, 1.0], "As if in g: say --acceleration-unit g"),
         ([1.0, 256.0 / 9.80665, 1.0], "say --acceleration-unit g/256"),
-        ([1.0, 0.7, 1.0], "Say the unit, with --acceleration-unit"),
+        ([1.0, 0.7, 1.0], "Say the unit, with --acceleration-unit: g/R if a phone at rest reads R"),
         ([1.0, 1.0, 57.3], "say --angular-rate-unit deg/s"),
         ([1.0, 1.0, 0.01], "Say the unit, with --angular-rate-unit"),
         ([1.0, 1.0, 0.0], "leave the gyroscope's columns out"),

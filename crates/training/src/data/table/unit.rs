@@ -41,20 +41,34 @@ pub struct Unit {
 /// Standard gravity in m/s^2 (ISO 80000-3).
 pub(super) const STANDARD_GRAVITY: f64 = 9.80665;
 
-static UNITS: [Unit; 10] = [
+static UNITS: [Unit; 11] = [
     Unit {
         quantity: Quantity::Time,
         name: "s",
         si: 1.0,
         divisor: 1.0,
-        spellings: &["s", "sec", "secs", "second", "seconds"],
+        spellings: &[
+            "s", "sec", "secs", "second", "seconds", "sek", "sekunden", "secondes", "segundos",
+            "secondi",
+        ],
     },
     Unit {
         quantity: Quantity::Time,
         name: "ms",
         si: 1e-3,
         divisor: 1.0,
-        spellings: &["ms", "msec", "msecs", "millis", "millisecond", "milliseconds"],
+        spellings: &[
+            "ms",
+            "msec",
+            "msecs",
+            "millis",
+            "millisecond",
+            "milliseconds",
+            "millisekunden",
+            "millisecondes",
+            "milisegundos",
+            "millisecondi",
+        ],
     },
     Unit {
         quantity: Quantity::Time,
@@ -62,6 +76,14 @@ static UNITS: [Unit; 10] = [
         si: 1e-6,
         divisor: 1.0,
         spellings: &["us", "usec", "usecs", "micros", "microsecond", "microseconds"],
+    },
+    // Ticks of .NET and of Windows.
+    Unit {
+        quantity: Quantity::Time,
+        name: "100ns",
+        si: 1e-7,
+        divisor: 1.0,
+        spellings: &["100ns", "0.1us"],
     },
     Unit {
         quantity: Quantity::Time,
@@ -193,7 +215,7 @@ impl fmt::Display for Unit {
 
 /// A spelling without what varies between programs and character sets.
 fn plain(text: &str) -> String {
-    let text = text.trim().to_lowercase();
+    let text = text.trim().trim_end_matches('.').to_lowercase();
     let kept = text.chars().filter(|c| !" ^*·â()[]".contains(*c));
     kept.map(|c| match c {
         '²' => '2',
@@ -220,6 +242,7 @@ mod tests {
             ("°/s", "deg/s"),
             ("μs", "us"),
             (" Milliseconds", "ms"),
+            ("100 ns", "100ns"),
         ] {
             assert_eq!(Unit::spelled(text).map(|unit| unit.name), Some(name), "{text}");
         }
@@ -238,6 +261,9 @@ mod tests {
         }
         assert!(Unit::spelled("μT").is_none() && Unit::spelled("m/s").is_none());
         let message = Unit::of(Quantity::Time, "g").unwrap_err();
-        assert!(message.starts_with("s or ms or us or ns or days is needed, or"), "{message}");
+        assert!(
+            message.starts_with("s or ms or us or 100ns or ns or days is needed, or"),
+            "{message}"
+        );
     }
 }

@@ -1,10 +1,12 @@
 //! Columns of words, and what they say about the sensor of a row.
 
+use csv::StringRecord;
+
 use super::cells::{is_number, is_value};
-use super::columns::Only;
+use super::columns::{Columns, Only};
 use super::dialect::Dialect;
 use super::error::TableError;
-use super::header::{Kind, kind_of_sensor};
+use super::header::{Kind, kind_of_sensor, words};
 use crate::data::recording_file::FormatError;
 
 /// A column with more different cells is no name of sensors or axes.
@@ -159,6 +161,77 @@ fn check_names(dialect: &Dialect) -> Result<(), FormatError> {
         }
         .into()),
         None => Ok(()),
+    }
+}
+
+/// Whether a column says who wore a device, which device it was, or where.
+pub fn names_wearer(cell: &str) -> bool {
+    let wearers = [
+        "device",
+        "limb",
+        "location",
+        "participant",
+        "patient",
+        "person",
+        "placement",
+        "position",
+        "side",
+        "smartphone",
+        "subject",
+        "user",
+        "volunteer",
+        "walker",
+        "wearer",
+    ];
+    let beside = [
+        "address", "body", "code", "id", "key", "label", "mac", "model", "name", "no", "number",
+        "nr", "phone", "sensor", "serial", "source", "uuid",
+    ];
+    let words = words(cell);
+    let joined = words.concat();
+    let is_wearer = |word: &str| {
+        let plain = word.strip_suffix("id").or(word.strip_suffix("name")).unwrap_or(word);
+        wearers.contains(&plain) || wearers.iter().any(|it| plain.strip_suffix('s') == Some(it))
+    };
+    ["id", "name", "phone", "source"].contains(&&joined[..])
+        || words.iter().any(|word| is_wearer(word))
+            && words.iter().all(|word| is_wearer(word) || beside.contains(&&word[..]))
+}
+
+/// The columns that say who wore which device where, and their different cells.
+pub struct Wearers {
+    columns: Vec<(String, Words)>,
+}
+
+impl Wearers {
+    /// Finds the columns among those that are not read.
+    pub fn find(dialect: &Dialect, columns: &Columns) -> Self {
+        let is_read = |index: &usize| columns.are_read(*index);
+        let all = (0..dialect.header.len()).filter(|index| dialect.has_names() && !is_read(index));
+        let named = all.filter(|&column| names_wearer(&dialect.header[column]));
+        let columns = named
+            .map(|column| (dialect.header[column].clone(), Words { column, ..Words::default() }));
+        Self { columns: columns.collect() }
+    }
+
+    /// Adds the cells of a row that is read.
+    pub fn add(&mut self, record: &StringRecord) {
+        self.columns.retain_mut(|(_, words)| {
+            let cell = record.get(words.column).unwrap_or_default().trim();
+            // Measurements and running numbers say nothing about who or what it was.
+            let is_name = cell.parse::<i64>().is_ok() || !is_value(cell);
+            cell.is_empty() || (is_name && words.add(cell))
+        });
+    }
+
+    /// Refuses rows of several.
+    pub fn check(self) -> Result<(), TableError> {
+        match self.columns.into_iter().find(|(_, words)| words.cells.len() > 1) {
+            Some((column, Words { cells, .. })) => {
+                Err(TableError::SeveralWalks { column, cells: cells.join(" or ") })
+            }
+            None => Ok(()),
+        }
     }
 }
 
