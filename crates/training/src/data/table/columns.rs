@@ -299,6 +299,12 @@ mod tests {
                 "(\"ax\", \"ay\", \"az\") or (\"ax2\", \"ay2\", \"az2\")",
             ),
             ("t;accX;accY;accZ;accX2;accY2;accZ2", "walk", "or (\"accX2\", \"accY2\", \"accZ2\")"),
+            (
+                "t;ax;ay;az;wrist_ax;wrist_ay;wrist_az",
+                "walk",
+                "or (\"wrist_ax\", \"wrist_ay\", \"wrist_az\")",
+            ),
+            ("t;ax_left;ay_left;az_left;ax_right;ay_right;az_right", "walk", "or (\"ax_right\""),
             ("t;x1;y1;z1;x2;y2;z2", "walk", "the acceleration could be any of (\"x1\""),
             ("t;ax;ay;az;gx;gy;gz;gx2;gy2;gz2", "walk", "the angular rate could be any of"),
             ("t;ax;ay", "walk", "no column az"),

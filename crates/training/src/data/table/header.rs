@@ -56,20 +56,39 @@ impl Name {
             (None, Some(Quantity::Time)) if !is_of_other_sensor(&sensor) => Kind::Time,
             (None, None) if is_time(&words) && !is_of_other_sensor(&sensor) => Kind::Time,
             (Some(_), quantity) if !is_other_unit && quantity != Some(Quantity::Time) => {
-                sensor_kind(&sensor, quantity)
+                // The place of a sensor does not change what it measures.
+                let without_place: String =
+                    words.iter().filter(|word| !is_place(word)).map(String::as_str).collect();
+                match without_place.is_empty() {
+                    true => sensor_kind(&sensor, quantity),
+                    false => sensor_kind(&without_place, quantity),
+                }
             }
             _ => Kind::Other,
         };
-        let unit = unit
-            .or(time_unit.filter(|_| axis.is_none()))
-            .or_else(|| implied(&sensor).filter(|_| kind == Kind::WithGravity));
+        let unit = unit.or(time_unit.filter(|_| axis.is_none())).or_else(|| {
+            implied(&sensor).filter(|_| matches!(kind, Kind::WithGravity | Kind::Time))
+        });
         Self { kind, axis, sensor, unit }
     }
 }
 
-/// G-force needs no unit.
+/// The unit of names that need none.
 fn implied(sensor: &str) -> Option<Unit> {
-    ["gf", "gforce"].contains(&sensor).then(|| Unit::spelled("g")).flatten()
+    match sensor {
+        "gf" | "gforce" => Unit::spelled("g"),
+        // Xsens DOT.
+        "sampletimefine" => Unit::spelled("us"),
+        _ => None,
+    }
+}
+
+fn is_place(word: &str) -> bool {
+    let places = [
+        "ankle", "arm", "back", "chest", "foot", "hand", "hip", "left", "leg", "phone", "pocket",
+        "right", "thigh", "waist", "watch", "wrist",
+    ];
+    places.contains(&word)
 }
 
 /// A name and the unit after it, in parentheses or after "in".
@@ -133,13 +152,14 @@ fn take_axis(words: &mut Vec<String>) -> Option<usize> {
         words.retain(|word| !word.is_empty());
         return axis;
     }
+    let begin = words.iter().take_while(|word| is_place(word)).count();
     // `gFx` has two words.
-    for count in 1..=words.len().min(2) {
-        let joined = words[..count].concat();
+    for end in begin + 1..=words.len().min(begin + 2) {
+        let joined = words[begin..end].concat();
         // The number of a sensor may stand after the axis, as in `ax2`.
         let (name, number) = joined.split_at(without_number(&joined).len());
-        let Some((end, _)) = name.char_indices().next_back() else { continue };
-        let (sensor, axis) = name.split_at(end);
+        let Some((last, _)) = name.char_indices().next_back() else { continue };
+        let (sensor, axis) = name.split_at(last);
         let known = [
             "a",
             "acc",
@@ -158,7 +178,7 @@ fn take_axis(words: &mut Vec<String>) -> Option<usize> {
             "b",
         ];
         if let Some(axis) = position(axis).filter(|_| known.contains(&without_number(sensor))) {
-            words.splice(..count, [format!("{sensor}{number}")]);
+            words.splice(begin..end, [format!("{sensor}{number}")]);
             return Some(axis);
         }
     }
@@ -332,6 +352,7 @@ mod tests {
                 Kind::Time,
                 "ms",
             ),
+            ("SampleTimeFine|time_us", Kind::Time, "us"),
             ("timestamp_ns|ns|time in nanoseconds|sensor time [ns]", Kind::Time, "ns"),
             (
                 "time (ms since boot)|t [ms, UTC]|Zeit (Millisekunden)|t (unix ms)|t (msec.)",
@@ -341,7 +362,8 @@ mod tests {
             ("time (100 ns)", Kind::Time, "100ns"),
             ("ax|Acc X|accel_x|AccelX|accelerometer_x_data|a_x|acc.x", Kind::Acceleration, ""),
             ("ax2|accX2|acc_x2|acc2x|acc_x_2|ax.1|ax_1", Kind::Acceleration, ""),
-            ("gx2|gyroX2", Kind::AngularRate, ""),
+            ("ax_left|wrist_ax|left.hand.ax2|acc_x_hip", Kind::Acceleration, ""),
+            ("gx2|gyroX2|gx_left", Kind::AngularRate, ""),
             ("accelerometerX|X acceleration|accelx|ACCELERATIONX", Kind::Acceleration, ""),
             ("ax (counts)|acc_x [LSB]|Beschleunigung x|Aceleración x", Kind::Acceleration, ""),
             ("Acceleration x (m/s^2)|ACCELEROMETER X (m/s²)|x [m/s2]", Kind::Acceleration, "m/s^2"),
