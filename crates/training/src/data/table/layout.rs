@@ -9,7 +9,7 @@ use super::columns::has_axes;
 use super::dialect::Dialect;
 use super::header::{Kind, Name, with_unit};
 use super::unit::Unit;
-use super::words::{Words, is_accelerometer, names_wearer};
+use super::words::{Words, is_accelerometer, wearer_columns};
 use crate::data::recording_file::FormatError;
 
 /// A line with a name and this many numbers is a channel.
@@ -108,10 +108,9 @@ impl ValueRows {
         };
         let columns = 0..dialect.header.len();
         let is_time = |at: &usize| Name::of(&dialect.header[*at]).kind == Kind::Time;
+        let wearers = wearer_columns(dialect)?;
         // Who wore the device stays with the times.
-        let is_kept = |at: &usize| {
-            is_time(at) || (names_wearer(&dialect.header[*at]) && !channel.contains(at))
-        };
+        let is_kept = |at: &usize| is_time(at) || (wearers.contains(at) && !channel.contains(at));
         let times: Vec<usize> = columns.clone().filter(is_kept).collect();
         let is_free = |at: &usize| !times.contains(at) && words.iter().all(|it| it.column != *at);
         let mut values: Vec<usize> = columns.filter(is_free).collect();

@@ -161,6 +161,11 @@ fn rows_of_several_people_devices_or_positions_are_refused() {
     });
     let message = refusal(&format!("t,user,axis,value\n{rows}"), &TableOptions::default());
     assert!(message.contains("column \"user\" says that rows are of several"), "{message}");
+    let rows = rocking(|time, [x, y, z]| {
+        let row = (time * 75.0).round();
+        format!("{row},{time},ax,{x}\n{},{time},ay,{y}\n{},{time},az,{z}\n", row + 1.0, row + 2.0)
+    });
+    assert!(read_text(&format!("id,t,axis,value\n{rows}")).is_ok());
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn check_names(dialect: &Dialect) -> Result<(), FormatError> {
 }
 
 /// Whether a column says who wore a device, which device it was, or where.
-pub fn names_wearer(cell: &str) -> bool {
+fn names_wearer(cell: &str) -> bool {
     let wearers = [
         "device",
         "limb",
@@ -198,6 +198,19 @@ pub fn names_wearer(cell: &str) -> bool {
             && words.iter().all(|word| is_wearer(word) || beside.contains(&&word[..]))
 }
 
+/// Whether a cell is no measurement.
+fn is_name(cell: &str) -> bool {
+    cell.parse::<i64>().is_ok() || !is_value(cell)
+}
+
+/// The columns that say who wore which device where, without those that number the rows.
+pub fn wearer_columns(dialect: &Dialect) -> Result<Vec<usize>, FormatError> {
+    let words = Words::find_in(dialect, is_name)?;
+    let columns = words.into_iter().map(|words| words.column);
+    let is_wearer = |column: &usize| dialect.header.get(*column).is_some_and(|it| names_wearer(it));
+    Ok(columns.filter(is_wearer).collect())
+}
+
 /// The columns that say who wore which device where, and their different cells.
 pub struct Wearers {
     columns: Vec<(String, Words)>,
@@ -218,9 +231,7 @@ impl Wearers {
     pub fn add(&mut self, record: &StringRecord) {
         self.columns.retain_mut(|(_, words)| {
             let cell = record.get(words.column).unwrap_or_default().trim();
-            // Measurements and running numbers say nothing about who or what it was.
-            let is_name = cell.parse::<i64>().is_ok() || !is_value(cell);
-            cell.is_empty() || (is_name && words.add(cell))
+            cell.is_empty() || (is_name(cell) && words.add(cell))
         });
     }
 
