@@ -28,7 +28,7 @@ npm run --silent build --prefix "$package"
 
 step "tests"
 [[ -n ${BIPEDALNET_WASM:-} ]] || echo "SKIPPED: tests of a fresh build of WebAssembly; see crates/wasm/build.sh"
-[[ -d ../shared/data ]] || echo "SKIPPED: tests with real recordings, because there is no ../shared/data"
+[[ -d ${WALKING_DATA:-../shared/data} ]] || echo "SKIPPED: tests with real recordings, because there is no ../shared/data"
 npm test --silent --prefix "$package"
 
 step "the package works where it is installed"

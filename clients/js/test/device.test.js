@@ -74,7 +74,7 @@ test("a device alone decides as the service does, decision for decision", async 
     await client.deleteUser(user);
   }
   t.diagnostic(`${people.length} people: ${JSON.stringify(counts)}`);
-  assert.ok(counts.accept > 15 && counts.reject > 10 && counts.inconclusive > 5, JSON.stringify(counts));
+  assert.ok(counts.accept > 15 && counts.reject > 10 && counts.inconclusive > 2, JSON.stringify(counts));
 });
 
 /** Walks of people of MotionSense: one to enroll, others of the same person, and some of the next. */
