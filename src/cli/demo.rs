@@ -50,7 +50,7 @@ struct Participant {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if arguments.phone && !arguments.tables.is_empty() {
+    if arguments.data.is_none() && !arguments.tables.is_empty() {
         return Err("options for tables need --data".into());
     }
     if arguments.phone {
@@ -58,9 +58,6 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let participants = match &arguments.data {
         Some(folder) => recorded(folder, &arguments.tables, arguments.seed)?,
-        None if !arguments.tables.is_empty() => {
-            return Err("options for tables need --data".into());
-        }
         None => simulated(arguments.seed),
     };
     runtime.block_on(with_server(

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::gait::{Fingerprint, Mend, Recording};
+use bipedalnet_core::gait::{Fingerprint, Mend};
 use bipedalnet_core::identity::{
-    Doubt, FALSE_MATCH_RATES, FEATURES_FMR, FIRST_WINDOWS, Tail, Tails, Template, UserId, Verdict,
+    Doubt, FALSE_MATCH_RATES, FEATURES_FMR, FIRST_WINDOWS, STRICTEST_FMR, Tails, Template, UserId,
+    Verdict,
 };
 
 use super::active_model::{ActiveModel, LoadedModel};
@@ -330,11 +331,16 @@ fn compare(
     drop(gallery);
     let doubtful =
         recording.filter(|_| matches!(verdict, Verdict::Reject | Verdict::Inconclusive(_)));
+    // A looser rate would call too many strangers mirrored.
     let is_mirrored = doubtful.is_some_and(|recording| {
-        let begin = Instant::now();
-        let is_mirrored = is_mirrored(model, recording, &user, strength, &tail, scratch);
-        reader.metrics.stages.mirror.observe(begin.elapsed().as_secs_f64());
-        is_mirrored
+        reader.is_mirrored(model, recording, scratch, |mirrored| {
+            let gallery = model.gallery();
+            gallery.compare(&user, mirrored).is_some_and(|candidate| {
+                candidate.strength > strength
+                    && gallery.verdict(&candidate, mirrored, STRICTEST_FMR, &tail)
+                        == Verdict::Accept
+            })
+        })
     });
     let verdict = if is_mirrored { Verdict::Inconclusive(Doubt::Mirrored) } else { verdict };
     let is_accepted = verdict == Verdict::Accept;
@@ -363,29 +369,6 @@ fn compare(
     })
 }
 
-/// Whether the mirror image of a recording would be accepted at the strictest rate, and matches better
-/// than what was compared. A looser rate would call too many strangers mirrored.
-fn is_mirrored(
-    model: &LoadedModel,
-    recording: Recording,
-    user: &UserId,
-    strength: f32,
-    tail: &Tail,
-    scratch: &mut Scratch,
-) -> bool {
-    let Ok(reading) = model.model.read(&recording.mirrored(), scratch, |_| ()) else {
-        return false;
-    };
-    let gallery = model.gallery();
-    let Some(candidate) = gallery.compare(user, &reading.template) else { return false };
-    let verdict = gallery.verdict(&candidate, &reading.template, strictest_rate(), tail);
-    candidate.strength > strength && verdict == Verdict::Accept
-}
-
-fn strictest_rate() -> f64 {
-    FALSE_MATCH_RATES.into_iter().fold(1.0, f64::min)
-}
-
 /// What a verification counts as, with the rate of false matches at its strength.
 fn attempt(
     verdict: Verdict,
@@ -397,7 +380,7 @@ fn attempt(
     match verdict {
         // A guesser could reset the count by a match at a rate of one in ten, or by features that they
         // made up.
-        Verdict::Accept if is_recording && fmr <= strictest_rate() => Attempt::Genuine,
+        Verdict::Accept if is_recording && fmr <= STRICTEST_FMR => Attempt::Genuine,
         // With fewer windows nothing is decided, and a retry gets the decision that it had.
         Verdict::Reject | Verdict::Inconclusive(_)
             if probe.windows() >= FIRST_WINDOWS && !is_retry =>

@@ -154,6 +154,25 @@ impl WalkReader {
         self.pool.run(Admission::Always, read).await?
     }
 
+    /// Whether the mirror image of a recording matches, if the recording itself does not: axes or signs
+    /// are wrong then.
+    ///
+    /// `matches` also checks that the image is stronger than the recording.
+    /// `docs/decisions/0010-the-sign-is-said.md` has the figures.
+    pub fn is_mirrored(
+        &self,
+        model: &LoadedModel,
+        recording: Recording,
+        scratch: &mut Scratch,
+        matches: impl FnOnce(&Template) -> bool,
+    ) -> bool {
+        let begin = Instant::now();
+        let reading = model.model.read(&recording.mirrored(), scratch, |_| ());
+        let is_mirrored = reading.is_ok_and(|reading| matches(&reading.template));
+        self.metrics.stages.mirror.observe(begin.elapsed().as_secs_f64());
+        is_mirrored
+    }
+
     fn read_recording(
         &self,
         model: &LoadedModel,

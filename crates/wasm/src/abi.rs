@@ -53,7 +53,7 @@ pub unsafe extern "C" fn free_model(device: *mut Device) {
 }
 
 /// [`Device::read`], of a [`RecordingDocument`]. Scales and `rate_hz` are NaN if the document has none.
-/// The output is about the walk.
+/// The output describes the walk.
 ///
 /// # Safety
 /// `device` is from [`load_model`] and not 0. The pointers are 0 or buffers of [`allocate`], which no call
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn feature_len(device: *const Device) -> usize {
 }
 
 /// [`Device::verify`] with the template of `model`, an id of `bytes` bytes, and its numbers in the order
-/// of `lines::template`. The output is about the verification.
+/// of `lines::template`. The output describes the verification.
 ///
 /// # Safety
 /// `device` is from [`load_model`] and not 0. The pointers are buffers of [`allocate`], which no call has

@@ -10,7 +10,7 @@ use bipedalnet_core::GaitModel;
 use bipedalnet_core::bnn::{Model, Scratch};
 use bipedalnet_core::gait::{Mend, Recording, RecordingDocument, SignalError};
 use bipedalnet_core::identity::{
-    DeviceTemplate, DeviceTemplateError, DeviceVerification, Doubt, FALSE_MATCH_RATES, Template,
+    DeviceTemplate, DeviceTemplateError, DeviceVerification, Doubt, STRICTEST_FMR, Template,
     Verdict,
 };
 
@@ -111,9 +111,8 @@ impl Device {
         let Ok(mirrored) = self.model.read(&recording.mirrored(), &mut self.scratch, |_| ()) else {
             return Ok(verified);
         };
-        let strictest = FALSE_MATCH_RATES.into_iter().fold(1.0, f64::min);
         let mirrored =
-            template.verify(id, calibration, &mirrored.template, strictest, in_session)?;
+            template.verify(id, calibration, &mirrored.template, STRICTEST_FMR, in_session)?;
         Ok(match mirrored.verdict {
             Verdict::Accept if mirrored.strength > verified.strength => {
                 DeviceVerification { verdict: Verdict::Inconclusive(Doubt::Mirrored), ..verified }

@@ -10,7 +10,7 @@ mod transform;
 mod user;
 mod user_templates;
 
-pub use calibration::{Calibration, FALSE_MATCH_RATES, Tail, Tails};
+pub use calibration::{Calibration, FALSE_MATCH_RATES, STRICTEST_FMR, Tail, Tails};
 pub use decision::{
     Decision, Doubt, FEATURES_FMR, FIRST_WINDOWS, LAST_WINDOWS, READY_WINDOWS, Verdict,
 };

@@ -11,7 +11,7 @@ mod tail;
 
 use std::ops::RangeInclusive;
 
-pub use tail::{FALSE_MATCH_RATES, Tail, Tails};
+pub use tail::{FALSE_MATCH_RATES, STRICTEST_FMR, Tail, Tails};
 
 use super::Template;
 

@@ -3,6 +3,9 @@
 /// False match rates that a caller of a verification can choose.
 pub const FALSE_MATCH_RATES: [f64; 3] = [0.1, 0.01, 0.001];
 
+/// The lowest of [`FALSE_MATCH_RATES`].
+pub const STRICTEST_FMR: f64 = FALSE_MATCH_RATES[2];
+
 /// A gallery moves a threshold by at most this. One person with two ids must not shut out everyone
 /// else.
 const MOST_CHANGE: f32 = 1.0;

@@ -419,6 +419,7 @@ mod tests {
             assert_eq!(kind_of_file(stem), kind, "{stem}");
         }
     }
+
     #[test]
     fn cells_say_which_sensor_a_row_is_of() {
         for (cell, kind) in [
