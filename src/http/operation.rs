@@ -67,17 +67,21 @@ pub(super) async fn live() -> &'static str {
 /// Check that the server accepts requests
 ///
 /// The status is 503 while the server stops, and if a file of its database was deleted or replaced. Open
-/// requests are still answered.
+/// requests are still answered. If nothing can be stored for a while, it stays 200, because the server
+/// still identifies people, and a second line begins with `read-only:` and says why.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "operation", responses(
     (status = 200, description = "The server accepts requests",
         body = String, content_type = "text/plain", example = json!("ready\n"))
 ))]
-pub(super) async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
+pub(super) async fn ready(State(service): State<Arc<Service>>) -> Result<String, Problem> {
     if !service.has_its_files() {
         return Err(Problem::database_gone());
     }
     if service.is_ready() {
-        return Ok("ready\n");
+        return Ok(match service.read_only() {
+            None => "ready\n".to_owned(),
+            Some(reason) => format!("ready\nread-only: {reason}\n"),
+        });
     }
     Err(Problem::new(
         ProblemType::NotReady,

@@ -13,6 +13,9 @@ use crate::store::{Store, StoreError};
 /// How soon a key that was created or revoked counts.
 const KEYS: Duration = Duration::from_secs(1);
 
+/// How often the length of the write-ahead log is checked, in ticks of [`KEYS`].
+const LOG_TICKS: u64 = 5;
+
 /// How often data past its time is deleted, in ticks of [`KEYS`].
 const RETENTION_TICKS: u64 = 600;
 
@@ -35,24 +38,21 @@ impl Service {
                 tracing::error!(%error, "nothing can be stored");
             }
             files = checked.is_ok();
-            if let Err(error) = self.keys.refresh().await {
-                tracing::error!(%error, "API keys were not read");
-            }
+            report("API keys were not read", self.keys.refresh().await);
             if tick.is_multiple_of(RETENTION_TICKS) {
-                if let Err(error) = self.store.forget_failing_clients().await {
-                    tracing::error!(%error, "addresses of failed verifications were not deleted");
-                }
+                let forgotten = self.store.forget_failing_clients().await;
+                report("addresses of failed verifications were not deleted", forgotten);
                 let prunes_audit = tick.is_multiple_of(AUDIT_TICKS);
-                if let Err(error) = self.delete_by_the_clock(prunes_audit).await {
-                    tracing::error!(%error, "data past its time was not deleted");
-                }
+                let deleted = self.delete_by_the_clock(prunes_audit).await;
+                report("data past its time was not deleted", deleted);
             }
             self.active.get().sessions().sweep();
             self.challenges.open().sweep(Instant::now());
             self.log.scrub_if_due().await;
-            if let Err(error) = self.store.set_damaged_aside().await {
-                tracing::error!(%error, "damaged rows were not set aside");
+            if tick.is_multiple_of(LOG_TICKS) {
+                report("the write-ahead log was not truncated", self.store.shrink_log().await);
             }
+            report("damaged rows were not set aside", self.store.set_damaged_aside().await);
             // Last: writing megabytes may take a while.
             self.store.reserve_space().await;
         }
@@ -107,6 +107,16 @@ impl Service {
     }
 }
 
+/// Logs that background work failed. It is tried again later.
+fn report(what: &str, done: Result<(), impl Into<ServiceError>>) {
+    match done.map_err(Into::into) {
+        Ok(()) => {}
+        // A lock has its own line.
+        Err(error) if error.is_transient() => tracing::debug!(%error, "{what}"),
+        Err(error) => tracing::error!(%error, "{what}"),
+    }
+}
+
 /// Removes deleted data from the write-ahead log. Clones share what is due.
 #[derive(Clone)]
 pub(super) struct LogScrubber {
@@ -128,13 +138,9 @@ impl LogScrubber {
     /// Removes deleted data from the log, and destroys keys of deleted users. The tables no longer hold
     /// them. If this fails, it is tried again later: it is the operator's problem, not the client's.
     pub async fn scrub(&self) {
-        let done = match self.store.scrub().await {
-            Ok(done) => done,
-            Err(error) => {
-                tracing::error!(%error, "the write-ahead log or the keyring still holds deleted data");
-                false
-            }
-        };
+        let scrubbed = self.store.scrub().await;
+        let done = *scrubbed.as_ref().unwrap_or(&false);
+        report("the write-ahead log or the keyring still holds deleted data", scrubbed.map(drop));
         self.due.store(!done, Ordering::Relaxed);
     }
 

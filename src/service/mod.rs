@@ -23,6 +23,7 @@ mod model_comparison;
 mod models;
 mod pool;
 mod sessions;
+mod storage_watch;
 mod template_update;
 mod thresholds;
 mod trainer;
@@ -255,6 +256,7 @@ impl Service {
     pub async fn work_in_background(&self) {
         tokio::select! {
             () = self.maintain() => {}
+            () = self.watch_storage() => {}
             () = self.thresholds.follow_gallery() => {}
             () = self.trainer.run() => {}
         }

@@ -33,7 +33,7 @@ impl Database {
     /// # Errors
     /// If the statement fails.
     pub async fn add_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.write(self.writer.begin_with("BEGIN IMMEDIATE")).await?;
         let scopes = key.scopes.to_string();
         sqlx::query(
             "INSERT INTO api_keys
@@ -57,7 +57,7 @@ impl Database {
     /// # Errors
     /// If the key does not exist, or the statement fails.
     pub async fn revoke_api_key(&self, id: &str) -> Result<(), StoreError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.write(self.writer.begin_with("BEGIN IMMEDIATE")).await?;
         let revoked = sqlx::query("UPDATE api_keys SET revoked = 1 WHERE id = ?")
             .bind(id)
             .execute(&mut *transaction)
@@ -74,7 +74,7 @@ impl Database {
     /// # Errors
     /// If the statement fails.
     pub async fn note_api_key_uses(&self, uses: &[(String, i64)]) -> Result<(), StoreError> {
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.write(self.writer.begin_with("BEGIN IMMEDIATE")).await?;
         for (id, used_at_unix_seconds) in uses {
             sqlx::query("UPDATE api_keys SET last_used_at_unix_seconds = ? WHERE id = ?")
                 .bind(used_at_unix_seconds)

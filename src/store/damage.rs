@@ -36,7 +36,7 @@ impl Store {
             "UPDATE recordings SET damaged = 0 WHERE damaged = 1",
             "UPDATE fingerprints SET damaged = 0 WHERE damaged = 1",
         ] {
-            sqlx::query(statement).execute(&self.writer).await?;
+            self.write(sqlx::query(statement).execute(&self.writer)).await?;
         }
         Ok(())
     }

@@ -79,6 +79,14 @@ pub enum StoreError {
     /// The system gives no random bytes.
     #[error("the system gave no random bytes: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// Another process has had the file locked for long.
+    #[error("{path} is locked by {holder}; nothing was changed", path = path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// The process.
+        holder: String,
+    },
     /// A file was deleted or replaced while it was open.
     #[error("{path} was deleted or replaced while the server runs; put it back, or restart the server", path = path.display())]
     FileGone {
@@ -176,13 +184,13 @@ pub enum StoreError {
 impl StoreError {
     /// Whether a retry may succeed soon: another process held the file for too long.
     pub fn is_transient(&self) -> bool {
-        let Self::Statement(error) = self else { return false };
-        // SQLITE_BUSY and SQLITE_LOCKED.
-        matches!(error, sqlx::Error::PoolTimedOut) || matches!(primary_code(error), Some(5 | 6))
+        match self {
+            Self::Locked { .. } => true,
+            Self::Statement(error) => matches!(error, sqlx::Error::PoolTimedOut) || is_busy(error),
+            _ => false,
+        }
     }
-}
 
-impl StoreError {
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
         let Self::Statement(error) = self else { return false };
@@ -206,6 +214,12 @@ pub(super) fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
         Some(11 | 26) => StoreError::Damaged { path, reason: error.to_string() },
         _ => StoreError::Open { path, error },
     }
+}
+
+/// Whether another connection has the file locked.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    // SQLITE_BUSY and SQLITE_LOCKED.
+    matches!(primary_code(error), Some(5 | 6))
 }
 
 /// SQLite's primary result code.

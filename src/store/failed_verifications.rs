@@ -92,10 +92,9 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn forget_failing_clients(&self) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM failing_clients WHERE since_unix_seconds <= ?")
-            .bind(unix_seconds() - CLIENT_SECONDS)
-            .execute(&self.writer)
-            .await?;
+        let forgotten = sqlx::query("DELETE FROM failing_clients WHERE since_unix_seconds <= ?")
+            .bind(unix_seconds() - CLIENT_SECONDS);
+        self.write(forgotten.execute(&self.writer)).await?;
         Ok(())
     }
 }

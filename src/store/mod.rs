@@ -10,6 +10,7 @@ mod enrollments;
 mod error;
 mod failed_verifications;
 mod files;
+mod foreign_lock;
 mod keyring;
 mod lock;
 mod models;
@@ -39,6 +40,8 @@ pub use error::StoreError;
 use error::{no_such_user, opening};
 pub use failed_verifications::{CLIENT_SECONDS, ClientFailures, FailuresByKey};
 use files::OpenFiles;
+use foreign_lock::ForeignLock;
+pub use foreign_lock::Locked;
 use keyring::{Keyring, keyring_file};
 pub use keyring::{MASTER_KEY_VARIABLE, SecretKey, rotate_master_key};
 use lock::DatabaseLock;
@@ -71,6 +74,10 @@ const CACHE_KIB: u32 = 2048;
 /// How long a checkpoint waits for readers. It is tried again later.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// SQLite copies the log to the database from 4 MiB on. It is longer than this only if a reader was there
+/// for long, and SQLite itself does not truncate it.
+const LONG_LOG_BYTES: u64 = 8 << 20;
+
 /// Seconds of a day.
 pub const DAY_SECONDS: i64 = 24 * 60 * 60;
 
@@ -79,13 +86,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The tables that need no master key, and the connections: one that writes, as SQLite allows one
 /// writer, and some that read. Clones share them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Database {
     writer: SqlitePool,
     readers: SqlitePool,
     /// For checkpoints, which must not make the writer wait.
     checkpointer: SqlitePool,
     path: PathBuf,
+    foreign_lock: Arc<ForeignLock>,
 }
 
 /// The database with its keyring. Clones share them.
@@ -178,7 +186,19 @@ impl Database {
         })?;
         let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(fail)?;
         let checkpointer = pool(1).connect_lazy_with(checkpointing);
-        Ok(Self { writer, readers, checkpointer, path })
+        let foreign_lock = Arc::new(ForeignLock::of(&path));
+        Ok(Self { writer, readers, checkpointer, path, foreign_lock })
+    }
+
+    /// Runs a statement of the writer. Waits if another process has the file locked, but not for long.
+    ///
+    /// # Errors
+    /// If the file is locked, or the statement fails.
+    async fn write<T>(
+        &self,
+        statement: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        self.foreign_lock.write(statement).await
     }
 
     /// Finishes all statements and closes the file.
@@ -271,17 +291,33 @@ impl Store {
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
         self.check_files()?;
         // Not deferred: a transaction that reads first may later be refused the right to write.
-        let begin = || self.writer.begin_with("BEGIN IMMEDIATE");
+        let begin = || self.write(self.writer.begin_with("BEGIN IMMEDIATE"));
         let inner = match begin().await {
             // When the disk is full, SQLite ends a transaction by itself. sqlx does not notice, and
             // would refuse this connection for ever.
-            Err(sqlx::Error::InvalidSavePointStatement) => {
+            Err(StoreError::Statement(sqlx::Error::InvalidSavePointStatement)) => {
                 self.writer.acquire().await?.close().await?;
                 begin().await?
             }
             begun => begun?,
         };
         Ok(Transaction { inner, store: self.clone(), actor: audit::SERVER.to_owned() })
+    }
+
+    /// Looks whether another process has the database or the keyring locked. To be called once a second.
+    pub fn look_for_locks(&self) -> Locked {
+        let [database, keyring] =
+            [&self.foreign_lock, self.keyring.foreign_lock()].map(|it| it.look());
+        Locked {
+            time: database.time.max(keyring.time),
+            failed_writes: database.failed_writes + keyring.failed_writes,
+        }
+    }
+
+    /// Whether another process has had the database or the keyring locked for so long that writes are
+    /// refused.
+    pub fn is_locked(&self) -> bool {
+        self.foreign_lock.is_held_long() || self.keyring.foreign_lock().is_held_long()
     }
 
     /// Removes what was deleted from where it still is: destroys keys of deleted users, and empties the
@@ -297,12 +333,30 @@ impl Store {
         Ok(busy == 0)
     }
 
+    /// Empties the write-ahead log if it has grown long, unless a reader still needs it. Writers wait only
+    /// while the file is truncated.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub async fn shrink_log(&self) -> Result<(), StoreError> {
+        if self.log_bytes().await <= LONG_LOG_BYTES {
+            return Ok(());
+        }
+        // Copies what readers allow, while others write.
+        let (_, pages, copied): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&self.checkpointer).await?;
+        if copied == pages {
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.checkpointer).await?;
+        }
+        Ok(())
+    }
+
     /// Notes what the clock shows. Returns how it moved since the last time.
     ///
     /// # Errors
     /// If the statement fails.
     pub async fn note_clock(&self) -> Result<Clock, StoreError> {
-        let (leapt, is_steady) = sqlx::query_as(
+        let noted = sqlx::query_as(
             "UPDATE retention_clock SET
              steady_since_unix_seconds = CASE WHEN abs(?1 - seen_at_unix_seconds) > ?2
                  THEN ?1 ELSE steady_since_unix_seconds END,
@@ -310,9 +364,8 @@ impl Store {
              RETURNING steady_since_unix_seconds = ?1, ?1 - steady_since_unix_seconds >= ?2",
         )
         .bind(unix_seconds())
-        .bind(DAY_SECONDS)
-        .fetch_one(&self.writer)
-        .await?;
+        .bind(DAY_SECONDS);
+        let (leapt, is_steady) = self.write(noted.fetch_one(&self.writer)).await?;
         Ok(Clock { leapt, is_steady })
     }
 
@@ -327,11 +380,16 @@ impl Store {
         )
         .fetch_one(&self.readers)
         .await?;
+        let log_bytes = self.log_bytes().await;
+        Ok(Sizes { users: users as u64, database_bytes: database_bytes as u64, log_bytes })
+    }
+
+    /// Length of the write-ahead log.
+    async fn log_bytes(&self) -> u64 {
         let log = beside(&self.path, "-wal");
         let log = tokio::task::spawn_blocking(move || std::fs::metadata(log)).await;
-        // There is no log before the first change, and after it was emptied.
-        let log_bytes = log.ok().and_then(Result::ok).map_or(0, |log| log.len());
-        Ok(Sizes { users: users as u64, database_bytes: database_bytes as u64, log_bytes })
+        // There is no log before the first change.
+        log.ok().and_then(Result::ok).map_or(0, |log| log.len())
     }
 
     /// The largest page caches of all open connections.

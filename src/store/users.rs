@@ -160,10 +160,8 @@ impl Store {
         let keys: Vec<KeyId> = ids.iter().filter_map(|id| key_id(id)).collect();
         self.keyring.destroy(&keys).await?;
         for id in ids {
-            sqlx::query("DELETE FROM erased_keys WHERE key_id = ?")
-                .bind(id)
-                .execute(&self.writer)
-                .await?;
+            let forgotten = sqlx::query("DELETE FROM erased_keys WHERE key_id = ?").bind(id);
+            self.write(forgotten.execute(&self.writer)).await?;
         }
         Ok(())
     }

@@ -100,10 +100,8 @@ impl Store {
     pub async fn erase_old_recordings(&self, kept: Duration) -> Result<u64, StoreError> {
         self.reserve.release_if_needed();
         let erased = sqlx::query("DELETE FROM recordings WHERE created_at_unix_seconds <= ?")
-            .bind(unix_seconds().saturating_sub_unsigned(kept.as_secs()))
-            .execute(&self.writer)
-            .await?;
-        Ok(erased.rows_affected())
+            .bind(unix_seconds().saturating_sub_unsigned(kept.as_secs()));
+        Ok(self.write(erased.execute(&self.writer)).await?.rows_affected())
     }
 }
 

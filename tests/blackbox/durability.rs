@@ -223,6 +223,28 @@ async fn a_deletion_does_not_wait_for_a_reader_and_the_log_is_erased_afterwards(
 }
 
 #[tokio::test]
+async fn a_log_that_grew_during_a_long_read_is_truncated_after_it() {
+    let server = with_ann(&[]).await;
+    let reader = open_database(&server.database());
+    reader.execute_batch("BEGIN; SELECT count(*) FROM users").unwrap();
+    let log = || std::fs::metadata(server.folder.path().join("test.db-wal")).unwrap().len();
+    sqlite(
+        &server.database(),
+        "CREATE TABLE filler (bytes BLOB); INSERT INTO filler VALUES (zeroblob(20000000))",
+    );
+    assert_eq!(server.enroll("ann", &simulated(11, 2)).await.status, 201);
+    assert!(log() > 20_000_000, "the reader did not keep the log");
+    drop(reader);
+    // Without another write.
+    while log() > 1_000_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.enroll("ann", &simulated(11, 3)).await.status, 201);
+    let server = Server::start_in(server.kill());
+    assert_eq!(server.get("/v1/users/ann").await.body["enrollments"], 3);
+}
+
+#[tokio::test]
 async fn enrollments_per_user_are_limited() {
     let server = with_ann(&["--max-enrollments-per-user", "2"]).await;
     assert_eq!(server.enroll("ann", &simulated(11, 2)).await.status, 201);

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Server, printed, program, simulated, sqlite};
+use crate::support::{Server, open_database, printed, program, simulated, sqlite};
 
 #[tokio::test]
 async fn a_database_file_that_is_deleted_or_replaced_is_noticed() {
@@ -30,6 +30,51 @@ async fn a_database_file_that_is_deleted_or_replaced_is_noticed() {
         assert_eq!(server.get("/readyz").await.status, 200);
         let server = Server::start_in(server.kill());
         assert_eq!(server.get("/v1/users/bob").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_lock_of_another_process_is_counted_logged_and_shown_by_the_probe() {
+    let mut server = Server::with_users(&[], &[("ann", 11)]).await;
+    let scraped = async |server: &Server, name: &str| {
+        server.scrape().await[&format!("bipedalnet_database_locked_{name}_total")]
+    };
+    assert_eq!(scraped(&server, "seconds").await, 0.0);
+    assert_eq!(scraped(&server, "writes").await, 0.0);
+    for file in ["test.db", "test.db-keyring"] {
+        let locking = open_database(&server.folder.path().join(file));
+        locking.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let write = async |server: &Server| match file {
+            "test.db" => server.enroll("ann", &simulated(11, 2)).await,
+            _ => server.put_user("bob").await,
+        };
+        let before = scraped(&server, "writes").await;
+        let refused = write(&server).await;
+        assert_eq!(refused.problem(), (503, "database-busy"), "{file}");
+        let line = server.logged("locked");
+        let holder = format!("process {} (", std::process::id());
+        assert!(line.contains(&holder) && line.contains(&format!("{file} ")), "{line}");
+        while scraped(&server, "writes").await <= before {
+            tokio::task::yield_now().await;
+        }
+        // The lock is noticed without requests, too.
+        let seconds = scraped(&server, "seconds").await;
+        while scraped(&server, "seconds").await < seconds + 1.0 {
+            tokio::task::yield_now().await;
+        }
+        let (status, text) = server.operator("/readyz").await;
+        let read_only = "ready\nread-only: another process has the database locked\n";
+        assert_eq!((status.as_u16(), &text[..]), (200, read_only));
+        assert_eq!(server.identified(&simulated(11, 3)).await.as_deref(), Some("ann"));
+        assert_eq!(write(&server).await.problem(), (503, "database-busy"), "{file}");
+
+        locking.execute_batch("COMMIT").unwrap();
+        while server.operator("/readyz").await.1 != "ready\n" {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(write(&server).await.status, 201, "{file}");
+        // Each start logs the first lock at once.
+        server = Server::start_in(server.kill());
     }
 }
 

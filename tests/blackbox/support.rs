@@ -7,6 +7,8 @@ use std::net::TcpStream;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use bipedalnet_core::bnn::{Model, Scratch};
@@ -120,6 +122,8 @@ pub struct Server {
     pub metrics: String,
     pub folder: TempDir,
     client: Client,
+    /// Lines of the log since the start that were not looked at yet.
+    log: Mutex<Receiver<String>>,
 }
 
 /// A response with its body as JSON, or as a JSON string if it is no JSON.
@@ -199,9 +203,12 @@ impl Server {
             }
             seen.push(line);
         };
-        // A full pipe would stop the server.
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self { process, address, metrics, folder, client: client() })
+        let (sender, log) = channel();
+        // A full pipe would stop the server. The test may be over.
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| drop(sender.send(line)))
+        });
+        Ok(Self { process, address, metrics, folder, client: client(), log: Mutex::new(log) })
     }
 
     /// Starts a server with users. Each has one walk, of the simulated person with this number.
@@ -211,6 +218,13 @@ impl Server {
             server.add_user(user, &[simulated(*person, 1)]).await;
         }
         server
+    }
+
+    /// Waits for a line of the log that contains a text. Forgets the lines before it.
+    pub fn logged(&self, text: &str) -> String {
+        let log = self.log.lock().unwrap();
+        let mut lines = std::iter::from_fn(|| log.recv_timeout(READ_TIMEOUT).ok());
+        lines.find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text}"))
     }
 
     pub fn process_id(&self) -> u32 {

@@ -60,6 +60,8 @@ impl Trainer {
     pub async fn run(&self) {
         // The last job that this process began or resumed.
         let mut resumed = None;
+        // Why it waits, which is logged once.
+        let mut waits_for = String::new();
         loop {
             let job = match self.store.next_training_job().await {
                 Ok(Some(job)) => job,
@@ -82,7 +84,10 @@ impl Trainer {
                 Ok(()) => tracing::info!(job = id, "the training job succeeded"),
                 Err(Stop::Over) => tracing::info!(job = id, "the training job was interrupted"),
                 Err(Stop::Busy(reason)) => {
-                    tracing::warn!(job = id, reason, "the training job waits");
+                    if reason != waits_for {
+                        tracing::warn!(job = id, reason, "the training job waits");
+                        waits_for = reason;
+                    }
                     tokio::time::sleep(RETRY).await;
                 }
                 Err(Stop::Failed(reason)) => {

@@ -20,7 +20,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, QueryBuilder};
 use tokio::sync::Mutex;
 
-use super::{StoreError, beside, files, writing_options};
+use super::{ForeignLock, StoreError, beside, files, writing_options};
 
 /// "BPNK": tells keyrings from other databases.
 pub(super) const APPLICATION_ID: i32 = 1_112_559_179;
@@ -60,6 +60,7 @@ pub struct Keyring {
     master: SecretKey,
     root: SecretKey,
     keys: RwLock<HashMap<KeyId, Arc<SecretKey>>>,
+    foreign_lock: ForeignLock,
 }
 
 /// The keyring of a database.
@@ -164,11 +165,16 @@ impl Keyring {
             master: master.key.clone(),
             root,
             keys: RwLock::new(keys),
+            foreign_lock: ForeignLock::of(path),
         })
     }
 
     pub fn id(&self) -> KeyId {
         self.id
+    }
+
+    pub fn foreign_lock(&self) -> &ForeignLock {
+        &self.foreign_lock
     }
 
     /// The secret for a purpose. It is the same each time, and differs between deployments. It tells
@@ -197,13 +203,12 @@ impl Keyring {
             made.push((id, key, wrapped));
         }
         for keys in made.chunks(KEYS_AT_A_TIME) {
-            QueryBuilder::new("INSERT INTO keys ")
-                .push_values(keys, |mut row, (id, _, wrapped)| {
-                    row.push_bind(&id.0[..]).push_bind(&wrapped[..]);
-                })
-                .build()
-                .execute(&mut *self.file.lock().await)
-                .await?;
+            let mut inserted = QueryBuilder::new("INSERT INTO keys ");
+            inserted.push_values(keys, |mut row, (id, _, wrapped)| {
+                row.push_bind(&id.0[..]).push_bind(&wrapped[..]);
+            });
+            let mut file = self.file.lock().await;
+            self.foreign_lock.write(inserted.build().execute(&mut *file)).await?;
         }
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let ids = made.iter().map(|(id, ..)| *id).collect();
@@ -223,10 +228,8 @@ impl Keyring {
     pub async fn destroy(&self, ids: &[KeyId]) -> Result<(), StoreError> {
         let mut file = self.file.lock().await;
         for id in ids {
-            sqlx::query("DELETE FROM keys WHERE id = ?")
-                .bind(&id.0[..])
-                .execute(&mut *file)
-                .await?;
+            let deleted = sqlx::query("DELETE FROM keys WHERE id = ?").bind(&id.0[..]);
+            self.foreign_lock.write(deleted.execute(&mut *file)).await?;
             self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         }
         // The log still holds them.

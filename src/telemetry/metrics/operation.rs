@@ -1,6 +1,6 @@
-use prometheus::{Gauge, Histogram, IntGauge, IntGaugeVec, Registry};
+use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Registry};
 
-use super::{STAGE_SECONDS, VALID, gauge, gauges, histogram, keep, name};
+use super::{STAGE_SECONDS, VALID, counter, gauge, gauges, histogram, keep, name};
 
 #[derive(Debug)]
 pub struct TrainingMetrics {
@@ -41,6 +41,8 @@ pub struct DatabaseMetrics {
     pub damaged_rows: IntGauge,
     pub gone: IntGauge,
     pub commit_seconds: Histogram,
+    pub locked_seconds: Counter,
+    pub locked_writes: IntCounter,
 }
 
 impl DatabaseMetrics {
@@ -63,6 +65,19 @@ impl DatabaseMetrics {
                 "database_commit_duration_seconds",
                 "Time to commit a write",
                 STAGE_SECONDS,
+            ),
+            locked_seconds: keep(
+                registry,
+                Counter::new(
+                    name("database_locked_seconds_total"),
+                    "Time in which another process had the database or the keyring locked",
+                )
+                .expect(VALID),
+            ),
+            locked_writes: counter(
+                registry,
+                "database_locked_writes_total",
+                "Writes that failed because another process had the file locked",
             ),
         }
     }
