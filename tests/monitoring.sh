@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the monitoring: that the rules are valid, that each alert fires when it should, and that the
-# real server has all metrics that the rules and the dashboard use. Needs prometheus, promtool, curl and
-# python3.
+# real server has all metrics that the rules and the dashboard use. Needs prometheus, promtool, curl,
+# openssl and python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,15 +31,19 @@ address_of() {
     address=$(sed -n "s/.* $1=\([0-9.:]*\).*/\1/p" "$folder/server.log") && [[ $address ]]
 }
 
+# With TLS, so that there are metrics of the certificate.
+openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=test -addext subjectAltName=IP:127.0.0.1 \
+    -keyout "$folder/tls.key" -out "$folder/tls.crt" 2>"$folder/openssl.log"
 "$program" serve --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 \
+    --tls-certificate "$folder/tls.crt" --tls-key "$folder/tls.key" \
     --database "$folder/test.db" 2>"$folder/server.log" &
 until_it_works address_of address
-url=http://$address
+url=https://$address
 until_it_works address_of metrics
 metrics=$address
 
 # Send a request of each kind, so that all metrics exist: walks, a walk with a stop, standing still.
-send() { curl --silent --show-error -H 'content-type: application/json' "$@" >/dev/null; }
+send() { curl --cacert "$folder/tls.crt" --silent --show-error -H 'content-type: application/json' "$@" >/dev/null; }
 for walk in 1 2 3; do "$program" simulate --walker 7 --walk "$walk" >"$folder/$walk.json"; done
 python3 - "$folder" <<'PYTHON'
 import json, random, sys

@@ -1,11 +1,14 @@
 //! Reloading settings at SIGHUP.
 
+use std::sync::Arc;
+
 use tokio::signal::unix::Signal;
 
 use super::settings::CommandLine;
 use super::{Command, Failure};
 use crate::config::{Config, HttpSettings, Live, ServiceSettings, Setting};
-use crate::telemetry::Logs;
+use crate::http::Tls;
+use crate::telemetry::{Logs, Metrics};
 
 /// The settings of a running server, and the parts that they apply to.
 pub(super) struct Reloading {
@@ -14,15 +17,25 @@ pub(super) struct Reloading {
     pub http: Live<HttpSettings>,
     pub service: Live<ServiceSettings>,
     pub logs: Logs,
+    pub tls: Option<Arc<Tls>>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Reloading {
-    /// Reloads the settings at each SIGHUP.
+    /// Reloads the settings and the certificate at each SIGHUP.
     pub async fn follow(mut self, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
-            let line = tokio::task::spawn_blocking(CommandLine::read).await;
-            let line = line.map_err(Failure::from).flatten();
-            if let Err(error) = line.and_then(|line| self.apply(line)) {
+            let tls = self.tls.clone();
+            let read = move || {
+                if let Some(tls) = tls {
+                    tls.reload();
+                }
+                CommandLine::read()
+            };
+            let line = tokio::task::spawn_blocking(read).await.map_err(Failure::from).flatten();
+            let applied = line.and_then(|line| self.apply(line));
+            self.metrics.note_reloaded_settings(applied.is_ok());
+            if let Err(error) = applied {
                 tracing::error!(%error, "settings not reloaded");
             }
         }

@@ -14,7 +14,7 @@ use super::reload::Reloading;
 use super::{Failure, descriptors, model_file, settings};
 use crate::access::BearerSecret;
 use crate::config::{Config, ConfigFile, HttpSettings, Live, LogFormat, ServiceSettings, Setting};
-use crate::http::{self, Browsers, ConnectionLimits};
+use crate::http::{self, Browsers, ConnectionLimits, Tls, TlsFiles};
 use crate::service::{GivenModel, Service, StartError};
 use crate::store::Store;
 use crate::telemetry::{self, ConnectionMetrics, LogSettings};
@@ -75,7 +75,8 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
             "serving"
         );
         let (http, service) = (server.http.clone(), server.settings.clone());
-        let reloading = Reloading { settings, http, service, logs };
+        let (tls, metrics) = (server.tls.clone(), Arc::clone(&server.service.metrics));
+        let reloading = Reloading { settings, http, service, logs, tls, metrics };
         tokio::spawn(reloading.follow(hangups));
         notify_systemd(NotifyState::Ready);
         server.run(stop).await;
@@ -87,7 +88,7 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
 /// A server that has its port and does not answer requests yet.
 pub(super) struct Server {
     pub address: SocketAddr,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<Tls>>,
     connections: ConnectionLimits,
     http: Live<HttpSettings>,
     browsers: Browsers,
@@ -100,11 +101,11 @@ pub(super) struct Server {
 
 impl Server {
     pub async fn start(config: &Config) -> Result<Self, Failure> {
-        let tls = match (&config.connections.tls_certificate, &config.connections.tls_key) {
-            (Some(certificate), Some(key)) => Some(http::tls_config(certificate, key)?),
-            (None, None) => None,
-            _ => return Err("--tls-certificate and --tls-key must be given together".into()),
-        };
+        let files = tls_files(config)?;
+        if let Some(files) = &files {
+            // A mistake here must not wait for the database.
+            files.read()?;
+        }
         let given = match &config.model {
             Some(path) => GivenModel { file: model_file::read(path)?, shipped: false },
             None => GivenModel { file: SHIPPED_MODEL.to_vec(), shipped: true },
@@ -118,6 +119,8 @@ impl Server {
             }
             _ => Failure::from(error),
         })?;
+        let tls = files.map(|files| Tls::start(files, service.metrics.tls())).transpose()?;
+        let tls = tls.map(Arc::new);
         let listen = config.listen;
         if service.keys.is_anonymous() && !listen.ip().is_loopback() && !config.allow_anonymous {
             return Err(format!(
@@ -170,15 +173,34 @@ impl Server {
             let uncounted = ConnectionMetrics::unregistered();
             http::serve(listener, router, limits, None, uncounted, std::future::pending()).await;
         };
+        let tls = self.tls.clone();
+        let certificate = async {
+            match tls {
+                Some(tls) => tls.follow_files().await,
+                None => std::future::pending().await,
+            }
+        };
         let counted = self.service.metrics.connections.clone();
         let served =
             http::serve(self.listener, router, self.connections.clone(), self.tls, counted, stop);
         tokio::select! {
             () = served => {}
             () = metrics => {}
+            () = certificate => {}
             () = self.service.work_in_background() => {}
         }
         self.service.close().await;
+    }
+}
+
+/// The files of certificate and key, if the server speaks TLS.
+pub(super) fn tls_files(config: &Config) -> Result<Option<TlsFiles>, Failure> {
+    match (&config.connections.tls_certificate, &config.connections.tls_key) {
+        (Some(certificate), Some(key)) => {
+            Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }))
+        }
+        (None, None) => Ok(None),
+        _ => Err("--tls-certificate and --tls-key must be given together".into()),
     }
 }
 

@@ -44,7 +44,7 @@ use memory::Bodies;
 use observe::RequestIds;
 pub use operation::operator_router;
 use problem::{PROBLEM_JSON, Problem};
-pub use server::{ConnectionLimits, serve, tls_config};
+pub use server::{ConnectionLimits, Tls, TlsFiles, serve};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;

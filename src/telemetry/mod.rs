@@ -4,4 +4,4 @@ mod logs;
 mod metrics;
 
 pub use logs::{LogSettings, Logs, start_logs};
-pub use metrics::{ConnectionMetrics, Metrics};
+pub use metrics::{ConnectionMetrics, Metrics, TlsMetrics};

@@ -1,14 +1,15 @@
 //! Settings from flags, environment variables and a file, at startup and after SIGHUP.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, ChildStderr, Output, Stdio};
+use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::support::{self, Signal, printed, program, signal, text};
+use crate::serving::Serving;
+use crate::support::{printed, program, text};
 
 /// Runs `bipedalnet config` with this text as the settings file.
 fn config(file: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (TempDir, Output) {
@@ -150,75 +151,6 @@ fn an_unknown_variable_is_reported() {
     server.stop();
 }
 
-/// A running server with a readable log.
-struct Serving {
-    process: Child,
-    lines: Lines<BufReader<ChildStderr>>,
-    /// The log up to the line with `serving`.
-    seen: Vec<String>,
-    address: String,
-    folder: TempDir,
-}
-
-impl Serving {
-    fn start(folder: TempDir, file: &str, variables: &[(&str, &str)]) -> Self {
-        fs::write(folder.path().join("b.toml"), file).unwrap();
-        let mut command = program();
-        command.args(["serve", "--config", "b.toml", "--listen", "127.0.0.1:0"]);
-        command.current_dir(folder.path()).envs(variables.iter().copied());
-        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let mut serving = Self { process, lines, seen: vec![], address: String::new(), folder };
-        let mut seen = Vec::new();
-        let line = serving.until(" serving ", &mut seen);
-        serving.address = support::field(&line, "address=").unwrap();
-        serving.seen = seen;
-        serving
-    }
-
-    /// Reads the log up to a line with this text.
-    fn until(&mut self, text: &str, seen: &mut Vec<String>) -> String {
-        loop {
-            let Some(line) = self.lines.next() else { panic!("no {text:?}: {seen:#?}") };
-            let line = line.unwrap();
-            seen.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    /// Replaces the settings file, sends SIGHUP, and waits for a log line with this text.
-    fn reload(&mut self, file: &str, text: &str) -> String {
-        fs::write(self.folder.path().join("b.toml"), file).unwrap();
-        signal(&self.process, Signal::HUP);
-        self.until(text, &mut Vec::new())
-    }
-
-    async fn answer(&self, path: &str) -> reqwest::Response {
-        let request = support::client().get(format!("http://{}{path}", self.address));
-        request.send().await.unwrap()
-    }
-
-    async fn put_user(&self, user: &str) -> u16 {
-        let url = format!("http://{}/v1/users/{user}", self.address);
-        support::client().put(url).send().await.unwrap().status().as_u16()
-    }
-
-    fn stop(mut self) {
-        signal(&self.process, Signal::TERM);
-        assert!(self.process.wait().unwrap().success());
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        // Most tests have ended it already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[tokio::test]
 async fn sighup_changes_limits_and_the_log_level_and_names_what_needs_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -280,14 +212,4 @@ fn systemd_learns_when_the_server_is_ready_and_when_it_stops() {
     assert_eq!(receive(), "READY=1\n");
     server.stop();
     assert_eq!(receive(), "STOPPING=1\n");
-}
-
-#[test]
-fn healthcheck_succeeds_only_while_the_server_runs() {
-    let server = Serving::start(tempfile::tempdir().unwrap(), "", &[]);
-    let url = format!("http://{}", server.address);
-    let check = || program().args(["healthcheck", "--url", &url]).output().unwrap();
-    assert!(check().status.success(), "{:?}", check());
-    server.stop();
-    assert_eq!(check().status.code(), Some(1));
 }

@@ -304,12 +304,7 @@ impl Server {
     pub async fn scrape(&self) -> BTreeMap<String, f64> {
         let (status, text) = self.operator("/metrics").await;
         assert_eq!(status, StatusCode::OK);
-        let samples = text.lines().filter(|line| !line.starts_with('#'));
-        let sample = |line: &str| {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), value.parse().unwrap())
-        };
-        samples.map(sample).collect()
+        samples(&text)
     }
 
     /// Ends the server at once, as `kill -9` does, and returns its folder.
@@ -341,6 +336,15 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The metrics in a scrape, by name and labels.
+pub fn samples(text: &str) -> BTreeMap<String, f64> {
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        (name.to_owned(), value.parse().unwrap())
+    };
+    text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
 }
 
 pub fn client() -> Client {

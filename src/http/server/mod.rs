@@ -10,7 +10,7 @@
 //! | `watched.rs` | notes when bytes of a client arrive |
 //! | `exchange.rs` | counts the bytes of a response until the client takes them |
 //! | `linger.rs` | closes a connection so that the client sees the last response |
-//! | `tls.rs` | certificate and key |
+//! | `tls` | certificate and key, which are exchanged while the server runs |
 
 mod connection;
 mod connections;
@@ -43,11 +43,10 @@ use hyper_util::service::TowerToHyperService;
 pub use limits::ConnectionLimits;
 use linger::Lingering;
 pub(super) use peer::Peer;
-pub use tls::tls_config;
+pub use tls::{Tls, TlsFiles};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use watched::Watched;
 
 use crate::telemetry::ConnectionMetrics;
@@ -76,7 +75,7 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<Tls>>,
     metrics: ConnectionMetrics,
     stop: impl Future<Output = ()>,
 ) {
@@ -110,7 +109,7 @@ pub async fn serve(
 struct Server {
     router: Router,
     limits: ConnectionLimits,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
     connections: Arc<Connections>,
@@ -123,7 +122,7 @@ impl Server {
     fn new(
         router: Router,
         limits: ConnectionLimits,
-        tls: Option<Arc<rustls::ServerConfig>>,
+        tls: Option<Arc<Tls>>,
         metrics: ConnectionMetrics,
     ) -> Self {
         let mut http1 = http1::Builder::new();
@@ -141,7 +140,7 @@ impl Server {
             .keep_alive_timeout(limits.ping_timeout)
             .max_pending_accept_reset_streams(limits.pending_resets);
         let connections = Connections::new(&limits, metrics);
-        Self { router, limits, tls: tls.map(TlsAcceptor::from), http1, http2, connections }
+        Self { router, limits, tls, http1, http2, connections }
     }
 
     /// Accepts connections. It never returns.
@@ -195,7 +194,7 @@ impl Server {
         let stream = Lingering::new(stream);
         match &self.tls {
             Some(tls) => {
-                let stream = self.promptly(tls.accept(stream), &mut phase).await?;
+                let stream = self.promptly(tls.acceptor().accept(stream), &mut phase).await?;
                 self.speak(stream, connection, phase).await
             }
             None => self.speak(stream, connection, phase).await,

@@ -8,6 +8,7 @@
 //! | `requests.rs` | HTTP requests, their stages, the inference pool, shed load |
 //! | `recognition.rs` | walks, decisions, calibration, the active model |
 //! | `operation.rs` | training jobs, the database, memory |
+//! | `reloads.rs` | settings and the certificate, which are read again while the server runs |
 //!
 //! - Each label combination on a request's path has its own handle, so counting is one addition.
 //! - Labels have few values, and clients cannot invent new ones.
@@ -15,6 +16,7 @@
 
 mod operation;
 mod recognition;
+mod reloads;
 mod requests;
 
 pub use operation::{DatabaseMetrics, MemoryMetrics, TrainingMetrics};
@@ -26,6 +28,8 @@ use prometheus::{
 pub use recognition::{
     CalibrationMetrics, DecisionMetrics, GuessMetrics, ModelMetrics, WalkMetrics,
 };
+use reloads::ReloadMetrics;
+pub use reloads::TlsMetrics;
 pub use requests::{ConnectionMetrics, HttpMetrics, PoolMetrics, ShedMetrics, StageMetrics};
 
 /// Starts at ten microseconds, because most stages take far less than a millisecond.
@@ -51,6 +55,7 @@ pub struct Metrics {
     pub training: TrainingMetrics,
     pub database: DatabaseMetrics,
     pub memory: MemoryMetrics,
+    reloads: ReloadMetrics,
 }
 
 impl Metrics {
@@ -81,8 +86,19 @@ impl Metrics {
             training: TrainingMetrics::new(&registry),
             database: DatabaseMetrics::new(&registry),
             memory: MemoryMetrics::new(&registry),
+            reloads: ReloadMetrics::new(&registry),
             registry,
         }
+    }
+
+    /// Notes whether the settings were read again.
+    pub fn note_reloaded_settings(&self, successful: bool) {
+        self.reloads.note("settings", successful);
+    }
+
+    /// Adds the metrics of a server that speaks TLS.
+    pub fn tls(&self) -> TlsMetrics {
+        TlsMetrics::new(&self.registry, self.reloads.clone())
     }
 
     /// All metrics in the text format of Prometheus.
