@@ -8,10 +8,15 @@ use crate::http::ConnectionLimits;
 /// about 30, and the metrics port as many as it has connections.
 const RESERVED: u64 = 64 + ConnectionLimits::OF_METRICS as u64;
 
+/// Open files that so many connections need.
+pub(super) fn wanted(connections: usize) -> u64 {
+    connections as u64 + RESERVED
+}
+
 /// Raises the limit of open files if it is too low for so many connections. If the system does not
 /// allow enough, lowers the number of connections.
 pub(super) fn provide_for(limits: &mut ConnectionLimits) {
-    let wanted = limits.connections as u64 + RESERVED;
+    let wanted = wanted(limits.connections);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current.is_none_or(|current| current >= wanted) {
         return;

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
 use super::{Failure, serve};
+use crate::config::Config;
 
 /// How long each step may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,17 +42,25 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         return Ok(runtime.block_on(client.live())?);
     }
-    let address = on_this_machine(serve.config.listen);
+    if let Some(warning) = check(&serve.config)? {
+        eprintln!("bipedalnet: the server runs, but {warning}");
+    }
+    Ok(())
+}
+
+/// Asks the server with these settings. Returns what is wrong with its certificate.
+pub(super) fn check(config: &Config) -> Result<Option<String>, Failure> {
+    let address = on_this_machine(config.listen);
     if address.port() == 0 {
         return Err("the server chose its port by itself; pass its address with --url".into());
     }
-    let files = serve::tls_files(&serve.config)?;
+    let files = serve::tls_files(config)?;
     let asked = ask(address, files.as_ref().map(|files| files.certificate.as_path()));
     asked.map_err(|failure| format!("the server does not run at {address}: {failure}").into())
 }
 
 /// Where to reach a server that listens on an address.
-fn on_this_machine(mut listen: SocketAddr) -> SocketAddr {
+pub(super) fn on_this_machine(mut listen: SocketAddr) -> SocketAddr {
     if listen.ip().is_unspecified() {
         let is_v4 = listen.is_ipv4();
         listen.set_ip(if is_v4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
@@ -59,11 +68,14 @@ fn on_this_machine(mut listen: SocketAddr) -> SocketAddr {
     listen
 }
 
-fn ask(address: SocketAddr, certificate: Option<&Path>) -> Result<(), Failure> {
+fn ask(address: SocketAddr, certificate: Option<&Path>) -> Result<Option<String>, Failure> {
     let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let Some(certificate) = certificate else { return live(stream, address) };
+    let Some(certificate) = certificate else {
+        live(stream, address)?;
+        return Ok(None);
+    };
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
@@ -74,18 +86,12 @@ fn ask(address: SocketAddr, certificate: Option<&Path>) -> Result<(), Failure> {
     let mut stream = StreamOwned::new(connection, stream);
     live(&mut stream, address)?;
     let shown = stream.conn.peer_certificates().and_then(<[_]>::first);
-    match CertificateDer::from_pem_file(certificate) {
-        Ok(own) if shown == Some(&own) => {}
-        Ok(_) => eprintln!(
-            "bipedalnet: the server runs, but with another certificate than {}; its log says why",
-            certificate.display()
-        ),
-        Err(error) => eprintln!(
-            "bipedalnet: the server runs, but {} was not compared with its certificate: {error}",
-            certificate.display()
-        ),
-    }
-    Ok(())
+    let file = certificate.display();
+    Ok(match CertificateDer::from_pem_file(certificate) {
+        Ok(own) if shown == Some(&own) => None,
+        Ok(_) => Some(format!("with another certificate than {file}; its log says why")),
+        Err(error) => Some(format!("{file} was not compared with its certificate: {error}")),
+    })
 }
 
 /// Asks for `/livez`. Too many requests from this machine (429) are no reason for a restart.

@@ -6,6 +6,7 @@ mod config;
 mod data;
 mod demo;
 mod descriptors;
+mod doctor;
 mod enroll;
 mod evaluate;
 mod healthcheck;
@@ -73,6 +74,7 @@ enum Command {
     Backup(backup::Arguments),
     RotateMasterKey(rotate_master_key::Arguments),
     RenewTemplates(renew_templates::Arguments),
+    Doctor(doctor::Arguments),
     Healthcheck(healthcheck::Arguments),
     Retrain(retrain::Arguments),
     Train(train::Arguments),
@@ -118,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::Train(arguments) => train::run(arguments).map(done),
         Command::Evaluate(arguments) => evaluate::run(arguments).map(done),
         Command::Trial(arguments) => trial::run(arguments).map(done),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Healthcheck(arguments) => healthcheck::run(arguments).map(done),
     };
     match result {

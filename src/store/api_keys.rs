@@ -1,5 +1,9 @@
 //! API keys.
 
+use std::path::Path;
+
+use sqlx::sqlite::SqliteExecutor;
+
 use super::{AuditEvent, Database, StoreError};
 use crate::access::{ApiKey, ScopeError};
 
@@ -21,11 +25,7 @@ impl Database {
     /// # Errors
     /// If a row is invalid, or the statement fails.
     pub async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
-        let rows: Vec<KeyRow> =
-            sqlx::query_as("SELECT * FROM api_keys ORDER BY created_at_unix_seconds, id")
-                .fetch_all(&self.readers)
-                .await?;
-        rows.into_iter().map(|row| self.api_key_of(row)).collect()
+        read_api_keys(&self.readers, &self.path).await
     }
 
     /// Stores a key.
@@ -84,25 +84,40 @@ impl Database {
         }
         Ok(transaction.commit().await?)
     }
+}
 
-    fn api_key_of(&self, row: KeyRow) -> Result<ApiKey, StoreError> {
-        let wrong = |reason: String| StoreError::Row {
-            path: self.path.clone(),
-            row: format!("API key {}", row.id),
-            reason,
-        };
-        let digest = &row.secret_digest[..];
-        Ok(ApiKey {
-            secret_digest: digest
-                .try_into()
-                .map_err(|_| wrong(format!("its digest has {} bytes", digest.len())))?,
-            scopes: row.scopes.parse().map_err(|error: ScopeError| wrong(error.to_string()))?,
-            name: row.name,
-            created_at_unix_seconds: row.created_at_unix_seconds,
-            expires_at_unix_seconds: row.expires_at_unix_seconds,
-            revoked: row.revoked,
-            last_used_at_unix_seconds: row.last_used_at_unix_seconds,
-            id: row.id,
-        })
-    }
+/// Reads all keys of the database at a path.
+///
+/// # Errors
+/// As [`Database::api_keys`].
+pub(super) async fn read_api_keys(
+    database: impl SqliteExecutor<'_>,
+    path: &Path,
+) -> Result<Vec<ApiKey>, StoreError> {
+    let rows: Vec<KeyRow> =
+        sqlx::query_as("SELECT * FROM api_keys ORDER BY created_at_unix_seconds, id")
+            .fetch_all(database)
+            .await?;
+    rows.into_iter().map(|row| api_key_of(path, row)).collect()
+}
+
+fn api_key_of(path: &Path, row: KeyRow) -> Result<ApiKey, StoreError> {
+    let wrong = |reason: String| StoreError::Row {
+        path: path.to_owned(),
+        row: format!("API key {}", row.id),
+        reason,
+    };
+    let digest = &row.secret_digest[..];
+    Ok(ApiKey {
+        secret_digest: digest
+            .try_into()
+            .map_err(|_| wrong(format!("its digest has {} bytes", digest.len())))?,
+        scopes: row.scopes.parse().map_err(|error: ScopeError| wrong(error.to_string()))?,
+        name: row.name,
+        created_at_unix_seconds: row.created_at_unix_seconds,
+        expires_at_unix_seconds: row.expires_at_unix_seconds,
+        revoked: row.revoked,
+        last_used_at_unix_seconds: row.last_used_at_unix_seconds,
+        id: row.id,
+    })
 }

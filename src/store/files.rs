@@ -5,10 +5,20 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::keyring::keyring_file;
 use super::{StoreError, beside};
 
 /// Files beside a database. SQLite gives its own the database's mode.
 const COMPANIONS: [&str; 5] = ["-wal", "-shm", "-journal", "-reserve", "-lock"];
+
+/// All files of a database and its keyring that there may be, apart from the master key.
+pub fn database_files(database: &Path) -> Vec<PathBuf> {
+    let keyring = keyring_file(database);
+    let all = [database, &keyring]
+        .into_iter()
+        .flat_map(|path| std::iter::once("").chain(COMPANIONS).map(|suffix| beside(path, suffix)));
+    all.collect()
+}
 
 /// Makes a file that only its owner can read, whatever the umask is, unless it exists.
 ///

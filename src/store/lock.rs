@@ -2,10 +2,28 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::{StoreError, beside, files};
+
+/// The process that holds the lock of a database, and what the lock says about it. Takes no lock, which
+/// could get in the way of a server that starts. Sees only processes that this one may see.
+pub fn lock_holder(database: &Path) -> Option<(u32, String)> {
+    let path = beside(&fs::canonicalize(database).ok()?, "-lock");
+    let inode = fs::metadata(&path).ok()?.ino().to_string();
+    // As in proc(5): number, kind, mandatory or not, read or write, process, device and inode.
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let held = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let process = held
+        .filter(|fields| fields.get(1) == Some(&"FLOCK"))
+        .find(|fields| fields.get(5).and_then(|id| id.rsplit(':').next()) == Some(&inode[..]))?
+        .get(4)?
+        .parse()
+        .ok()?;
+    let holder = fs::read_to_string(path).ok()?;
+    Some((process, holder.trim_end().to_owned()))
+}
 
 /// Held as long as a server has its database open, or a command changes what a server keeps in memory.
 /// The system releases it when the process ends, however it ends.

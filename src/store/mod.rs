@@ -11,6 +11,7 @@ mod error;
 mod failed_verifications;
 mod files;
 mod foreign_lock;
+mod inspection;
 mod keyring;
 mod lock;
 mod models;
@@ -40,11 +41,14 @@ pub use error::StoreError;
 use error::{no_such_user, opening};
 pub use failed_verifications::{CLIENT_SECONDS, ClientFailures, FailuresByKey};
 use files::OpenFiles;
+pub use files::database_files;
 use foreign_lock::ForeignLock;
 pub use foreign_lock::Locked;
+pub use inspection::{FoundKey, Inspection};
 use keyring::{Keyring, keyring_file};
 pub use keyring::{MASTER_KEY_VARIABLE, SecretKey, rotate_master_key};
 use lock::DatabaseLock;
+pub use lock::lock_holder;
 pub use models::{Comparison, Outcomes, StoredModel};
 pub use renewal::renew_templates;
 use reserve::Reserve;
@@ -426,13 +430,14 @@ fn writing_options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// The path of a file beside another: its name with a suffix.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that a file is in.
+pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -458,19 +463,25 @@ async fn check_origin(connection: &SqlitePool, path: &Path) -> Result<(), StoreE
 
 /// SQLite relies on file locks, which are unreliable on network file systems.
 fn refuse_network(path: &Path) -> Result<(), StoreError> {
-    #[cfg(target_os = "linux")]
-    if let Ok(system) = rustix::fs::statfs(folder_of(path)) {
-        // From linux/magic.h and the kernel's file systems. The field's width differs by platform.
-        let kind = match system.f_type as u32 {
-            0x6969 => "NFS",
-            0xff53_4d42 | 0xfe53_4d42 | 0x517b => "SMB",
-            0x5346_414f => "AFS",
-            0x00c3_6400 => "Ceph",
-            _ => return Ok(()),
-        };
-        return Err(StoreError::NetworkFileSystem { path: path.to_owned(), kind });
+    match network_file_system(folder_of(path)) {
+        Some(kind) => Err(StoreError::NetworkFileSystem { path: path.to_owned(), kind }),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The network file system that a folder is on, if it is on one.
+pub fn network_file_system(folder: &Path) -> Option<&'static str> {
+    #[cfg(target_os = "linux")]
+    // From linux/magic.h and the kernel's file systems. The field's width differs by platform.
+    return match rustix::fs::statfs(folder).ok()?.f_type as u32 {
+        0x6969 => Some("NFS"),
+        0xff53_4d42 | 0xfe53_4d42 | 0x517b => Some("SMB"),
+        0x5346_414f => Some("AFS"),
+        0x00c3_6400 => Some("Ceph"),
+        _ => None,
+    };
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// Seconds since 1970, UTC.

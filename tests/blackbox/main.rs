@@ -14,6 +14,7 @@ mod connections;
 mod conventions;
 mod description;
 mod device_templates;
+mod doctor;
 mod durability;
 mod evaluation;
 mod field_trial;

@@ -77,9 +77,15 @@ impl Serving {
         support::client().put(url).send().await.unwrap().status().as_u16()
     }
 
-    pub fn stop(mut self) {
+    pub fn stop(self) {
+        drop(self.stop_and_keep());
+    }
+
+    /// Stops the server and returns its folder.
+    pub fn stop_and_keep(mut self) -> TempDir {
         signal(&self.process, Signal::TERM);
         assert!(self.process.wait().unwrap().success());
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub(super) use key::OVERHEAD_BYTES;
 pub use key::SecretKey;
-pub use master_key::{MASTER_KEY_VARIABLE, MasterKey};
+pub use master_key::{MASTER_KEY_VARIABLE, MasterKey, own_key_file};
 pub use rotation::rotate_master_key;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{ConnectOptions, Connection, QueryBuilder};
@@ -247,6 +247,29 @@ impl Keyring {
         let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
             .execute(&mut *self.file.lock().await)
             .await;
+    }
+}
+
+/// Checks that an open keyring is the one that a database needs, and that a master key opens it.
+///
+/// # Errors
+/// If it is another one, or cannot be read with the key.
+pub async fn check_keyring(
+    mut file: SqliteConnection,
+    path: &Path,
+    needed: &[u8],
+    master: &MasterKey,
+) -> Result<(), StoreError> {
+    let wrong = |reason: &str| wrong(path, reason.to_owned());
+    check_origin(&mut file, path).await?;
+    let (id, wrapped): (Vec<u8>, Vec<u8>) =
+        sqlx::query_as("SELECT id, wrapped FROM root").fetch_one(&mut file).await?;
+    file.close().await?;
+    let id = key_id(&id).filter(|id| id.0 == needed);
+    let id = id.ok_or_else(|| wrong("it is the keyring of another database"))?;
+    match unwrap(&master.key, &context("root", &id), &wrapped) {
+        Some(_) => Ok(()),
+        None => Err(wrong(&format!("the master key from {} does not open it", master.place))),
     }
 }
 
