@@ -38,7 +38,6 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
     let logs = telemetry::start_logs(LogSettings {
         json: config.log_format == LogFormat::Json,
         filter: config.log_level.clone(),
-        #[cfg(feature = "otlp")]
         otlp_endpoint: config.otlp_endpoint.clone(),
     })?;
     for warning in settings::unknown_variables() {

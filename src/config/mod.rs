@@ -78,9 +78,8 @@ pub struct Config {
     /// Format of log lines
     #[arg(long, env = "BIPEDALNET_LOG_FORMAT", default_value = "human", value_name = "FORMAT")]
     pub log_format: LogFormat,
-    /// URL of a collector that gets a span for each request (OTLP over HTTP, protobuf), such as
-    /// http://localhost:4318/v1/traces
-    #[cfg(feature = "otlp")]
+    /// URL of a collector that gets a span for each request and each of its stages (OTLP over HTTP,
+    /// protobuf), such as http://localhost:4318/v1/traces
     #[arg(long, env = "BIPEDALNET_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
     /// Allow any address without API keys: anybody who reaches the server has full access

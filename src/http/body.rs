@@ -99,7 +99,7 @@ impl FromRequest<App> for Received {
         let mut held = app.bodies.hold();
         let body = read(request.into_body(), most, &mut held).await?;
         let metrics = Arc::clone(&app.service.metrics);
-        metrics.stages.receive.observe(begin.elapsed().as_secs_f64());
+        metrics.stages.receive.ended(begin);
         Ok(Self { body, format, encoding, most, held, metrics })
     }
 }
@@ -119,7 +119,7 @@ impl Received {
         self.held.grow(body.len().saturating_sub(sent_bytes))?;
         let value: T = self.format.decode(&body)?;
         self.held.grow(value.list_bytes())?;
-        self.metrics.stages.decode.observe(begin.elapsed().as_secs_f64());
+        self.metrics.stages.decode.ended(begin);
         Ok((value, self.held))
     }
 }

@@ -6,6 +6,7 @@ mod body;
 mod compression;
 mod cors;
 mod deadline;
+mod debug;
 mod description;
 mod docs;
 mod encoding;

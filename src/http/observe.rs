@@ -9,9 +9,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
+use tracing::field::Empty;
 
 use crate::service::Service;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, OpenRequest, continue_trace};
 
 /// Identifies a request in its response and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -71,17 +72,24 @@ struct Measured<'a> {
     route: Option<MatchedPath>,
     status: Option<axum::http::StatusCode>,
     begin: Instant,
+    /// Its number among the open requests.
+    number: u64,
 }
 
 impl Measured<'_> {
     fn route(&self) -> &str {
-        self.route.as_ref().map_or("none", MatchedPath::as_str)
+        route_or_none(self.route.as_ref())
     }
+}
+
+fn route_or_none(route: Option<&MatchedPath>) -> &str {
+    route.map_or("none", MatchedPath::as_str)
 }
 
 impl Drop for Measured<'_> {
     fn drop(&mut self) {
         let status = self.status.as_ref().map_or(HUNG_UP, |status| status.as_str());
+        self.metrics.open_requests.end(self.number, status);
         let http = &self.metrics.http;
         http.in_flight.dec();
         http.duration_seconds
@@ -99,24 +107,39 @@ pub(super) async fn observe(
     let id = ids.of(request.headers());
     let metrics = &service.metrics;
     metrics.http.in_flight.inc();
-    let mut measured = Measured {
-        metrics,
-        method: known(request.method()),
-        // The route, not the path: paths contain user ids, and there is no end of them.
-        route: request.extensions().get().cloned(),
-        status: None,
-        begin: Instant::now(),
+    let (method, begin) = (known(request.method()), Instant::now());
+    // The route, not the path: paths contain user ids, and there is no end of them.
+    let route = request.extensions().get().cloned();
+    let open = OpenRequest {
+        id: text(&id).to_owned(),
+        method,
+        route: route_or_none(route.as_ref()).to_owned(),
+        begin,
     };
+    let number = metrics.open_requests.begin(open);
+    let mut measured = Measured { metrics, method, route, status: None, begin, number };
     let span = tracing::info_span!(
         "request",
         request_id = text(&id),
-        method = measured.method,
+        trace_id = Empty,
+        method,
         route = measured.route(),
+        status = Empty,
+        otel.kind = "server",
+        otel.name = format_args!("{method} {}", measured.route()),
+        otel.status_code = Empty,
     );
+    if let Some(trace) = continue_trace(&span, request.headers()) {
+        span.record("trace_id", trace);
+    }
     let answer = CURRENT.scope(id.clone(), next.run(request));
     let mut response = answer.instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
     measured.status = Some(response.status());
+    span.record("status", response.status().as_u16());
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     tracing::debug!(
         target: "bipedalnet::access",
         parent: &span,

@@ -1,4 +1,4 @@
-//! Metrics and probes.
+//! Metrics and probes, and what the server is doing.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use axum::routing::get;
 use headers::HeaderMapExt;
 use headers::authorization::{Authorization, Bearer};
 
+use super::debug;
 use super::problem::{Problem, ProblemType};
 use crate::access::BearerSecret;
 use crate::service::Service;
@@ -20,11 +21,13 @@ const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Metrics and probes for the operator's port.
 ///
-/// Metrics include scores, so they are not on the public port. The probes are here as well, because
+/// Metrics include scores, so they are not on the public port. Neither is `/debug`. The probes are here as well, because
 /// this port is served to the end. The probes need no key.
 pub fn operator_router(service: Arc<Service>, metrics_key: Option<BearerSecret>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics).layer(from_fn_with_state(metrics_key, require_key)))
+        .route("/metrics", get(metrics))
+        .route("/debug", get(debug::debug))
+        .route_layer(from_fn_with_state(metrics_key, require_key))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .with_state(service)
@@ -48,10 +51,15 @@ async fn require_key(
     .into_response()
 }
 
-async fn metrics(State(service): State<Arc<Service>>) -> Response {
+/// Reads the metrics that nothing keeps up to date.
+pub(super) async fn observe(service: &Service) {
     if let Err(error) = service.observe().await {
         tracing::error!(%error, "cannot read metrics from the database");
     }
+}
+
+async fn metrics(State(service): State<Arc<Service>>) -> Response {
+    observe(&service).await;
     ([(header::CONTENT_TYPE, METRICS)], service.metrics.encode()).into_response()
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bipedalnet_core::identity::UserId;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::Span;
 
 use super::ServiceError;
 use super::active_model::ActiveModel;
@@ -42,6 +43,8 @@ struct Waiting {
     encode: Box<dyn Fn(Enrolled) -> StoredResponse + Send>,
     done: oneshot::Sender<Result<StoredResponse, ServiceError>>,
     queued: Instant,
+    /// Of its request.
+    span: Span,
     _place: OwnedSemaphorePermit,
 }
 
@@ -67,8 +70,17 @@ impl BatchWriter {
     ) -> Result<StoredResponse, ServiceError> {
         let _place = self.writes.place()?;
         let (done, result) = oneshot::channel();
-        let (encode, queued) = (Box::new(encode), Instant::now());
-        let waiting = Waiting { reservation, user, walk, permit, encode, done, queued, _place };
+        let waiting = Waiting {
+            reservation,
+            user,
+            walk,
+            permit,
+            encode: Box::new(encode),
+            done,
+            queued: Instant::now(),
+            span: Span::current(),
+            _place,
+        };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
         // There is one task per walk, so no walk is left behind, whichever task writes it.
         let writer = self.clone();
@@ -92,7 +104,7 @@ impl BatchWriter {
             if waiting.done.is_closed() {
                 continue;
             }
-            stages.turn.observe((begin - waiting.queued).as_secs_f64());
+            waiting.span.in_scope(|| stages.turn.took(waiting.queued, begin - waiting.queued));
             match self.reader.read_again(&self.active, &mut waiting.walk).await {
                 Ok(()) => batch.push(waiting),
                 Err(error) => waiting.end(Err(error)),
@@ -116,7 +128,7 @@ impl BatchWriter {
         };
         for (waiting, result) in batch.into_iter().zip(results) {
             if result.is_ok() {
-                stages.store.observe(begin.elapsed().as_secs_f64());
+                waiting.span.in_scope(|| stages.store.ended(begin));
             }
             waiting.end(result);
         }

@@ -115,7 +115,7 @@ impl Identify {
             decision
         };
         drop(gallery);
-        self.reader.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
+        self.reader.metrics.stages.gallery.ended(begin);
         let strength = candidates.first().map(|candidate| candidate.strength);
         let doubtful =
             recording.zip(strength).filter(|_| !matches!(decision, Decision::Identified(_)));

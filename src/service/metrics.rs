@@ -13,8 +13,9 @@ impl Service {
     /// # Errors
     /// If the database fails. Its own metrics are then as old as they were.
     pub async fn observe(&self) -> Result<(), StoreError> {
-        let Metrics { model, guesses, memory, database, training, .. } = &*self.metrics;
+        let Metrics { model, guesses, memory, database, training, process, .. } = &*self.metrics;
         self.pool.observe();
+        process.observe();
         let active = self.active.get();
         model.serves(active.id());
         let accuracy = active.model.file.metadata.metrics.get(VALIDATION_ACCURACY);

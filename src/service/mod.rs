@@ -65,7 +65,7 @@ use walk_reader::WalkReader;
 use write::Writes;
 
 use crate::config::{Live, ServiceSettings};
-use crate::store::{AuditEntry, Store};
+use crate::store::{AuditEntry, PoolUse, Store};
 pub use crate::store::{IdempotentRequest, StoredResponse};
 use crate::telemetry::Metrics;
 
@@ -102,6 +102,7 @@ pub struct Service {
     /// Metrics.
     pub metrics: Arc<Metrics>,
     settings: Live<ServiceSettings>,
+    writes: Writes,
     store: Store,
     active: ActiveModel,
     log: LogScrubber,
@@ -200,7 +201,7 @@ impl Service {
             training_jobs: TrainingJobs {
                 store: store.clone(),
                 active: active.clone(),
-                writes,
+                writes: writes.clone(),
                 settings: settings.clone(),
                 pool: pool.clone(),
                 signals: Arc::clone(&signals),
@@ -220,6 +221,7 @@ impl Service {
             challenges,
             models,
             pool,
+            writes,
             metrics,
             settings,
             store,
@@ -271,6 +273,16 @@ impl Service {
     /// Whether requests should be sent here.
     pub fn is_ready(&self) -> bool {
         !self.signals.current.borrow().stopping
+    }
+
+    /// Connections to the database: those that write, and those that read.
+    pub fn database_connections(&self) -> (PoolUse, PoolUse) {
+        self.store.connections()
+    }
+
+    /// Writes that wait for their turn.
+    pub fn writes_waiting(&self) -> usize {
+        self.writes.waiting()
     }
 
     /// Whether the files of the database are still where they were opened.

@@ -314,7 +314,7 @@ fn compare(
     let tails = gallery.tails();
     // A session is decided several times: its threshold is stricter.
     let tail = if in_session { tails.session } else { tails.single };
-    reader.metrics.stages.gallery.observe(begin.elapsed().as_secs_f64());
+    reader.metrics.stages.gallery.ended(begin);
     let Some(candidate) = candidate else {
         // Deleted since the request began.
         model.sessions().forget(&user);

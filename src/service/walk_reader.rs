@@ -169,7 +169,7 @@ impl WalkReader {
         let begin = Instant::now();
         let reading = model.model.read(&recording.mirrored(), scratch, |_| ());
         let is_mirrored = reading.is_ok_and(|reading| matches(&reading.template));
-        self.metrics.stages.mirror.observe(begin.elapsed().as_secs_f64());
+        self.metrics.stages.mirror.ended(begin);
         is_mirrored
     }
 
@@ -197,8 +197,10 @@ impl WalkReader {
         };
         let keeps = purpose == Purpose::Enroll && self.settings.get().keeps_recordings();
         let stages = &self.metrics.stages;
-        stages.inference.observe(inference.as_secs_f64());
-        stages.signal.observe((begin.elapsed() - inference).as_secs_f64());
+        // They take turns. A trace shows one after the other.
+        let signal = begin.elapsed() - inference;
+        stages.signal.took(begin, signal);
+        stages.inference.took(begin + signal, inference);
         Ok(ReadWalk {
             model: model.id().to_owned(),
             template,

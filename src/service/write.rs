@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use bipedalnet_core::identity::{UserId, UserTemplates};
 use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument;
 
 use super::ServiceError;
 use super::active_model::ActiveModel;
@@ -83,7 +84,7 @@ impl Writes {
         let queued = Instant::now();
         let turn = self.turn().await;
         drop(place);
-        self.metrics.stages.turn.observe(queued.elapsed().as_secs_f64());
+        self.metrics.stages.turn.ended(queued);
         Ok(self.begin_in(&turn, reservation).await?)
     }
 
@@ -93,6 +94,11 @@ impl Writes {
             self.metrics.shed.changes_full.inc();
             self.pool.refusal()
         })
+    }
+
+    /// Writes that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        MAX_WAITING - self.places.available_permits()
     }
 
     pub async fn turn(&self) -> Turn {
@@ -142,13 +148,13 @@ impl Write {
     /// If the database fails. Nothing was changed then.
     pub async fn commit(self) -> Result<(), ServiceError> {
         // In a separate task: if the client hangs up, database and memory still agree.
-        let task = tokio::spawn(async move {
+        let task = async move {
             let (begin, metrics) = (self.begin, Arc::clone(&self.writes.metrics));
             self.finish().await?;
-            metrics.stages.store.observe(begin.elapsed().as_secs_f64());
+            metrics.stages.store.ended(begin);
             Ok(())
-        });
-        task.await.map_err(|_| PoolError::Failed)?
+        };
+        tokio::spawn(task.in_current_span()).await.map_err(|_| PoolError::Failed)?
     }
 
     /// As [`Write::commit`]. The caller must not be dropped before this ends.

@@ -142,6 +142,13 @@ pub struct Sizes {
     pub log_bytes: u64,
 }
 
+/// Connections of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    pub open: usize,
+    pub idle: usize,
+}
+
 /// A change that is not committed yet. Dropped, it never was.
 pub struct Transaction {
     inner: sqlx::Transaction<'static, Sqlite>,
@@ -394,6 +401,13 @@ impl Store {
         let log = tokio::task::spawn_blocking(move || std::fs::metadata(log)).await;
         // There is no log before the first change.
         log.ok().and_then(Result::ok).map_or(0, |log| log.len())
+    }
+
+    /// Connections that write, and those that read.
+    pub fn connections(&self) -> (PoolUse, PoolUse) {
+        let used =
+            |pool: &SqlitePool| PoolUse { open: pool.size() as usize, idle: pool.num_idle() };
+        (used(&self.writer), used(&self.readers))
     }
 
     /// The largest page caches of all open connections.

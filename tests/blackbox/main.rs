@@ -40,6 +40,7 @@ mod storage_faults;
 mod support;
 mod tables;
 mod tls_reload;
+mod traces;
 mod training_jobs;
 mod updates;
 mod user_tokens;

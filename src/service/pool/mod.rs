@@ -17,6 +17,7 @@ pub use cost::Cost;
 use fair_queue::FairQueue;
 pub use fair_queue::Sender;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use crate::telemetry::Metrics;
 
@@ -221,10 +222,11 @@ impl Pool {
         let deadline = deadline();
         let (result, receiver) = oneshot::channel();
         let metrics = Arc::clone(&self.load.metrics);
-        let queued = Instant::now();
+        let (queued, span) = (Instant::now(), Span::current());
         let job = move |running: Running| {
             let _admitted = admitted;
-            metrics.stages.queue.observe((running.begin - queued).as_secs_f64());
+            let _entered = span.enter();
+            metrics.stages.queue.took(queued, running.begin - queued);
             if deadline.is_some_and(|deadline| deadline < running.begin) {
                 metrics.shed.deadline.inc();
                 return;

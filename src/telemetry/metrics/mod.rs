@@ -9,17 +9,20 @@
 //! | `recognition.rs` | walks, decisions, calibration, the active model |
 //! | `operation.rs` | training jobs, the database, memory |
 //! | `reloads.rs` | settings and the certificate, which are read again while the server runs |
+//! | `process.rs` | the build, the async runtime, the allocator |
 //!
 //! - Each label combination on a request's path has its own handle, so counting is one addition.
 //! - Labels have few values, and clients cannot invent new ones.
 //! - Sizes and ages are computed just before [`Metrics::encode`].
 
 mod operation;
+mod process;
 mod recognition;
 mod reloads;
 mod requests;
 
 pub use operation::{DatabaseMetrics, MemoryMetrics, TrainingMetrics};
+pub use process::{COMMIT, ProcessMetrics};
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -31,6 +34,8 @@ pub use recognition::{
 use reloads::ReloadMetrics;
 pub use reloads::TlsMetrics;
 pub use requests::{ConnectionMetrics, HttpMetrics, PoolMetrics, ShedMetrics, StageMetrics};
+
+use super::OpenRequests;
 
 /// Starts at ten microseconds, because most stages take far less than a millisecond.
 const STAGE_SECONDS: &[f64] = &[
@@ -56,6 +61,8 @@ pub struct Metrics {
     pub database: DatabaseMetrics,
     pub memory: MemoryMetrics,
     reloads: ReloadMetrics,
+    pub process: ProcessMetrics,
+    pub open_requests: OpenRequests,
 }
 
 impl Metrics {
@@ -65,13 +72,6 @@ impl Metrics {
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
             .expect("names are registered once");
-        let info = gauges(
-            &registry,
-            "build_info",
-            "Version of the program; the value is always 1",
-            &["version"],
-        );
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
             http: HttpMetrics::new(&registry),
             connections: ConnectionMetrics::new(&registry),
@@ -87,6 +87,8 @@ impl Metrics {
             database: DatabaseMetrics::new(&registry),
             memory: MemoryMetrics::new(&registry),
             reloads: ReloadMetrics::new(&registry),
+            process: ProcessMetrics::new(&registry),
+            open_requests: OpenRequests::default(),
             registry,
         }
     }

@@ -1,8 +1,11 @@
+use std::time::{Duration, Instant};
+
 use prometheus::{
     Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, Registry,
 };
 
 use super::{STAGE_SECONDS, VALID, counters, gauge, keep, name};
+use crate::telemetry::traces::add_stage;
 
 /// From a cheap response to the default time limit of a request.
 const REQUEST_SECONDS: &[f64] =
@@ -73,26 +76,46 @@ impl ConnectionMetrics {
     }
 }
 
+/// A stage of requests. It counts in a histogram, and is a span in the request's trace.
+#[derive(Debug)]
+pub struct Stage {
+    name: &'static str,
+    seconds: Histogram,
+}
+
+impl Stage {
+    /// The current request was in this stage from `begin` until now.
+    pub fn ended(&self, begin: Instant) {
+        self.took(begin, begin.elapsed());
+    }
+
+    /// The current request was in this stage for `taken`, from `begin` on.
+    pub fn took(&self, begin: Instant, taken: Duration) {
+        self.seconds.observe(taken.as_secs_f64());
+        add_stage(self.name, begin, taken);
+    }
+}
+
 #[derive(Debug)]
 pub struct StageMetrics {
     /// Reading the body from the network.
-    pub receive: Histogram,
+    pub receive: Stage,
     /// Waiting for a thread of the pool.
-    pub queue: Histogram,
+    pub queue: Stage,
     /// Decompressing and decoding the body.
-    pub decode: Histogram,
+    pub decode: Stage,
     /// Turning the recording into windows and fingerprints.
-    pub signal: Histogram,
+    pub signal: Stage,
     /// Running the network on all windows of a walk.
-    pub inference: Histogram,
+    pub inference: Stage,
     /// Comparing with the enrolled users.
-    pub gallery: Histogram,
+    pub gallery: Stage,
     /// Reading and comparing the mirror image of a walk that matches nobody.
-    pub mirror: Histogram,
+    pub mirror: Stage,
     /// Waiting for the database writer.
-    pub turn: Histogram,
+    pub turn: Stage,
     /// Writing to the database, including the commit.
-    pub store: Histogram,
+    pub store: Stage,
 }
 
 impl StageMetrics {
@@ -103,7 +126,7 @@ impl StageMetrics {
         );
         let vec = HistogramVec::new(options.buckets(STAGE_SECONDS.to_vec()), &["stage"]);
         let vec = keep(registry, vec.expect(VALID));
-        let stage = |name| vec.with_label_values(&[name]);
+        let stage = |name| Stage { name, seconds: vec.with_label_values(&[name]) };
         Self {
             receive: stage("receive"),
             queue: stage("queue"),

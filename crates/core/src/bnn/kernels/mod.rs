@@ -57,7 +57,7 @@ static PREFERRED: OnceLock<Kernels> = OnceLock::new();
 impl Kernels {
     /// The kernels that [`Network::new`](super::Network::new) packs for: the fastest, or those of
     /// [`prefer`](Self::prefer).
-    pub(crate) fn preferred() -> Self {
+    pub fn preferred() -> Self {
         *PREFERRED.get_or_init(|| Self::available()[0])
     }
 
