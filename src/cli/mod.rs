@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod config;
+mod confirm_clock;
 mod data;
 mod demo;
 mod descriptors;
@@ -71,6 +72,7 @@ enum Command {
     Keys(keys::Arguments),
     Config(config::Arguments),
     Audit(audit::Arguments),
+    ConfirmClock(confirm_clock::Arguments),
     Backup(backup::Arguments),
     RotateMasterKey(rotate_master_key::Arguments),
     RenewTemplates(renew_templates::Arguments),
@@ -110,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Verify(arguments) => verify::run(arguments),
         Command::Keys(arguments) => keys::run(arguments).map(done),
         Command::Audit(arguments) => audit::run(arguments).map(done),
+        Command::ConfirmClock(arguments) => confirm_clock::run(arguments).map(done),
         Command::Backup(arguments) => backup::run(arguments).map(done),
         Command::RotateMasterKey(arguments) => rotate_master_key::run(arguments).map(done),
         Command::RenewTemplates(arguments) => renew_templates::run(arguments).map(done),

@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::users::days_ago;
 use super::{Service, ServiceError};
-use crate::store::{Store, StoreError};
+use crate::store::{Clock, ClockEvent, Store, StoreError, date_and_time};
 
 /// How soon a key that was created or revoked counts.
 const KEYS: Duration = Duration::from_secs(1);
@@ -21,6 +21,10 @@ const RETENTION_TICKS: u64 = 600;
 
 /// How often the audit trail is pruned, in ticks of [`KEYS`]. Each time adds an entry.
 const AUDIT_TICKS: u64 = 24 * 60 * 60;
+
+/// What follows from a leap of the clock.
+const PAUSED: &str = "no kept recording, inactive user or audit entry is deleted for a day; if the time is \
+                      right, run `bipedalnet confirm-clock`";
 
 impl Service {
     /// Reads keys, forgets old sessions and challenges, deletes data past its time, and removes deleted
@@ -39,13 +43,17 @@ impl Service {
             }
             files = checked.is_ok();
             report("API keys were not read", self.keys.refresh().await);
-            if tick.is_multiple_of(RETENTION_TICKS) {
+            let clock = self.look_at_clock(tick == 0).await;
+            if let Ok(clock) = clock
+                && (tick.is_multiple_of(RETENTION_TICKS) || clock.event.is_some())
+            {
                 let forgotten = self.store.forget_failing_clients().await;
                 report("addresses of failed verifications were not deleted", forgotten);
                 let prunes_audit = tick.is_multiple_of(AUDIT_TICKS);
-                let deleted = self.delete_by_the_clock(prunes_audit).await;
+                let deleted = self.delete_by_the_clock(clock, prunes_audit).await;
                 report("data past its time was not deleted", deleted);
             }
+            report("the clock was not checked", clock.map(drop));
             self.active.get().sessions().sweep();
             self.challenges.open().sweep(Instant::now());
             self.log.scrub_if_due().await;
@@ -58,15 +66,36 @@ impl Service {
         }
     }
 
-    /// Deletes old recordings, inactive users and old audit entries, if the clock can be trusted.
-    async fn delete_by_the_clock(&self, prunes_audit: bool) -> Result<(), ServiceError> {
-        let clock = self.store.note_clock().await?;
-        if clock.leapt {
-            tracing::warn!(
-                "the clock moved by more than a day, or the server did not run for so long: no kept \
-                 recording, inactive user or audit entry is deleted for a day"
-            );
+    /// Looks at the clock, and says what happened to it.
+    async fn look_at_clock(&self, is_start: bool) -> Result<Clock, StoreError> {
+        let clock = self.store.look_at_clock().await?;
+        self.metrics.database.retention_paused.set(clock.is_paused.into());
+        match clock.event {
+            Some(ClockEvent::Leapt { from, to }) => tracing::warn!(
+                from = date_and_time(from),
+                to = date_and_time(to),
+                "the clock moved by more than a day, or the server did not run for so long: {PAUSED}"
+            ),
+            Some(ClockEvent::Returned) => tracing::info!("the clock is right again after its leap"),
+            Some(ClockEvent::Settled) => {
+                tracing::info!("the clock has been steady for a day: its leap is taken for right");
+            }
+            Some(ClockEvent::Confirmed) => tracing::info!("the clock was confirmed"),
+            None if is_start && clock.is_paused => {
+                tracing::warn!("the clock leapt before the start: {PAUSED}");
+            }
+            None => {}
         }
+        Ok(clock)
+    }
+
+    /// Deletes old recordings, inactive users and old audit entries, if the clock can be trusted.
+    async fn delete_by_the_clock(
+        &self,
+        clock: Clock,
+        prunes_audit: bool,
+    ) -> Result<(), ServiceError> {
+        self.store.note_clock().await?;
         let settings = self.settings.get();
         self.users.store_activity().await?;
         // If none are kept, their age does not count.

@@ -301,6 +301,9 @@ impl Service {
         if let Err(error) = self.users.store_activity().await {
             tracing::error!(%error, "it was not stored who was recognised of late");
         }
+        if let Err(error) = self.store.note_clock().await {
+            tracing::error!(%error, "the time was not stored");
+        }
         self.store.close().await;
     }
 }

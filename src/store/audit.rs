@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use sqlx::SqliteConnection;
 
 use super::keyring::{Keyring, SecretKey};
-use super::{Store, StoreError, Transaction, unix_seconds};
+use super::{Store, StoreError, Transaction, date_and_time, unix_seconds};
 
 /// Entries that one transaction prunes, so that other writes need not wait long.
 const MAX_PRUNED: i64 = 10_000;
@@ -53,6 +53,11 @@ pub enum AuditEvent<'a> {
     ModelDeleted(&'a str),
     /// With the number of the new transform.
     TemplatesRenewed(u32),
+    /// An operator says that it is right: what it showed before a leap, and shows now.
+    ClockConfirmed {
+        from: i64,
+        to: i64,
+    },
     /// With the number of the newest entry that was pruned.
     AuditPruned(i64),
 }
@@ -86,6 +91,10 @@ impl<'a> AuditEvent<'a> {
             Self::TemplatesRenewed(generation) => {
                 ("templates_renewed", None, Some(generation.to_string()))
             }
+            Self::ClockConfirmed { from, to } => of_system(
+                "clock_confirmed",
+                &format!("{} to {}", date_and_time(from), date_and_time(to)),
+            ),
             Self::AuditPruned(last) => (PRUNED, None, Some(last.to_string())),
         }
     }

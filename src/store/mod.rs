@@ -5,6 +5,7 @@
 mod api_keys;
 mod audit;
 mod backup;
+mod clock;
 mod damage;
 mod enrollments;
 mod error;
@@ -31,10 +32,12 @@ use std::ffi::OsString;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 pub use audit::{AuditEntry, AuditEvent};
 pub use backup::backup;
+use clock::ClockWatch;
+pub use clock::{Clock, ClockEvent, date_and_time, unix_seconds};
 use damage::Damage;
 pub use enrollments::Enrollment;
 pub use error::StoreError;
@@ -108,6 +111,7 @@ pub struct Store {
     damage: Damage,
     files: Arc<OpenFiles>,
     reserve: Arc<Reserve>,
+    clock: Arc<ClockWatch>,
     /// The number of the secret that templates are transformed with.
     template_generation: u32,
     /// Held by a server, and by commands that must run alone.
@@ -120,15 +124,6 @@ impl Deref for Store {
     fn deref(&self) -> &Database {
         &self.database
     }
-}
-
-/// How the clock moved. A wrong one must not make data look old.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
-    /// Whether it moved by more than a day since the last look.
-    pub leapt: bool,
-    /// Whether it has not done so for a day.
-    pub is_steady: bool,
 }
 
 /// Sizes of a database.
@@ -269,6 +264,7 @@ impl Store {
             damage: Damage::default(),
             files: Arc::new(OpenFiles::of(&[path.to_owned(), keyring_file(path)])),
             reserve: Arc::new(reserve),
+            clock: Arc::default(),
             template_generation: 0,
             _lock: lock,
         };
@@ -360,24 +356,6 @@ impl Store {
             sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.checkpointer).await?;
         }
         Ok(())
-    }
-
-    /// Notes what the clock shows. Returns how it moved since the last time.
-    ///
-    /// # Errors
-    /// If the statement fails.
-    pub async fn note_clock(&self) -> Result<Clock, StoreError> {
-        let noted = sqlx::query_as(
-            "UPDATE retention_clock SET
-             steady_since_unix_seconds = CASE WHEN abs(?1 - seen_at_unix_seconds) > ?2
-                 THEN ?1 ELSE steady_since_unix_seconds END,
-             seen_at_unix_seconds = ?1
-             RETURNING steady_since_unix_seconds = ?1, ?1 - steady_since_unix_seconds >= ?2",
-        )
-        .bind(unix_seconds())
-        .bind(DAY_SECONDS);
-        let (leapt, is_steady) = self.write(noted.fetch_one(&self.writer)).await?;
-        Ok(Clock { leapt, is_steady })
     }
 
     /// The number of users, and the lengths of the files.
@@ -496,11 +474,6 @@ pub fn network_file_system(folder: &Path) -> Option<&'static str> {
     };
     #[cfg(not(target_os = "linux"))]
     None
-}
-
-/// Seconds since 1970, UTC.
-pub fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod audit;
 mod batches;
 mod browsers;
 mod client;
+mod clock;
 mod commands;
 mod concurrent_enrollments;
 mod config;

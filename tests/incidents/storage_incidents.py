@@ -1,6 +1,8 @@
-"""The database cannot be written to, or its files grow."""
+"""The database cannot be written to, its files grow, or its clock leaps."""
 
+import re
 import sqlite3
+import subprocess
 
 from incident import incident
 
@@ -41,3 +43,39 @@ def log_grows(world):
     writer.execute("INSERT INTO filler VALUES (zeroblob(80000000))")
     yield
     reader.execute("COMMIT")
+
+
+DAY_SECONDS = 24 * 60 * 60
+
+
+def leaping_clock(world):
+    """Starts the server again, with a clock that shows the seconds in a file more."""
+    library, seconds, program = (world.folder / name for name in ("clock.so", "seconds", "program"))
+    compiler = ["cc", "-shared", "-fPIC", "tests/leaping_clock.c", "-o", library]
+    subprocess.run(compiler, check=True)
+    program.write_text(
+        f"""#!/bin/sh
+LD_PRELOAD={library} LEAPING_CLOCK={seconds} exec {world.program} "$@"
+"""
+    )
+    program.chmod(0o755)
+    world.server.process.terminate()
+    world.server.process.wait()
+    world.server.program = program
+    world.server.start()
+
+
+@incident(
+    alert="BipedalnetClockLeapt",
+    within_minutes=5,
+    prepare=leaping_clock,
+    flags=("--keep-recordings-days", "30"),
+)
+def clock_leaps(world):
+    """The clock jumps 400 days, and old recordings are to be deleted."""
+    (world.folder / "seconds").write_text(str(400 * DAY_SECONDS))
+    yield
+    confirm = [world.server.program, "confirm-clock", "--database", world.server.database]
+    asked = subprocess.run(confirm, capture_output=True, text=True).stderr
+    date = re.search(r"--date ([0-9-]+)", asked)[1]
+    subprocess.run([*confirm, "--date", date], check=True, capture_output=True)

@@ -43,6 +43,7 @@ pub struct DatabaseMetrics {
     pub commit_seconds: Histogram,
     pub locked_seconds: Counter,
     pub locked_writes: IntCounter,
+    pub retention_paused: IntGauge,
 }
 
 impl DatabaseMetrics {
@@ -78,6 +79,11 @@ impl DatabaseMetrics {
                 registry,
                 "database_locked_writes_total",
                 "Writes that failed because another process had the file locked",
+            ),
+            retention_paused: gauge(
+                registry,
+                "retention_paused",
+                "1 if data past its time is kept because the clock leapt, otherwise 0",
             ),
         }
     }

@@ -1,0 +1,383 @@
+//! The clock, and whether it can be trusted. A wrong clock must not make data look old, nor expired keys
+//! new.
+//!
+//! The trusted time runs with the time since the machine started, which nobody sets, and follows the clock
+//! by at most a second per second. So small steps do no harm, however many there are. A clock that is more
+//! than a day away has leapt. Until an operator confirms it, it comes back, or a day has passed, the
+//! process goes by the time from before.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::audit::AuditEvent;
+use super::{DAY_SECONDS, Database, Store, StoreError};
+
+/// By how much a clock may differ from the trusted time.
+const TOLERANCE_SECONDS: i64 = DAY_SECONDS;
+
+/// Until a process watches the clock.
+const UNWATCHED: i64 = i64::MIN;
+
+/// What this process goes by: seconds since 1970 at the time when the machine started. A machine has one
+/// clock, so a process has one of these.
+static ORIGIN: AtomicI64 = AtomicI64::new(UNWATCHED);
+
+/// Seconds since 1970, UTC. In a process that watches the clock, without leaps.
+pub fn unix_seconds() -> i64 {
+    let wall = wall_seconds();
+    match ORIGIN.load(Ordering::Relaxed) {
+        UNWATCHED => wall,
+        origin => {
+            let trusted = origin + uptime_seconds();
+            if is_near(wall, trusted) { wall } else { trusted }
+        }
+    }
+}
+
+/// A time in words: `2026-11-28 12:00:00 UTC`.
+pub fn date_and_time(unix_seconds: i64) -> String {
+    let (days, seconds) =
+        (unix_seconds.div_euclid(DAY_SECONDS), unix_seconds.rem_euclid(DAY_SECONDS));
+    // Years begin in March, so that the day that only some have is the last one.
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year + i64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+fn is_near(wall: i64, trusted: i64) -> bool {
+    wall.abs_diff(trusted) <= TOLERANCE_SECONDS.unsigned_abs()
+}
+
+fn wall_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as i64)
+}
+
+/// Seconds since the machine started, or since some other time that stays the same.
+fn uptime_seconds() -> i64 {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::time::{ClockId, clock_gettime};
+        clock_gettime(ClockId::Boottime).tv_sec
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        use std::sync::OnceLock;
+        use std::time::Instant;
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_secs() as i64
+    }
+}
+
+/// How the clock is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// What just happened.
+    pub event: Option<ClockEvent>,
+    /// Whether it leapt, and nothing settled that yet.
+    pub is_paused: bool,
+    /// Whether data past its time may be deleted: it has been steady for a day, or was confirmed.
+    pub is_steady: bool,
+}
+
+/// Something that happened to the clock. Times are in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockEvent {
+    Leapt {
+        from: i64,
+        to: i64,
+    },
+    /// It shows again what it would have shown without the leap.
+    Returned,
+    /// It was steady for a day after the leap.
+    Settled,
+    Confirmed,
+}
+
+/// Watches the clock of a server.
+#[derive(Default)]
+pub(super) struct ClockWatch(Mutex<Option<Watch>>);
+
+/// The row in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+struct Row {
+    /// The trusted time when it was stored.
+    seen_at_unix_seconds: i64,
+    steady_since_unix_seconds: i64,
+    leapt_from_unix_seconds: Option<i64>,
+    confirmations: i64,
+}
+
+/// Two time lines, each by its origin, as in [`ORIGIN`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Watch {
+    /// The trusted time; after a leap, that of the new clock.
+    origin: i64,
+    /// The one from before a leap.
+    before: Option<i64>,
+    /// The one that the process goes by.
+    kept: i64,
+    steady_since: i64,
+    looked_at_uptime: i64,
+    confirmations: i64,
+}
+
+impl Watch {
+    fn new(row: &Row, wall: i64, uptime: i64) -> Self {
+        Self {
+            origin: row.seen_at_unix_seconds - uptime,
+            before: row.leapt_from_unix_seconds.map(|from| from - uptime),
+            // Nobody saw what happened before the start. The latest time makes no expired key valid.
+            kept: wall.max(row.seen_at_unix_seconds).max(row.leapt_from_unix_seconds.unwrap_or(0))
+                - uptime,
+            steady_since: row.steady_since_unix_seconds,
+            looked_at_uptime: uptime,
+            confirmations: row.confirmations,
+        }
+    }
+
+    fn look(&mut self, wall: i64, uptime: i64) -> Option<ClockEvent> {
+        let passed = uptime - self.looked_at_uptime;
+        self.looked_at_uptime = uptime;
+        let difference = wall - (self.origin + uptime);
+        let leaps = !is_near(wall, self.origin + uptime);
+        if leaps {
+            self.before.get_or_insert(self.origin);
+            self.origin = wall - uptime;
+            self.steady_since = wall;
+        } else {
+            self.origin += difference.clamp(-passed, passed);
+        }
+        let event = match self.before {
+            Some(before) if is_near(wall, before + uptime) => Some(ClockEvent::Returned),
+            Some(before) if leaps => Some(ClockEvent::Leapt { from: before + uptime, to: wall }),
+            Some(_) if self.has_been_steady(uptime) => Some(ClockEvent::Settled),
+            _ => None,
+        };
+        match event {
+            Some(ClockEvent::Returned) => self.trust(wall, uptime),
+            Some(ClockEvent::Settled) => self.before = None,
+            _ => {}
+        }
+        if self.before.is_none() {
+            self.kept = self.origin;
+        }
+        event
+    }
+
+    /// Goes by the clock from now on.
+    fn trust(&mut self, wall: i64, uptime: i64) {
+        self.origin = wall - uptime;
+        self.before = None;
+        self.steady_since = wall - DAY_SECONDS;
+    }
+
+    fn has_been_steady(&self, uptime: i64) -> bool {
+        self.origin + uptime - self.steady_since >= DAY_SECONDS
+    }
+}
+
+impl Store {
+    /// Looks at the clock, and goes by what [`unix_seconds`] promises from then on. To be called once a
+    /// second.
+    ///
+    /// # Errors
+    /// If a statement fails. The next look then tells the same.
+    pub async fn look_at_clock(&self) -> Result<Clock, StoreError> {
+        let row: Row =
+            sqlx::query_as("SELECT * FROM retention_clock").fetch_one(&self.readers).await?;
+        let (wall, uptime) = (wall_seconds(), uptime_seconds());
+        let watched = *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watch = watched.unwrap_or_else(|| Watch::new(&row, wall, uptime));
+        let is_confirmed = row.confirmations != watch.confirmations;
+        if is_confirmed {
+            watch = Watch::new(&row, wall, uptime);
+        }
+        let mut event = watch.look(wall, uptime);
+        // Before the database knows, which may be locked.
+        ORIGIN.store(watch.kept, Ordering::Relaxed);
+        if watched.is_none() || event.is_some() {
+            self.store_clock(&watch, uptime).await?;
+        }
+        if is_confirmed && event.is_none() {
+            event = Some(ClockEvent::Confirmed);
+        }
+        *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
+        let is_paused = watch.before.is_some();
+        Ok(Clock { event, is_paused, is_steady: !is_paused && watch.has_been_steady(uptime) })
+    }
+
+    /// Stores what the clock shows, for the next start.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn note_clock(&self) -> Result<(), StoreError> {
+        let watch = *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match watch {
+            Some(watch) => self.store_clock(&watch, uptime_seconds()).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn store_clock(&self, watch: &Watch, uptime: i64) -> Result<(), StoreError> {
+        // Unless it was confirmed meanwhile: the next look will see that.
+        let noted = sqlx::query(
+            "UPDATE retention_clock SET seen_at_unix_seconds = ?, steady_since_unix_seconds = ?,
+             leapt_from_unix_seconds = ? WHERE confirmations = ?",
+        )
+        .bind(watch.origin + uptime)
+        .bind(watch.steady_since)
+        .bind(watch.before.map(|before| before + uptime))
+        .bind(watch.confirmations);
+        self.write(noted.execute(&self.writer)).await?;
+        Ok(())
+    }
+}
+
+impl Database {
+    /// What the clock showed before its last leap, and shows now, in seconds since 1970. `None` if it did
+    /// not leap, or if that is settled.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn clock_leap(&self) -> Result<Option<(i64, i64)>, StoreError> {
+        let row: Row =
+            sqlx::query_as("SELECT * FROM retention_clock").fetch_one(&self.readers).await?;
+        let wall = wall_seconds();
+        let unnoticed = Some(row.seen_at_unix_seconds).filter(|seen| !is_near(wall, *seen));
+        Ok(row.leapt_from_unix_seconds.or(unnoticed).map(|from| (from, wall)))
+    }
+
+    /// Says that the clock is right. A running server goes by it within a second.
+    ///
+    /// # Errors
+    /// If a statement fails.
+    pub async fn confirm_clock(&self, (from, to): (i64, i64)) -> Result<(), StoreError> {
+        let mut transaction = self.write(self.writer.begin_with("BEGIN IMMEDIATE")).await?;
+        sqlx::query(
+            "UPDATE retention_clock SET seen_at_unix_seconds = ?1,
+             steady_since_unix_seconds = ?1 - ?2, leapt_from_unix_seconds = NULL,
+             confirmations = confirmations + 1",
+        )
+        .bind(to)
+        .bind(DAY_SECONDS)
+        .execute(&mut *transaction)
+        .await?;
+        AuditEvent::ClockConfirmed { from, to }.note(&mut transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_in_words_is_utc() {
+        for (seconds, words) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (1_709_251_199, "2024-02-29 23:59:59 UTC"),
+            (1_795_867_200, "2026-11-28 12:00:00 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (-1, "1969-12-31 23:59:59 UTC"),
+        ] {
+            assert_eq!(date_and_time(seconds), words);
+        }
+    }
+
+    const HOUR: i64 = 3600;
+    const DAY: i64 = DAY_SECONDS;
+    const NOON: i64 = 1_800_000_000;
+
+    /// A clock that was steady for long, in a process that started at noon with an uptime of 1000.
+    fn watched(seen_at: i64, wall: i64) -> Watch {
+        let row = Row {
+            seen_at_unix_seconds: seen_at,
+            steady_since_unix_seconds: seen_at - 10 * DAY,
+            leapt_from_unix_seconds: None,
+            confirmations: 0,
+        };
+        let mut watch = Watch::new(&row, wall, 1000);
+        watch.look(wall, 1000);
+        watch
+    }
+
+    #[test]
+    fn a_leap_is_noticed_at_once_and_the_time_from_before_goes_on() {
+        for days in [400, -400, 2] {
+            let mut watch = watched(NOON, NOON);
+            assert_eq!(watch.look(NOON + 1, 1001), None);
+            let leap = watch.look(NOON + days * DAY, 1002);
+            assert_eq!(leap, Some(ClockEvent::Leapt { from: NOON + 2, to: NOON + days * DAY }));
+            assert_eq!(watch.kept + 1010, NOON + 10);
+            // It ends by itself after a day, and not before.
+            let half = DAY / 2;
+            assert_eq!(watch.look(NOON + days * DAY + half, 1002 + half), None);
+            assert_eq!(watch.kept + 1002 + half, NOON + 2 + half);
+            let settled = watch.look(NOON + days * DAY + DAY, 1002 + DAY);
+            assert_eq!(settled, Some(ClockEvent::Settled));
+            assert_eq!(watch.kept + 1002 + DAY, NOON + days * DAY + DAY);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_put_right_needs_no_confirmation() {
+        let mut watch = watched(NOON, NOON);
+        watch.look(NOON + 400 * DAY, 1001);
+        assert_eq!(watch.look(NOON + 3, 1003), Some(ClockEvent::Returned));
+        assert!(watch.before.is_none() && watch.has_been_steady(1003));
+        // A machine without a battery starts in 1970, until it hears from NTP.
+        let mut watch = watched(NOON, 100);
+        assert_eq!(watch.before.map(|before| before + 1000), Some(NOON));
+        assert_eq!(watch.kept + 1000, NOON);
+        assert_eq!(watch.look(NOON + HOUR, 1030), Some(ClockEvent::Returned));
+    }
+
+    #[test]
+    fn small_steps_do_no_harm_unless_they_add_up() {
+        let mut watch = watched(NOON, NOON);
+        let (mut wall, mut uptime) = (NOON, 1000);
+        for step in [2, -2, HOUR, -HOUR, 20 * HOUR, -20 * HOUR] {
+            (wall, uptime) = (wall + step + 60, uptime + 60);
+            assert_eq!(watch.look(wall, uptime), None, "{step}");
+        }
+        let mut leaps = 0;
+        for _ in 0..20 {
+            (wall, uptime) = (wall + 20 * HOUR, uptime + 60);
+            leaps += i32::from(matches!(watch.look(wall, uptime), Some(ClockEvent::Leapt { .. })));
+        }
+        assert!(leaps > 0);
+        assert!(!watch.has_been_steady(uptime));
+        assert!(watch.kept + uptime < NOON + 2 * DAY);
+    }
+
+    #[test]
+    fn the_time_between_two_starts_counts_until_as_much_was_watched() {
+        // Off at night.
+        let mut watch = watched(NOON, NOON + 14 * HOUR);
+        let (mut wall, mut uptime) = (NOON + 14 * HOUR, 1000);
+        assert!(watch.before.is_none());
+        for _ in 0..10 {
+            (wall, uptime) = (wall + HOUR, uptime + HOUR);
+            assert_eq!(watch.look(wall, uptime), None);
+        }
+        assert!(watched(watch.origin + uptime, wall + 14 * HOUR).before.is_none());
+        // Ever new leaps before ever new starts.
+        let watch = watched(NOON, NOON + 20 * HOUR);
+        let watch = watched(watch.origin + 1000, NOON + 40 * HOUR);
+        assert!(watch.before.is_some() && !watch.has_been_steady(1000));
+        // Off for a weekend. What expired meanwhile has expired.
+        let watch = watched(NOON, NOON + 3 * DAY);
+        assert!(watch.before.is_some());
+        assert_eq!(watch.kept + 1000, NOON + 3 * DAY);
+    }
+}
