@@ -236,6 +236,13 @@ impl ServiceError {
     }
 }
 
+impl ServiceError {
+    /// Whether the disk is full.
+    pub(super) fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_disk_full())
+    }
+}
+
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {

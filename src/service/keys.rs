@@ -42,7 +42,7 @@ impl Keys {
     /// Reads all keys.
     pub(super) async fn new(store: Store) -> Result<Self, StoreError> {
         let keys = Self { store, by_id: RwLock::default(), uses: Mutex::default() };
-        keys.refresh().await?;
+        keys.read().await?;
         Ok(keys)
     }
 
@@ -132,10 +132,8 @@ impl Keys {
     /// Reads keys again, since `bipedalnet keys` changes them from another process, and stores which
     /// were used.
     pub(super) async fn refresh(&self) -> Result<(), StoreError> {
+        self.read().await?;
         self.store.chain_audit_notes().await?;
-        let keys = self.store.api_keys().await?;
-        let by_id = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
-        *self.by_id.write().unwrap_or_else(PoisonError::into_inner) = by_id;
         let uses: Vec<(String, i64)> = {
             let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
             uses.drain().collect()
@@ -143,6 +141,13 @@ impl Keys {
         if !uses.is_empty() {
             self.store.note_api_key_uses(&uses).await?;
         }
+        Ok(())
+    }
+
+    async fn read(&self) -> Result<(), StoreError> {
+        let keys = self.store.api_keys().await?;
+        let by_id = keys.into_iter().map(|key| (key.id.clone(), key)).collect();
+        *self.by_id.write().unwrap_or_else(PoisonError::into_inner) = by_id;
         Ok(())
     }
 }

@@ -95,7 +95,7 @@ impl Service {
         clock: Clock,
         prunes_audit: bool,
     ) -> Result<(), ServiceError> {
-        self.store.note_clock().await?;
+        report("the time was not stored", self.store.note_clock().await);
         let settings = self.settings.get();
         self.users.store_activity().await?;
         // If none are kept, their age does not count.
@@ -140,8 +140,10 @@ impl Service {
 fn report(what: &str, done: Result<(), impl Into<ServiceError>>) {
     match done.map_err(Into::into) {
         Ok(()) => {}
-        // A lock has its own line.
-        Err(error) if error.is_transient() => tracing::debug!(%error, "{what}"),
+        // A lock and a full disk have lines of their own.
+        Err(error) if error.is_transient() || error.is_disk_full() => {
+            tracing::debug!(%error, "{what}")
+        }
         Err(error) => tracing::error!(%error, "{what}"),
     }
 }

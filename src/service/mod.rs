@@ -52,6 +52,7 @@ use maintenance::LogScrubber;
 pub use models::{Comparison, GivenModel, Models, Outcomes, StoredModel};
 pub use pool::{Admission, Cost, Pool, PoolError, Sender, sender, sent_by, until};
 pub use sessions::SessionId;
+use storage_watch::Disk;
 pub use thresholds::Thresholds;
 use trainer::Trainer;
 use training_jobs::JobSignals;
@@ -108,6 +109,7 @@ pub struct Service {
     log: LogScrubber,
     signals: Arc<JobSignals>,
     trainer: Trainer,
+    disk: Disk,
 }
 
 impl Service {
@@ -228,6 +230,7 @@ impl Service {
             active,
             log,
             signals,
+            disk: Disk::default(),
         })
     }
 

@@ -50,7 +50,9 @@ pub(super) async fn load_active(
     let given_id = given.id().to_owned();
     let mut transaction = store.begin().await?;
     transaction.put_model(&given.file, &file, None, shipped).await?;
-    let model = match transaction.active_model().await? {
+    let active = transaction.active_model().await?;
+    let is_first = active.is_none();
+    let model = match active {
         Some(active) if active == given_id => given,
         Some(active) => {
             let file = store.model_file(&active).await?;
@@ -78,8 +80,15 @@ pub(super) async fn load_active(
              POST /v1/models/{given_id}/activate"
         );
     }
-    transaction.commit().await?;
-    store.set_damaged_aside().await?;
+    for done in [transaction.commit().await, store.set_damaged_aside().await] {
+        match done {
+            // The database has all that is needed to serve. The next start tries again.
+            Err(error) if error.is_disk_full() && !is_first => {
+                tracing::warn!(%error, "the given model was not stored");
+            }
+            done => done?,
+        }
+    }
     Ok(model)
 }
 

@@ -201,11 +201,7 @@ impl Store {
             watch = Watch::new(&row, wall, uptime);
         }
         let mut event = watch.look(wall, uptime);
-        // Before the database knows, which may be locked.
         ORIGIN.store(watch.kept, Ordering::Relaxed);
-        if watched.is_none() || event.is_some() {
-            self.store_clock(&watch, uptime).await?;
-        }
         if is_confirmed && event.is_none() {
             event = Some(ClockEvent::Confirmed);
         }
@@ -214,19 +210,14 @@ impl Store {
         Ok(Clock { event, is_paused, is_steady: !is_paused && watch.has_been_steady(uptime) })
     }
 
-    /// Stores what the clock shows, for the next start.
+    /// Stores what the clock shows, for the next start. To be called after events, and from time to time.
     ///
     /// # Errors
     /// If the statement fails.
     pub async fn note_clock(&self) -> Result<(), StoreError> {
         let watch = *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match watch {
-            Some(watch) => self.store_clock(&watch, uptime_seconds()).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn store_clock(&self, watch: &Watch, uptime: i64) -> Result<(), StoreError> {
+        let Some(watch) = watch else { return Ok(()) };
+        let uptime = uptime_seconds();
         // Unless it was confirmed meanwhile: the next look will see that.
         let noted = sqlx::query(
             "UPDATE retention_clock SET seen_at_unix_seconds = ?, steady_since_unix_seconds = ?,

@@ -79,6 +79,12 @@ pub enum StoreError {
     /// The system gives no random bytes.
     #[error("the system gave no random bytes: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// The disk is full, and the program cannot start without a change of the database.
+    #[error("the disk of {path} is full, and this start must write to it: it creates or upgrades the database; free some space and start again", path = path.display())]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+    },
     /// Another process has had the file locked for long.
     #[error("{path} is locked by {holder}; nothing was changed", path = path.display())]
     Locked {
@@ -193,9 +199,11 @@ impl StoreError {
 
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
-        let Self::Statement(error) = self else { return false };
-        // SQLITE_FULL, and SQLITE_IOERR_SHMSIZE, which is the same for shared memory.
-        primary_code(error) == Some(13) || code(error) == Some(4874)
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Statement(error) => is_full(error),
+            _ => false,
+        }
     }
 }
 
@@ -212,6 +220,7 @@ pub(super) fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
     match primary_code(&error) {
         // SQLITE_CORRUPT and SQLITE_NOTADB.
         Some(11 | 26) => StoreError::Damaged { path, reason: error.to_string() },
+        _ if is_full(&error) => StoreError::DiskFull { path },
         _ => StoreError::Open { path, error },
     }
 }
@@ -220,6 +229,12 @@ pub(super) fn opening(path: PathBuf, error: sqlx::Error) -> StoreError {
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     // SQLITE_BUSY and SQLITE_LOCKED.
     matches!(primary_code(error), Some(5 | 6))
+}
+
+/// Whether the disk is full.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    // SQLITE_FULL, and SQLITE_IOERR_SHMSIZE, which is the same for shared memory.
+    primary_code(error) == Some(13) || code(error) == Some(4874)
 }
 
 /// SQLite's primary result code.

@@ -7,6 +7,7 @@ mod audit;
 mod backup;
 mod clock;
 mod damage;
+mod disk;
 mod enrollments;
 mod error;
 mod failed_verifications;
@@ -39,6 +40,8 @@ pub use backup::backup;
 use clock::ClockWatch;
 pub use clock::{Clock, ClockEvent, date_and_time, unix_seconds};
 use damage::Damage;
+pub use disk::DiskFault;
+use disk::{Disk, UNSHARED_VFS, connect_anyway, unless_full};
 pub use enrollments::Enrollment;
 pub use error::StoreError;
 use error::{no_such_user, opening};
@@ -101,6 +104,7 @@ pub struct Database {
     checkpointer: SqlitePool,
     path: PathBuf,
     foreign_lock: Arc<ForeignLock>,
+    disk: Arc<Disk>,
 }
 
 /// The database with its keyring. Clones share them.
@@ -159,7 +163,7 @@ impl Transaction {
     /// If the disk is full, for example. Nothing was changed then. Or if a file is gone, and the change
     /// with it.
     pub async fn commit(self) -> Result<(), StoreError> {
-        self.inner.commit().await?;
+        self.store.noting_full(self.inner.commit().await.map_err(StoreError::from))?;
         self.store.check_files()
     }
 }
@@ -174,8 +178,6 @@ impl Database {
         let path = path.to_owned();
         let fail = |error| opening(path.clone(), error);
         files::make_private(&path).map_err(|error| fail(error.into()))?;
-        let options = options(&path);
-        let checkpointing = options.clone().busy_timeout(CHECKPOINT_TIMEOUT);
         let pool = |connections| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
@@ -183,17 +185,26 @@ impl Database {
                 // Connections to a local file do not break.
                 .test_before_acquire(false)
         };
-        let writer = pool(1).connect_with(writing_options(&path)).await.map_err(fail)?;
+        let connect = |options| pool(1).connect_with(options);
+        let connected = connect_anyway(writing_options(&path), connect).await;
+        let (writer, is_unshared) = connected.map_err(fail)?;
+        let mut options = options(&path);
+        if is_unshared {
+            options = options.vfs(UNSHARED_VFS);
+        }
         check_origin(&writer, &path).await?;
         files::narrow_all(&path).map_err(|error| fail(error.into()))?;
         MIGRATIONS.run(&writer).await.map_err(|error| match error {
-            MigrateError::Execute(error) => fail(error),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
             error => StoreError::Version { path: path.clone(), error },
         })?;
-        let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(fail)?;
+        let checkpointing = options.clone().busy_timeout(CHECKPOINT_TIMEOUT);
         let checkpointer = pool(1).connect_lazy_with(checkpointing);
+        let readers = pool(READERS).connect_with(options.read_only(true)).await.map_err(fail)?;
         let foreign_lock = Arc::new(ForeignLock::of(&path));
-        Ok(Self { writer, readers, checkpointer, path, foreign_lock })
+        let disk = Arc::<Disk>::default();
+        disk.note_full(is_unshared);
+        Ok(Self { writer, readers, checkpointer, path, foreign_lock, disk })
     }
 
     /// Runs a statement of the writer. Waits if another process has the file locked, but not for long.
@@ -204,7 +215,7 @@ impl Database {
         &self,
         statement: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, StoreError> {
-        self.foreign_lock.write(statement).await
+        self.noting_full(self.foreign_lock.write(statement).await)
     }
 
     /// Finishes all statements and closes the file.
@@ -268,11 +279,12 @@ impl Store {
             template_generation: 0,
             _lock: lock,
         };
-        store.destroy_erased_keys().await?;
+        // What a full disk prevents is done once there is space, or by the next start.
+        unless_full(store.destroy_erased_keys().await)?;
         store.upgrade().await?;
         store.find_template_generation().await?;
-        store.forget_damage().await?;
-        store.chain_audit_notes().await?;
+        unless_full(store.forget_damage().await)?;
+        unless_full(store.chain_audit_notes().await)?;
         Ok(store)
     }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{beside, folder_of};
+use super::beside;
+use super::disk::free_bytes;
 
 /// Enough to delete a user with about a hundred minutes of kept recordings.
 const BYTES: u64 = 8 << 20;
@@ -67,9 +68,4 @@ impl Reserve {
         }
         file.sync_data()
     }
-}
-
-fn free_bytes(path: &Path) -> Option<u64> {
-    let system = rustix::fs::statvfs(folder_of(path)).ok()?;
-    Some(system.f_bavail.saturating_mul(system.f_frsize))
 }

@@ -186,7 +186,7 @@ impl Transaction {
             return Err(StoreError::TooManyUsers { most });
         }
         // If the transaction fails, the keyring has a key too many, which does no harm.
-        let key = self.store.keyring.make_key().await?;
+        let key = self.store.noting_full(self.store.keyring.make_key().await)?;
         sqlx::query(
             "INSERT INTO users (id, created_at_unix_seconds, last_active_at_unix_seconds, key_id)
              VALUES (?1, ?2, ?2, ?3)",

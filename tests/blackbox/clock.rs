@@ -24,8 +24,10 @@ impl LeapingClock {
         let folder = tempfile::tempdir().unwrap();
         let library = folder.path().join("leaping_clock.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/leaping_clock.c");
-        let compiled =
-            Command::new("cc").args(["-shared", "-fPIC", "-O1", source, "-o"]).arg(&library).status();
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", source, "-o"])
+            .arg(&library)
+            .status();
         if !cfg!(target_os = "linux") || !compiled.is_ok_and(|status| status.success()) {
             eprintln!("skipped: a leap of the clock. This needs Linux and a C compiler.");
             return None;

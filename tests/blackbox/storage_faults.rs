@@ -210,24 +210,93 @@ const SMALL_DISK: &str = r#"
     exec "$program" "$@"
 "#;
 
-#[tokio::test]
-async fn a_full_disk_refuses_writes_and_users_can_still_be_deleted() {
+/// Starts the program with a copy of a folder, on a file system that has no space left. Some is freed once
+/// `control` has the file `free`.
+const FULL_DISK: &str = r#"
+    folder=$1; control=$2; program=$3; shift 3
+    mkdir "$control/copy" && cp -a "$folder/." "$control/copy" && mount -t tmpfs -o size=40m none "$folder" || exit 1
+    cp -a "$control/copy/." "$folder"
+    dd if=/dev/zero bs=4096 of="$folder/filler" 2> "$control/log"
+    (
+        until [ -e "$control/free" ]; do sleep 0.05; done
+        rm "$folder/filler"
+        : > "$control/freed"
+    ) > "$control/log" 2>&1 &
+    exec "$program" "$@"
+"#;
+
+/// Makes file systems that only one program sees. `None`, with a message, if that is not allowed here.
+fn unshare() -> Option<Command> {
     let mount = "mkdir -p $0 && mount -t tmpfs none $0";
     let probe = tempfile::tempdir().unwrap();
-    let can_mount = Command::new("unshare")
-        .args(["-Urm", "sh", "-c", mount])
-        .arg(probe.path())
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !can_mount {
-        eprintln!("skipped: a full disk. This needs a user namespace with a tmpfs.");
-        return;
-    }
-    let (folder, control) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let own = program();
     let mut command = Command::new("unshare");
-    command.args(["-Urm", "sh", "-c", SMALL_DISK, "sh"]);
-    command.arg(folder.path()).arg(control.path()).arg(own.get_program());
+    let probing = command.args(["-Urm", "sh", "-c", mount]).arg(probe.path()).output();
+    if !probing.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a full disk. This needs a user namespace with a tmpfs.");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-Urm", "sh", "-c"]);
+    Some(command)
+}
+
+/// A command that runs the program in `script`, with these folders.
+fn in_script(mut unshare: Command, script: &str, folder: &Path, control: &Path) -> Command {
+    unshare.args([script, "sh"]).arg(folder).arg(control).arg(program().get_program());
+    unshare.env("BIPEDALNET_METRICS_LISTEN", "");
+    unshare
+}
+
+#[tokio::test]
+async fn a_server_starts_on_a_full_disk_and_stores_again_once_there_is_space() {
+    let Some(unshare) = unshare() else { return };
+    let mut server = Server::with_users(&[], &[("ann", 11)]).await;
+    server.terminate();
+    server.wait();
+    let folder = server.kill();
+    let control = tempfile::tempdir().unwrap();
+    for name in ["test.db-reserve", "test.db-shm", "test.db-keyring-shm"] {
+        // The last two may be there or not.
+        let _ = fs::remove_file(folder.path().join(name));
+    }
+    let command = in_script(unshare, FULL_DISK, folder.path(), control.path());
+    let server = Server::start_as(command, folder, &[]);
+
+    assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
+    assert_eq!(server.put_user("bob").await.problem(), (507, "storage-full"));
+    assert_eq!(server.enroll("ann", &simulated(11, 3)).await.problem(), (507, "storage-full"));
+    while server.operator("/readyz").await.1 != "ready\nread-only: the disk is full\n" {
+        tokio::task::yield_now().await;
+    }
+    let full = "bipedalnet_read_only{reason=\"disk_full\"}";
+    assert_eq!(server.scrape().await[full], 1.0);
+
+    fs::write(control.path().join("free"), "").unwrap();
+    while server.operator("/readyz").await.1 != "ready\n" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.scrape().await[full], 0.0);
+    server.add_user("bob", &[simulated(12, 1)]).await;
+    assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
+}
+
+#[test]
+fn a_first_start_on_a_full_disk_says_why_it_fails() {
+    let Some(unshare) = unshare() else { return };
+    let (folder, control) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut command = in_script(unshare, FULL_DISK, folder.path(), control.path());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--database"]);
+    let failed = printed(command.arg(folder.path().join("test.db")));
+    fs::write(control.path().join("free"), "").unwrap();
+    let message = failed.unwrap_err();
+    assert!(message.contains("is full") && message.contains("free some space"), "{message}");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_users_can_still_be_deleted() {
+    let Some(unshare) = unshare() else { return };
+    let (folder, control) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let command = in_script(unshare, SMALL_DISK, folder.path(), control.path());
     let server = Server::start_as(command, folder, &["--keep-recordings-days", "9"]);
     for (user, person) in [("ann", 11), ("bob", 12), ("cem", 13)] {
         server.add_user(user, &[simulated(person, 1)]).await;

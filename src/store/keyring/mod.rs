@@ -16,11 +16,11 @@ pub(super) use key::OVERHEAD_BYTES;
 pub use key::SecretKey;
 pub use master_key::{MASTER_KEY_VARIABLE, MasterKey, own_key_file};
 pub use rotation::rotate_master_key;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, QueryBuilder};
 use tokio::sync::Mutex;
 
-use super::{ForeignLock, StoreError, beside, files, writing_options};
+use super::{ForeignLock, StoreError, beside, connect_anyway, files, writing_options};
 
 /// "BPNK": tells keyrings from other databases.
 pub(super) const APPLICATION_ID: i32 = 1_112_559_179;
@@ -275,7 +275,11 @@ pub async fn check_keyring(
 
 async fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
     let options = writing_options(path).create_if_missing(false);
-    options.connect().await.map_err(|error| wrong(path, error.to_string()))
+    let connect = async |options: SqliteConnectOptions| options.connect().await;
+    match connect_anyway(options, connect).await {
+        Ok((file, _)) => Ok(file),
+        Err(error) => Err(wrong(path, error.to_string())),
+    }
 }
 
 async fn check_origin(keyring: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {

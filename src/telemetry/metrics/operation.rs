@@ -44,11 +44,21 @@ pub struct DatabaseMetrics {
     pub locked_seconds: Counter,
     pub locked_writes: IntCounter,
     pub retention_paused: IntGauge,
+    pub disk_full: IntGauge,
+    pub read_only_file_system: IntGauge,
 }
 
 impl DatabaseMetrics {
     pub fn new(registry: &Registry) -> Self {
+        let read_only = gauges(
+            registry,
+            "read_only",
+            "1 if nothing can be stored for this reason, otherwise 0",
+            &["reason"],
+        );
         Self {
+            disk_full: read_only.with_label_values(&["disk_full"]),
+            read_only_file_system: read_only.with_label_values(&["read_only_file_system"]),
             bytes: gauge(registry, "database_bytes", "Length of the database file"),
             log_bytes: gauge(registry, "database_wal_bytes", "Length of the write-ahead log"),
             gone: gauge(

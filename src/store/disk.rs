@@ -1,0 +1,103 @@
+//! A disk that is full, or cannot be written to.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use sqlx::sqlite::SqliteConnectOptions;
+
+use super::error::is_full;
+use super::{Database, Store, StoreError, folder_of};
+
+/// Once a write has failed, the disk counts as full until it has so much. This is more than the reserve
+/// leaves, so that the reserve is filled first.
+const ENOUGH_BYTES: u64 = 256 << 10;
+
+/// Keeps in the process's memory what SQLite otherwise shares in a file. No other process can open the
+/// database then.
+pub(super) const UNSHARED_VFS: &str = "unix-excl";
+
+/// Why the disk takes no writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    Full,
+    ReadOnly,
+}
+
+/// Whether a write failed since there was enough space.
+#[derive(Default)]
+pub(super) struct Disk(AtomicBool);
+
+impl Disk {
+    pub fn note_full(&self, is_full: bool) {
+        self.0.store(is_full, Ordering::Relaxed);
+    }
+}
+
+/// Connects, even if there is no space for the file with SQLite's shared memory: reading needs no other.
+/// Returns whether that is so, and other connections need [`UNSHARED_VFS`].
+pub(super) async fn connect_anyway<T, Connecting: Future<Output = Result<T, sqlx::Error>>>(
+    options: SqliteConnectOptions,
+    connect: impl Fn(SqliteConnectOptions) -> Connecting,
+) -> Result<(T, bool), sqlx::Error> {
+    match connect(options.clone()).await {
+        Err(error) if is_full(&error) => {
+            let file = options.get_filename().to_owned();
+            let connected = connect(options.vfs(UNSHARED_VFS)).await?;
+            tracing::warn!(
+                file = %file.display(),
+                "the disk is full; until the next start, no other program can open the file, such as \
+                 `bipedalnet backup`"
+            );
+            Ok((connected, true))
+        }
+        connected => Ok((connected?, false)),
+    }
+}
+
+/// Takes for done what a full disk prevents.
+pub(super) fn unless_full(done: Result<(), StoreError>) -> Result<(), StoreError> {
+    done.or_else(|error| if error.is_disk_full() { Ok(()) } else { Err(error) })
+}
+
+impl Database {
+    /// Notes if a write failed because the disk is full.
+    pub(super) fn noting_full<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        if done.as_ref().is_err_and(StoreError::is_disk_full) {
+            self.disk.note_full(true);
+        }
+        done
+    }
+}
+
+impl Store {
+    /// Whether the disk takes no writes. After a write has failed, this tries one.
+    pub async fn disk_fault(&self) -> Option<DiskFault> {
+        let system = statvfs(folder_of(&self.path)).ok()?;
+        if system.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Some(DiskFault::ReadOnly);
+        }
+        if !self.disk.0.load(Ordering::Relaxed) {
+            return None;
+        }
+        let is_full = free_bytes(&self.path)? < ENOUGH_BYTES
+            || self.change_nothing().await.is_err_and(|error| error.is_disk_full());
+        self.disk.note_full(is_full);
+        is_full.then_some(DiskFault::Full)
+    }
+
+    /// Writes a row as it is.
+    async fn change_nothing(&self) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query("UPDATE retention_clock SET seen_at_unix_seconds = seen_at_unix_seconds")
+            .execute(&mut *transaction.inner)
+            .await?;
+        transaction.commit().await
+    }
+}
+
+/// Free space of the file system with a file, as far as this process may use it.
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let system = statvfs(folder_of(path)).ok()?;
+    Some(system.f_bavail.saturating_mul(system.f_frsize))
+}
