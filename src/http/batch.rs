@@ -95,20 +95,31 @@ async fn outcomes(
     let mut good = Vec::new();
     let slots: Vec<Result<(), Problem>> =
         items.into_iter().map(|item| item.map(|item| good.push(item))).collect();
-    key.once(service, body_digest, async |reservation| {
-        let (done, write) = service.batch.run(reservation, good).await?;
-        let mut done = done.into_iter();
-        let mut outcome = |slot: Result<(), Problem>| {
-            let result = slot.and_then(|()| {
-                let done = done.next().expect("the service answers each item");
-                done.map_err(Problem::from)
-            });
-            outcome_answer(result, &principal)
-        };
-        let outcomes = slots.into_iter().map(&mut outcome).collect();
-        Ok(write.commit_with(format.stored(StatusCode::OK, &OutcomesAnswer { outcomes })).await?)
-    })
-    .await
+    let mut failed = None;
+    let mut response = key
+        .once(service, body_digest, async |reservation| {
+            let (done, write) = service.batch.run(reservation, good).await?;
+            let mut done = done.into_iter();
+            let mut outcome = |slot: Result<(), Problem>| {
+                let result = slot.and_then(|()| {
+                    let done = done.next().expect("the service answers each item");
+                    done.map_err(Problem::from)
+                });
+                let problem = result.as_ref().err().map(Problem::kind);
+                failed = failed.or(problem.filter(|problem| problem.is_server_error()));
+                outcome_answer(result, &principal)
+            };
+            let outcomes = slots.into_iter().map(&mut outcome).collect();
+            Ok(write
+                .commit_with(format.stored(StatusCode::OK, &OutcomesAnswer { outcomes }))
+                .await?)
+        })
+        .await?;
+    if let Some(problem) = failed {
+        // For the metrics.
+        response.extensions_mut().insert(problem);
+    }
+    Ok(response)
 }
 
 fn outcome_answer(result: Result<Outcome, Problem>, principal: &Principal) -> OutcomeAnswer {

@@ -77,6 +77,7 @@ pub struct Browsers {
 
 /// The API of a service.
 pub fn router(service: Arc<Service>, http: Live<HttpSettings>, browsers: Browsers) -> Router {
+    observe::expect_errors(&service.metrics);
     let guard = Guard::new(service.clone(), http.clone());
     let (routes, openapi) = api(&guard).split_for_parts();
     let openapi = description::complete(openapi);

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 use tracing::field::Empty;
 
+use super::problem::ProblemType;
 use crate::service::Service;
 use crate::telemetry::{Metrics, OpenRequest, continue_trace};
 
@@ -18,6 +19,17 @@ use crate::telemetry::{Metrics, OpenRequest, continue_trace};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const MAX_ID_BYTES: usize = 64;
+
+/// Probes and pages are not what users wait for.
+const API: &str = "/v1/";
+
+const RECOGNITIONS: [&str; 2] = ["/v1/identify", "/v1/users/{user}/verify"];
+
+/// The objective for a recognition.
+const FAST: Duration = Duration::from_millis(250);
+
+/// How long a client waits at least that gave up because the server is slow.
+const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// The status of a request whose client disconnected, as in nginx.
 const HUNG_UP: &str = "499";
@@ -70,7 +82,8 @@ struct Measured<'a> {
     metrics: &'a Metrics,
     method: &'static str,
     route: Option<MatchedPath>,
-    status: Option<axum::http::StatusCode>,
+    status: Option<StatusCode>,
+    problem: Option<ProblemType>,
     begin: Instant,
     /// Its number among the open requests.
     number: u64,
@@ -79,6 +92,46 @@ struct Measured<'a> {
 impl Measured<'_> {
     fn route(&self) -> &str {
         route_or_none(self.route.as_ref())
+    }
+
+    fn count_for_objectives(&self, elapsed: Duration) {
+        let http = &self.metrics.http;
+        let problem = self.problem.filter(|problem| problem.is_server_error());
+        if let Some(problem) = problem {
+            http.errors.with_label_values(&[problem.code()]).inc();
+        }
+        let status = self.status.map(|status| status.as_u16());
+        let (available, fast) = objectives(self.route(), status, problem, elapsed);
+        available.into_iter().for_each(|is_good| http.available.count(is_good));
+        fast.into_iter().for_each(|is_good| http.fast.count(is_good));
+    }
+}
+
+/// Whether a request is good for the objectives that `docs/operation.md` states: availability and latency.
+/// `None` if it does not count. There is no status if the client hung up.
+fn objectives(
+    route: &str,
+    status: Option<u16>,
+    server_error: Option<ProblemType>,
+    elapsed: Duration,
+) -> (Option<bool>, Option<bool>) {
+    match (status, server_error) {
+        // The client gave up. Its network may be to blame, unless it waited for long.
+        (None, _) => (None, (elapsed > PATIENCE).then_some(false)),
+        (Some(408 | 504), _) => (None, Some(false)),
+        (Some(401 | 429), _) | (_, Some(ProblemType::Overloaded)) => (None, None),
+        (Some(status), server_error) => {
+            let is_recognised = status == 200 && RECOGNITIONS.contains(&route);
+            let is_available = status < 500 && server_error.is_none();
+            (Some(is_available), is_recognised.then_some(elapsed <= FAST))
+        }
+    }
+}
+
+/// Lets the errors begin at zero.
+pub(super) fn expect_errors(metrics: &Metrics) {
+    for problem in ProblemType::all().filter(|problem| problem.is_server_error()) {
+        metrics.http.errors.with_label_values(&[problem.code()]);
     }
 }
 
@@ -91,10 +144,14 @@ impl Drop for Measured<'_> {
         let status = self.status.as_ref().map_or(HUNG_UP, |status| status.as_str());
         self.metrics.open_requests.end(self.number, status);
         let http = &self.metrics.http;
+        let elapsed = self.begin.elapsed();
         http.in_flight.dec();
         http.duration_seconds
             .with_label_values(&[self.method, self.route(), status])
-            .observe(self.begin.elapsed().as_secs_f64());
+            .observe(elapsed.as_secs_f64());
+        if self.route().starts_with(API) {
+            self.count_for_objectives(elapsed);
+        }
     }
 }
 
@@ -117,7 +174,8 @@ pub(super) async fn observe(
         begin,
     };
     let number = metrics.open_requests.begin(open);
-    let mut measured = Measured { metrics, method, route, status: None, begin, number };
+    let mut measured =
+        Measured { metrics, method, route, status: None, problem: None, begin, number };
     let span = tracing::info_span!(
         "request",
         request_id = text(&id),
@@ -136,6 +194,7 @@ pub(super) async fn observe(
     let mut response = answer.instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
     measured.status = Some(response.status());
+    measured.problem = response.extensions().get().copied();
     span.record("status", response.status().as_u16());
     if response.status().is_server_error() {
         span.record("otel.status_code", "ERROR");
@@ -165,6 +224,32 @@ fn known(method: &Method) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objectives_count_what_the_server_is_to_blame_for() {
+        let [fast, slow, late] = [250, 251, 2501].map(Duration::from_millis);
+        let walk = "/v1/users/{user}/verify";
+        for (route, status, problem, elapsed, expected) in [
+            (walk, Some(200), None, fast, (Some(true), Some(true))),
+            (walk, Some(200), None, slow, (Some(true), Some(false))),
+            (walk, Some(422), None, slow, (Some(true), None)),
+            ("/v1/models", Some(200), None, slow, (Some(true), None)),
+            (walk, Some(500), Some(ProblemType::Internal), fast, (Some(false), None)),
+            (walk, Some(503), Some(ProblemType::DatabaseBusy), fast, (Some(false), None)),
+            (walk, Some(503), Some(ProblemType::Overloaded), fast, (None, None)),
+            (walk, Some(502), None, fast, (Some(false), None)),
+            ("/v1/batch", Some(200), Some(ProblemType::Internal), fast, (Some(false), None)),
+            (walk, Some(401), None, fast, (None, None)),
+            (walk, Some(429), None, fast, (None, None)),
+            (walk, Some(408), None, late, (None, Some(false))),
+            (walk, Some(504), Some(ProblemType::DeadlinePassed), slow, (None, Some(false))),
+            (walk, None, None, slow, (None, None)),
+            (walk, None, None, late, (None, Some(false))),
+        ] {
+            let got = objectives(route, status, problem, elapsed);
+            assert_eq!(got, expected, "{route} {status:?} {problem:?} {elapsed:?}");
+        }
+    }
 
     #[test]
     fn only_ids_that_are_safe_in_a_log_are_kept() {

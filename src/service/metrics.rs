@@ -27,6 +27,20 @@ impl Service {
         model.gallery_users.set(users as i64);
         memory.gallery.set(bytes as i64);
         memory.sqlite_cache.set(self.store.cache_limit_bytes() as i64);
+        database.gone.set(i64::from(!self.has_its_files()));
+        if let Some(space) = self.store.disk_space().await {
+            database.disk_free_bytes.set(space.free_bytes as i64);
+            database.disk_bytes.set(space.bytes as i64);
+        }
+        let progress = self.signals.current.borrow().progress.unwrap_or_default();
+        training.epoch.set(progress.epoch as i64);
+        training.samples_per_second.set(progress.samples_per_second.into());
+        if progress.epoch > 0 {
+            let known = |figure: Option<f32>| figure.map_or(f64::NAN, f64::from);
+            training.loss.set(known(progress.loss));
+            training.validation_accuracy.set(known(progress.validation_accuracy));
+        }
+        // What does not need the database is above.
         let stored = self.store.model(active.id()).await?;
         model.created_timestamp_seconds.set(stored.created_at_unix_seconds);
         model.bytes.set(stored.size_bytes as i64);
@@ -36,18 +50,9 @@ impl Service {
         database.log_bytes.set(sizes.log_bytes as i64);
         let locks = self.attempts.locks().await?;
         guesses.locked_users.set(locks.len() as i64);
-        database.gone.set(i64::from(!self.has_its_files()));
         database.damaged_rows.set(self.store.damaged_rows().await? as i64);
         for (state, jobs) in self.store.count_training_jobs().await? {
             training.jobs.with_label_values(&[state.name()]).set(jobs);
-        }
-        let progress = self.signals.current.borrow().progress.unwrap_or_default();
-        training.epoch.set(progress.epoch as i64);
-        training.samples_per_second.set(progress.samples_per_second.into());
-        if progress.epoch > 0 {
-            let known = |figure: Option<f32>| figure.map_or(f64::NAN, f64::from);
-            training.loss.set(known(progress.loss));
-            training.validation_accuracy.set(known(progress.validation_accuracy));
         }
         Ok(())
     }

@@ -214,6 +214,7 @@ impl Service {
                 models: models.clone(),
                 settings: settings.clone(),
                 signals: Arc::clone(&signals),
+                metrics: Arc::clone(&metrics),
                 log: log.clone(),
             },
             enroll,

@@ -80,7 +80,7 @@ impl Store {
         if !self.disk.0.load(Ordering::Relaxed) {
             return None;
         }
-        let is_full = free_bytes(&self.path)? < ENOUGH_BYTES
+        let is_full = DiskSpace::of(&self.path)?.free_bytes < ENOUGH_BYTES
             || self.change_nothing().await.is_err_and(|error| error.is_disk_full());
         self.disk.note_full(is_full);
         is_full.then_some(DiskFault::Full)
@@ -96,8 +96,18 @@ impl Store {
     }
 }
 
-/// Free space of the file system with a file, as far as this process may use it.
-pub(super) fn free_bytes(path: &Path) -> Option<u64> {
-    let system = statvfs(folder_of(path)).ok()?;
-    Some(system.f_bavail.saturating_mul(system.f_frsize))
+/// Space on a file system.
+pub struct DiskSpace {
+    /// What this process may still use.
+    pub free_bytes: u64,
+    pub bytes: u64,
+}
+
+impl DiskSpace {
+    /// The space beside a file. `None` if the system does not say.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let system = statvfs(folder_of(path)).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
+        Some(Self { free_bytes: bytes(system.f_bavail), bytes: bytes(system.f_blocks) })
+    }
 }

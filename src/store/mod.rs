@@ -40,7 +40,7 @@ pub use backup::backup;
 use clock::ClockWatch;
 pub use clock::{Clock, ClockEvent, date_and_time, unix_seconds};
 use damage::Damage;
-pub use disk::DiskFault;
+pub use disk::{DiskFault, DiskSpace};
 use disk::{Disk, UNSHARED_VFS, connect_anyway, unless_full};
 pub use enrollments::Enrollment;
 pub use error::StoreError;
@@ -391,6 +391,12 @@ impl Store {
         let log = tokio::task::spawn_blocking(move || std::fs::metadata(log)).await;
         // There is no log before the first change.
         log.ok().and_then(Result::ok).map_or(0, |log| log.len())
+    }
+
+    /// Space on the database's file system. `None` if the system does not say.
+    pub async fn disk_space(&self) -> Option<DiskSpace> {
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || DiskSpace::of(&path)).await.ok().flatten()
     }
 
     /// Connections that write, and those that read.

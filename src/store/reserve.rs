@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::beside;
-use super::disk::free_bytes;
+use super::disk::DiskSpace;
 
 /// Enough to delete a user with about a hundred minutes of kept recordings.
 const BYTES: u64 = 8 << 20;
@@ -34,7 +34,7 @@ impl Reserve {
     pub fn release_if_needed(&self) {
         // Held, so that the space is not taken back at once.
         let mut released = self.released.lock().unwrap_or_else(PoisonError::into_inner);
-        if free_bytes(&self.path).is_some_and(|free| free < BYTES) {
+        if DiskSpace::of(&self.path).is_some_and(|space| space.free_bytes < BYTES) {
             *released = Some(Instant::now());
             // Without a reserve there is nothing to give.
             let _ = OpenOptions::new().write(true).open(&self.path).and_then(|it| it.set_len(0));
@@ -48,7 +48,8 @@ impl Reserve {
             return;
         }
         let length = fs::metadata(&self.path).map_or(0, |file| file.len());
-        let free = free_bytes(&self.path).unwrap_or(0).saturating_sub(MARGIN_BYTES);
+        let free = DiskSpace::of(&self.path).map_or(0, |space| space.free_bytes);
+        let free = free.saturating_sub(MARGIN_BYTES);
         let missing = BYTES.saturating_sub(length).min(free);
         if missing > 0
             && let Err(error) = self.extend(missing)

@@ -6,6 +6,8 @@ mod open_requests;
 mod traces;
 
 pub use logs::{LogSettings, Logs, start_logs};
+#[cfg(test)]
+pub use metrics::REFUSALS;
 pub use metrics::{COMMIT, ConnectionMetrics, Metrics, TlsMetrics};
 pub use open_requests::{OpenRequest, OpenRequests, SlowRequest};
 pub use traces::continue_trace;

@@ -66,6 +66,20 @@ async fn metrics_count_requests() {
     ] {
         assert_eq!(value(&format!("bipedalnet_{name}")), expected, "{name}");
     }
+    let objective = |slo: &str, result: &str| {
+        value(&format!("bipedalnet_slo_requests_total{{result=\"{result}\",slo=\"{slo}\"}}"))
+    };
+    assert_eq!(objective("availability", "bad"), 0.0);
+    // Probes and unknown paths do not count.
+    let of_api = |name: &&String| {
+        name.starts_with("bipedalnet_http_request_duration_seconds_count") && name.contains("/v1/")
+    };
+    let requests: f64 = before.keys().filter(of_api).map(|name| before[name]).sum();
+    assert_eq!(objective("availability", "good"), requests);
+    assert_eq!(objective("latency", "good") + objective("latency", "bad"), 5.0);
+    assert_eq!(value("bipedalnet_http_errors_total{problem=\"internal\"}"), 0.0);
+    let free = value("bipedalnet_database_disk_free_bytes");
+    assert!(free > 0.0 && free < value("bipedalnet_database_disk_bytes"), "{free}");
     for (route, method, status, expected) in [
         ("/v1/identify", "POST", 200, 2.0),
         ("/v1/identify", "POST", 422, 1.0),

@@ -272,6 +272,9 @@ async fn jobs_wait_in_a_bounded_queue_and_can_be_cancelled() {
     let server = with_walkers_and_classes(2).await;
     assert_eq!(train(&server, long()).await.status, 202);
     events(&server, 1, None, |job| job["state"] == "running").await;
+    const PROGRESS: &str = "bipedalnet_training_last_progress_timestamp_seconds";
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    assert!((now - server.scrape().await[PROGRESS]).abs() < 3600.0);
     for number in 2..=9 {
         let answer = train(&server, long()).await;
         assert_eq!((answer.status, &answer.body["job"]), (202, &json!(number)));
@@ -291,6 +294,10 @@ async fn jobs_wait_in_a_bounded_queue_and_can_be_cancelled() {
     assert_eq!(cancel(1).await, 204);
     for number in 3..=9 {
         assert_eq!(cancel(number).await, 204);
+    }
+    over(&server, 9).await;
+    while server.scrape().await[PROGRESS] != 0.0 {
+        tokio::task::yield_now().await;
     }
     let checkpoints = sqlite(&server.database(), "SELECT count(*) FROM training_checkpoints");
     assert_eq!((checkpoints.as_str(), models(&server).await.len()), ("0", 1));

@@ -30,7 +30,7 @@ def wait_until(condition, minutes, what, world):
 
 def run(incident, program):
     """Returns the alert's delay in minutes."""
-    with World(program, incident.flags) as world:
+    with World(program, incident.flags, incident.disk_mib) as world:
         if incident.prepare:
             incident.prepare(world)
         world.watch()

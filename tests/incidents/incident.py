@@ -32,6 +32,8 @@ class Incident:
     prepare: typing.Callable
     # How long the server must run without an alert before.
     calm_minutes: float
+    # Size of a disk of its own for the database.
+    disk_mib: typing.Optional[int]
 
     @property
     def name(self):
@@ -42,9 +44,14 @@ class Incident:
         return self.cause.__doc__.strip().splitlines()[0].rstrip(".")
 
 
-def incident(alert, within_minutes, also=(), flags=(), prepare=None, calm_minutes=2):
+def incident(
+    alert, within_minutes, also=(), flags=(), prepare=None, calm_minutes=2, disk_mib=None
+):
     def register(cause):
-        ALL.append(Incident(cause, alert, within_minutes, also, flags, prepare, calm_minutes))
+        incident = Incident(
+            cause, alert, within_minutes, also, flags, prepare, calm_minutes, disk_mib
+        )
+        ALL.append(incident)
         return cause
 
     return register

@@ -1,6 +1,7 @@
 """A server and a Prometheus, in a folder of their own."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -49,11 +50,13 @@ def scaled(rules):
 
 
 class Server:
-    """`serve` on ports of its own. `start` again keeps ports and database."""
+    """`serve` on ports of its own. `start` again keeps ports and database, except on a disk of its own."""
 
-    def __init__(self, program, folder, flags):
+    def __init__(self, program, folder, flags, disk_mib):
         self.program, self.folder = program, folder
-        self.database = folder / "server.db"
+        self.disk_mib = disk_mib
+        self.disk = folder / "disk"
+        self.database = (self.disk if disk_mib else folder) / "server.db"
         self.address = f"127.0.0.1:{free_port()}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
         self.flags = flags
@@ -63,10 +66,28 @@ class Server:
     def start(self, *more_flags):
         command = [self.program, "serve", "--listen", self.address, "--database", self.database]
         command += ["--metrics-listen", self.metrics_address, *self.flags, *more_flags]
+        if self.disk_mib:
+            self.disk.mkdir(exist_ok=True)
+            mount = f'mount -t tmpfs -o size={self.disk_mib}m disk {self.disk} && exec "$0" "$@"'
+            # Only the server sees the disk. No privileges are needed.
+            command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, *command]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         wait_for(lambda: self.process.poll() is not None or self.answers())
         assert self.process.poll() is None, self.log.read_text()
+
+    def on_disk(self, name):
+        """A file on the server's own disk."""
+        return pathlib.Path(f"/proc/{self.process.pid}/root{self.disk}") / name
+
+    def fill_disk(self, leave_bytes):
+        space = os.statvfs(self.on_disk(""))
+        missing = max(0, space.f_bavail * space.f_frsize - leave_bytes)
+        with self.on_disk("other").open("wb") as file:
+            file.write(bytes(missing))
+
+    def free_disk(self):
+        self.on_disk("other").unlink()
 
     def answers(self):
         try:
@@ -93,16 +114,18 @@ class Server:
 class Prometheus:
     """Evaluates the rules of this project, scaled."""
 
-    def __init__(self, folder, target):
+    def __init__(self, folder, target, alertmanager):
         self.folder = folder
         self.address = f"127.0.0.1:{free_port()}"
         (folder / "rules.yml").write_text(scaled((PROMETHEUS / "rules.yml").read_text()))
         config = (PROMETHEUS / "prometheus.yml").read_text()
         config = config.replace("bipedalnet:9464", target).replace("interval: 15s", "interval: 250ms")
+        config = config.replace("alertmanager:9093", alertmanager)
         (folder / "prometheus.yml").write_text(config)
         command = ["prometheus", f"--config.file={folder}/prometheus.yml"]
         command += [f"--storage.tsdb.path={folder}/data", f"--web.listen-address={self.address}"]
-        command += ["--query.lookback-delta=5s"]
+        command += ["--query.lookback-delta=5s", f"--web.external-url=http://{self.address}"]
+        command += [f"--web.console.templates={PROMETHEUS}/consoles"]
         with (folder / "prometheus.log").open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -131,10 +154,10 @@ class Prometheus:
 class World:
     """What an incident happens to."""
 
-    def __init__(self, program, flags):
+    def __init__(self, program, flags, disk_mib=None):
         self.program = program
         self.folder = pathlib.Path(tempfile.mkdtemp())
-        self.server = Server(program, self.folder, flags)
+        self.server = Server(program, self.folder, flags, disk_mib)
         self.prometheus = None
         self.over = threading.Event()
         self.walks = {}
@@ -151,8 +174,9 @@ class World:
                 process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def watch(self):
-        self.prometheus = Prometheus(self.folder, self.server.metrics_address)
+    def watch(self, alertmanager="127.0.0.1:9"):
+        """Starts Prometheus. By default, nobody gets its alerts."""
+        self.prometheus = Prometheus(self.folder, self.server.metrics_address, alertmanager)
 
     def check_running(self):
         log = (self.folder / "prometheus.log").read_text()

@@ -79,6 +79,11 @@ impl Problem {
         .at("authorization")
     }
 
+    /// For the metrics of a response that holds the problem.
+    pub fn kind(&self) -> ProblemType {
+        self.kind
+    }
+
     /// The body, without what belongs to this one request: batches and stored responses contain it.
     pub fn document(&self) -> api::Problem {
         api::Problem {
@@ -130,6 +135,8 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         headers.extend(self.headers);
+        // For the metrics.
+        response.extensions_mut().insert(self.kind);
         response
     }
 }

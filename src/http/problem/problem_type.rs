@@ -245,12 +245,22 @@ impl ProblemType {
 
     /// The stable URI that clients compare.
     pub fn uri(self) -> String {
-        format!("urn:bipedalnet:problem:{}", self.entry().code)
+        format!("urn:bipedalnet:problem:{}", self.code())
     }
 
     /// `None` if any status is possible.
     pub fn status(self) -> Option<StatusCode> {
         StatusCode::from_u16(self.entry().status).ok()
+    }
+
+    /// The end of the URI.
+    pub fn code(self) -> &'static str {
+        self.entry().code
+    }
+
+    /// Whether the server is to blame.
+    pub fn is_server_error(self) -> bool {
+        self.entry().status >= 500
     }
 
     pub fn title(self) -> &'static str {
@@ -319,7 +329,9 @@ mod tests {
                 Gap { .. } | FlatSensor { .. } | ClippedSensor { .. } => {}
                 StandingStill { .. } | Shaking { .. } | NoSteps { .. } => {}
             }
-            assert_eq!(ProblemType::of_signal(error).entry().code, error.code());
+            assert_eq!(ProblemType::of_signal(error).code(), error.code());
         }
+        let codes: BTreeSet<&str> = all.iter().map(SignalError::code).collect();
+        assert_eq!(codes.into_iter().collect::<Vec<_>>(), crate::telemetry::REFUSALS);
     }
 }

@@ -169,6 +169,7 @@ impl Attempt {
                 kept => break kept?,
             }
         };
+        self.trainer.metrics.training.progressed();
         let recording = kept.and_then(|kept| unpack(&kept)).map(Recording::try_from);
         Ok(recording.ok_or_else(|| format!("that of enrollment {enrollment} is gone"))??)
     }
@@ -183,6 +184,7 @@ impl Attempt {
         if self.is_over() {
             return ControlFlow::Break(());
         }
+        self.trainer.metrics.training.progressed();
         // Before its first step there is no progress.
         if progress.steps > 0 && reported.elapsed() >= PROGRESS {
             *reported = Instant::now();

@@ -17,6 +17,7 @@ use super::models::Models;
 use super::training_jobs::{JobSignals, has_enough};
 use crate::config::{Live, ServiceSettings};
 use crate::store::{JobEnd, Store, StoreError, Trainee, TrainingJob};
+use crate::telemetry::Metrics;
 
 /// Pause after the database failed.
 const RETRY: Duration = Duration::from_secs(1);
@@ -52,6 +53,7 @@ pub(super) struct Trainer {
     pub models: Models,
     pub settings: Live<ServiceSettings>,
     pub signals: Arc<JobSignals>,
+    pub metrics: Arc<Metrics>,
     pub log: LogScrubber,
 }
 
@@ -80,7 +82,13 @@ impl Trainer {
             current.send_modify(|current| current.job = Some(id));
             tracing::info!(job = id, resumed = job.state == JobState::Running, "training");
             let first_time = resumed.replace(id) != Some(id);
-            match self.run_job(id, first_time).await {
+            // A job that waits for the database, and tries again each second, makes no progress.
+            if first_time {
+                self.metrics.training.progressed();
+            }
+            let outcome = self.run_job(id, first_time).await;
+            let waits = matches!(outcome, Err(Stop::Busy(_)));
+            match outcome {
                 Ok(()) => tracing::info!(job = id, "the training job succeeded"),
                 Err(Stop::Over) => tracing::info!(job = id, "the training job was interrupted"),
                 Err(Stop::Busy(reason)) => {
@@ -95,6 +103,9 @@ impl Trainer {
                     current.send_modify(|current| current.failed = Some(reason.clone()));
                     self.end_with_retries(id, JobEnd::Failed { reason }).await;
                 }
+            }
+            if !waits {
+                self.metrics.training.ended();
             }
             current.send_modify(|current| {
                 current.events += 1;

@@ -28,6 +28,8 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+#[cfg(test)]
+pub use recognition::REFUSALS;
 pub use recognition::{
     CalibrationMetrics, DecisionMetrics, GuessMetrics, ModelMetrics, WalkMetrics,
 };

@@ -1,4 +1,5 @@
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Registry};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{STAGE_SECONDS, VALID, counter, gauge, gauges, histogram, keep, name};
 
@@ -6,6 +7,7 @@ use super::{STAGE_SECONDS, VALID, counter, gauge, gauges, histogram, keep, name}
 pub struct TrainingMetrics {
     pub jobs: IntGaugeVec,
     pub epoch: IntGauge,
+    last_progress: IntGauge,
     pub loss: Gauge,
     pub validation_accuracy: Gauge,
     pub samples_per_second: Gauge,
@@ -21,6 +23,11 @@ impl TrainingMetrics {
                 "training_epoch",
                 "Current epoch of the running training job; 0 if none runs",
             ),
+            last_progress: gauge(
+                registry,
+                "training_last_progress_timestamp_seconds",
+                "When the running training job began or last made a step; 0 if none runs",
+            ),
             loss: float("training_loss", "Loss of the last epoch"),
             validation_accuracy: float(
                 "training_validation_accuracy_ratio",
@@ -34,9 +41,24 @@ impl TrainingMetrics {
     }
 }
 
+impl TrainingMetrics {
+    /// Notes that the running job began or made a step.
+    pub fn progressed(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_progress.set(now.as_secs() as i64);
+    }
+
+    /// Notes that no job runs.
+    pub fn ended(&self) {
+        self.last_progress.set(0);
+    }
+}
+
 #[derive(Debug)]
 pub struct DatabaseMetrics {
     pub bytes: IntGauge,
+    pub disk_bytes: IntGauge,
+    pub disk_free_bytes: IntGauge,
     pub log_bytes: IntGauge,
     pub damaged_rows: IntGauge,
     pub gone: IntGauge,
@@ -60,6 +82,16 @@ impl DatabaseMetrics {
             disk_full: read_only.with_label_values(&["disk_full"]),
             read_only_file_system: read_only.with_label_values(&["read_only_file_system"]),
             bytes: gauge(registry, "database_bytes", "Length of the database file"),
+            disk_bytes: gauge(
+                registry,
+                "database_disk_bytes",
+                "Size of the file system that holds the database",
+            ),
+            disk_free_bytes: gauge(
+                registry,
+                "database_disk_free_bytes",
+                "Free space on the file system that holds the database",
+            ),
             log_bytes: gauge(registry, "database_wal_bytes", "Length of the write-ahead log"),
             gone: gauge(
                 registry,

@@ -17,6 +17,33 @@ const SCORES: &[f64] = &[
     0.95, 0.975, 1.0,
 ];
 
+/// Codes of the errors that a recording or a window may have. A test in `http` compares them with those
+/// of `core`.
+pub const REFUSALS: [&str; 22] = [
+    "ambiguous-time",
+    "backward-time",
+    "batched-times",
+    "clipped-sensor",
+    "empty-recording",
+    "flat-sensor",
+    "gravity-units",
+    "implausible-angular-rate",
+    "implausible-gravity",
+    "invalid-rate",
+    "invalid-scale",
+    "length-mismatch",
+    "missing-samples",
+    "no-steps",
+    "non-finite-value",
+    "rate-too-low",
+    "rounded-times",
+    "shaking",
+    "slow-sensor",
+    "standing-still",
+    "time-units",
+    "too-short",
+];
+
 #[derive(Debug)]
 pub struct WalkMetrics {
     pub enrollments: IntCounter,
@@ -41,6 +68,10 @@ impl WalkMetrics {
             "Recordings that were refused because they have no walking or are invalid",
             &["reason"],
         );
+        for reason in REFUSALS {
+            windows.with_label_values(&[reason]);
+            recordings.with_label_values(&[reason]);
+        }
         Self {
             enrollments: counter(registry, "enrollments_total", "Walks enrolled"),
             template_updates: counter(

@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
 use prometheus::{
-    Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, Opts, Registry,
+    Counter, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry,
 };
 
 use super::{STAGE_SECONDS, VALID, counters, gauge, keep, name};
@@ -15,6 +16,30 @@ const REQUEST_SECONDS: &[f64] =
 pub struct HttpMetrics {
     pub duration_seconds: HistogramVec,
     pub in_flight: IntGauge,
+    /// Responses with a 5xx status, by the code of their problem.
+    pub errors: IntCounterVec,
+    /// Requests that were answered, or not.
+    pub available: Objective,
+    /// Requests that were answered in time, or not.
+    pub fast: Objective,
+}
+
+/// Counts what a service level objective is about.
+#[derive(Debug)]
+pub struct Objective {
+    good: IntCounter,
+    bad: IntCounter,
+}
+
+impl Objective {
+    fn new(requests: &IntCounterVec, name: &str) -> Self {
+        let result = |result| requests.with_label_values(&[name, result]);
+        Self { good: result("good"), bad: result("bad") }
+    }
+
+    pub fn count(&self, is_good: bool) {
+        if is_good { self.good.inc() } else { self.bad.inc() }
+    }
 }
 
 impl HttpMetrics {
@@ -28,9 +53,16 @@ impl HttpMetrics {
             &["method", "route", "status"],
         );
         let help = "Requests in progress";
+        let errors =
+            "Responses with a 5xx status, and batches with one inside, by the code of the problem";
+        let objectives = "Requests that the service level objectives are about";
+        let objectives = counters(registry, "slo_requests_total", objectives, &["slo", "result"]);
         Self {
             duration_seconds: keep(registry, vec.expect(VALID)),
             in_flight: gauge(registry, "http_requests_in_flight", help),
+            errors: counters(registry, "http_errors_total", errors, &["problem"]),
+            available: Objective::new(&objectives, "availability"),
+            fast: Objective::new(&objectives, "latency"),
         }
     }
 }
