@@ -1,6 +1,7 @@
 """What clients send, or get, is wrong."""
 
 import itertools
+import sqlite3
 
 from incident import incident
 
@@ -60,3 +61,17 @@ def unknown_walkers(world):
     """Nine of ten walkers are unknown, after an hour in which all were known."""
     strangers = [world.walk(walker) for walker in range(20, 29)]
     world.now = itertools.cycle([world.walk(1, 3), *strangers])
+
+
+@incident(
+    alert="BipedalnetTrainingStuck", within_minutes=45, also=("BipedalnetDatabaseLocked",),
+    prepare=enroll, flags=("--keep-recordings-days", "1"),
+)
+def training_stuck(world):
+    """A training job waits for a lock that another program never gives back."""
+    status, document = world.server.send("POST", "/v1/training-jobs", {"activate": False})
+    assert status == 202, document
+    world.locked = sqlite3.connect(world.server.database, isolation_level=None, timeout=30)
+    world.locked.execute("BEGIN IMMEDIATE")
+    yield
+    world.locked.close()
