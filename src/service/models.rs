@@ -13,8 +13,8 @@ use super::pool::{Admission, Cost, Pool};
 use super::thresholds::Fit;
 use super::write::{Write, Writes};
 use super::{ServiceError, StartError};
-use crate::store::Store;
 pub use crate::store::{Comparison, Outcomes, StoredModel};
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// The model that the service is started with.
@@ -38,7 +38,27 @@ pub struct Models {
     pub(super) activating: Arc<Mutex<()>>,
 }
 
-/// Registers the given model, and loads the active one with its gallery.
+/// Stores the given model. If none is active yet, it becomes active.
+async fn register(
+    given: &Model,
+    file: &[u8],
+    shipped: bool,
+    store: &Store,
+    max_models: u32,
+) -> Result<(), StoreError> {
+    let mut transaction = store.begin().await?;
+    transaction.put_model(given, file, None, shipped).await?;
+    if transaction.active_model().await?.is_none() {
+        // The database may have walks from before it had models.
+        transaction.refuse_other_models(given.id()).await?;
+        transaction.activate_model(given.id()).await?;
+    }
+    transaction.drop_old_models(max_models, given.id()).await?;
+    transaction.commit().await
+}
+
+/// Registers the given model, and loads the active one with its gallery. If nothing can be written for now,
+/// the next start registers the given one.
 pub(super) async fn load_active(
     given: GivenModel,
     store: &Store,
@@ -48,31 +68,30 @@ pub(super) async fn load_active(
     let GivenModel { file, shipped } = given;
     let given = GaitModel::new(Model::from_bytes(&file)?)?;
     let given_id = given.id().to_owned();
-    let mut transaction = store.begin().await?;
-    transaction.put_model(&given.file, &file, None, shipped).await?;
+    let registered = register(&given.file, &file, shipped, store, max_models).await;
+    let mut transaction = store.begin_reading().await?;
     let active = transaction.active_model().await?;
-    let is_first = active.is_none();
+    let is_registered = registered.is_ok();
+    if let Err(error) = registered {
+        if active.is_none() || !error.is_temporary() {
+            return Err(error.into());
+        }
+        tracing::warn!(%error, "the given model was not stored");
+    }
     let model = match active {
-        Some(active) if active == given_id => given,
-        Some(active) => {
+        Some(active) if active != given_id => {
             let file = store.model_file(&active).await?;
             let read = model_from_file(&active, &file);
             read.map_err(|reason| StartError::Kept { model: active, reason })?
         }
-        None => {
-            // The database may have walks from before it had models.
-            transaction.refuse_other_models(&given_id).await?;
-            transaction.activate_model(&given_id).await?;
-            given
-        }
+        _ => given,
     };
     let model = LoadedModel::new(model, &store.template_secret());
-    transaction.drop_old_models(max_models, &given_id).await?;
     for walk in transaction.templates(model.id(), model.feature_len()).await? {
         model.gallery_mut().add(&walk.user, &walk.template);
     }
     Fit::of(&model).show(metrics);
-    if model.id() != given_id {
+    if is_registered && model.id() != given_id {
         tracing::info!(
             given = given_id,
             active = model.id(),
@@ -80,16 +99,10 @@ pub(super) async fn load_active(
              POST /v1/models/{given_id}/activate"
         );
     }
-    for done in [transaction.commit().await, store.set_damaged_aside().await] {
-        match done {
-            // The database has all that is needed to serve. The next start tries again.
-            Err(error) if error.is_disk_full() && !is_first => {
-                tracing::warn!(%error, "the given model was not stored");
-            }
-            done => done?,
-        }
+    match store.set_damaged_aside().await {
+        Err(error) if !error.is_temporary() => Err(error.into()),
+        _ => Ok(model),
     }
-    Ok(model)
 }
 
 impl Models {

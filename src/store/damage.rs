@@ -31,6 +31,9 @@ impl Damage {
 impl Store {
     /// Gives rows that were set aside before another chance: a key may be back.
     pub(super) async fn forget_damage(&self) -> Result<(), StoreError> {
+        if self.damaged_rows().await? == 0 {
+            return Ok(());
+        }
         for statement in [
             "UPDATE templates SET damaged = 0 WHERE damaged = 1",
             "UPDATE recordings SET damaged = 0 WHERE damaged = 1",

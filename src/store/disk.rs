@@ -55,11 +55,6 @@ pub(super) async fn connect_anyway<T, Connecting: Future<Output = Result<T, sqlx
     }
 }
 
-/// Takes for done what a full disk prevents.
-pub(super) fn unless_full(done: Result<(), StoreError>) -> Result<(), StoreError> {
-    done.or_else(|error| if error.is_disk_full() { Ok(()) } else { Err(error) })
-}
-
 impl Database {
     /// Notes if a write failed because the disk is full.
     pub(super) fn noting_full<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {

@@ -197,6 +197,12 @@ impl StoreError {
         }
     }
 
+    /// Whether nothing can be written for now: the disk is full, or another process has the file locked.
+    /// Reading works.
+    pub fn is_temporary(&self) -> bool {
+        self.is_transient() || self.is_disk_full()
+    }
+
     /// Whether the disk is full.
     pub fn is_disk_full(&self) -> bool {
         match self {

@@ -40,7 +40,7 @@ pub use backup::backup;
 use clock::ClockWatch;
 pub use clock::{Clock, ClockEvent, date_and_time, unix_seconds};
 use damage::Damage;
-use disk::{Disk, UNSHARED_VFS, connect_anyway, unless_full};
+use disk::{Disk, UNSHARED_VFS, connect_anyway};
 pub use disk::{DiskFault, DiskSpace};
 pub use enrollments::Enrollment;
 pub use error::StoreError;
@@ -279,12 +279,16 @@ impl Store {
             template_generation: 0,
             _lock: lock,
         };
-        // What a full disk prevents is done once there is space, or by the next start.
-        unless_full(store.destroy_erased_keys().await)?;
+        // If nothing can be written for now, this is done later, or by the next start.
+        let or_later = |done: Result<(), StoreError>| match done {
+            Err(error) if error.is_temporary() => Ok(()),
+            done => done,
+        };
+        or_later(store.destroy_erased_keys().await)?;
         store.upgrade().await?;
         store.find_template_generation().await?;
-        unless_full(store.forget_damage().await)?;
-        unless_full(store.chain_audit_notes().await)?;
+        or_later(store.forget_damage().await)?;
+        or_later(store.chain_audit_notes().await)?;
         Ok(store)
     }
 
@@ -320,6 +324,15 @@ impl Store {
             }
             begun => begun?,
         };
+        Ok(Transaction { inner, store: self.clone(), actor: audit::SERVER.to_owned() })
+    }
+
+    /// Begins a transaction that only reads, and waits for nobody.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn begin_reading(&self) -> Result<Transaction, StoreError> {
+        let inner = self.readers.begin().await?;
         Ok(Transaction { inner, store: self.clone(), actor: audit::SERVER.to_owned() })
     }
 

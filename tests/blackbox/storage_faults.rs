@@ -79,6 +79,20 @@ async fn a_lock_of_another_process_is_counted_logged_and_shown_by_the_probe() {
 }
 
 #[tokio::test]
+async fn a_server_starts_while_another_process_has_the_database_locked() {
+    let folder = Server::with_users(&[], &[("ann", 11)]).await.kill();
+    let locking = open_database(&folder.path().join("test.db"));
+    locking.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let server = Server::start_in(folder);
+    assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
+    assert_eq!(server.put_user("bob").await.problem(), (503, "database-busy"));
+    locking.execute_batch("COMMIT").unwrap();
+    while server.put_user("bob").await.status != 201 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_database_serves_one_server_at_a_time() {
     let server = Server::with_users(&[], &[("ann", 11)]).await;
     let database = server.database();
@@ -198,7 +212,7 @@ async fn a_rotation_leaves_the_old_or_the_new_master_key_in_force_wherever_it_en
 const SMALL_DISK: &str = r#"
     folder=$1; control=$2; program=$3; shift 3
     mount -t tmpfs -o size=40m none "$folder" || exit 1
-    wait_for() { until [ -e "$control/$1" ]; do sleep 0.05; done; }
+    wait_for() { until [ -e "$control/$1" ]; do kill -0 $$ || exit; sleep 0.05; done; }
     (
         wait_for fill
         dd if=/dev/zero bs=4096 of="$folder/filler"
@@ -218,7 +232,7 @@ const FULL_DISK: &str = r#"
     cp -a "$control/copy/." "$folder"
     dd if=/dev/zero bs=4096 of="$folder/filler" 2> "$control/log"
     (
-        until [ -e "$control/free" ]; do sleep 0.05; done
+        until [ -e "$control/free" ]; do kill -0 $$ || exit; sleep 0.05; done
         rm "$folder/filler"
         : > "$control/freed"
     ) > "$control/log" 2>&1 &

@@ -29,7 +29,7 @@ pub fn check(report: &mut Report, config: &Config, inspection: Option<&Inspectio
         report.warning(
             AREA,
             format!("the server last saw it {ahead} days ago: it leapt, or the server did not run"),
-            "compare it with another clock",
+            "compare it with another clock; `bipedalnet confirm-clock` says that it is right",
         );
     }
     match is_synchronised() {
