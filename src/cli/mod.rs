@@ -31,6 +31,7 @@ mod throwaway;
 mod train;
 mod trial;
 mod verify;
+mod watchdog;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reload::Reloading;
-use super::{Failure, descriptors, model_file, settings};
+use super::{Failure, descriptors, model_file, settings, watchdog};
 use crate::access::BearerSecret;
 use crate::config::{Config, ConfigFile, HttpSettings, Live, LogFormat, ServiceSettings, Setting};
 use crate::http::{self, Browsers, ConnectionLimits, Tls, TlsFiles};
@@ -78,6 +78,7 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
         let reloading = Reloading { settings, http, service, logs, tls, metrics };
         tokio::spawn(reloading.follow(hangups));
         notify_systemd(NotifyState::Ready);
+        tokio::spawn(watchdog::reassure(Arc::clone(&server.service)));
         server.run(stop).await;
         tracing::info!("stopped");
         Ok(())
@@ -265,7 +266,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 /// Tells systemd, if it started this program with `Type=notify`.
-fn notify_systemd(state: NotifyState<'_>) {
+pub(super) fn notify_systemd(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "systemd was not notified");
     }

@@ -294,6 +294,19 @@ impl Service {
         self.store.check_files().is_ok()
     }
 
+    /// Returns once a thread of the pool has looked at the gallery and the sessions. It never returns if
+    /// the runtime, the pool or their locks are stuck. It waits for no disk: a server whose disk hangs
+    /// still identifies.
+    pub async fn prove_that_it_works(&self) {
+        let active = self.active.get();
+        let look = move |_: &mut _| {
+            active.sessions().sweep();
+            active.gallery().len()
+        };
+        // A panic is logged where it happens.
+        let _ = self.pool.run(Admission::Always, look).await;
+    }
+
     /// Announces that the server stops. Requests are answered as before. Event streams end, and
     /// training resumes after the next start.
     pub fn stop(&self) {

@@ -9,7 +9,7 @@ use std::process::Output;
 use tempfile::TempDir;
 
 use crate::serving::Serving;
-use crate::support::{printed, program, text};
+use crate::support::{self, printed, program, text};
 
 /// Runs `bipedalnet config` with this text as the settings file.
 fn config(file: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (TempDir, Output) {
@@ -198,18 +198,73 @@ async fn sighup_changes_limits_and_the_log_level_and_names_what_needs_a_restart(
     server.stop();
 }
 
+/// What the server tells systemd next.
+fn receive(socket: &UnixDatagram) -> String {
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).unwrap();
+    text(&buffer[..length])
+}
+
 #[test]
 fn systemd_learns_when_the_server_is_ready_and_when_it_stops() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     let server = Serving::start(folder, "", &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
-    let receive = || {
-        let mut buffer = [0; 64];
-        let length = socket.recv(&mut buffer).unwrap();
-        text(&buffer[..length])
-    };
-    assert_eq!(receive(), "READY=1\n");
+    assert_eq!(receive(&socket), "READY=1\n");
     server.stop();
-    assert_eq!(receive(), "STOPPING=1\n");
+    assert_eq!(receive(&socket), "STOPPING=1\n");
+}
+
+#[tokio::test]
+async fn the_watchdog_hears_from_the_server_also_under_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let notify = ("NOTIFY_SOCKET", path.to_str().unwrap());
+    let quota = ("BIPEDALNET_ADDRESS_REQUESTS_PER_SECOND", "0");
+    let server = Serving::start(folder, "", &[notify, quota, ("WATCHDOG_USEC", "200000")]);
+    assert_eq!(receive(&socket), "READY=1\n");
+    assert_eq!([receive(&socket), receive(&socket)], ["WATCHDOG=1\n", "WATCHDOG=1\n"]);
+
+    let url = format!("http://{}/v1/identify", server.address);
+    let walk = support::json(&support::simulated_for(1, 1, 60.0));
+    let client = support::client();
+    let busy = (0..64).map(|_| {
+        let (client, url, walk) = (client.clone(), url.clone(), walk.clone());
+        tokio::spawn(async move {
+            loop {
+                let request = client.post(&url).header("content-type", "application/json");
+                // It may be refused.
+                let _ = request.body(walk.clone()).send().await;
+            }
+        })
+    });
+    let busy: Vec<_> = busy.collect();
+    server.answer("/livez").await;
+    let hear = move || {
+        // What came before the load does not count.
+        socket.set_nonblocking(true).unwrap();
+        while socket.recv(&mut [0; 64]).is_ok() {}
+        socket.set_nonblocking(false).unwrap();
+        [(); 5].map(|()| receive(&socket))
+    };
+    assert_eq!(tokio::task::spawn_blocking(hear).await.unwrap(), ["WATCHDOG=1\n"; 5]);
+    busy.iter().for_each(tokio::task::JoinHandle::abort);
+    server.stop();
+}
+
+#[tokio::test]
+async fn a_watchdog_of_another_process_hears_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let notify = ("NOTIFY_SOCKET", path.to_str().unwrap());
+    let watchdog = [notify, ("WATCHDOG_USEC", "4000"), ("WATCHDOG_PID", "1")];
+    let server = Serving::start(folder, "", &watchdog);
+    for _ in 0..20 {
+        assert_eq!(server.answer("/livez").await.status(), 200);
+    }
+    server.stop();
+    assert_eq!([receive(&socket), receive(&socket)], ["READY=1\n", "STOPPING=1\n"]);
 }

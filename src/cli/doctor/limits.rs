@@ -8,12 +8,14 @@ use crate::store::Inspection;
 
 const AREA: &str = "limits";
 
-/// What the process takes beside the gallery and training: code, threads, caches, bodies and responses
-/// that wait (docs/performance.md).
-const BASE_MIB: u64 = 160;
+/// Code, threads and caches under load.
+const BASE_MIB: u64 = 64;
 
-/// A user's templates, and a second gallery while a model is changed.
-const USER_BYTES: u64 = 2 << 10;
+/// Bodies, and responses that wait for their clients, at most.
+const BUFFERS_MIB: u64 = 256;
+
+/// A user's templates, and those of a second model while it is activated.
+const USER_BYTES: u64 = 2400;
 
 /// `server`: the process, if one runs. Its limits differ from those of this command.
 pub fn check(
@@ -67,12 +69,16 @@ fn check_cgroup(report: &mut Report, groups: &[PathBuf], needed_mib: u64, whose:
     };
     let memory =
         groups.iter().filter_map(|group| Some(numbers(group, "memory.max")?[0] >> 20)).min();
-    if let Some(memory) = memory.filter(|memory| *memory < needed_mib) {
-        report.problem(
-            AREA,
-            format!("{whose} may use {memory} MiB of memory, and these settings can take {needed_mib} MiB"),
-            "raise MemoryMax or the container's limit, or lower training-memory-mib",
+    let most_mib = needed_mib + BUFFERS_MIB;
+    let cure = "raise MemoryMax or the container's limit, or lower training-memory-mib";
+    if let Some(memory) = memory.filter(|memory| *memory < most_mib) {
+        let finding = format!(
+            "{whose} may use {memory} MiB of memory, and needs {needed_mib} MiB, under attack {most_mib} MiB"
         );
+        match memory < needed_mib {
+            true => report.problem(AREA, finding, cure),
+            false => report.warning(AREA, finding, cure),
+        }
     }
     let quota = |group| match numbers(group, "cpu.max")?[..] {
         [quota, period] if period > 0 => Some(quota as f64 / period as f64),
@@ -111,8 +117,12 @@ mod tests {
     #[test]
     fn the_tightest_limit_of_all_groups_counts() {
         let limits = [("a/memory.max", "268435456\n"), ("a/b/memory.max", "max\n")];
-        assert!(found(&limits, 300).contains("may use 256 MiB of memory"));
-        assert!(!found(&limits, 256).contains("memory"));
+        assert!(
+            found(&limits, 300)
+                .contains("Problem, area: \"limits\", finding: \"the server may use 256 MiB")
+        );
+        assert!(found(&limits, 256).contains("Warning"));
+        assert!(!found(&limits, 0).contains("memory"));
         let quotas = [("a/cpu.max", "50000 100000\n"), ("a/b/cpu.max", "max 100000\n")];
         assert!(found(&quotas, 1).contains("0.50 of a processor"));
         assert!(!found(&[("a/cpu.max", "100000 100000\n")], 1).contains("processor"));
