@@ -24,7 +24,7 @@ WALKS = 16
 
 # Of each connection, and of each measurement of growth.
 USERS = 100
-GROWN_USERS = 400
+GROWN_USERS = 200
 
 DELAY = r"""
 #define _GNU_SOURCE
@@ -167,7 +167,7 @@ def grown(program, folder, flags, before, after):
 
 def growth(program, folder):
     walks = [
-        [simulate(program, "--seconds", 30, "--walker", walker, "--walk", walk) for walker in range(WALKS)]
+        [simulate(program, "--seconds", 30, "--walker", user, "--walk", walk) for user in range(GROWN_USERS)]
         for walk in (1, 2)
     ]
     users = [("PUT", "/v1/users/u{}", [b""])]

@@ -26,6 +26,8 @@ pub struct Inspection {
     pub damaged_rows: u64,
     /// When the server last noted the time.
     pub clock_seen_at_unix_seconds: Option<i64>,
+    /// What the clock showed before a leap that no operator has confirmed.
+    pub clock_leapt_from_unix_seconds: Option<i64>,
     /// Id and file of the active model.
     pub active_model: Option<(String, Vec<u8>)>,
     /// The master key.
@@ -87,6 +89,7 @@ impl Inspection {
             api_keys: Vec::new(),
             damaged_rows: 0,
             clock_seen_at_unix_seconds: None,
+            clock_leapt_from_unix_seconds: None,
             active_model: None,
             master_key: FoundKey::NotNeeded,
         };
@@ -108,17 +111,19 @@ impl Inspection {
         path: &Path,
     ) -> Result<(), StoreError> {
         self.api_keys = read_api_keys(&mut *database, path).await?;
-        let (users, damaged, seen): (i64, i64, Option<i64>) = sqlx::query_as(
+        let (users, damaged, seen, leapt): (i64, i64, Option<i64>, Option<i64>) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM users),
                     (SELECT count(*) FROM templates WHERE damaged = 1)
                       + (SELECT count(*) FROM recordings WHERE damaged = 1)
                       + (SELECT count(*) FROM fingerprints WHERE damaged = 1),
-                    (SELECT seen_at_unix_seconds FROM retention_clock)",
+                    (SELECT seen_at_unix_seconds FROM retention_clock),
+                    (SELECT leapt_from_unix_seconds FROM retention_clock)",
         )
         .fetch_one(&mut *database)
         .await?;
         (self.users, self.damaged_rows) = (users as u64, damaged as u64);
         self.clock_seen_at_unix_seconds = seen;
+        self.clock_leapt_from_unix_seconds = leapt;
         self.active_model = sqlx::query_as("SELECT id, file FROM models WHERE active = 1")
             .fetch_optional(database)
             .await?;

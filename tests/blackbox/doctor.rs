@@ -344,6 +344,11 @@ fn files_and_clock() -> Vec<Case> {
             "warning  clock        the server last saw it 9 days ago",
         ),
         case(
+            "a leap that nobody confirmed",
+            statement("UPDATE retention_clock SET leapt_from_unix_seconds = 1"),
+            "warning  clock        it leapt while the server ran",
+        ),
+        case(
             "no NTP",
             |folder, _| clock_says(folder, "no"),
             "warning  clock        NTP does not set it",

@@ -14,6 +14,7 @@ const TOLERANCE_SECONDS: i64 = 60;
 pub fn check(report: &mut Report, config: &Config, inspection: Option<&Inspection>) {
     let now = unix_seconds();
     let seen = inspection.and_then(|inspection| inspection.clock_seen_at_unix_seconds);
+    let leapt = inspection.and_then(|inspection| inspection.clock_leapt_from_unix_seconds);
     let written = written_at(&config.database);
     let last = seen.into_iter().chain(written).max();
     let cure = "set the clock (`timedatectl set-ntp true`) before the server starts: it deletes old data by the clock";
@@ -30,6 +31,13 @@ pub fn check(report: &mut Report, config: &Config, inspection: Option<&Inspectio
             AREA,
             format!("the server last saw it {ahead} days ago: it leapt, or the server did not run"),
             "compare it with another clock; `bipedalnet confirm-clock` says that it is right",
+        );
+    }
+    if leapt.is_some() {
+        report.warning(
+            AREA,
+            "it leapt while the server ran, so no data past its time is deleted",
+            "compare it with another clock, then run `bipedalnet confirm-clock`",
         );
     }
     match is_synchronised() {
