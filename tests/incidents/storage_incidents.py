@@ -81,45 +81,11 @@ def clock_leaps(world):
     subprocess.run([*confirm, "--date", date], check=True, capture_output=True)
 
 
-# The folder of the database is a small file system that only the server sees. It is filled up once there is
-# a file `fill`, and emptied once there is `free`.
-SMALL_DISK = """
-folder=$1; control=$2; program=$3; shift 3
-mount -t tmpfs -o size=40m none "$folder" || exit 1
-(
-    wait_for() { until [ -e "$control/$1" ]; do kill -0 $$ || exit; sleep 0.1; done; }
-    wait_for fill
-    dd if=/dev/zero bs=4096 of="$folder/filler"
-    wait_for free
-    rm "$folder/filler"
-) >"$control/disk.log" 2>&1 &
-exec "$program" "$@"
-"""
-
-
-def small_disk(world):
-    """Starts the server again, with a new database on a disk of its own."""
-    world.server.process.terminate()
-    world.server.process.wait()
-    folder, program = world.folder / "disk", world.folder / "program"
-    folder.mkdir()
-    script = world.folder / "script"
-    script.write_text(SMALL_DISK)
-    program.write_text(
-        f"""#!/bin/sh
-exec unshare -Urm sh {script} {folder} {world.folder} {world.program} "$@"
-"""
-    )
-    program.chmod(0o755)
-    world.server.program, world.server.database = program, folder / "server.db"
-    world.server.start()
-
-
-@incident(alert="BipedalnetReadOnly", within_minutes=15, prepare=small_disk)
+@incident(alert="BipedalnetReadOnly", within_minutes=15, disk_mib=40)
 def disk_full(world):
     """The disk is full, and a user is created every minute."""
-    (world.folder / "fill").touch()
+    world.server.fill_disk(leave_bytes=0)
     numbers = iter(range(1000))
     world.every(1, lambda: world.server.send("PUT", f"/v1/users/user-{next(numbers)}"))
     yield
-    (world.folder / "free").touch()
+    world.server.free_disk()
