@@ -173,6 +173,9 @@ def defects(dashboard):
     for panel in dashboard["panels"]:
         if panel["type"] != "row":
             found += [f"{panel['title']}: {defect}" for defect in panel_defects(panel, known, anchors)]
+    linked = {link["url"] for panel in dashboard["panels"] for link in panel.get("links", [])}
+    alerts = sorted(set(re.findall(r"alert: (\w+)", RULES.read_text())))
+    found += [f"no panel links to {name}" for name in alerts if f"${{runbook}}#{name.lower()}" not in linked]
     found += [f"the dashboard: {defect}" for defect in link_defects(dashboard["links"], anchors)]
     variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
     found += [f"no variable {name}" for name in ("datasource", "job", "instance", "runbook") if name not in variables]
@@ -209,6 +212,8 @@ def broken(dashboard):
     yield "with the id", changed(lambda one, other, _: other.update(id=one["id"]))
     yield "with the title", changed(lambda one, other, _: other.update(title=one["title"]))
     yield "the runbook has no", changed(lambda one, *_: one["links"][0].update(url="${runbook}#nothing"))
+    yield "no panel links to BipedalnetLogGrows", changed(
+        lambda *all: [panel.pop("links") for panel in all[2]["panels"] if "loggrows" in str(panel.get("links"))])
     yield "expected ${runbook}", changed(lambda one, *_: one["links"][0].update(url="docs/runbook.md#x"))
     yield "no query", changed(lambda one, *_: one.update(targets=[]))
     yield "no variable job", changed(
