@@ -3,6 +3,7 @@
 import http.client
 import itertools
 import json
+import socket
 import sqlite3
 import time
 
@@ -97,3 +98,11 @@ def slow_network(world):
         client.close()
 
     world.every(1, send_slowly)
+
+
+@incident(alert="BipedalnetConnectionsRefused", within_minutes=15, flags=("--max-connections", "8"))
+def connections_are_taken(world):
+    """Somebody opens connections and sends nothing."""
+    address, port = world.server.address.split(":")
+    held = []
+    world.every(0.05, lambda: held.append(socket.create_connection((address, int(port)))))
