@@ -28,7 +28,14 @@ impl CommandLine {
         let mut matches = command.clone().try_get_matches()?;
         let mut file = File::default();
         if let Some((name, path)) = file_of(&matches) {
-            file = File::read(&path)?;
+            file = match File::read(&path) {
+                // A server that runs keeps the settings that it has. A restart would end it.
+                Err(error) if name == "healthcheck" => {
+                    eprintln!("bipedalnet: going by flags and variables alone: {error}");
+                    File::default()
+                }
+                file => file?,
+            };
             let command = command.mut_subcommand(name, |command| file.set_defaults(command));
             matches = command.try_get_matches()?;
         }

@@ -23,6 +23,7 @@ use super::App;
 use super::encoding::Encoding;
 use super::memory::{Decoded, Held};
 use super::misread;
+use super::observe::note_received;
 use super::problem::{Problem, ProblemType};
 use crate::service::{Admission, Cost, Service, StoredResponse};
 use crate::telemetry::Metrics;
@@ -100,6 +101,7 @@ impl FromRequest<App> for Received {
         let body = read(request.into_body(), most, &mut held).await?;
         let metrics = Arc::clone(&app.service.metrics);
         metrics.stages.receive.ended(begin);
+        note_received();
         Ok(Self { body, format, encoding, most, held, metrics })
     }
 }

@@ -1,9 +1,10 @@
 //! What operators see of each request: an id, a span, its duration and a line in the log.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use axum::body::HttpBody;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
@@ -35,7 +36,15 @@ const PATIENCE: Duration = Duration::from_millis(2500);
 const HUNG_UP: &str = "499";
 
 tokio::task_local! {
-    static CURRENT: HeaderValue;
+    static CURRENT: Current;
+}
+
+/// The current request.
+#[derive(Clone)]
+struct Current {
+    id: HeaderValue,
+    /// When the server had all of it. The time before is up to the client and its network.
+    received: Arc<OnceLock<Instant>>,
 }
 
 /// Makes ids for requests without one.
@@ -70,7 +79,13 @@ impl RequestIds {
 
 /// The id of the current request, if there is one.
 pub(super) fn request_id() -> Option<String> {
-    CURRENT.try_with(|id| text(id).to_owned()).ok()
+    CURRENT.try_with(|current| text(&current.id).to_owned()).ok()
+}
+
+/// Notes that all of the current request has arrived.
+pub(super) fn note_received() {
+    // In a test of a handler alone, there is no request.
+    let _ = CURRENT.try_with(|current| *current.received.get_or_init(Instant::now));
 }
 
 fn text(id: &HeaderValue) -> &str {
@@ -85,6 +100,7 @@ struct Measured<'a> {
     status: Option<StatusCode>,
     problem: Option<ProblemType>,
     begin: Instant,
+    received: Arc<OnceLock<Instant>>,
     /// Its number among the open requests.
     number: u64,
 }
@@ -94,36 +110,39 @@ impl Measured<'_> {
         route_or_none(self.route.as_ref())
     }
 
-    fn count_for_objectives(&self, elapsed: Duration) {
+    fn count_for_objectives(&self) {
         let http = &self.metrics.http;
         let problem = self.problem.filter(|problem| problem.is_server_error());
         if let Some(problem) = problem {
             http.errors.with_label_values(&[problem.code()]).inc();
         }
         let status = self.status.map(|status| status.as_u16());
-        let (available, fast) = objectives(self.route(), status, problem, elapsed);
+        let (available, fast) =
+            objectives(self.route(), status, problem, self.received.get().map(Instant::elapsed));
         available.into_iter().for_each(|is_good| http.available.count(is_good));
         fast.into_iter().for_each(|is_good| http.fast.count(is_good));
     }
 }
 
 /// Whether a request is good for the objectives that `docs/operation.md` states: availability and latency.
-/// `None` if it does not count. There is no status if the client hung up.
+/// `None` if it does not count. There is no status if the client hung up, and no `waited`, the time since
+/// the whole request was here, if it never was.
 fn objectives(
     route: &str,
     status: Option<u16>,
     server_error: Option<ProblemType>,
-    elapsed: Duration,
+    waited: Option<Duration>,
 ) -> (Option<bool>, Option<bool>) {
+    let waited = waited.unwrap_or_default();
     match (status, server_error) {
         // The client gave up. Its network may be to blame, unless it waited for long.
-        (None, _) => (None, (elapsed > PATIENCE).then_some(false)),
-        (Some(408 | 504), _) => (None, Some(false)),
+        (None, _) => (None, (waited > PATIENCE).then_some(false)),
+        (Some(408 | 504), _) => (None, (waited > FAST).then_some(false)),
         (Some(401 | 429), _) | (_, Some(ProblemType::Overloaded)) => (None, None),
         (Some(status), server_error) => {
             let is_recognised = status == 200 && RECOGNITIONS.contains(&route);
             let is_available = status < 500 && server_error.is_none();
-            (Some(is_available), is_recognised.then_some(elapsed <= FAST))
+            (Some(is_available), is_recognised.then_some(waited <= FAST))
         }
     }
 }
@@ -150,7 +169,7 @@ impl Drop for Measured<'_> {
             .with_label_values(&[self.method, self.route(), status])
             .observe(elapsed.as_secs_f64());
         if self.route().starts_with(API) {
-            self.count_for_objectives(elapsed);
+            self.count_for_objectives();
         }
     }
 }
@@ -174,8 +193,13 @@ pub(super) async fn observe(
         begin,
     };
     let number = metrics.open_requests.begin(open);
+    let current = Current { id: id.clone(), received: Arc::default() };
+    if request.body().is_end_stream() {
+        let _ = current.received.set(begin);
+    }
+    let received = Arc::clone(&current.received);
     let mut measured =
-        Measured { metrics, method, route, status: None, problem: None, begin, number };
+        Measured { metrics, method, route, status: None, problem: None, begin, received, number };
     let span = tracing::info_span!(
         "request",
         request_id = text(&id),
@@ -190,7 +214,7 @@ pub(super) async fn observe(
     if let Some(trace) = continue_trace(&span, request.headers()) {
         span.record("trace_id", trace);
     }
-    let answer = CURRENT.scope(id.clone(), next.run(request));
+    let answer = CURRENT.scope(current, next.run(request));
     let mut response = answer.instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
     measured.status = Some(response.status());
@@ -229,7 +253,8 @@ mod tests {
     fn objectives_count_what_the_server_is_to_blame_for() {
         let [fast, slow, late] = [250, 251, 2501].map(Duration::from_millis);
         let walk = "/v1/users/{user}/verify";
-        for (route, status, problem, elapsed, expected) in [
+        let timed_out = Some(ProblemType::DeadlinePassed);
+        for (route, status, problem, waited, expected) in [
             (walk, Some(200), None, fast, (Some(true), Some(true))),
             (walk, Some(200), None, slow, (Some(true), Some(false))),
             (walk, Some(422), None, slow, (Some(true), None)),
@@ -242,12 +267,18 @@ mod tests {
             (walk, Some(401), None, fast, (None, None)),
             (walk, Some(429), None, fast, (None, None)),
             (walk, Some(408), None, late, (None, Some(false))),
-            (walk, Some(504), Some(ProblemType::DeadlinePassed), slow, (None, Some(false))),
+            (walk, Some(504), timed_out, slow, (None, Some(false))),
+            // The client would not wait for longer.
+            (walk, Some(504), timed_out, fast, (None, None)),
             (walk, None, None, slow, (None, None)),
             (walk, None, None, late, (None, Some(false))),
         ] {
-            let got = objectives(route, status, problem, elapsed);
-            assert_eq!(got, expected, "{route} {status:?} {problem:?} {elapsed:?}");
+            let got = objectives(route, status, problem, Some(waited));
+            assert_eq!(got, expected, "{route} {status:?} {problem:?} {waited:?}");
+        }
+        // The body never came.
+        for (status, problem) in [(None, None), (Some(408), None), (Some(504), timed_out)] {
+            assert_eq!(objectives(walk, status, problem, None), (None, None));
         }
     }
 

@@ -11,13 +11,15 @@ use super::{StoreError, beside, files};
 /// could get in the way of a server that starts. Sees only processes that this one may see.
 pub fn lock_holder(database: &Path) -> Option<(u32, String)> {
     let path = beside(&fs::canonicalize(database).ok()?, "-lock");
-    let inode = fs::metadata(&path).ok()?.ino().to_string();
+    let file = fs::metadata(&path).ok()?;
+    let (major, minor) = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
+    let id = format!("{major:02x}:{minor:02x}:{}", file.ino());
     // As in proc(5): number, kind, mandatory or not, read or write, process, device and inode.
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let held = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let process = held
         .filter(|fields| fields.get(1) == Some(&"FLOCK"))
-        .find(|fields| fields.get(5).and_then(|id| id.rsplit(':').next()) == Some(&inode[..]))?
+        .find(|fields| fields.get(5) == Some(&&id[..]))?
         .get(4)?
         .parse()
         .ok()?;

@@ -84,7 +84,7 @@ fn check_master_key(report: &mut Report, config: &Config, key: &FoundKey) {
     match key {
         FoundKey::Opens { place, is_beside_database: true } => report.warning(
             AREA,
-            format!("{place} is beside the database, so whoever copies the disk can read it"),
+            format!("{place} is beside the database, so a copy of the disk can be read"),
             "move it (docs/operation.md, Encryption), and keep a copy apart from the backups",
         ),
         FoundKey::Opens { place, .. } => report.ok(AREA, format!("the one from {place} opens the keyring")),

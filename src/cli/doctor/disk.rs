@@ -43,7 +43,7 @@ fn check_folder(report: &mut Report, folder: &Path, database: &Path) {
     if let Some(kind) = network_file_system(folder) {
         report.problem(
             AREA,
-            format!("{shown} is on {kind}, whose locks do not protect a database"),
+            format!("{shown} is on {kind}; its locks do not protect a database"),
             "move the database to a local disk",
         );
     }

@@ -1,6 +1,7 @@
 //! Metrics of the program itself.
 
 use std::alloc::System;
+use std::sync::{Mutex, PoisonError};
 
 use bipedalnet_core::bnn::Kernels;
 use prometheus::{Counter, IntCounter, IntGauge, Opts, Registry};
@@ -25,6 +26,7 @@ pub struct ProcessMetrics {
     pub busy_seconds: Counter,
     pub allocated: IntGauge,
     pub allocations: IntCounter,
+    looking: Mutex<()>,
 }
 
 impl ProcessMetrics {
@@ -56,6 +58,7 @@ impl ProcessMetrics {
                 "Memory that the program has allocated, without that of C libraries",
             ),
             allocations: counter(registry, "allocations_total", "Allocations of memory"),
+            looking: Mutex::default(),
         }
     }
 
@@ -67,6 +70,8 @@ impl ProcessMetrics {
         self.tasks_queued.set(runtime.global_queue_depth() as i64);
         let busy = (0..runtime.num_workers()).map(|it| runtime.worker_total_busy_duration(it));
         let busy: f64 = busy.map(|busy| busy.as_secs_f64()).sum();
+        // Two who look at once must not count the same time twice.
+        let _one = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         self.busy_seconds.inc_by((busy - self.busy_seconds.get()).max(0.0));
         let stats = ALLOCATOR.stats();
         let bytes = stats.bytes_allocated.saturating_sub(stats.bytes_deallocated);

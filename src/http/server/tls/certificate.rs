@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use rustls::pki_types::CertificateDer;
-use x509_parser::certificate::X509Certificate;
+use x509_parser::certificate::{Validity, X509Certificate};
 use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
 
@@ -15,6 +15,8 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// Serial number, in hexadecimal digits.
     pub serial: String,
+    /// When the server's own certificate, the first, is valid.
+    own: Validity,
     /// From when on all certificates of the chain are valid.
     pub not_before: ASN1Time,
     /// When the first certificate of the chain expires.
@@ -28,17 +30,24 @@ impl Certificate {
         let parse = |der| x509_parser::parse_x509_certificate(der).ok();
         let parsed: Vec<X509Certificate<'_>> =
             chain.iter().map(|der| Some(parse(der)?.1)).collect::<Option<_>>()?;
-        let own = parsed.first()?;
-        let names = names(own);
-        let serial = own.raw_serial_as_string();
+        let first = parsed.first()?;
+        let names = names(first);
+        let serial = first.raw_serial_as_string();
+        let own = first.validity().clone();
         let not_before = parsed.iter().map(|one| one.validity().not_before).max()?;
         let not_after = parsed.iter().map(|one| one.validity().not_after).min()?;
-        Some(Self { names, serial, not_before, not_after, chain })
+        Some(Self { names, serial, own, not_before, not_after, chain })
     }
 
     /// Whether all of the chain is valid now.
     pub fn is_valid(&self) -> bool {
         (self.not_before..=self.not_after).contains(&ASN1Time::now())
+    }
+
+    /// Whether the server's own certificate is valid now. Clients that know another way to an issuer accept
+    /// it, even if one of the chain has expired.
+    pub fn own_is_valid(&self) -> bool {
+        self.own.is_valid()
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Tls {
     files: TlsFiles,
     config: Live<rustls::ServerConfig>,
     state: Mutex<State>,
+    /// Held while the files are read, so that what was read later is taken later.
+    exchanging: Mutex<()>,
     metrics: TlsMetrics,
 }
 
@@ -49,6 +51,7 @@ impl Tls {
             files,
             config: Live::new(config),
             state: Mutex::new(State { certificate: certificate.clone(), failure: None }),
+            exchanging: Mutex::default(),
             metrics,
         };
         tls.note_in_use(&certificate);
@@ -100,11 +103,12 @@ impl Tls {
 
     /// Takes what is in the files. Returns whether it is another certificate.
     fn exchange(&self) -> Result<bool, TlsError> {
+        let _turn = self.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
         let (config, new) = self.files.read()?;
         let mut state = self.state();
         let is_new = state.certificate != new;
         if is_new {
-            if state.certificate.is_valid() && !new.is_valid() {
+            if state.certificate.own_is_valid() && !new.own_is_valid() {
                 let Certificate { not_before, not_after, .. } = new;
                 let path = self.files.certificate.clone();
                 return Err(TlsError::NotValidNow { path, not_before, not_after });
