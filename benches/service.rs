@@ -8,11 +8,9 @@
 
 mod server;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -28,6 +26,7 @@ use hyper_util::service::TowerToHyperService;
 use rusqlite::{Connection as Database, params};
 use server::load::{closed_loop, open_loop};
 use server::{Connection, Server, pin, processor_seconds, quantile, request, walk};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region};
 use tokio::task::LocalSet;
 
 const PEOPLE: u64 = 20;
@@ -42,30 +41,6 @@ const BARE: &str = "body discarded";
 
 const SERVERS_ON: usize = 0;
 const CLIENTS_ON: usize = 1;
-
-/// Counts the allocations of all threads.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-static ALLOCATED_BYTES: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        ALLOCATED_BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: the caller upholds the same contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: all pointers of this allocator come from the system's allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[derive(Parser)]
 struct Settings {
@@ -136,7 +111,7 @@ async fn allocations() {
     let router = TowerToHyperService::new(router);
     let body = walk(1, 2);
     let bytes = Bytes::from(body.bytes);
-    const REQUESTS: u64 = 500;
+    const REQUESTS: usize = 500;
     let mut counted = [0; 2];
     // The first half is warm-up.
     for number in 0..2 * REQUESTS {
@@ -147,13 +122,15 @@ async fn allocations() {
             request = request.header("content-encoding", "zstd");
         }
         let request = request.body(Body::from(bytes.clone())).expect("it is a request");
-        let before = [&ALLOCATIONS, &ALLOCATED_BYTES].map(|count| count.load(Ordering::Relaxed));
+        // The program counts what it allocates.
+        let region = Region::new(&INSTRUMENTED_SYSTEM);
         let response = router.call(request).await.expect("it answers");
         assert_eq!(response.status(), 200);
         response.into_body().collect().await.expect("it is whole");
         if number >= REQUESTS {
-            counted[0] += ALLOCATIONS.load(Ordering::Relaxed) - before[0];
-            counted[1] += ALLOCATED_BYTES.load(Ordering::Relaxed) - before[1];
+            let change = region.change();
+            counted[0] += change.allocations + change.reallocations;
+            counted[1] += change.bytes_allocated;
         }
     }
     let [allocations, bytes] = counted.map(|count| count / REQUESTS);
