@@ -36,10 +36,23 @@ def starved(world):
         world.every(0, lambda: world.server.send("POST", "/v1/identify", walk))
 
     # 2 % of one processor is left.
+    stop_again_and_again(world, stopped_seconds=0.196)
+
+
+@incident(alert="BipedalnetSlow", within_minutes=15)
+def stutters(world):
+    """Others take the processor, and twelve walks at a time wait."""
+    walk = json.dumps(world.walk(1)).encode()
+    for _ in range(12):
+        world.every(0, lambda: world.server.send("POST", "/v1/identify", walk))
+    stop_again_and_again(world, stopped_seconds=0.196)
+
+
+def stop_again_and_again(world, stopped_seconds):
     def starve():
         while not world.over.is_set():
             os.kill(world.server.process.pid, signal.SIGSTOP)
-            world.over.wait(0.196)
+            world.over.wait(stopped_seconds)
             os.kill(world.server.process.pid, signal.SIGCONT)
             world.over.wait(0.004)
 

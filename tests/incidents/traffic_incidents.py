@@ -1,11 +1,8 @@
 """What clients send, or get, is wrong."""
 
-import http.client
 import itertools
-import json
 import socket
 import sqlite3
-import time
 
 from incident import incident
 
@@ -79,25 +76,6 @@ def training_stuck(world):
     world.locked.execute("BEGIN IMMEDIATE")
     yield
     world.locked.close()
-
-
-@incident(alert="BipedalnetSlow", within_minutes=15)
-def slow_network(world):
-    """The network takes half a second for each walk, and there is one a minute."""
-    walk = json.dumps(world.walk(1)).encode()
-
-    def send_slowly():
-        client = http.client.HTTPConnection(world.server.address)
-        client.putrequest("POST", "/v1/identify")
-        client.putheader("content-type", "application/json")
-        client.putheader("content-length", str(len(walk)))
-        client.endheaders(walk[:1000])
-        time.sleep(0.5)
-        client.send(walk[1000:])
-        client.getresponse().read()
-        client.close()
-
-    world.every(1, send_slowly)
 
 
 @incident(alert="BipedalnetConnectionsRefused", within_minutes=15, flags=("--max-connections", "8"))
