@@ -324,3 +324,50 @@ impl Service {
         self.store.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::config::Config;
+
+    const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-openset.safetensors");
+
+    #[tokio::test]
+    async fn a_stuck_pool_and_a_stuck_gallery_prove_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("test.db"), None).await.unwrap();
+        let settings = Live::new(Config::throwaway(folder.path()).service);
+        let given = GivenModel { file: SHIPPED.to_vec(), shipped: true };
+        let service = Service::start(given, store, settings).await.unwrap();
+        service.prove_that_it_works().await;
+
+        let active = service.active.get();
+        let gallery = active.gallery_mut();
+        assert!(service.prove_that_it_works().now_or_never().is_none());
+        drop(gallery);
+        service.prove_that_it_works().await;
+
+        service.pool.observe();
+        let threads = service.metrics.pool.threads.get() as usize;
+        let gate = Arc::new(Barrier::new(threads + 1));
+        let stuck = (0..threads).map(|_| {
+            let (pool, gate) = (service.pool.clone(), Arc::clone(&gate));
+            tokio::spawn(async move { pool.run(Admission::Always, move |_| gate.wait()).await })
+        });
+        let stuck: Vec<_> = stuck.collect();
+        while service.metrics.pool.running.get() < threads as i64 {
+            tokio::task::yield_now().await;
+            service.pool.observe();
+        }
+        assert!(service.prove_that_it_works().now_or_never().is_none());
+        gate.wait();
+        service.prove_that_it_works().await;
+        for job in stuck {
+            assert!(job.await.unwrap().is_ok());
+        }
+    }
+}

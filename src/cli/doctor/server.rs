@@ -13,7 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Returns the process of the server that uses the database.
 pub fn check(report: &mut Report, config: &Config) -> Option<u32> {
     let Some((process, holder)) = lock_holder(&config.database) else {
-        report.ok(AREA, "none uses the database, as far as this user can see");
+        report.ok(AREA, "no server uses the database, as far as this user can see");
         return None;
     };
     // The server chose the port by itself.

@@ -54,6 +54,12 @@ impl Tls {
             exchanging: Mutex::default(),
             metrics,
         };
+        tracing::info!(
+            names = certificate.names.join(","),
+            serial = certificate.serial,
+            not_after = %certificate.not_after,
+            "certificate read"
+        );
         tls.note_in_use(&certificate);
         tls.metrics.note_reload(true);
         Ok(tls)
