@@ -30,6 +30,7 @@ if command -v systemd-analyze >/dev/null; then
         exit 1
     fi
     # 0 is fully isolated, 100 is open. The service needs the network, user names and /proc.
-    systemd-analyze security --offline=true --threshold=20 --no-pager packaging/bipedalnet.service \
-        | tail -1
+    for unit in packaging/*.service; do
+        systemd-analyze security --offline=true --threshold=20 --no-pager "$unit" | tail -1
+    done
 fi

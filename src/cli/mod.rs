@@ -21,6 +21,7 @@ mod reload;
 mod remote;
 mod renew_templates;
 mod reproduce;
+mod restore;
 mod retrain;
 mod rotate_master_key;
 mod serve;
@@ -75,6 +76,7 @@ enum Command {
     Audit(audit::Arguments),
     ConfirmClock(confirm_clock::Arguments),
     Backup(backup::Arguments),
+    Restore(restore::Arguments),
     RotateMasterKey(rotate_master_key::Arguments),
     RenewTemplates(renew_templates::Arguments),
     Doctor(doctor::Arguments),
@@ -115,6 +117,7 @@ pub fn run() -> ExitCode {
         Command::Audit(arguments) => audit::run(arguments).map(done),
         Command::ConfirmClock(arguments) => confirm_clock::run(arguments).map(done),
         Command::Backup(arguments) => backup::run(arguments).map(done),
+        Command::Restore(arguments) => restore::run(arguments).map(done),
         Command::RotateMasterKey(arguments) => rotate_master_key::run(arguments).map(done),
         Command::RenewTemplates(arguments) => renew_templates::run(arguments).map(done),
         Command::Demo(arguments) => demo::run(arguments).map(done),

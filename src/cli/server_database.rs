@@ -43,6 +43,11 @@ pub struct EncryptedDatabase {
 }
 
 impl EncryptedDatabase {
+    /// The file, which need not exist, and the file with the master key.
+    pub fn parts(&self) -> (&Path, Option<&Path>) {
+        (&self.database.path, self.master_key_file.as_deref())
+    }
+
     /// The file, which must exist, and the file with the master key.
     pub fn existing(&self) -> Result<(&Path, Option<&Path>), Failure> {
         Ok((self.database.existing()?, self.master_key_file.as_deref()))

@@ -60,6 +60,8 @@ pub enum AuditEvent<'a> {
     },
     /// With the number of the newest entry that was pruned.
     AuditPruned(i64),
+    /// With the time of the backup, in seconds since 1970.
+    DatabaseRestored(i64),
 }
 
 impl<'a> AuditEvent<'a> {
@@ -96,6 +98,7 @@ impl<'a> AuditEvent<'a> {
                 &format!("{} to {}", date_and_time(from), date_and_time(to)),
             ),
             Self::AuditPruned(last) => (PRUNED, None, Some(last.to_string())),
+            Self::DatabaseRestored(at) => ("database_restored", None, Some(at.to_string())),
         }
     }
 
@@ -150,7 +153,7 @@ impl AuditEntry {
 }
 
 /// The digest that stands for a user.
-fn user_digest(keyring: &Keyring, user: &UserId) -> Vec<u8> {
+pub(super) fn user_digest(keyring: &Keyring, user: &UserId) -> Vec<u8> {
     keyring.secret(USERS).digest(user.as_str().as_bytes()).to_vec()
 }
 

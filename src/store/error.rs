@@ -38,6 +38,16 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A newer version of this program wrote the tables.
+    #[error("database {path} was made by a newer version of this program (schema {found}; this one knows {known}); start that version, or restore a backup from before the upgrade with `bipedalnet restore`", path = path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The number of its newest migration.
+        found: i64,
+        /// That of this program.
+        known: i64,
+    },
     /// Another version of this program wrote the tables.
     #[error("database {path}: {error}; start the version of this program that wrote it", path = path.display())]
     Version {
@@ -176,6 +186,22 @@ pub enum StoreError {
         /// What went wrong.
         reason: String,
     },
+    /// A backup was not restored.
+    #[error("backup {path}: {reason}; nothing was changed", path = path.display())]
+    Restore {
+        /// The backup.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A restore ended between the old database and the new one.
+    #[error("a restore of database {path} is not finished: {reason}; start the server, or restore again", path = path.display())]
+    RestoreUnfinished {
+        /// The database.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The idempotency key was used for another request.
     #[error("this idempotency key was used for another request")]
     OtherRequest,
@@ -241,6 +267,18 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
 pub(super) fn is_full(error: &sqlx::Error) -> bool {
     // SQLITE_FULL, and SQLITE_IOERR_SHMSIZE, which is the same for shared memory.
     primary_code(error) == Some(13) || code(error) == Some(4874)
+}
+
+/// Whether a table cannot be read: it is damaged, of another version, or no SQLite at all.
+pub(super) fn is_unreadable(error: &sqlx::Error) -> bool {
+    // SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_CANTOPEN and SQLITE_NOTADB.
+    is_of_other_version(error) || matches!(primary_code(error), Some(10 | 11 | 14 | 26))
+}
+
+/// Whether there is no such table or column, as in a database of another version.
+pub(super) fn is_of_other_version(error: &sqlx::Error) -> bool {
+    // SQLITE_ERROR.
+    primary_code(error) == Some(1)
 }
 
 /// SQLite's primary result code.

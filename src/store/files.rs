@@ -31,6 +31,18 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Gives a file to the owner of a folder, as far as this process may.
+///
+/// # Errors
+/// If the folder or the file cannot be read, or root cannot change the owner.
+pub(super) fn give_to_owner_of(folder: &Path, file: &Path) -> io::Result<()> {
+    let (folder, made) = (fs::metadata(folder)?, fs::metadata(file)?);
+    if !rustix::process::geteuid().is_root() || folder.uid() == made.uid() {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(file, Some(folder.uid()), Some(folder.gid()))
+}
+
 /// Takes all rights of others from a database and from the files beside it.
 ///
 /// # Errors

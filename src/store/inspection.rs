@@ -6,7 +6,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::api_keys::read_api_keys;
-use super::keyring::{MasterKey, check_keyring, keyring_file, own_key_file};
+use super::keyring::{MasterKey, MasterKeyPlace, check_keyring, keyring_file, own_key_file};
 use super::{APPLICATION_ID, BUSY_TIMEOUT, MIGRATIONS, StoreError, beside, lock_holder, opening};
 use crate::access::ApiKey;
 
@@ -156,7 +156,7 @@ async fn find_key(
     is_in_use: bool,
 ) -> FoundKey {
     let own = own_key_file(path);
-    let key = match MasterKey::find(master_key_file, path) {
+    let key = match MasterKey::find(MasterKeyPlace { file: master_key_file, database: path }) {
         Ok(key) => key,
         Err(StoreError::MasterKey { place, .. })
             if place == own.display().to_string() && !own.exists() =>

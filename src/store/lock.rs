@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::{StoreError, beside, files};
+use super::{StoreError, beside, files, folder_of, restore};
 
 /// The process that holds the lock of a database, and what the lock says about it. Takes no lock, which
 /// could get in the way of a server that starts. Sees only processes that this one may see.
@@ -35,7 +35,7 @@ pub struct DatabaseLock {
 
 impl DatabaseLock {
     /// Locks a database. The lock is a file of its own: closing the database's file anywhere in a
-    /// process would release SQLite's locks.
+    /// process would release SQLite's locks. Finishes a restore that was interrupted.
     ///
     /// # Errors
     /// If another process holds the lock, or the file cannot be opened.
@@ -60,6 +60,9 @@ impl DatabaseLock {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
+        // As root, the service's own user must be able to lock it.
+        files::give_to_owner_of(folder_of(database), &path).map_err(failed)?;
+        restore::finish(database)?;
         let name = rustix::system::uname();
         let host = name.nodename().to_string_lossy();
         let holder = format!("process {} on host {host}\n", std::process::id());

@@ -19,6 +19,7 @@ mod lock;
 mod models;
 mod renewal;
 mod reserve;
+mod restore;
 mod sealed;
 mod stored_responses;
 mod templates;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use audit::{AuditEntry, AuditEvent};
-pub use backup::backup;
+pub use backup::{BackedUp, BackupRequest, backup};
 use clock::ClockWatch;
 pub use clock::{Clock, ClockEvent, date_and_time, unix_seconds};
 use damage::Damage;
@@ -51,18 +52,20 @@ pub use files::database_files;
 use foreign_lock::ForeignLock;
 pub use foreign_lock::Locked;
 pub use inspection::{FoundKey, Inspection};
-use keyring::{Keyring, keyring_file};
+use keyring::{Keyring, MasterKeyPlace, key_id, keyring_file};
 pub use keyring::{MASTER_KEY_VARIABLE, SecretKey, rotate_master_key};
 use lock::DatabaseLock;
 pub use lock::lock_holder;
 pub use models::{Comparison, Outcomes, StoredModel};
 pub use renewal::renew_templates;
 use reserve::Reserve;
-use sqlx::Sqlite;
+pub use restore::{RestoreRequest, Restored, restore};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
+use sqlx::{ConnectOptions, Sqlite};
 pub use stored_responses::{IdempotentRequest, StoredResponse};
 pub use templates::{ExportedTemplate, StoredTemplate};
 pub use trainees::Trainee;
@@ -175,6 +178,7 @@ impl Database {
     /// If the file cannot be opened, is damaged, or is not a database of this version.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         refuse_network(path)?;
+        restore::refuse_unfinished(path)?;
         let path = path.to_owned();
         let fail = |error| opening(path.clone(), error);
         files::make_private(&path).map_err(|error| fail(error.into()))?;
@@ -196,6 +200,10 @@ impl Database {
         files::narrow_all(&path).map_err(|error| fail(error.into()))?;
         MIGRATIONS.run(&writer).await.map_err(|error| match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
+            MigrateError::VersionMissing(found) => {
+                let known = MIGRATIONS.iter().map(|it| it.version).max().unwrap_or(0);
+                StoreError::Newer { path: path.clone(), found, known }
+            }
             error => StoreError::Version { path: path.clone(), error },
         })?;
         let checkpointing = options.clone().busy_timeout(CHECKPOINT_TIMEOUT);
@@ -235,7 +243,8 @@ impl Store {
     /// If a file cannot be opened, is damaged, or is not of this version, or the master key is missing
     /// or wrong.
     pub async fn open(path: &Path, master_key_file: Option<&Path>) -> Result<Self, StoreError> {
-        Self::open_with(path, master_key_file, None).await
+        let place = MasterKeyPlace { file: master_key_file, database: path };
+        Self::open_with(path, place, None).await
     }
 
     /// Like [`Store::open`], for a server. Another server would go on with users that this one erases.
@@ -247,12 +256,13 @@ impl Store {
         master_key_file: Option<&Path>,
     ) -> Result<Self, StoreError> {
         let lock = DatabaseLock::take(path)?;
-        Self::open_with(path, master_key_file, Some(Arc::new(lock))).await
+        let place = MasterKeyPlace { file: master_key_file, database: path };
+        Self::open_with(path, place, Some(Arc::new(lock))).await
     }
 
     async fn open_with(
         path: &Path,
-        master_key_file: Option<&Path>,
+        place: MasterKeyPlace<'_>,
         lock: Option<Arc<DatabaseLock>>,
     ) -> Result<Self, StoreError> {
         let reserve = Reserve::of(path);
@@ -261,8 +271,8 @@ impl Store {
         let database = Database::open(path).await?;
         let needed: Option<Vec<u8>> =
             sqlx::query_scalar("SELECT id FROM keyring").fetch_optional(&database.writer).await?;
-        let needed = needed.and_then(|id| keyring::key_id(&id));
-        let keyring = Keyring::open(path, needed, master_key_file).await?;
+        let needed = needed.and_then(|id| key_id(&id));
+        let keyring = Keyring::open(&keyring_file(path), needed, place).await?;
         if needed.is_none() {
             sqlx::query("INSERT INTO keyring VALUES (?)")
                 .bind(&keyring.id().0[..])
@@ -439,6 +449,12 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .filename(path)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("cache_size", format!("-{CACHE_KIB}"))
+}
+
+/// Opens a database that is only read.
+async fn read_only(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    options.busy_timeout(BUSY_TIMEOUT).connect().await
 }
 
 fn writing_options(path: &Path) -> SqliteConnectOptions {

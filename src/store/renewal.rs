@@ -47,7 +47,7 @@ impl Store {
         Ok(())
     }
 
-    async fn renew(&mut self, actor: &str) -> Result<usize, StoreError> {
+    pub(super) async fn renew(&mut self, actor: &str) -> Result<usize, StoreError> {
         let next = self.template_generation + 1;
         let mut transaction = self.begin().await?;
         transaction.act_for(actor);

@@ -26,6 +26,14 @@ pub struct MasterKey {
     pub place: String,
 }
 
+/// Where the master key of a database is looked for: in `file`, the setting; without it, in the
+/// credential of systemd, the variable, and the file beside the database, in this order.
+#[derive(Clone, Copy)]
+pub struct MasterKeyPlace<'a> {
+    pub file: Option<&'a Path>,
+    pub database: &'a Path,
+}
+
 /// Where the master key is.
 enum Source {
     File(PathBuf),
@@ -35,13 +43,12 @@ enum Source {
 }
 
 impl MasterKey {
-    /// Reads the master key of a database. `file` is the setting. Without it, the credential of
-    /// systemd, the variable, and the file beside the database are tried, in this order.
+    /// Reads the master key of a database.
     ///
     /// # Errors
     /// If there is none, or it cannot be read, is malformed, or everybody can read it.
-    pub fn find(file: Option<&Path>, database: &Path) -> Result<Self, StoreError> {
-        Ok(match source_of(file, database) {
+    pub fn find(place: MasterKeyPlace<'_>) -> Result<Self, StoreError> {
+        Ok(match source_of(place) {
             Source::File(path) | Source::BesideDatabase(path) => Self::read(&path)?,
             Source::Variable(value) => {
                 let value = Zeroizing::new(value.into_encoded_bytes());
@@ -57,8 +64,8 @@ impl MasterKey {
     ///
     /// # Errors
     /// As [`MasterKey::find`], or if the file cannot be written.
-    pub fn find_or_make(file: Option<&Path>, database: &Path) -> Result<Self, StoreError> {
-        if let Source::BesideDatabase(path) = source_of(file, database)
+    pub fn find_or_make(place: MasterKeyPlace<'_>) -> Result<Self, StoreError> {
+        if let Source::BesideDatabase(path) = source_of(place)
             && !path.exists()
         {
             let made = Self::make(&path)?;
@@ -69,7 +76,7 @@ impl MasterKey {
             );
             return Ok(made);
         }
-        Self::find(file, database)
+        Self::find(place)
     }
 
     /// The new key of a rotation that ended before the file beside the database was replaced, if `old`
@@ -142,7 +149,7 @@ pub(super) fn finish(database: &Path) -> Result<(), StoreError> {
         .map_err(|error| wrong(&own.display().to_string(), &error.to_string()))
 }
 
-fn source_of(file: Option<&Path>, database: &Path) -> Source {
+fn source_of(MasterKeyPlace { file, database }: MasterKeyPlace<'_>) -> Source {
     let credential = || {
         let folder = std::env::var_os("CREDENTIALS_DIRECTORY")?;
         Some(Path::new(&folder).join(CREDENTIAL)).filter(|path| path.exists())

@@ -4,6 +4,7 @@
 //! A user is erased for good once their key is destroyed here: old copies of the database hold nothing
 //! readable of them. So keys are never in the database, and copies of this file should be few.
 
+mod history;
 mod key;
 mod master_key;
 mod rotation;
@@ -12,13 +13,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub(super) use history::{KeyringFile, NOTE_COPY};
 pub(super) use key::OVERHEAD_BYTES;
 pub use key::SecretKey;
-pub use master_key::{MASTER_KEY_VARIABLE, MasterKey, own_key_file};
+pub use master_key::{MASTER_KEY_VARIABLE, MasterKey, MasterKeyPlace, own_key_file};
 pub use rotation::rotate_master_key;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, QueryBuilder};
-use tokio::sync::Mutex;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::{ForeignLock, StoreError, beside, connect_anyway, files, writing_options};
 
@@ -56,7 +58,8 @@ impl KeyId {
 pub struct Keyring {
     path: PathBuf,
     id: KeyId,
-    file: Mutex<SqliteConnection>,
+    /// `None` once it is closed.
+    file: Mutex<Option<SqliteConnection>>,
     master: SecretKey,
     root: SecretKey,
     keys: RwLock<HashMap<KeyId, Arc<SecretKey>>>,
@@ -69,26 +72,25 @@ pub fn keyring_file(database: &Path) -> PathBuf {
 }
 
 impl Keyring {
-    /// Opens the keyring of a database. Makes it if the database needs none yet and there is none.
+    /// Opens a keyring. Makes it if the database needs none yet and there is none.
     ///
     /// # Errors
     /// If it is missing, is that of another database, or cannot be read with the master key.
     pub async fn open(
-        database: &Path,
+        path: &Path,
         needed: Option<KeyId>,
-        master_key_file: Option<&Path>,
+        place: MasterKeyPlace<'_>,
     ) -> Result<Self, StoreError> {
-        let path = keyring_file(database);
-        let wrong = |reason: &str| wrong(&path, reason.to_owned());
+        let wrong = |reason: &str| wrong(path, reason.to_owned());
         if path.exists() {
-            let master = MasterKey::find(master_key_file, database)?;
-            let keyring = match Self::read(&path, &master).await {
+            let master = MasterKey::find(place)?;
+            let keyring = match Self::read(path, &master).await {
                 Ok(keyring) => keyring,
                 Err(error) => {
                     // A rotation may have ended before the new key file got its name.
-                    let next = MasterKey::unfinished(&master, database)?.ok_or(error)?;
-                    let keyring = Self::read(&path, &next).await?;
-                    master_key::finish(database)?;
+                    let next = MasterKey::unfinished(&master, place.database)?.ok_or(error)?;
+                    let keyring = Self::read(path, &next).await?;
+                    master_key::finish(place.database)?;
                     keyring
                 }
             };
@@ -102,8 +104,8 @@ impl Keyring {
                 "it is missing, and the database cannot be read without it; restore it from a backup",
             ));
         }
-        let master = MasterKey::find_or_make(master_key_file, database)?;
-        Self::make(&path, master).await
+        let master = MasterKey::find_or_make(place)?;
+        Self::make(path, master).await
     }
 
     async fn make(path: &Path, master: MasterKey) -> Result<Self, StoreError> {
@@ -143,6 +145,7 @@ impl Keyring {
         let root = unwrap(&master.key, &context("root", &id), &wrapped).ok_or_else(|| {
             wrong(format!("the master key from {} does not open it", master.place))
         })?;
+        history::go_live(&mut file).await?;
         let rows: Vec<(Vec<u8>, Vec<u8>)> =
             sqlx::query_as("SELECT id, wrapped FROM keys").fetch_all(&mut file).await?;
         let mut keys = HashMap::with_capacity(rows.len());
@@ -161,7 +164,7 @@ impl Keyring {
         Ok(Self {
             path: path.to_owned(),
             id,
-            file: Mutex::new(file),
+            file: Mutex::new(Some(file)),
             master: master.key.clone(),
             root,
             keys: RwLock::new(keys),
@@ -207,7 +210,7 @@ impl Keyring {
             inserted.push_values(keys, |mut row, (id, _, wrapped)| {
                 row.push_bind(&id.0[..]).push_bind(&wrapped[..]);
             });
-            let mut file = self.file.lock().await;
+            let mut file = self.file().await?;
             self.foreign_lock.write(inserted.build().execute(&mut *file)).await?;
         }
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
@@ -226,7 +229,7 @@ impl Keyring {
     /// # Errors
     /// If the file cannot be written.
     pub async fn destroy(&self, ids: &[KeyId]) -> Result<(), StoreError> {
-        let mut file = self.file.lock().await;
+        let mut file = self.file().await?;
         for id in ids {
             let deleted = sqlx::query("DELETE FROM keys WHERE id = ?").bind(&id.0[..]);
             self.foreign_lock.write(deleted.execute(&mut *file)).await?;
@@ -241,12 +244,17 @@ impl Keyring {
         }
     }
 
+    async fn file(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, StoreError> {
+        MutexGuard::try_map(self.file.lock().await, Option::as_mut)
+            .map_err(|_| wrong(&self.path, "it is closed".to_owned()))
+    }
+
     /// Closes the file.
     pub async fn close(&self) {
+        let Some(mut file) = self.file.lock().await.take() else { return };
         // The last statement is done, so the file is whole in any case.
-        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-            .execute(&mut *self.file.lock().await)
-            .await;
+        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut file).await;
+        let _ = file.close().await;
     }
 }
 

@@ -6,7 +6,7 @@ use sqlx::Connection;
 
 use super::super::StoreError;
 use super::super::lock::DatabaseLock;
-use super::master_key::{MasterKey, finish, own_key_file, own_next_key_file};
+use super::master_key::{MasterKey, MasterKeyPlace, finish, own_key_file, own_next_key_file};
 use super::{check_origin, connect, context, key_id, keyring_file, unwrap, wrong};
 
 /// Encrypts the keyring of a database with a new master key, which is read from `new` or made there.
@@ -25,7 +25,7 @@ pub async fn rotate_master_key(
 ) -> Result<PathBuf, StoreError> {
     let path = keyring_file(database);
     let own = own_key_file(database);
-    let mut master = MasterKey::find(old, database)?;
+    let mut master = MasterKey::find(MasterKeyPlace { file: old, database })?;
     if new.is_none() && master.place != own.display().to_string() {
         let reason = "the program did not make it; name a file with --new-master-key-file";
         return Err(StoreError::MasterKey { place: master.place, reason: reason.to_owned() });

@@ -62,6 +62,9 @@ pub struct DatabaseMetrics {
     pub log_bytes: IntGauge,
     pub damaged_rows: IntGauge,
     pub gone: IntGauge,
+    pub created_timestamp_seconds: IntGauge,
+    pub backup_succeeded_timestamp_seconds: IntGauge,
+    pub backup_failed_timestamp_seconds: IntGauge,
     pub commit_seconds: Histogram,
     pub locked_seconds: Counter,
     pub locked_writes: IntCounter,
@@ -97,6 +100,21 @@ impl DatabaseMetrics {
                 registry,
                 "database_gone",
                 "1 if a file of the database was deleted or replaced, otherwise 0",
+            ),
+            created_timestamp_seconds: gauge(
+                registry,
+                "database_created_timestamp_seconds",
+                "When the database was created",
+            ),
+            backup_succeeded_timestamp_seconds: gauge(
+                registry,
+                "backup_last_success_timestamp_seconds",
+                "When the last backup began that succeeded; 0 if there is none",
+            ),
+            backup_failed_timestamp_seconds: gauge(
+                registry,
+                "backup_last_failure_timestamp_seconds",
+                "When the last backup began that failed; 0 if there is none",
             ),
             damaged_rows: gauge(
                 registry,
