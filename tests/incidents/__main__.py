@@ -28,6 +28,12 @@ def wait_until(condition, minutes, what, world):
     return (time.monotonic() - start) / MINUTE_SECONDS
 
 
+def firing(incident, world):
+    """Alerts that fire, without what this machine is to blame for."""
+    # To the scaled rules, its disk fills up sixty times as fast as it does.
+    return world.prometheus.firing() - (set() if incident.disk_mib else {"BipedalnetDiskFull"})
+
+
 def run(incident, program):
     """Returns the alert's delay in minutes."""
     with World(program, incident.flags, incident.disk_mib) as world:
@@ -36,7 +42,7 @@ def run(incident, program):
         world.watch()
         wait_until(world.prometheus.has_scraped, 60, "a scrape", world)
         world.pass_minutes(incident.calm_minutes)
-        before = world.prometheus.firing()
+        before = firing(incident, world)
         assert not before, f"fires before the incident: {sorted(before)}"
 
         steps = incident.cause(world)
@@ -45,7 +51,7 @@ def run(incident, program):
             next(steps)
         fires = lambda: incident.alert in world.prometheus.firing()
         delay = wait_until(fires, incident.within_minutes, incident.alert, world)
-        others = world.prometheus.firing() - {incident.alert, *incident.also}
+        others = firing(incident, world) - {incident.alert, *incident.also}
         assert not others, f"beside {incident.alert}, these fire: {sorted(others)}"
         if cures:
             next(steps, None)

@@ -81,7 +81,9 @@ def clock_leaps(world):
     subprocess.run([*confirm, "--date", date], check=True, capture_output=True)
 
 
-@incident(alert="BipedalnetReadOnly", within_minutes=15, disk_mib=40)
+@incident(
+    alert="BipedalnetReadOnly", within_minutes=15, also=("BipedalnetDiskFull",), disk_mib=40
+)
 def disk_full(world):
     """The disk is full, and a user is created every minute."""
     world.server.fill_disk(leave_bytes=0)
