@@ -84,11 +84,11 @@ fn print(restored: &Restored) {
         );
     }
     if let Some(until) = &restored.erasures_known_until {
-        println!("warning: users who were deleted after {until} are back; delete them again");
+        println!("warning: users who were deleted after {until} may be back; delete them again");
     }
     if !restored.unknown.is_empty() {
         println!(
-            "warning: not known after {}, so do it again: {}",
+            "warning: not known after {}, so look and do it again: {}",
             restored.backup_at,
             restored.unknown.join(", ")
         );
