@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteExecutor, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection};
 
 use super::error::is_of_other_version;
@@ -61,12 +61,22 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn backup_times(&self) -> Result<BackupTimes, StoreError> {
-        let times = sqlx::query_as(
-            "SELECT backup_times.*, (SELECT unixepoch(min(installed_on)) FROM _sqlx_migrations)
-             AS database_created_at_unix_seconds FROM backup_times",
-        );
-        Ok(times.fetch_one(&self.readers).await?)
+        read_backup_times(&self.readers).await
     }
+}
+
+/// When a database was backed up.
+///
+/// # Errors
+/// If the statement fails.
+pub(super) async fn read_backup_times(
+    database: impl SqliteExecutor<'_>,
+) -> Result<BackupTimes, StoreError> {
+    let times = sqlx::query_as(
+        "SELECT backup_times.*, (SELECT unixepoch(min(installed_on)) FROM _sqlx_migrations)
+         AS database_created_at_unix_seconds FROM backup_times",
+    );
+    Ok(times.fetch_one(database).await?)
 }
 
 /// Copies a database, which may be in use, and then its keyring, if it has one. The copies hold

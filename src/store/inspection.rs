@@ -6,7 +6,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
 use super::api_keys::read_api_keys;
+use super::backup::{BackupTimes, read_backup_times};
 use super::keyring::{MasterKey, MasterKeyPlace, check_keyring, keyring_file, own_key_file};
+use super::restore::refuse_unfinished;
 use super::{APPLICATION_ID, BUSY_TIMEOUT, MIGRATIONS, StoreError, beside, lock_holder, opening};
 use crate::access::ApiKey;
 
@@ -28,6 +30,8 @@ pub struct Inspection {
     pub clock_seen_at_unix_seconds: Option<i64>,
     /// What the clock showed before a leap that no operator has confirmed.
     pub clock_leapt_from_unix_seconds: Option<i64>,
+    /// When it was backed up.
+    pub backup_times: Option<BackupTimes>,
     /// Id and file of the active model.
     pub active_model: Option<(String, Vec<u8>)>,
     /// The master key.
@@ -63,6 +67,7 @@ impl Inspection {
     /// If the file cannot be read, or is no database of this program.
     pub async fn of(path: &Path, master_key_file: Option<&Path>) -> Result<Self, StoreError> {
         let fail = |error| opening(path.to_owned(), error);
+        refuse_unfinished(path)?;
         let is_in_use = lock_holder(path).is_some();
         let mut database = look_into(path, is_in_use).await?;
         let id: i32 = sqlx::query_scalar("PRAGMA application_id")
@@ -90,6 +95,7 @@ impl Inspection {
             damaged_rows: 0,
             clock_seen_at_unix_seconds: None,
             clock_leapt_from_unix_seconds: None,
+            backup_times: None,
             active_model: None,
             master_key: FoundKey::NotNeeded,
         };
@@ -111,6 +117,7 @@ impl Inspection {
         path: &Path,
     ) -> Result<(), StoreError> {
         self.api_keys = read_api_keys(&mut *database, path).await?;
+        self.backup_times = Some(read_backup_times(&mut *database).await?);
         let (users, damaged, seen, leapt): (i64, i64, Option<i64>, Option<i64>) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM users),
                     (SELECT count(*) FROM templates WHERE damaged = 1)

@@ -102,7 +102,9 @@ fn a_healthy_deployment_has_no_findings_and_is_not_changed() {
     let shown = text(&output.stdout);
     for area in [
         "database ",
+        "backup",
         "master key",
+        "backup",
         "model",
         "API keys",
         "server",
@@ -156,6 +158,13 @@ fn arguments(list: &'static [&'static str]) -> impl Fn(&Path, &mut Command) {
 
 fn statement(sql: &'static str) -> impl Fn(&Path, &mut Command) {
     move |folder, _| drop(sqlite(&folder.join("data/test.db"), sql))
+}
+
+/// A database with a user, of long ago.
+fn old(sql: &'static str) -> impl Fn(&Path, &mut Command) {
+    let aged = "INSERT INTO users (id, created_at_unix_seconds) VALUES ('ann', 1);
+                UPDATE _sqlx_migrations SET installed_on = '2020-01-01 00:00:00'";
+    move |folder, _| drop(sqlite(&folder.join("data/test.db"), &format!("{aged};{sql}")))
 }
 
 fn key(name: &'static str, scopes: &'static str) -> impl Fn(&Path, &mut Command) {
@@ -416,6 +425,17 @@ fn database_and_model() -> Vec<Case> {
                  VALUES ('ann', 1, x'00', 1)",
             ),
             "problem  database     1 rows cannot be decrypted",
+        ),
+        case("no backup", old("UPDATE backup_times SET failed_at_unix_seconds = 0"), "warning  backup       there is none"),
+        case(
+            "an old backup",
+            old("UPDATE backup_times SET succeeded_at_unix_seconds = unixepoch() - 50 * 3600"),
+            "warning  backup       the newest is 50 hours old",
+        ),
+        case(
+            "a backup that failed",
+            old("UPDATE backup_times SET failed_at_unix_seconds = unixepoch() - 2 * 3600"),
+            "problem  backup       the last one failed, 2 hours ago",
         ),
         case(
             "a damaged model",

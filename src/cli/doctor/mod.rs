@@ -9,10 +9,12 @@
 //! | `files.rs` | who may read and write which file |
 //! | `limits.rs` | open files, memory and processors |
 //! | `certificate.rs` | certificate and key for TLS |
+//! | `backup.rs` | the newest backup |
 //! | `database.rs` | database, keyring, master key and models |
 //! | `keys.rs` | API keys |
 //! | `server.rs` | whether a server answers |
 
+mod backup;
 mod certificate;
 mod clock;
 mod database;
@@ -61,6 +63,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     database::check(&mut report, &config, &inspection);
     let inspection = inspection.ok().flatten();
     if let Some(inspection) = &inspection {
+        backup::check(&mut report, inspection);
         keys::check(&mut report, &config, &inspection.api_keys);
     }
     let holder = server::check(&mut report, &config);
