@@ -19,6 +19,7 @@ EMPTY = {
     "bipedalnet_training_loss": "the shipped model is refitted in closed form",
     "bipedalnet_training_validation_accuracy_ratio": "so there is no epoch after which it is known",
     "bipedalnet:unmatched_before:ratio_rate1w": "the server has no past",
+    "bipedalnet_backup_last_failure_timestamp_seconds": "no backup has failed",
     "(ALERTS{": "no alert fires",
 }
 
