@@ -67,11 +67,15 @@ impl ForeignLock {
             self.seen().failed += 1;
             return Err(StoreError::Locked { path: self.path.clone(), holder });
         }
-        let written = statement.await;
-        if written.as_ref().is_err_and(is_busy) {
-            self.seen().failed += 1;
+        match statement.await {
+            Err(error) if is_busy(&error) => {
+                self.seen().failed += 1;
+                // It may have ended just now.
+                let holder = self.holder().ok_or(error)?;
+                Err(StoreError::Locked { path: self.path.clone(), holder })
+            }
+            written => Ok(written?),
         }
-        Ok(written?)
     }
 
     /// Whether another process has had the lock for longer than a write waits for it.

@@ -265,6 +265,20 @@ impl Store {
         place: MasterKeyPlace<'_>,
         lock: Option<Arc<DatabaseLock>>,
     ) -> Result<Self, StoreError> {
+        Self::prepare(path, master_key_file, lock).await.map_err(|error| {
+            if error.is_disk_full() {
+                StoreError::DiskFull { path: path.to_owned() }
+            } else {
+                error
+            }
+        })
+    }
+
+    async fn prepare(
+        path: &Path,
+        master_key_file: Option<&Path>,
+        lock: Option<Arc<DatabaseLock>>,
+    ) -> Result<Self, StoreError> {
         let reserve = Reserve::of(path);
         // The start itself writes.
         reserve.release_if_needed();
