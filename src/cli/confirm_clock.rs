@@ -6,9 +6,9 @@ use crate::store::{DAY_SECONDS, Database, date_and_time};
 
 /// Confirm that the clock is right after a leap
 ///
-/// After a leap of more than a day, no data past its time is deleted until the clock has been steady for a
-/// day. Without --date, this command prints what the clock showed before and shows now. With today's date,
-/// it confirms the clock. A running server notices that within a second, and deletes what is past its time.
+/// After a leap of more than a day, no data past its time is deleted. Without --date, this command prints
+/// what the clock showed before and shows now. With today's date, it confirms the clock. A running server
+/// notices that within a second, and deletes what is past its time.
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(flatten)]

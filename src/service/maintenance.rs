@@ -23,8 +23,8 @@ const RETENTION_TICKS: u64 = 600;
 const AUDIT_TICKS: u64 = 24 * 60 * 60;
 
 /// What follows from a leap of the clock.
-const PAUSED: &str = "no kept recording, inactive user or audit entry is deleted for a day; if the time is \
-                      right, run `bipedalnet confirm-clock`";
+const PAUSED: &str = "no kept recording, inactive user or audit entry is deleted; if the time is right, run \
+                      `bipedalnet confirm-clock`";
 
 impl Service {
     /// Reads keys, forgets old sessions and challenges, deletes data past its time, and removes deleted

@@ -3,8 +3,8 @@
 //!
 //! The trusted time runs with the time since the machine started, which nobody sets, and follows the clock
 //! by at most a second per second. So small steps do no harm, however many there are. A clock that is more
-//! than a day away has leapt. Until an operator confirms it, it comes back, or a day has passed, the
-//! process goes by the time from before.
+//! than a day away has leapt. Until an operator confirms it or it comes back, the process goes by the time
+//! from before. A small leap is also settled by a day without another.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +17,10 @@ use super::{DAY_SECONDS, Database, Store, StoreError};
 
 /// By how much a clock may differ from the trusted time.
 const TOLERANCE_SECONDS: i64 = DAY_SECONDS;
+
+/// The largest leap that a day settles. A server may be off for so long; of a clock that is wrong by more,
+/// nobody must hear too late.
+const LARGEST_SETTLED_SECONDS: i64 = 30 * DAY_SECONDS;
 
 /// Until a process watches the clock.
 const UNWATCHED: i64 = i64::MIN;
@@ -93,7 +97,7 @@ pub enum ClockEvent {
     },
     /// It shows again what it would have shown without the leap.
     Returned,
-    /// It was steady for a day after the leap.
+    /// It was steady for a day after a small leap.
     Settled,
     Confirmed,
 }
@@ -155,7 +159,12 @@ impl Watch {
         let event = match self.before {
             Some(before) if is_near(wall, before + uptime) => Some(ClockEvent::Returned),
             Some(before) if leaps => Some(ClockEvent::Leapt { from: before + uptime, to: wall }),
-            Some(_) if self.has_been_steady(uptime) => Some(ClockEvent::Settled),
+            Some(before)
+                if self.has_been_steady(uptime)
+                    && (self.origin - before).abs() <= LARGEST_SETTLED_SECONDS =>
+            {
+                Some(ClockEvent::Settled)
+            }
             _ => None,
         };
         match event {
@@ -298,13 +307,18 @@ mod tests {
             let leap = watch.look(NOON + days * DAY, 1002);
             assert_eq!(leap, Some(ClockEvent::Leapt { from: NOON + 2, to: NOON + days * DAY }));
             assert_eq!(watch.kept + 1010, NOON + 10);
-            // It ends by itself after a day, and not before.
+            // A small one ends by itself after a day, and not before.
             let half = DAY / 2;
             assert_eq!(watch.look(NOON + days * DAY + half, 1002 + half), None);
             assert_eq!(watch.kept + 1002 + half, NOON + 2 + half);
             let settled = watch.look(NOON + days * DAY + DAY, 1002 + DAY);
-            assert_eq!(settled, Some(ClockEvent::Settled));
-            assert_eq!(watch.kept + 1002 + DAY, NOON + days * DAY + DAY);
+            assert_eq!(settled, (days == 2).then_some(ClockEvent::Settled));
+            let shown = if days == 2 { days * DAY + DAY } else { DAY + 2 };
+            assert_eq!(watch.kept + 1002 + DAY, NOON + shown);
+            if days != 2 {
+                let returned = watch.look(NOON + 2 * DAY, 1000 + 2 * DAY);
+                assert_eq!(returned, Some(ClockEvent::Returned));
+            }
         }
     }
 
