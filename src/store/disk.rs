@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -16,6 +17,10 @@ const ENOUGH_BYTES: u64 = 256 << 10;
 /// Keeps in the process's memory what SQLite otherwise shares in a file. No other process can open the
 /// database then.
 pub(super) const UNSHARED_VFS: &str = "unix-excl";
+
+/// How long a connection that failed may take to be closed, in pauses.
+const CLOSING_PAUSES: u32 = 100;
+const CLOSING_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why the disk takes no writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +48,17 @@ pub(super) async fn connect_anyway<T, Connecting: Future<Output = Result<T, sqlx
     match connect(options.clone()).await {
         Err(error) if is_full(&error) => {
             let file = options.get_filename().to_owned();
-            let connected = connect(options.vfs(UNSHARED_VFS)).await?;
+            let unshared = options.vfs(UNSHARED_VFS);
+            // The connection that failed is closed in the background. Until then, SQLite gives this
+            // process the file that the other one has open.
+            let mut pauses = CLOSING_PAUSES;
+            let connected = loop {
+                match connect(unshared.clone()).await {
+                    Err(error) if is_full(&error) && pauses > 0 => pauses -= 1,
+                    connected => break connected?,
+                }
+                tokio::time::sleep(CLOSING_PAUSE).await;
+            };
             tracing::warn!(
                 file = %file.display(),
                 "the disk is full; until the next start, no other program can open the file, such as \
