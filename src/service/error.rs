@@ -237,9 +237,9 @@ impl ServiceError {
 }
 
 impl ServiceError {
-    /// Whether the disk is full.
-    pub(super) fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_disk_full())
+    /// Whether the watch of the storage tells the operator: a lock or a full disk.
+    pub(super) fn is_watched(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_lock() || error.is_disk_full())
     }
 }
 

@@ -140,10 +140,7 @@ impl Service {
 fn report(what: &str, done: Result<(), impl Into<ServiceError>>) {
     match done.map_err(Into::into) {
         Ok(()) => {}
-        // A lock and a full disk have lines of their own.
-        Err(error) if error.is_transient() || error.is_disk_full() => {
-            tracing::debug!(%error, "{what}")
-        }
+        Err(error) if error.is_watched() => tracing::debug!(%error, "{what}"),
         Err(error) => tracing::error!(%error, "{what}"),
     }
 }

@@ -150,8 +150,10 @@ impl Watch {
         let difference = wall - (self.origin + uptime);
         let leaps = !is_near(wall, self.origin + uptime);
         if leaps {
-            self.before.get_or_insert(self.origin);
+            let before = *self.before.get_or_insert(self.origin);
             self.origin = wall - uptime;
+            // A clock that was far ahead at the start, and was put right since, no longer counts.
+            self.kept = self.kept.min(before.max(self.origin));
             self.steady_since = wall;
         } else {
             self.origin += difference.clamp(-passed, passed);
@@ -372,5 +374,10 @@ mod tests {
         let watch = watched(NOON, NOON + 3 * DAY);
         assert!(watch.before.is_some());
         assert_eq!(watch.kept + 1000, NOON + 3 * DAY);
+        // After the weekend, the clock was a year ahead until it heard from NTP.
+        let mut watch = watched(NOON, NOON + 365 * DAY);
+        watch.look(NOON + 3 * DAY, 1030);
+        assert!(watch.before.is_some());
+        assert_eq!(watch.kept + 1030, NOON + 3 * DAY);
     }
 }

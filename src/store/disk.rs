@@ -81,7 +81,8 @@ impl Database {
 }
 
 impl Store {
-    /// Whether the disk takes no writes. After a write has failed, this tries one.
+    /// Whether the disk takes no writes. After a write has failed, this tries one, of a value that changes:
+    /// SQLite writes no others.
     pub async fn disk_fault(&self) -> Option<DiskFault> {
         let system = statvfs(folder_of(&self.path)).ok()?;
         if system.f_flag.contains(StatVfsMountFlags::RDONLY) {
@@ -91,18 +92,9 @@ impl Store {
             return None;
         }
         let is_full = DiskSpace::of(&self.path)?.free_bytes < ENOUGH_BYTES
-            || self.change_nothing().await.is_err_and(|error| error.is_disk_full());
+            || self.note_clock().await.is_err();
         self.disk.note_full(is_full);
         is_full.then_some(DiskFault::Full)
-    }
-
-    /// Writes a row as it is.
-    async fn change_nothing(&self) -> Result<(), StoreError> {
-        let mut transaction = self.begin().await?;
-        sqlx::query("UPDATE retention_clock SET seen_at_unix_seconds = seen_at_unix_seconds")
-            .execute(&mut *transaction.inner)
-            .await?;
-        transaction.commit().await
     }
 }
 

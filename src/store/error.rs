@@ -103,6 +103,12 @@ pub enum StoreError {
         /// The process.
         holder: String,
     },
+    /// A server started while the disk was full, so it shares the file with nobody.
+    #[error("{path} is in use by a server that started while the disk was full, so no other program can read it; free some space and restart the server", path = path.display())]
+    Unshared {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file was deleted or replaced while it was open.
     #[error("{path} was deleted or replaced while the server runs; put it back, or restart the server", path = path.display())]
     FileGone {
@@ -214,13 +220,18 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether a retry may succeed soon: another process held the file for too long.
-    pub fn is_transient(&self) -> bool {
+    /// Whether another process held the file for too long.
+    pub fn is_lock(&self) -> bool {
         match self {
             Self::Locked { .. } => true,
-            Self::Statement(error) => matches!(error, sqlx::Error::PoolTimedOut) || is_busy(error),
+            Self::Statement(error) => is_busy(error),
             _ => false,
         }
+    }
+
+    /// Whether a retry may succeed soon: the file was locked, or no connection became free.
+    pub fn is_transient(&self) -> bool {
+        self.is_lock() || matches!(self, Self::Statement(sqlx::Error::PoolTimedOut))
     }
 
     /// Whether nothing can be written for now: the disk is full, or another process has the file locked.

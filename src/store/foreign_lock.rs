@@ -14,6 +14,10 @@ use super::{BUSY_TIMEOUT, StoreError, beside};
 /// The byte of the `-shm` file that SQLite locks for a write (`WAL_WRITE_LOCK`).
 const WRITE_LOCK_BYTE: u64 = 120;
 
+/// How often a write tries all the same while the lock seems to last. Another program may take it again and
+/// again, with gaps between.
+const TRY_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How often a lock that lasts is logged.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -30,6 +34,8 @@ struct Seen {
     last_look: Option<Instant>,
     /// The first of the last looks in a row that found the lock.
     since: Option<Instant>,
+    /// When a write last tried to get it.
+    tried: Option<Instant>,
     /// Writes that failed since the last look.
     failed: u64,
     /// And since the lock was last announced or released.
@@ -52,8 +58,8 @@ impl ForeignLock {
         Self { path: path.to_owned(), shared_memory: OnceLock::new(), seen: Mutex::default() }
     }
 
-    /// Runs a statement that takes the lock. If another process has had it for long, the statement would
-    /// wait in vain and make others wait, so it fails at once.
+    /// Runs a statement that takes the lock. If another process has had it for long, most statements would
+    /// wait in vain and make others wait, so they fail at once.
     ///
     /// # Errors
     /// [`StoreError::Locked`], or if the statement fails.
@@ -63,6 +69,7 @@ impl ForeignLock {
     ) -> Result<T, StoreError> {
         if self.is_held_long()
             && let Some(holder) = self.holder()
+            && !self.may_try()
         {
             self.seen().failed += 1;
             return Err(StoreError::Locked { path: self.path.clone(), holder });
@@ -74,8 +81,21 @@ impl ForeignLock {
                 let holder = self.holder().ok_or(error)?;
                 Err(StoreError::Locked { path: self.path.clone(), holder })
             }
-            written => Ok(written?),
+            Err(error) => Err(error.into()),
+            Ok(written) => {
+                self.seen().since = None;
+                Ok(written)
+            }
         }
+    }
+
+    fn may_try(&self) -> bool {
+        let mut seen = self.seen();
+        let may_try = seen.tried.is_none_or(|tried| tried.elapsed() >= TRY_INTERVAL);
+        if may_try {
+            seen.tried = Some(Instant::now());
+        }
+        may_try
     }
 
     /// Whether another process has had the lock for longer than a write waits for it.

@@ -143,6 +143,9 @@ impl Inspection {
 async fn look_into(path: &Path, is_in_use: bool) -> Result<SqliteConnection, StoreError> {
     let has_log = log_bytes(path) > 0 || is_in_use;
     let reads_log = has_log && beside(path, "-shm").exists();
+    if is_in_use && !reads_log {
+        return Err(StoreError::Unshared { path: path.to_owned() });
+    }
     let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(!reads_log);
     let opened = options.busy_timeout(BUSY_TIMEOUT).connect().await;
     opened.map_err(|error| opening(path.to_owned(), error))

@@ -85,7 +85,13 @@ impl From<ServiceError> for Problem {
         let reason = error.to_string();
         match error {
             Error::Pool(error) => error.into(),
-            Error::Store(error) if error.is_transient() => database_busy(),
+            Error::Store(error) if error.is_lock() => database_busy(
+                "another program, such as a backup, has locked it; nothing was changed; try again",
+            ),
+            Error::Store(error) if error.is_transient() => {
+                tracing::error!(%error, "the database does not answer; the disk may hang");
+                database_busy("it does not answer; nothing was changed; try again")
+            }
             Error::Store(error) if error.is_disk_full() => Self::new(
                 Type::StorageFull,
                 "nothing was changed; the operator must free space on the disk",
@@ -221,7 +227,6 @@ impl From<ServiceError> for Problem {
     }
 }
 
-fn database_busy() -> Problem {
-    let detail = "another program, such as a backup, has locked it; nothing was changed; try again";
+fn database_busy(detail: &'static str) -> Problem {
     Problem::new(ProblemType::DatabaseBusy, detail).retry_after(RETRY_AFTER_SECONDS)
 }
