@@ -265,7 +265,7 @@ impl Store {
         place: MasterKeyPlace<'_>,
         lock: Option<Arc<DatabaseLock>>,
     ) -> Result<Self, StoreError> {
-        Self::prepare(path, master_key_file, lock).await.map_err(|error| {
+        Self::prepare(path, place, lock).await.map_err(|error| {
             if error.is_disk_full() {
                 StoreError::DiskFull { path: path.to_owned() }
             } else {
@@ -276,7 +276,7 @@ impl Store {
 
     async fn prepare(
         path: &Path,
-        master_key_file: Option<&Path>,
+        place: MasterKeyPlace<'_>,
         lock: Option<Arc<DatabaseLock>>,
     ) -> Result<Self, StoreError> {
         let reserve = Reserve::of(path);
