@@ -5,7 +5,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-env-changed=BIPEDALNET_COMMIT");
-    println!("cargo::rustc-env=BIPEDALNET_BUILT_FROM={}", commit());
+    println!("cargo::rustc-env=BUILT_FROM_COMMIT={}", commit());
 }
 
 /// What the environment says, for builds without a repository, such as that of the image. Otherwise what

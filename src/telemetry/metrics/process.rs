@@ -15,7 +15,7 @@ use super::{VALID, counter, gauge, gauges, keep, name};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// The commit that the program is built from, or `unknown`.
-pub const COMMIT: &str = env!("BIPEDALNET_BUILT_FROM");
+pub const COMMIT: &str = env!("BUILT_FROM_COMMIT");
 
 /// Of the async runtime, and of memory.
 #[derive(Debug)]
