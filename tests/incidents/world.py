@@ -49,6 +49,12 @@ def scaled(rules):
     return "\n".join(line if described.match(line) else expression.sub(scale, line) for line in lines)
 
 
+def can_have_a_disk():
+    """Whether a server can have a small disk of its own."""
+    mount = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(mount, capture_output=True).returncode == 0
+
+
 class Server:
     """`serve` on ports of its own. `start` again keeps ports and database, except on a disk of its own."""
 
