@@ -321,7 +321,7 @@ async fn a_database_of_another_version_or_model_is_refused() {
         ),
         (
             "INSERT INTO _sqlx_migrations VALUES (9999, 'later', '', 1, x'00', 0)",
-            "start the version of this program that wrote it",
+            "start that version, or restore a backup",
         ),
     ] {
         let folder = with_walkers().await.kill();
