@@ -43,7 +43,7 @@ struct Waiting {
     encode: Box<dyn Fn(Enrolled) -> StoredResponse + Send>,
     done: oneshot::Sender<Result<StoredResponse, ServiceError>>,
     queued: Instant,
-    /// Of its request.
+    /// The span of the request.
     span: Span,
     _place: OwnedSemaphorePermit,
 }

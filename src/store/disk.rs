@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::fs::{StatVfs, StatVfsMountFlags, statvfs};
 use sqlx::sqlite::SqliteConnectOptions;
 
 use super::error::is_full;
@@ -91,8 +91,8 @@ impl Store {
         if !self.disk.0.load(Ordering::Relaxed) {
             return None;
         }
-        let is_full = DiskSpace::of(&self.path)?.free_bytes < ENOUGH_BYTES
-            || self.note_clock().await.is_err();
+        let is_full =
+            DiskSpace::from(&system).free_bytes < ENOUGH_BYTES || self.note_clock().await.is_err();
         self.disk.note_full(is_full);
         is_full.then_some(DiskFault::Full)
     }
@@ -105,11 +105,16 @@ pub struct DiskSpace {
     pub bytes: u64,
 }
 
+impl From<&StatVfs> for DiskSpace {
+    fn from(system: &StatVfs) -> Self {
+        let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
+        Self { free_bytes: bytes(system.f_bavail), bytes: bytes(system.f_blocks) }
+    }
+}
+
 impl DiskSpace {
     /// The space beside a file. `None` if the system does not say.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let system = statvfs(folder_of(path)).ok()?;
-        let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
-        Some(Self { free_bytes: bytes(system.f_bavail), bytes: bytes(system.f_blocks) })
+        Some(Self::from(&statvfs(folder_of(path)).ok()?))
     }
 }

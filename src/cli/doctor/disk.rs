@@ -4,7 +4,7 @@ use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
 use super::report::Report;
 use crate::config::Config;
-use crate::store::{beside, folder_of, network_file_system};
+use crate::store::{DiskSpace, beside, folder_of, network_file_system};
 
 const AREA: &str = "disk";
 
@@ -65,8 +65,7 @@ fn check_folder(report: &mut Report, folder: &Path, database: &Path) {
             "mount it writable; after a failing disk, check it first (`journalctl -k`)",
         );
     }
-    let free = system.f_bavail.saturating_mul(system.f_frsize);
-    let all = system.f_blocks.saturating_mul(system.f_frsize);
+    let DiskSpace { free_bytes: free, bytes: all } = (&system).into();
     let database_bytes = database.metadata().map_or(0, |file| file.len());
     let what = format!("{} MiB of {} MiB are free at {shown}", free >> 20, all >> 20);
     let cure = "free some, or make the disk larger; deletions still work on a full disk";

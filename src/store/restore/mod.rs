@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bipedalnet_core::identity::UserId;
-use keyrings::{BackupUser, Keyrings, Verdict};
+use keyrings::{BackupUser, Keyrings, Verdict, is_same};
 use replaced::{Replaced, Replay};
 use sqlx::{ConnectOptions, Connection};
 use staging::Staging;
@@ -107,11 +107,7 @@ fn refusal(request: &RestoreRequest<'_>, reason: String) -> StoreError {
 
 async fn check_backup(request: &RestoreRequest<'_>) -> Result<(), StoreError> {
     let path = request.backup;
-    let is_same = |other: &Path| match (path.canonicalize(), other.canonicalize()) {
-        (Ok(path), Ok(other)) => path == other,
-        _ => false,
-    };
-    if is_same(request.database) {
+    if is_same(path, request.database) {
         return Err(refusal(request, "it is the database itself".to_owned()));
     }
     let damaged = |reason: String| {

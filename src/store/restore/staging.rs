@@ -2,7 +2,7 @@
 //! old ones or the new ones.
 //!
 //! The new files are made in a folder beside the database. Once they are on disk, the folder gets its
-//! final name: from then on they are what counts. Whoever locks the database next finishes the move.
+//! final name: from then on they are what counts. The next program that locks the database finishes the move.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};

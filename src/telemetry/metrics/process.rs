@@ -17,7 +17,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// The commit that the program is built from, or `unknown`.
 pub const COMMIT: &str = env!("BUILT_FROM_COMMIT");
 
-/// Of the async runtime, and of memory.
+/// What the async runtime and the allocator are doing.
 #[derive(Debug)]
 pub struct ProcessMetrics {
     pub workers: IntGauge,
