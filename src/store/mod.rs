@@ -76,7 +76,7 @@ pub use walks::{COMPARED, ENROLLED_COMPARED};
 /// The same as in the first migration.
 const APPLICATION_ID: i32 = 1_112_559_188;
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Connections that read. More would only wait for processors.
 const READERS: u32 = 4;
