@@ -182,7 +182,7 @@ pub(super) async fn challenge(
     let challenge = service.challenges.create(user, &principal).await?;
     let answer = format.answer(&api::ChallengeAnswer {
         challenge: challenge.nonce,
-        expires_in_seconds: challenge.valid_for.as_secs(),
+        expires_in_seconds: challenge.valid_seconds.into(),
         model: challenge.model,
     });
     Ok((StatusCode::CREATED, answer).into_response())

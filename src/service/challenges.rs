@@ -1,43 +1,32 @@
 //! Nonces that make each verification unique: a recorded request has none that is still valid.
-
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+//!
+//! A nonce is signed with a secret of its user and stored nowhere, so any server accepts it. The database
+//! has those that were used.
 
 use bipedalnet_core::identity::UserId;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::ServiceError;
 use super::active_model::ActiveModel;
-use crate::access::{Principal, random_hex};
-use crate::store::Store;
+use crate::access::Principal;
+use crate::store::{SecretKey, Store, Transaction, unix_seconds};
 
 /// How long a challenge is valid: time to walk, and to send the walk over a bad network.
-const VALID_FOR: Duration = Duration::from_secs(120);
+const VALID_SECONDS: u32 = 120;
 
-/// Open challenges of all users.
-const MAX_OPEN: usize = 65_536;
+/// Keeps a signature from being taken for another digest with the same secret.
+const SIGNED: &[u8] = b"bipedalnet challenge ";
 
-/// Open challenges of one user that one API key created. The oldest makes room.
-const MAX_OPEN_OF_USER: usize = 8;
-
-/// Creates challenges. Clones share the open ones.
+/// Creates challenges, and says which are valid.
 #[derive(Clone)]
 pub struct Challenges {
     store: Store,
     active: ActiveModel,
-    open: Arc<Mutex<OpenChallenges>>,
-}
-
-/// Challenges that are not used yet.
-#[derive(Default)]
-pub(super) struct OpenChallenges {
-    /// Each with its end, the oldest first.
-    by_owner: HashMap<Owner, VecDeque<(String, Instant)>>,
-    count: usize,
 }
 
 /// Who may use a challenge: it is for a user, and for the API key that created it and its tokens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     pub user: UserId,
     /// Id of the API key, or empty.
@@ -50,137 +39,220 @@ pub struct Challenge {
     /// The client sends it with the verification.
     pub nonce: String,
     /// How long it is valid.
-    pub valid_for: Duration,
+    pub valid_seconds: u32,
     /// Id of the active model, which features must be from.
     pub model: String,
 }
 
-impl OpenChallenges {
-    fn add(&mut self, nonce: String, owner: Owner, now: Instant) -> Result<(), ServiceError> {
-        if self.count >= MAX_OPEN {
-            self.sweep(now);
-        }
-        if self.count >= MAX_OPEN {
-            return Err(ServiceError::TooManyChallenges);
-        }
-        let of_owner = self.by_owner.entry(owner).or_default();
-        if of_owner.len() == MAX_OPEN_OF_USER {
-            of_owner.pop_front();
-            self.count -= 1;
-        }
-        of_owner.push_back((nonce, now + VALID_FOR));
-        self.count += 1;
-        Ok(())
+/// Twelve random bytes, four of the expiry in seconds since 1970, and the signature of both. Clients may
+/// take its digits for a session's name, so it may not be longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Nonce {
+    head: [u8; 16],
+    signature: [u8; 16],
+}
+
+impl Nonce {
+    fn new(secret: &SecretKey, owner: &Owner, now_unix_seconds: i64) -> Result<Self, ServiceError> {
+        let mut head = [0; 16];
+        getrandom::fill(&mut head[..12])?;
+        let expiry = now_unix_seconds + i64::from(VALID_SECONDS);
+        // Until 2106.
+        head[12..].copy_from_slice(&u32::try_from(expiry).unwrap_or(u32::MAX).to_be_bytes());
+        Ok(Self { signature: signature(secret, owner, &head), head })
     }
 
-    /// Whether a challenge is valid for its owner.
-    pub fn is_valid(&self, nonce: &str, owner: &Owner, now: Instant) -> bool {
-        let of_owner = self.by_owner.get(owner).into_iter().flatten();
-        of_owner.into_iter().any(|(open, end)| open == nonce && now < *end)
+    /// `None` if the text does not look like a nonce.
+    fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; 32] = const_hex::decode_to_array(text).ok()?;
+        let (head, signature) = bytes.split_first_chunk()?;
+        Some(Self { head: *head, signature: signature.try_into().ok()? })
     }
 
-    /// Uses up a challenge.
-    pub fn redeem(&mut self, nonce: &str, owner: &Owner) {
-        self.retain(|other, open, _| other != owner || open != nonce);
+    fn text(&self) -> String {
+        const_hex::encode([self.head, self.signature].concat())
     }
 
-    /// Drops a user's challenges.
-    pub fn forget(&mut self, user: &UserId) {
-        self.retain(|owner, _, _| owner.user != *user);
+    fn expires_at_unix_seconds(&self) -> i64 {
+        let [.., a, b, c, d] = self.head;
+        u32::from_be_bytes([a, b, c, d]).into()
     }
 
-    /// Drops challenges that are too old.
-    pub fn sweep(&mut self, now: Instant) {
-        self.retain(|_, _, end| now < end);
+    /// Whether the service made it for this owner, and it has not expired. Compares in constant time.
+    fn is_valid(&self, secret: &SecretKey, owner: &Owner, now_unix_seconds: i64) -> bool {
+        let is_signed = signature(secret, owner, &self.head).ct_eq(&self.signature);
+        bool::from(is_signed) && now_unix_seconds <= self.expires_at_unix_seconds()
     }
 
-    fn retain(&mut self, keeps: impl Fn(&Owner, &str, Instant) -> bool) {
-        self.by_owner.retain(|owner, of_owner| {
-            of_owner.retain(|(nonce, end)| keeps(owner, nonce, *end));
-            !of_owner.is_empty()
-        });
-        self.count = self.by_owner.values().map(VecDeque::len).sum();
+    fn digest(&self) -> [u8; 32] {
+        Sha256::new().chain_update(self.head).chain_update(self.signature).finalize().into()
     }
+}
+
+fn signature(secret: &SecretKey, owner: &Owner, head: &[u8; 16]) -> [u8; 16] {
+    // No key has a zero byte.
+    let signed =
+        [SIGNED, head, owner.key.as_bytes(), &[0], owner.user.as_str().as_bytes()].concat();
+    let digest = secret.digest(&signed);
+    *digest.first_chunk().expect("a digest has 32 bytes")
 }
 
 impl Challenges {
     pub(super) fn new(store: Store, active: ActiveModel) -> Self {
-        Self { store, active, open: Arc::default() }
+        Self { store, active }
     }
 
     /// Creates a challenge for a verification of a user with the same API key.
     ///
     /// # Errors
-    /// If the user does not exist, too many challenges are open, or the database fails.
+    /// If the user does not exist or their key is missing, or the database fails.
     pub async fn create(
         &self,
         user: UserId,
         principal: &Principal,
     ) -> Result<Challenge, ServiceError> {
-        self.store.user(&user).await?;
-        let nonce = random_hex::<16>()?;
+        let secret = self.store.challenge_secret(&user).await?;
         let owner = Owner { user, key: principal.key.clone() };
-        self.open().add(nonce.clone(), owner, Instant::now())?;
+        let nonce = Nonce::new(&secret, &owner, unix_seconds())?;
         let model = self.active.get().id().to_owned();
-        Ok(Challenge { nonce, valid_for: VALID_FOR, model })
+        Ok(Challenge { nonce: nonce.text(), valid_seconds: VALID_SECONDS, model })
     }
 
-    pub(super) fn open(&self) -> MutexGuard<'_, OpenChallenges> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Checks a challenge before anything is computed.
+    ///
+    /// # Errors
+    /// If it is not valid for its owner, the user does not exist, or the database fails.
+    pub(super) async fn check(&self, nonce: &str, owner: &Owner) -> Result<(), ServiceError> {
+        let nonce = Nonce::parse(nonce).ok_or(ServiceError::BadChallenge)?;
+        let secret = self.store.challenge_secret(&owner.user).await?;
+        if !nonce.is_valid(&secret, owner, unix_seconds())
+            || self.store.is_challenge_used(&nonce.digest()).await?
+        {
+            return Err(ServiceError::BadChallenge);
+        }
+        Ok(())
     }
+}
+
+/// Uses a challenge up, if the transaction is committed.
+///
+/// # Errors
+/// As [`Challenges::check`].
+pub(super) async fn redeem(
+    transaction: &mut Transaction,
+    nonce: &str,
+    owner: &Owner,
+) -> Result<(), ServiceError> {
+    let nonce = Nonce::parse(nonce).ok_or(ServiceError::BadChallenge)?;
+    // Another user may have the id by now.
+    let secret = transaction.challenge_secret(&owner.user).await?;
+    if !nonce.is_valid(&secret, owner, unix_seconds())
+        || !transaction.use_challenge(&nonce.digest(), nonce.expires_at_unix_seconds()).await?
+    {
+        return Err(ServiceError::BadChallenge);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn owner(user: &str) -> Owner {
-        Owner { user: user.parse().unwrap(), key: "a".to_owned() }
+    fn owner(user: &str, key: &str) -> Owner {
+        Owner { user: user.parse().unwrap(), key: key.to_owned() }
     }
 
     #[test]
-    fn a_challenge_is_valid_once_for_its_user_and_for_a_time() {
-        let mut challenges = OpenChallenges::default();
-        let (ann, bob) = (owner("ann"), owner("bob"));
-        let other_key = Owner { key: "b".to_owned(), ..ann.clone() };
-        let now = Instant::now();
-        for nonce in ["a", "b", "c"] {
-            challenges.add(nonce.to_owned(), ann.clone(), now).unwrap();
+    fn a_nonce_is_valid_as_it_was_signed_and_for_a_time() {
+        let secret = SecretKey::new([7; 32]);
+        let ann = owner("ann", "a");
+        let nonce = Nonce::new(&secret, &ann, 1000).unwrap();
+        assert_ne!(nonce, Nonce::new(&secret, &ann, 1000).unwrap());
+        assert_eq!(Nonce::parse(&nonce.text()), Some(nonce.clone()));
+        assert_eq!(nonce.expires_at_unix_seconds(), 1120);
+        assert!(nonce.is_valid(&secret, &ann, 1000));
+        assert!(nonce.is_valid(&secret, &ann, 1120));
+        assert!(!nonce.is_valid(&secret, &ann, 1121), "expired");
+        assert!(!nonce.is_valid(&SecretKey::new([8; 32]), &ann, 1000), "of an earlier user");
+        for other in [owner("bob", "a"), owner("ann", "b"), owner("ann", ""), owner("nn", "a")] {
+            assert!(!nonce.is_valid(&secret, &other, 1000), "{other:?}");
         }
-        challenges.redeem("a", &bob);
-        challenges.redeem("a", &other_key);
-        assert!(!challenges.is_valid("a", &bob, now));
-        assert!(!challenges.is_valid("a", &other_key, now));
-        assert!(challenges.is_valid("a", &ann, now));
-        challenges.redeem("a", &ann);
-        assert!(!challenges.is_valid("a", &ann, now), "used");
-        assert!(challenges.is_valid("b", &ann, now));
-        assert!(!challenges.is_valid("b", &ann, now + VALID_FOR), "expired");
-        challenges.forget(&ann.user);
-        assert!(!challenges.is_valid("c", &ann, now), "forgotten");
-        assert_eq!(challenges.count, 0);
+        let text = nonce.text();
+        assert!(text.parse::<UserId>().is_ok(), "a session may have its name");
+        for digit in 0..text.len() {
+            let mut changed = text.clone().into_bytes();
+            changed[digit] ^= 1;
+            let changed = Nonce::parse(str::from_utf8(&changed).unwrap());
+            assert!(
+                changed.is_none_or(|changed| !changed.is_valid(&secret, &ann, 1000)),
+                "{digit}"
+            );
+            assert_eq!(Nonce::parse(&text[..digit]), None);
+        }
     }
 
-    #[test]
-    fn open_challenges_are_bounded_and_old_ones_make_room() {
-        let mut challenges = OpenChallenges::default();
-        let now = Instant::now();
-        for number in 0..=MAX_OPEN_OF_USER {
-            challenges.add(number.to_string(), owner("ann"), now).unwrap();
+    #[tokio::test]
+    async fn two_servers_with_one_database_accept_a_challenge_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let one = Store::open(&path, None).await.unwrap();
+        let ann = owner("ann", "a");
+        let mut write = one.begin().await.unwrap();
+        write.put_user(&ann.user, 9).await.unwrap();
+        write.commit().await.unwrap();
+        let other = Store::open(&path, None).await.unwrap();
+
+        let secret = one.challenge_secret(&ann.user).await.unwrap();
+        let nonce = Nonce::new(&secret, &ann, unix_seconds()).unwrap().text();
+        let redeem_on = async |store: &Store, nonce: &str, commits: bool| {
+            let mut write = store.begin().await.unwrap();
+            let redeemed = redeem(&mut write, nonce, &ann).await;
+            if commits {
+                write.commit().await.unwrap();
+            }
+            redeemed
+        };
+        redeem_on(&other, &nonce, false).await.unwrap();
+        redeem_on(&other, &nonce, true).await.unwrap();
+        for store in [&one, &other] {
+            for nonce in [nonce.clone(), nonce.to_uppercase(), format!("0x{nonce}")] {
+                let again = redeem_on(store, &nonce, true).await;
+                assert!(matches!(again, Err(ServiceError::BadChallenge)), "{again:?}");
+            }
         }
-        assert!(!challenges.is_valid("0", &owner("ann"), now));
-        assert!(challenges.is_valid("1", &owner("ann"), now));
-        let other_key = Owner { key: "b".to_owned(), ..owner("ann") };
-        challenges.add("of another key".into(), other_key, now).unwrap();
-        assert!(challenges.is_valid("1", &owner("ann"), now), "other keys make no room");
-        for number in MAX_OPEN_OF_USER + 1..MAX_OPEN {
-            challenges.add("x".into(), owner(&format!("user{number}")), now).unwrap();
+        // It has not expired, so it is not forgotten.
+        one.forget_used_challenges().await.unwrap();
+        assert!(redeem_on(&one, &nonce, true).await.is_err());
+
+        let old = Nonce::new(&secret, &ann, unix_seconds() - 3721).unwrap();
+        let mut write = one.begin().await.unwrap();
+        for unused in [true, false] {
+            let used = write.use_challenge(&old.digest(), old.expires_at_unix_seconds()).await;
+            assert_eq!(used.unwrap(), unused);
         }
-        assert!(matches!(
-            challenges.add("more".into(), owner("bob"), now),
-            Err(ServiceError::TooManyChallenges)
-        ));
-        challenges.add("later".into(), owner("bob"), now + VALID_FOR).unwrap();
-        assert_eq!(challenges.count, 1);
+        write.commit().await.unwrap();
+        assert!(one.is_challenge_used(&old.digest()).await.unwrap());
+        one.forget_used_challenges().await.unwrap();
+        assert!(!other.is_challenge_used(&old.digest()).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_challenge_ends_with_its_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("test.db"), None).await.unwrap();
+        let ann = owner("ann", "a");
+        let mut write = store.begin().await.unwrap();
+        write.put_user(&ann.user, 9).await.unwrap();
+        write.commit().await.unwrap();
+        let secret = store.challenge_secret(&ann.user).await.unwrap();
+        let nonce = Nonce::new(&secret, &ann, unix_seconds()).unwrap().text();
+
+        let mut write = store.begin().await.unwrap();
+        write.erase_user(&ann.user).await.unwrap();
+        let erased = redeem(&mut write, &nonce, &ann).await;
+        assert!(matches!(erased, Err(ServiceError::NoSuchUser(_))), "{erased:?}");
+        write.put_user(&ann.user, 9).await.unwrap();
+        let of_another = redeem(&mut write, &nonce, &ann).await;
+        assert!(matches!(of_another, Err(ServiceError::BadChallenge)), "{of_another:?}");
     }
 }

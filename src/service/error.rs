@@ -125,9 +125,6 @@ pub enum ServiceError {
         /// Users needed.
         needed: usize,
     },
-    /// The limit of open challenges is reached.
-    #[error("too many challenges are open; try again in a minute")]
-    TooManyChallenges,
     /// The system gives no random bytes.
     #[error("the system gave no random bytes: {0}")]
     Randomness(#[from] getrandom::Error),

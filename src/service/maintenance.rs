@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
@@ -27,7 +27,7 @@ const PAUSED: &str = "no kept recording, inactive user or audit entry is deleted
                       `bipedalnet confirm-clock`";
 
 impl Service {
-    /// Reads keys, forgets old sessions and challenges, deletes data past its time, and removes deleted
+    /// Reads keys, forgets old sessions, deletes data past its time, and removes deleted
     /// data from the write-ahead log. Never returns.
     pub(super) async fn maintain(&self) {
         let mut timer = tokio::time::interval(KEYS);
@@ -49,13 +49,14 @@ impl Service {
             {
                 let forgotten = self.store.forget_failing_clients().await;
                 report("addresses of failed verifications were not deleted", forgotten);
+                let forgotten = self.store.forget_used_challenges().await;
+                report("used challenges were not deleted", forgotten);
                 let prunes_audit = tick.is_multiple_of(AUDIT_TICKS);
                 let deleted = self.delete_by_the_clock(clock, prunes_audit).await;
                 report("data past its time was not deleted", deleted);
             }
             report("the clock was not checked", clock.map(drop));
             self.active.get().sessions().sweep();
-            self.challenges.open().sweep(Instant::now());
             self.log.scrub_if_due().await;
             if tick.is_multiple_of(LOG_TICKS) {
                 report("the write-ahead log was not truncated", self.store.shrink_log().await);

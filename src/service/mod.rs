@@ -189,7 +189,6 @@ impl Service {
                 active: active.clone(),
                 writes: writes.clone(),
                 settings: settings.clone(),
-                challenges: challenges.clone(),
                 pool: pool.clone(),
                 activity,
             },

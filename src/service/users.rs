@@ -8,7 +8,6 @@ use bipedalnet_core::identity::{DeviceTemplate, READY_WINDOWS, UserId, UserTempl
 use super::ServiceError;
 use super::active_model::ActiveModel;
 use super::activity::Activity;
-use super::challenges::Challenges;
 use super::idempotency::Reservation;
 use super::pool::{Admission, Pool};
 use super::walk_reader::unpack;
@@ -82,7 +81,6 @@ pub struct Users {
     pub(super) active: ActiveModel,
     pub(super) writes: Writes,
     pub(super) settings: Live<ServiceSettings>,
-    pub(super) challenges: Challenges,
     pub(super) pool: Pool,
     pub(super) activity: Activity,
 }
@@ -209,11 +207,8 @@ impl Users {
         write.transaction.erase_user(&user).await?;
         write.gallery.users.insert(user.clone(), UserTemplates::default());
         write.scrubs_log = true;
-        let (active, challenges) = (self.active.clone(), self.challenges.clone());
-        write.after_commit(move || {
-            active.get().sessions().forget(&user);
-            challenges.open().forget(&user);
-        });
+        let active = self.active.clone();
+        write.after_commit(move || active.get().sessions().forget(&user));
         Ok(())
     }
 

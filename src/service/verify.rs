@@ -13,7 +13,7 @@ use bipedalnet_core::identity::{
 use super::active_model::{ActiveModel, LoadedModel};
 use super::activity::Activity;
 use super::attempts::{Attempt, Attempts};
-use super::challenges::{Challenges, Owner};
+use super::challenges::{self, Challenges, Owner};
 use super::idempotency::Reservation;
 use super::pool::{Admission, Cost};
 use super::sessions::{Addition, SessionKey};
@@ -151,7 +151,7 @@ impl Verify {
         model: Arc<LoadedModel>,
         claim: Claim,
     ) -> Result<Verification, ServiceError> {
-        self.check(&claim)?;
+        self.check(&claim).await?;
         let user = &claim.user;
         let is_in_gallery = model.gallery().contains(user);
         if !is_in_gallery && self.store.user(user).await?.enrollments == 0 {
@@ -182,20 +182,19 @@ impl Verify {
         Ok(walk)
     }
 
-    fn check(&self, claim: &Claim) -> Result<(), ServiceError> {
+    async fn check(&self, claim: &Claim) -> Result<(), ServiceError> {
         if !FALSE_MATCH_RATES.contains(&claim.fmr) {
             return Err(ServiceError::UnknownRate { fmr: claim.fmr });
         }
         // A replay of features cannot be detected.
         let needs_challenge = matches!(claim.evidence, Evidence::Features { .. })
             || self.reader.settings.get().require_challenge;
-        let owner = || owner(&claim.user, &claim.principal);
         match &claim.challenge {
-            Some(nonce) if !self.challenges.open().is_valid(nonce, &owner(), Instant::now()) => {
-                Err(ServiceError::BadChallenge)
+            Some(nonce) => {
+                self.challenges.check(nonce, &owner(&claim.user, &claim.principal)).await
             }
             None if needs_challenge => Err(ServiceError::ChallengeNeeded),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -209,15 +208,9 @@ impl Verify {
         let Verification { user, verdict, model, enrollment, pending, .. } = verification;
         write.transaction.user(user).await?;
         if let Some(nonce) = &pending.challenge {
-            let owner = owner(user, &pending.principal);
-            let is_valid = self.challenges.open().is_valid(nonce, &owner, Instant::now());
-            // Another item of the batch may have used it.
-            if !is_valid || !write.used_challenges.insert(nonce.clone()) {
-                return Err(ServiceError::BadChallenge);
-            }
             // An invalid recording, or a write that fails, does not use a challenge up.
-            let (challenges, nonce) = (self.challenges.clone(), nonce.clone());
-            write.after_commit(move || challenges.open().redeem(&nonce, &owner));
+            let owner = owner(user, &pending.principal);
+            challenges::redeem(&mut write.transaction, nonce, &owner).await?;
         }
         let newer = match pending.fingerprints.is_empty() {
             true => Vec::new(),

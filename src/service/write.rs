@@ -46,7 +46,6 @@ pub struct Write {
     pub(super) gallery: GalleryChanges,
     /// Users whom the outcome names. If one is deleted, the stored response is deleted, too.
     pub(super) named_users: BTreeSet<UserId>,
-    pub(super) used_challenges: BTreeSet<String>,
     /// Whether data was deleted that must leave the write-ahead log before the response.
     pub(super) scrubs_log: bool,
     after_commit: Vec<Box<dyn FnOnce() + Send>>,
@@ -117,7 +116,6 @@ impl Writes {
             transaction,
             gallery: GalleryChanges::default(),
             named_users: BTreeSet::new(),
-            used_challenges: BTreeSet::new(),
             scrubs_log: false,
             after_commit: Vec::new(),
             reservation,

@@ -5,6 +5,7 @@
 mod api_keys;
 mod audit;
 mod backup;
+mod challenges;
 mod clock;
 mod damage;
 mod disk;

@@ -136,6 +136,15 @@ impl Store {
     /// # Errors
     /// If the user does not exist, their key was destroyed, or the statement fails.
     pub async fn token_secret(&self, user: &UserId) -> Result<SecretKey, StoreError> {
+        self.user_secret(user, TOKENS).await
+    }
+
+    /// The secret for a purpose that follows from a user's key.
+    pub(super) async fn user_secret(
+        &self,
+        user: &UserId,
+        purpose: &[u8],
+    ) -> Result<SecretKey, StoreError> {
         let key: Option<Option<Vec<u8>>> =
             sqlx::query_scalar("SELECT key_id FROM users WHERE id = ?")
                 .bind(user.as_str())
@@ -144,7 +153,7 @@ impl Store {
         let key = key.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
         let key = key.as_deref().and_then(key_id).and_then(|id| self.keyring.key(id));
         let key = key.ok_or(StoreError::KeyLost)?;
-        Ok(SecretKey::new(key.digest(TOKENS)))
+        Ok(SecretKey::new(key.digest(purpose)))
     }
 
     /// Destroys the keys of users who were deleted.

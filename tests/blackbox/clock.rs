@@ -157,3 +157,20 @@ async fn what_has_expired_stays_expired_if_the_clock_is_set_back() {
     let request = server.request(Method::GET, "/v1/users", "").bearer_auth(&expired);
     assert_eq!(request.send().await.unwrap().status(), 401);
 }
+
+#[tokio::test]
+async fn a_challenge_expires_after_two_minutes() {
+    let Some(clock) = LeapingClock::new() else { return };
+    let server = Server::with_users(&[], &[("ann", 11)]).await;
+    let server = clock.start(server.kill(), &[]);
+    let created = server.send(Method::POST, "/v1/users/ann/challenges", "").await.body;
+    let path = format!("/v1/users/ann/verify?challenge={}", created["challenge"].as_str().unwrap());
+    let status = async |walk| {
+        server.send(Method::POST, &path, support::json(&simulated(11, walk))).await.status
+    };
+    clock.leap_to(122);
+    assert_eq!(status(2).await, 409);
+    clock.leap_to(0);
+    assert_eq!(status(3).await, 200);
+    assert_eq!(status(4).await, 409);
+}

@@ -1,6 +1,7 @@
 //! Verification: decisions, sessions, challenges and replays.
 
 use bipedalnet_core::gait::Recording;
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -126,6 +127,43 @@ async fn a_challenge_is_valid_once_and_for_its_user() {
     assert_eq!(used.status, 409);
     insta::assert_json_snapshot!("bad_challenge", used.body);
     assert_eq!(server.send(Method::POST, "/v1/users/eve/challenges", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_challenge_outlives_a_restart_and_its_use_does_too() {
+    let server = with_ann(&["--require-challenge"]).await;
+    let query = format!("?challenge={}", challenge(&server, "ann").await);
+    let server = Server::start_with(server.kill(), &["--require-challenge"]);
+    assert_eq!(verify(&server, &query, &simulated_for(11, 2, 10.0)).await["decision"], "accept");
+    let server = Server::start_with(server.kill(), &["--require-challenge"]);
+    let again = answer(&server, &query, &simulated_for(11, 3, 10.0)).await;
+    assert_eq!(again.problem(), (409, "bad-challenge"));
+}
+
+#[tokio::test]
+async fn verifications_at_the_same_time_use_a_challenge_once() {
+    let server = with_ann(&[]).await;
+    let query = format!("?challenge={}", challenge(&server, "ann").await);
+    let walks: Vec<Recording> = (2..10).map(|walk| simulated_for(11, walk, 10.0)).collect();
+    let answers = walks.iter().map(|walk| answer(&server, &query, walk));
+    let mut statuses: Vec<u16> = join_all(answers).await.iter().map(|it| it.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409, 409, 409, 409, 409, 409, 409]);
+
+    // Likewise the items of a batch.
+    let challenge = challenge(&server, "ann").await;
+    let item = |recording: &Recording| {
+        let walk: Value = serde_json::from_str(&support::json(recording)).unwrap();
+        serde_json::json!({"verify": {"user": "ann", "walk": walk, "challenge": challenge}})
+    };
+    let items: Vec<Value> = (10..12).map(|walk| item(&simulated_for(11, walk, 10.0))).collect();
+    let batch = serde_json::json!({"items": items}).to_string();
+    let outcomes = server.send(Method::POST, "/v1/batch", batch).await.body["outcomes"].take();
+    assert_eq!(outcomes[0]["verified"]["decision"], "accept", "{outcomes}");
+    assert_eq!(
+        outcomes[1]["problem"]["type"], "urn:bipedalnet:problem:bad-challenge",
+        "{outcomes}"
+    );
 }
 
 #[tokio::test]

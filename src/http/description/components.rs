@@ -70,7 +70,7 @@ pub(super) fn example(name: &str) -> Option<Value> {
         "limit" => json!(20),
         "inactive_days" => json!(365),
         "model" => json!("724ae4ec6180104f"),
-        "challenge" => json!("5b7a46228b8de7d2fb69adda350a43de"),
+        "challenge" => json!("5b7a46228b8de7d2fb69adda6930a43d1c0fe21b7d9a44c25e3387f6ab90d1e4"),
         "confirmed" => json!(false),
         "Range" => json!("bytes=0-99"),
         _ => return None,

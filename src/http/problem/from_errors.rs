@@ -10,8 +10,6 @@ use crate::store::StoreError;
 /// Seconds to wait if nothing better is known.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
-const CHALLENGE_RETRY_AFTER_SECONDS: u64 = 60;
-
 impl Problem {
     /// The database's file is not where it was.
     pub fn database_gone() -> Self {
@@ -163,8 +161,6 @@ impl From<ServiceError> for Problem {
                 format!("{reason} with POST /v1/users/{{user}}/verify"),
             )
             .at("among"),
-            Error::TooManyChallenges => Self::new(Type::TooManyChallenges, reason)
-                .retry_after(CHALLENGE_RETRY_AFTER_SECONDS),
             Error::NoSuchEnrollment { .. } => Self::new(
                 Type::UnknownEnrollment,
                 format!("{reason}; GET /v1/users/{{user}}/enrollments lists the user's enrollments"),

@@ -218,8 +218,6 @@ problem_types! {
         "The server is stopping. Send requests elsewhere.";
     Overloaded: 503 "overloaded", "The server is busy",
         "The server has more work waiting than it can hold, or than it can do in time. Try again.";
-    TooManyChallenges: 503 "too-many-challenges", "The server is busy",
-        "Too many challenges are open. Try again.";
     DeadlinePassed: 504 "deadline-passed", "The deadline has passed",
         "The `Request-Deadline-Ms` of the request has passed.";
     StorageFull: 507 "storage-full", "The disk is full",
