@@ -1,7 +1,7 @@
 //! The active model with all that depends on it: exchanged as a whole, so that no request mixes two
 //! models.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use bipedalnet_core::bnn::{Model, Scratch};
@@ -10,16 +10,13 @@ use bipedalnet_core::identity::Gallery;
 use bipedalnet_core::{GaitModel, Reading};
 use tokio::sync::watch;
 
-use super::sessions::Sessions;
 use crate::store::SecretKey;
 use crate::telemetry::Metrics;
 
-/// A model in memory, with its gallery and its sessions. A request takes it once and uses it to its
-/// end.
+/// A model in memory, with its gallery. A request takes it once and uses it to its end.
 pub(super) struct LoadedModel {
     pub model: GaitModel,
     gallery: RwLock<Gallery>,
-    sessions: Mutex<Sessions>,
 }
 
 /// The model `id`, or why its file cannot be used.
@@ -36,7 +33,7 @@ impl LoadedModel {
     pub fn new(model: GaitModel, secret: &SecretKey) -> Self {
         let gallery = Gallery::new(model.feature_len(), model.calibration.clone());
         let model = model.with_secret(secret.bytes());
-        Self { gallery: RwLock::new(gallery), sessions: Mutex::default(), model }
+        Self { gallery: RwLock::new(gallery), model }
     }
 
     pub fn id(&self) -> &str {
@@ -47,18 +44,14 @@ impl LoadedModel {
         self.model.feature_len()
     }
 
-    // A panic under a lock is logged where it happens. Each change of the gallery and the sessions is
-    // whole before anything in it can panic, so what the lock guards is still valid.
+    // A panic under a lock is logged where it happens. Each change of the gallery is whole
+    // before anything in it can panic, so what the lock guards is still valid.
     pub fn gallery(&self) -> RwLockReadGuard<'_, Gallery> {
         self.gallery.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn gallery_mut(&self) -> RwLockWriteGuard<'_, Gallery> {
         self.gallery.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs the network over a recording. Also returns how long that took, without the time for

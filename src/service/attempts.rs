@@ -234,6 +234,8 @@ impl Attempts {
         let mut write = self.writes.begin(reservation).await?;
         write.transaction.user(&user).await?;
         write.transaction.forget_failures(&user).await?;
+        // They may hold walks of the guesser.
+        write.transaction.forget_sessions(&user).await?;
         write.transaction.audit(AuditEvent::UserUnlocked(&user)).await?;
         write.named_users.insert(user);
         Ok(write)

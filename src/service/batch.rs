@@ -12,6 +12,7 @@ use super::enroll::{Enroll, Enrolled};
 use super::idempotency::Reservation;
 use super::identify::{Identification, Identify};
 use super::pool::{Admission, Cost, Pool};
+use super::sessions::NewWalks;
 use super::verify::{Claim, Verification, Verify};
 use super::walk_admission::Permit;
 use super::walk_reader::{Evidence, Purpose, ReadWalk};
@@ -61,7 +62,7 @@ impl Item {
 
 /// An item that is computed but not written.
 enum Computed {
-    Walk(UserId, ReadWalk, Permit),
+    Walk(UserId, Box<ReadWalk>, Permit),
     Identification(Identification),
     Verification(Verification),
 }
@@ -91,9 +92,10 @@ impl Batch {
         let cost = costs.iter().fold(Cost::default(), |all, cost| all + *cost);
         let mut admitted = self.pool.admit(cost)?;
         let mut computed = Vec::with_capacity(items.len());
+        let mut new_walks = NewWalks::new();
         // One after the other: a batch takes no more of the pool than any other request.
         for (item, cost) in items.into_iter().zip(costs) {
-            let result = self.compute(&model, item).await;
+            let result = self.compute(&model, item, &mut new_walks).await;
             admitted.spend(cost);
             match result {
                 // A retry should not get such an outcome again.
@@ -120,12 +122,13 @@ impl Batch {
         &self,
         model: &Arc<LoadedModel>,
         item: Item,
+        new_walks: &mut NewWalks,
     ) -> Result<Computed, ServiceError> {
         let model = Arc::clone(model);
         Ok(match item {
             Item::Enroll { user, evidence, permit } => {
                 let walk = self.enroll.read(model, &user, evidence, &permit).await?;
-                Computed::Walk(user, walk, permit)
+                Computed::Walk(user, Box::new(walk), permit)
             }
             Item::Identify { evidence, among } => {
                 self.identify.check_named(among.as_ref()).await?;
@@ -136,7 +139,7 @@ impl Batch {
                 Computed::Identification(self.pool.run(Admission::Always, decide).await??)
             }
             Item::Verify(claim) => {
-                let verification = self.verify.decide(model, claim).await?;
+                let verification = self.verify.decide(model, claim, new_walks).await?;
                 Computed::Verification(verification)
             }
         })

@@ -16,6 +16,9 @@ const KEYS: Duration = Duration::from_secs(1);
 /// How often the length of the write-ahead log is checked, in ticks of [`KEYS`].
 const LOG_TICKS: u64 = 5;
 
+/// How often sessions that have ended are deleted, in ticks of [`KEYS`].
+const SESSION_TICKS: u64 = 60;
+
 /// How often data past its time is deleted, in ticks of [`KEYS`].
 const RETENTION_TICKS: u64 = 600;
 
@@ -27,8 +30,8 @@ const PAUSED: &str = "no kept recording, inactive user or audit entry is deleted
                       `bipedalnet confirm-clock`";
 
 impl Service {
-    /// Reads keys, forgets old sessions, deletes data past its time, and removes deleted
-    /// data from the write-ahead log. Never returns.
+    /// Reads keys, deletes data past its time, and removes deleted data from the write-ahead log. Never
+    /// returns.
     pub(super) async fn maintain(&self) {
         let mut timer = tokio::time::interval(KEYS);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,7 +59,10 @@ impl Service {
                 report("data past its time was not deleted", deleted);
             }
             report("the clock was not checked", clock.map(drop));
-            self.active.get().sessions().sweep();
+            if tick.is_multiple_of(SESSION_TICKS) {
+                let deleted = self.store.delete_ended_sessions().await;
+                report("sessions that have ended were not deleted", deleted);
+            }
             self.log.scrub_if_due().await;
             if tick.is_multiple_of(LOG_TICKS) {
                 report("the write-ahead log was not truncated", self.store.shrink_log().await);

@@ -205,10 +205,8 @@ impl Users {
 
     async fn erase(&self, write: &mut Write, user: UserId) -> Result<(), ServiceError> {
         write.transaction.erase_user(&user).await?;
-        write.gallery.users.insert(user.clone(), UserTemplates::default());
+        write.gallery.users.insert(user, UserTemplates::default());
         write.scrubs_log = true;
-        let active = self.active.clone();
-        write.after_commit(move || active.get().sessions().forget(&user));
         Ok(())
     }
 

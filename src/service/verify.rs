@@ -16,13 +16,13 @@ use super::attempts::{Attempt, Attempts};
 use super::challenges::{self, Challenges, Owner};
 use super::idempotency::Reservation;
 use super::pool::{Admission, Cost};
-use super::sessions::{Addition, SessionKey};
+use super::sessions::{Addition, NewWalks, Session, SessionUse, Since};
 use super::template_update::is_long_enough;
 use super::walk_reader::{Evidence, Purpose, ReadWalk, WalkReader};
 use super::write::{Write, Writes};
 use super::{ServiceError, SessionId};
 use crate::access::Principal;
-use crate::store::{AuditEvent, COMPARED, Store};
+use crate::store::{AuditEvent, COMPARED, SessionKey, Store};
 
 /// The longest walk that is verified. Longer ones would cost too much: each minute is compared with
 /// earlier walks.
@@ -76,7 +76,7 @@ pub struct Verification {
     pub tails: Tails,
     /// Number of the enrollment, if the walk was added to the user's template.
     pub enrollment: Option<i64>,
-    pending: PendingChanges,
+    pending: Box<PendingChanges>,
 }
 
 /// What a verification writes.
@@ -94,6 +94,8 @@ struct PendingChanges {
     update: Option<Template>,
     /// Whether the session had the walk already.
     is_retry: bool,
+    /// What changes in its session.
+    session: Option<SessionUse>,
     /// Number of the newest fingerprint that the walk was compared with.
     newest_compared: i64,
 }
@@ -108,8 +110,26 @@ struct Probe {
     /// Fingerprints of earlier walks with their numbers, the newest first.
     earlier: Vec<(i64, Fingerprint)>,
     fmr: f64,
-    session: Option<SessionId>,
+    session: Option<Session>,
     challenge: Option<String>,
+}
+
+impl PendingChanges {
+    /// Another request has sent the walk in this session since the decision.
+    fn become_retry(&mut self) {
+        self.is_retry = true;
+        self.update = None;
+        if self.attempt == Attempt::Failed {
+            self.attempt = Attempt::Neutral;
+        }
+    }
+
+    /// The walk is a replay after all.
+    fn become_replay(&mut self) {
+        self.attempt = Attempt::Neutral;
+        self.fingerprints.clear();
+        self.update = None;
+    }
 }
 
 /// Verifies claims.
@@ -138,18 +158,20 @@ impl Verify {
         claim: Claim,
     ) -> Result<(Verification, Write), ServiceError> {
         let admitted = self.reader.pool.admit(claim.cost())?;
-        let mut verification = self.decide(self.active.get(), claim).await?;
+        let mut verification = self.decide(self.active.get(), claim, &mut NewWalks::new()).await?;
         drop(admitted);
         let mut write = self.writes.begin(reservation).await?;
         self.settle(&mut write, &mut verification).await?;
         Ok((verification, write))
     }
 
-    /// Decides a claim that is admitted already, and writes nothing yet.
+    /// Decides a claim that is admitted already, and writes nothing yet. `new_walks` are those of the same
+    /// batch.
     pub(super) async fn decide(
         &self,
         model: Arc<LoadedModel>,
         claim: Claim,
+        new_walks: &mut NewWalks,
     ) -> Result<Verification, ServiceError> {
         self.check(&claim).await?;
         let user = &claim.user;
@@ -160,13 +182,29 @@ impl Verify {
         self.attempts.check(user, &claim.principal).await?;
         let earlier = self.store.newest_fingerprints(user).await?;
         let Claim { principal, user, evidence, fmr, session, challenge } = claim;
+        let session = match session {
+            Some(SessionId(name)) => {
+                let key = SessionKey {
+                    principal: principal.id.clone(),
+                    user: user.clone(),
+                    name: name.to_string(),
+                    of_features: matches!(evidence, Evidence::Features { .. }),
+                };
+                Some(Session::read(&self.store, key, model.id(), new_walks).await?)
+            }
+            None => None,
+        };
         let walk = self.read(&model, evidence).await?;
         let marks = earlier.iter().map(|(_, mark)| mark);
         let is_replay = self.reader.is_replay(&walk.fingerprints, marks).await?;
         let probe = Probe { principal, user, walk, is_replay, earlier, fmr, session, challenge };
         let reader = self.reader.clone();
         let compare = move |scratch: &mut Scratch| compare(&reader, &model, probe, scratch);
-        self.reader.pool.run(Admission::Always, compare).await?
+        let verification = self.reader.pool.run(Admission::Always, compare).await??;
+        if let Some(session) = &verification.pending.session {
+            session.note(new_walks);
+        }
+        Ok(verification)
     }
 
     async fn read(
@@ -212,16 +250,29 @@ impl Verify {
             let owner = owner(user, &pending.principal);
             challenges::redeem(&mut write.transaction, nonce, &owner).await?;
         }
+        // Walks that an earlier model read count no more.
+        let session = pending.session.take().filter(|_| self.active.get().id() == model);
+        let since = match &session {
+            Some(session) => session.renew(write, &self.reader, model).await?,
+            None => Since::Nothing,
+        };
+        if since == Since::SameWalk {
+            pending.become_retry();
+        }
         let newer = match pending.fingerprints.is_empty() {
             true => Vec::new(),
             false => write.transaction.fingerprints_after(user, pending.newest_compared).await?,
         };
         pending.fingerprints.retain(|mark| !(pending.is_retry && newer.contains(mark)));
-        if self.reader.is_replay(&pending.fingerprints, newer.iter()).await? {
+        if since == Since::Copy
+            || self.reader.is_replay(&pending.fingerprints, newer.iter()).await?
+        {
             *verdict = Verdict::SuspectedReplay;
-            pending.attempt = Attempt::Neutral;
-            pending.fingerprints.clear();
-            pending.update = None;
+            pending.become_replay();
+        } else if let Some(session) = session
+            && since == Since::Nothing
+        {
+            session.add(write, model).await?;
         }
         // The answer of a verification that is one too many would help a guesser.
         self.attempts.count(write, user, &pending.principal, pending.attempt).await?;
@@ -280,22 +331,19 @@ fn compare(
     let ReadWalk { template, fingerprints, mends, recording, .. } = walk;
     let newest_compared = earlier.first().map_or(0, |(number, _)| *number);
     let earlier: Vec<Fingerprint> = earlier.into_iter().map(|(_, mark)| mark).collect();
-    let key = session.map(|session| SessionKey {
-        principal: principal.id.clone(),
-        user: user.clone(),
-        session,
-        of_features,
-    });
-    let is_retry = key.as_ref().is_some_and(|key| model.sessions().holds(key, &template));
-    let in_session = key.is_some();
+    let is_retry = session.as_ref().is_some_and(|session| session.holds(&template));
+    let in_session = session.is_some();
     // Without fingerprints a replay of the update could not be detected.
     let may_update =
         reader.settings.get().update_templates && !is_retry && !fingerprints.is_empty();
     let update = (may_update && is_long_enough(&template)).then(|| template.clone());
-    let addition = match key {
-        _ if !is_retry && is_replay => Addition::Replay,
-        Some(key) => model.sessions().add(key, template.clone(), fingerprints),
-        None => Addition::Counts(template.clone(), fingerprints),
+    let (addition, session) = match session {
+        _ if !is_retry && is_replay => (Addition::Replay, None),
+        Some(session) => {
+            let (addition, used) = session.add(template.clone(), fingerprints);
+            (addition, Some(used))
+        }
+        None => (Addition::Counts(template.clone(), fingerprints), None),
     };
     let (probe, fingerprints) = match addition {
         Addition::Counts(probe, fingerprints) => (probe, Some(fingerprints)),
@@ -310,7 +358,6 @@ fn compare(
     reader.metrics.stages.gallery.ended(begin);
     let Some(candidate) = candidate else {
         // Deleted since the request began.
-        model.sessions().forget(&user);
         return Err(ServiceError::NotEnrolled(user));
     };
     let strength = candidate.strength;
@@ -350,15 +397,16 @@ fn compare(
         model: model.id().to_owned(),
         tails,
         enrollment: None,
-        pending: PendingChanges {
+        pending: Box::new(PendingChanges {
             principal,
             attempt: attempt(verdict, tail.fmr(strength), &probe, !of_features, is_retry),
             challenge,
             fingerprints,
             update: update.filter(|_| is_accepted),
             is_retry,
+            session,
             newest_compared,
-        },
+        }),
     })
 }
 

@@ -46,6 +46,8 @@ pub struct Write {
     pub(super) gallery: GalleryChanges,
     /// Users whom the outcome names. If one is deleted, the stored response is deleted, too.
     pub(super) named_users: BTreeSet<UserId>,
+    /// Numbers of walks that it added to sessions.
+    pub(super) session_walks: Vec<i64>,
     /// Whether data was deleted that must leave the write-ahead log before the response.
     pub(super) scrubs_log: bool,
     after_commit: Vec<Box<dyn FnOnce() + Send>>,
@@ -116,6 +118,7 @@ impl Writes {
             transaction,
             gallery: GalleryChanges::default(),
             named_users: BTreeSet::new(),
+            session_walks: Vec::new(),
             scrubs_log: false,
             after_commit: Vec::new(),
             reservation,

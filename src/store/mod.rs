@@ -22,6 +22,7 @@ mod renewal;
 mod reserve;
 mod restore;
 mod sealed;
+mod sessions;
 mod stored_responses;
 mod templates;
 mod text;
@@ -61,6 +62,7 @@ pub use models::{Comparison, Outcomes, StoredModel};
 pub use renewal::renew_templates;
 use reserve::Reserve;
 pub use restore::{RestoreRequest, Restored, restore};
+pub use sessions::{MAX_SESSION_WALKS, SessionKey, SessionWalk};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,

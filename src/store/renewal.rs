@@ -87,6 +87,8 @@ impl Transaction {
                 renewed += 1;
             }
         }
+        // They end soon anyway.
+        self.forget_all_sessions().await?;
         sqlx::query("UPDATE template_generation SET generation = ?")
             .bind(next)
             .execute(&mut *self.inner)

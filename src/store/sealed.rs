@@ -45,6 +45,24 @@ impl Context {
             .with(enrollment.as_ref().map_or(&[], |enrollment| enrollment))
     }
 
+    /// `session` is whose it is, and its name.
+    pub fn session_walk(
+        generation: u32,
+        user: &str,
+        session: [&[u8]; 2],
+        of_features: bool,
+        model: &str,
+    ) -> Self {
+        let [principal, name] = session;
+        Self::new("session_walks")
+            .with(&generation.to_le_bytes())
+            .with(user.as_bytes())
+            .with(principal)
+            .with(name)
+            .with(&[of_features.into()])
+            .with(model.as_bytes())
+    }
+
     pub fn response(key_digest: &[u8], request_digest: &[u8]) -> Self {
         Self::new("replies").with(key_digest).with(request_digest)
     }

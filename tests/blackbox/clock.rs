@@ -8,7 +8,7 @@ use reqwest::Method;
 use tempfile::TempDir;
 
 use crate::audit::{acts, entries};
-use crate::support::{self, Server, printed, program, simulated, sqlite};
+use crate::support::{self, Server, printed, program, simulated, simulated_for, sqlite};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -173,4 +173,31 @@ async fn a_challenge_expires_after_two_minutes() {
     clock.leap_to(0);
     assert_eq!(status(3).await, 200);
     assert_eq!(status(4).await, 409);
+}
+
+#[tokio::test]
+async fn a_session_ends_after_five_quiet_minutes() {
+    let Some(clock) = LeapingClock::new() else { return };
+    let server = Server::with_users(&[], &[("ann", 11)]).await;
+    let server = clock.start(server.kill(), &[]);
+    let windows = async |walk| {
+        let walk = support::json(&simulated_for(40, walk, 4.0));
+        let answer = server.send(Method::POST, "/v1/users/ann/verify?session=s", walk).await;
+        answer.body["windows"].as_u64().unwrap()
+    };
+    assert_eq!(windows(1).await, 3);
+    clock.leap_to(250);
+    assert_eq!(windows(2).await, 6);
+    clock.leap_to(500);
+    assert_eq!(windows(1).await, 6, "a retry keeps it open");
+    clock.leap_to(750);
+    assert_eq!(windows(3).await, 9);
+    clock.leap_to(1100);
+    assert_eq!(windows(4).await, 3);
+    // A start deletes the walks of what has ended.
+    clock.leap_to(1500);
+    let server = Server::start_as(clock.program(), server.kill(), &[]);
+    while sqlite(&server.database(), "SELECT count(*) FROM session_walks") != "0" {
+        tokio::task::yield_now().await;
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Server, features, printed, program, simulated, sqlite};
+use crate::support::{self, Server, features, printed, program, simulated, sqlite};
 
 fn renew(folder: &Path) -> Result<String, String> {
     let database = folder.join("test.db");
@@ -81,9 +81,13 @@ async fn templates_are_renewed_and_nobody_enrolls_again() {
     let refused = renew(server.folder.path()).unwrap_err();
     assert!(refused.contains("stop it first"), "{refused}");
     assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
+    let walk = support::json(&simulated(19, 2));
+    server.send(Method::POST, "/v1/users/ann/verify?session=s", walk).await;
 
     let folder = server.kill();
     let database = folder.path().join("test.db");
+    let session_walks = || sqlite(&database, "SELECT count(*) FROM session_walks");
+    assert_eq!(session_walks(), "1");
     // Cem's template is damaged before the first renewal and whole again after it.
     let template_of_cem = "(SELECT template FROM templates WHERE enrollment_id = 3)";
     let whole = sqlite(&database, &format!("SELECT hex({template_of_cem})"));
@@ -97,6 +101,8 @@ async fn templates_are_renewed_and_nobody_enrolls_again() {
         &database,
         &format!("UPDATE templates SET template = x'{whole}' WHERE enrollment_id = 3"),
     );
+    // Nobody can add walks that were transformed with two secrets.
+    assert_eq!(session_walks(), "0");
     let server = Server::start_in(folder);
     assert!(cosine(&template, &leaked(&server, "ann").await).abs() < 0.2);
     assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));

@@ -59,6 +59,26 @@ async fn short_walks_of_one_session_add_up_and_a_retry_does_not() {
 }
 
 #[tokio::test]
+async fn a_session_outlives_a_restart_and_holds_the_walks_of_a_batch() {
+    let server = with_ann(&[]).await;
+    let short = |number| simulated_for(40, number, 4.0);
+    assert_eq!(verify(&server, "?session=s", &short(1)).await["windows"], 3);
+    let server = Server::start_in(server.kill());
+    let item = |number| {
+        let walk: Value = serde_json::from_str(&support::json(&short(number))).unwrap();
+        serde_json::json!({"verify": {"user": "ann", "walk": walk, "session": "s"}})
+    };
+    // One of them is a retry.
+    let items = [2, 3, 2, 1].map(item).to_vec();
+    let batch = serde_json::json!({"items": items}).to_string();
+    let answer = server.send(Method::POST, "/v1/batch", batch).await;
+    let outcomes = answer.body["outcomes"].as_array().unwrap();
+    let windows: Vec<&Value> = outcomes.iter().map(|it| &it["verified"]["windows"]).collect();
+    assert_eq!(windows, [6, 9, 9, 9]);
+    assert_eq!(verify(&server, "?session=s", &short(4)).await["windows"], 12);
+}
+
+#[tokio::test]
 async fn a_walk_sent_before_is_a_suspected_replay() {
     let server = with_ann(&[]).await;
     // An enrolled walk, and a part of it.
