@@ -91,6 +91,11 @@ class Postgres:
         assert result.returncode == 0, f"{program}: {result.stdout}{result.stderr}"
         return result.stdout
 
+    def sql(self, statements, database="postgres"):
+        """Runs statements as the superuser, and returns what they print."""
+        flags = ["--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "--set=ON_ERROR_STOP=1"]
+        return self.run("psql", *flags, f"--command={statements}", self.url(database=database)).strip()
+
     def create(self):
         password = self.folder / "password"
         password.write_text(self.password)
@@ -122,13 +127,28 @@ class Postgres:
         self.process.send_signal(how)
         self.process.wait()
 
+    def standby(self):
+        """A copy of this server, which follows it."""
+        other = Postgres(self.settings)
+        other.password = self.password
+        self.run(
+            "pg_basebackup", f"--pgdata={self.folder}/standby", "--host=127.0.0.1", f"--port={self.port}",
+            f"--username={USER}", "--write-recovery-conf", "--checkpoint=fast", "--no-sync",
+        )
+        (self.folder / "standby").rename(other.data)
+        other.start()
+        return other
+
+    def promote(self):
+        self.run("pg_ctl", "promote", f"--pgdata={self.data}", "--wait")
+
     def delete(self):
         if self.process and self.process.poll() is None:
             self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def url(self, port=None, database="postgres"):
-        return f"postgres://{USER}:{self.password}@127.0.0.1:{port or self.port}/{database}"
+    def url(self, port=None, user=USER, database="postgres"):
+        return f"postgres://{user}:{self.password}@127.0.0.1:{port or self.port}/{database}"
 
 
 def main(command):
