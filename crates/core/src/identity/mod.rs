@@ -21,5 +21,5 @@ pub use gallery::{Candidate, Cohort, Gallery};
 pub use plausibility::{FEWEST_FEATURES, ImplausibleFeatures};
 pub use template::{Template, TemplateError};
 pub use transform::Transform;
-pub use user::{UserId, UserIdError};
+pub use user::{CollectionId, UserId, UserIdError};
 pub use user_templates::UserTemplates;
