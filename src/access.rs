@@ -1,8 +1,9 @@
-//! API keys, user tokens and their scopes. No I/O except the system's random numbers.
+//! API keys, user tokens, their scopes and collections. No I/O except the system's random numbers.
 //!
 //! A key is `bpn_<id>_<secret>`. The id finds the key, the secret proves it. The secret has 256 random
 //! bits and cannot be guessed, so its plain SHA-256 may be stored.
 
+mod binding;
 mod user_token;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use bipedalnet_core::identity::UserId;
+pub use binding::{Binding, WrongCollection};
+use bipedalnet_core::identity::{CollectionId, UserId};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 pub use user_token::{SentToken, UserToken};
@@ -159,6 +161,8 @@ pub struct Principal {
     pub user: Option<UserId>,
     /// What the sender may do.
     pub scopes: Scopes,
+    /// The collections that the sender may use. `None` for all.
+    pub binding: Option<Binding>,
     /// The address, or with IPv6 the /64 network, that the request came from, if it is known.
     pub network: Option<IpAddr>,
 }
@@ -171,6 +175,7 @@ impl Principal {
             key: String::new(),
             user: None,
             scopes: Scopes::all(),
+            binding: None,
             network: None,
         }
     }
@@ -179,6 +184,27 @@ impl Principal {
     pub fn server() -> Self {
         let id = "server".to_owned();
         Self { key: id.clone(), id, ..Self::anonymous() }
+    }
+
+    /// The collection that a request is about. If it names none: that of the token's user, the only one
+    /// that the key is bound to, or the default one.
+    ///
+    /// # Errors
+    /// If the sender may not use it.
+    pub fn collection(&self, named: Option<CollectionId>) -> Result<CollectionId, WrongCollection> {
+        let own = match (&self.user, &self.binding) {
+            (Some(user), _) => Some(user.collection()),
+            (None, Some(binding)) => binding.only().cloned(),
+            (None, None) => None,
+        };
+        let collection = named.or_else(|| own.clone()).unwrap_or_default();
+        match (&self.user, &self.binding) {
+            (Some(_), _) if own.as_ref() != Some(&collection) => Err(WrongCollection::OfToken),
+            (None, Some(binding)) if !binding.contains(&collection) => {
+                Err(WrongCollection::OfKey(binding.clone()))
+            }
+            _ => Ok(collection),
+        }
     }
 
     /// Name in the audit trail.
@@ -204,6 +230,8 @@ pub struct ApiKey {
     pub name: String,
     /// What the key allows.
     pub scopes: Scopes,
+    /// The collections that it is for. `None` for all.
+    pub binding: Option<Binding>,
     /// When the key was created.
     pub created_at_unix_seconds: i64,
     /// When the key expires. `None` for never.
@@ -222,6 +250,7 @@ impl ApiKey {
     pub fn generate(
         name: String,
         scopes: Scopes,
+        binding: Option<Binding>,
         now_unix_seconds: i64,
         expires_at_unix_seconds: Option<i64>,
     ) -> Result<(Self, String), getrandom::Error> {
@@ -232,6 +261,7 @@ impl ApiKey {
             secret_digest: Sha256::digest(secret).into(),
             name,
             scopes,
+            binding,
             created_at_unix_seconds: now_unix_seconds,
             expires_at_unix_seconds,
             revoked: false,
@@ -298,13 +328,13 @@ mod tests {
     #[test]
     fn only_the_whole_text_of_a_live_key_is_accepted() {
         let scopes: Scopes = "identify enroll".parse().unwrap();
-        let (key, text) = ApiKey::generate("phones".into(), scopes, 100, Some(200)).unwrap();
+        let (key, text) = ApiKey::generate("phones".into(), scopes, None, 100, Some(200)).unwrap();
         assert_eq!(ApiKey::id_in(&text), Some(&key.id[..]));
         assert!(key.accepts(&text, 199));
         assert!(!key.accepts(&text, 200), "expired");
         assert!(!ApiKey { revoked: true, ..key.clone() }.accepts(&text, 150));
         let (other, other_text) =
-            ApiKey::generate("phones".into(), key.scopes.clone(), 100, None).unwrap();
+            ApiKey::generate("phones".into(), key.scopes.clone(), None, 100, None).unwrap();
         assert!(!key.accepts(&other_text, 150));
         assert_ne!(key.id, other.id);
         for cut in [0, 3, 4, 16, text.len() - 1] {

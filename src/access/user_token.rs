@@ -1,7 +1,7 @@
 //! Tokens: what a phone sends instead of an API key. A token is for one user and expires soon.
 //!
 //! A token is `bpu_<key>_<scopes>_<expiry>_<signature>_<user>`. It is signed with a secret of its user and
-//! stored nowhere.
+//! stored nowhere. The user is [`UserId::as_str`], so that a token is for one user of one collection.
 
 use bipedalnet_core::identity::UserId;
 use hmac::{Hmac, KeyInit, Mac};
@@ -39,7 +39,8 @@ impl UserToken {
 
     /// The text that a phone sends.
     pub fn sign(&self, secret: &[u8; 32]) -> String {
-        let Self { key, user, expires_at_unix_seconds, .. } = self;
+        let Self { key, expires_at_unix_seconds, .. } = self;
+        let user = self.user.as_str();
         let signature = const_hex::encode(self.mac(secret).finalize().into_bytes());
         format!("{PREFIX}{key}_{}_{expires_at_unix_seconds}_{signature}_{user}", self.scopes_text())
     }
@@ -50,7 +51,8 @@ impl UserToken {
     }
 
     fn mac(&self, secret: &[u8; 32]) -> Hmac<Sha256> {
-        let Self { key, user, expires_at_unix_seconds, .. } = self;
+        let Self { key, expires_at_unix_seconds, .. } = self;
+        let user = self.user.as_str();
         let signed =
             format!("{SIGNED}{key}_{}_{expires_at_unix_seconds}_{user}", self.scopes_text());
         let mut mac = Hmac::new_from_slice(secret).expect("keys of any length do");
@@ -67,7 +69,7 @@ impl SentToken {
         let (key, scopes, expiry, signature, user) = (part()?, part()?, part()?, part()?, part()?);
         let claims = UserToken {
             key: key.to_owned(),
-            user: user.parse().ok()?,
+            user: UserId::from_stored(user).ok()?,
             scopes: scopes.replace('.', " ").parse().ok()?,
             expires_at_unix_seconds: expiry.parse().ok()?,
         };
@@ -94,6 +96,26 @@ impl SentToken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_for_one_user_of_one_collection() {
+        let token = |user: &str| UserToken {
+            key: "0123456789ab".to_owned(),
+            user: UserId::from_stored(user).unwrap(),
+            scopes: "identify".parse().unwrap(),
+            expires_at_unix_seconds: 1_795_814_831,
+        };
+        let (secret, shop) = ([7; 32], token("shop/ann"));
+        let text = shop.sign(&secret);
+        // RFC 6750 allows these characters in a bearer token.
+        assert!(text.chars().all(|c| c.is_ascii_alphanumeric() || "-._~+/=".contains(c)), "{text}");
+        assert_eq!(SentToken::parse(&text).unwrap().proven(&secret), Some(shop));
+        for other in ["ann", "lab/ann", "default/ann"] {
+            let moved = text.replace("shop/ann", other);
+            let proven = SentToken::parse(&moved).and_then(|sent| sent.proven(&secret));
+            assert_eq!(proven, None, "{moved}");
+        }
+    }
 
     #[test]
     fn a_token_says_what_was_signed_and_nothing_else() {

@@ -3,7 +3,7 @@
 use std::io::{Write, stdout};
 
 use bipedalnet_client::api;
-use bipedalnet_core::identity::UserId;
+use bipedalnet_core::identity::CollectionId;
 
 use super::Failure;
 use super::server_database::EncryptedDatabase;
@@ -24,7 +24,10 @@ pub struct Arguments {
     after: i64,
     /// Print only entries about this user, who may be deleted
     #[arg(long, value_name = "ID")]
-    user: Option<UserId>,
+    user: Option<String>,
+    /// The collection of that user
+    #[arg(long, default_value_t, value_name = "ID", requires = "user")]
+    collection: CollectionId,
     /// Check that no entry was changed, left out or moved. Prints the number and the hash of the newest
     /// entry; note them elsewhere to see later that none was cut off at the end
     #[arg(long, conflicts_with_all = ["after", "user"])]
@@ -53,8 +56,9 @@ async fn verify(store: &Store) -> Result<(), Failure> {
 
 async fn print(store: &Store, arguments: Arguments) -> Result<(), Failure> {
     let mut after = arguments.after;
+    let user = arguments.user.map(|name| arguments.collection.user(&name)).transpose()?;
     loop {
-        let entries = store.audit_entries(after, arguments.user.as_ref(), PAGE).await?;
+        let entries = store.audit_entries(after, user.as_ref(), PAGE).await?;
         let Some(last) = entries.last() else { return Ok(()) };
         after = last.number;
         let mut stdout = stdout().lock();

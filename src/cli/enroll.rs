@@ -6,7 +6,7 @@ use bipedalnet_client::api::{EnrolledAnswer, NextStep, UserState};
 
 use super::Failure;
 use super::data::TableArguments;
-use super::remote::{Remote, about};
+use super::remote::{Remote, Within, about};
 
 /// Enroll walks of a user, who is created if needed
 ///
@@ -21,13 +21,16 @@ pub struct Arguments {
     #[command(flatten)]
     tables: TableArguments,
     #[command(flatten)]
+    within: Within,
+    #[command(flatten)]
     remote: Remote,
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { user, files, tables, remote } = arguments;
+    let Arguments { user, files, tables, within, remote } = arguments;
     let walks = tables.read_files(&files)?;
     remote.call(async |client| {
+        let client = within.of(client);
         client.put_user(&user).await?;
         for (path, walk) in walks {
             let answer = client.enroll(&user, &walk).await.map_err(|error| about(path, error))?;

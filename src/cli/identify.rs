@@ -7,7 +7,7 @@ use bipedalnet_client::api::{Identified, IdentifyAnswer};
 
 use super::Failure;
 use super::data::TableArguments;
-use super::remote::{Remote, about, explain, status};
+use super::remote::{Remote, Within, about, explain, status};
 
 /// Identify a walker (1:N)
 ///
@@ -20,13 +20,16 @@ pub struct Arguments {
     #[command(flatten)]
     tables: TableArguments,
     #[command(flatten)]
+    within: Within,
+    #[command(flatten)]
     remote: Remote,
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let Arguments { file, tables, remote } = arguments;
+    let Arguments { file, tables, within, remote } = arguments;
     let walks = tables.read_files(std::slice::from_ref(&file))?;
     remote.call(async |client| {
+        let client = within.of(client);
         let answer = client.identify(&walks[0].1, None).await;
         let answer = answer.map_err(|error| about(&file, error))?;
         remote.print(&answer, &line(&answer))?;

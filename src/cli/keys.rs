@@ -1,10 +1,11 @@
 //! `bipedalnet keys`
 
+use bipedalnet_core::identity::CollectionId;
 use clap::Subcommand;
 
 use super::Failure;
 use super::server_database::ServerDatabase;
-use crate::access::{ApiKey, Scope};
+use crate::access::{ApiKey, Binding, Scope};
 use crate::store::{Database, unix_seconds};
 
 /// Create, list and revoke API keys
@@ -29,6 +30,10 @@ enum Action {
         /// Scopes of the key: identify, enroll, extend, features, template, train, erase, admin, scores
         #[arg(long, required = true, value_delimiter = ',', value_name = "SCOPE,...")]
         scopes: Vec<Scope>,
+        /// Collections that the key is for; it may do nothing in others, and nothing that concerns all
+        /// [default: all]
+        #[arg(long, value_delimiter = ',', value_name = "ID,...")]
+        collections: Vec<CollectionId>,
         /// Days until the key expires [default: never]
         #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i64).range(1..=36_500))]
         expires_days: Option<i64>,
@@ -60,15 +65,32 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
 async fn act(store: &Database, action: Action) -> Result<(), Failure> {
     match action {
-        Action::Create { name, scopes, expires_days } => {
+        Action::Create { name, scopes, collections, expires_days } => {
             let now = unix_seconds();
             let expires = expires_days.map(|days| now + days * 24 * 60 * 60);
-            let (key, text) = ApiKey::generate(name, scopes.into_iter().collect(), now, expires)?;
+            let (key, text) = ApiKey::generate(
+                name,
+                scopes.into_iter().collect(),
+                Binding::new(collections),
+                now,
+                expires,
+            )?;
             store.add_api_key(&key).await?;
+            let known = store.collection_ids().await?;
+            let named = key.binding.iter().flat_map(Binding::iter);
+            for id in named.filter(|id| !known.contains(id)) {
+                eprintln!(
+                    "warning: there is no collection {id} yet; an admin creates it with \
+                     PUT /v1/collections/{id}"
+                );
+            }
             println!("{text}");
         }
         Action::List => {
-            println!("{:<12}  {:<8}  {:<10}  {:<32}  name", "id", "state", "last used", "scopes");
+            println!(
+                "{:<12}  {:<8}  {:<10}  {:<32}  {:<11}  name",
+                "id", "state", "last used", "scopes", "collections"
+            );
             let now = unix_seconds();
             for key in store.api_keys().await? {
                 let expired = key.expires_at_unix_seconds.is_some_and(|end| end <= now);
@@ -81,7 +103,11 @@ async fn act(store: &Database, action: Action) -> Result<(), Failure> {
                     format!("{} d ago", (now - used) / (24 * 60 * 60))
                 });
                 let scopes = key.scopes.to_string();
-                println!("{:<12}  {state:<8}  {used:<10}  {scopes:<32}  {}", key.id, key.name);
+                let collections = key.binding.map_or("all".to_owned(), |it| it.to_string());
+                println!(
+                    "{:<12}  {state:<8}  {used:<10}  {scopes:<32}  {collections:<11}  {}",
+                    key.id, key.name
+                );
             }
         }
         Action::Revoke { id } => {

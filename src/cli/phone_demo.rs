@@ -70,7 +70,7 @@ async fn prepare(database: &Path) -> Result<String, Failure> {
         [Scope::Identify, Scope::Enroll, Scope::Extend, Scope::Template, Scope::Erase]
             .into_iter()
             .collect();
-    let (key, text) = ApiKey::generate("phone".to_owned(), scopes, unix_seconds(), None)?;
+    let (key, text) = ApiKey::generate("phone".to_owned(), scopes, None, unix_seconds(), None)?;
     store.add_api_key(&key).await?;
     store.close().await;
     Ok(text)

@@ -62,6 +62,23 @@ impl Remote {
     }
 }
 
+#[derive(clap::Args)]
+pub(super) struct Within {
+    /// Collection of the users [default: the only one that the key is bound to, or `default`]
+    #[arg(long, value_name = "ID")]
+    collection: Option<String>,
+}
+
+impl Within {
+    /// A client for the users of the collection.
+    pub fn of(&self, client: Client) -> Client {
+        match &self.collection {
+            Some(collection) => client.in_collection(collection),
+            None => client,
+        }
+    }
+}
+
 /// Exit code of a decision: 3 tells scripts that there is no match and no error either.
 pub(super) fn status(is_match: bool) -> ExitCode {
     if is_match { ExitCode::SUCCESS } else { ExitCode::from(3) }

@@ -8,7 +8,7 @@ use bipedalnet_client::api::{Verified, VerifyAnswer};
 
 use super::Failure;
 use super::data::TableArguments;
-use super::remote::{Remote, about, explain, status};
+use super::remote::{Remote, Within, about, explain, status};
 
 /// Verify that a walker is a user (1:1)
 ///
@@ -27,13 +27,16 @@ pub struct Arguments {
     #[command(flatten)]
     tables: TableArguments,
     #[command(flatten)]
+    within: Within,
+    #[command(flatten)]
     remote: Remote,
 }
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    let Arguments { user, files, fmr, tables, remote } = arguments;
+    let Arguments { user, files, fmr, tables, within, remote } = arguments;
     let walks = tables.read_files(&files)?;
     remote.call(async |client| {
+        let client = within.of(client);
         let mut session = None;
         let mut last = None;
         for (path, walk) in walks {

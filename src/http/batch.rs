@@ -7,11 +7,13 @@ use axum::response::Response;
 use bipedalnet_client::api::{
     BatchDocument, BatchItem, EnrollItem, OutcomeAnswer, OutcomesAnswer, VerifyItem,
 };
+use bipedalnet_core::identity::CollectionId;
 
 use super::App;
 use super::body::{Document, Format};
 use super::guard::announce;
 use super::idempotency::IdempotencyKey;
+use super::path::InCollection;
 use super::problem::{Problem, ProblemType};
 use super::recognition::{among, claim_of};
 use super::walk::{enrolled_answer, evidence, identify_answer, verify_answer};
@@ -22,7 +24,7 @@ use crate::service::{Item, Outcome, Permit, Service};
 ///
 /// Sends up to 64 walks in one request, for phones that were offline. Each item has the outcome
 /// that a single request would have, and the API key needs the scope for it. Each item counts as a
-/// request in quotas. The `Idempotency-Key` covers the whole batch. The batch fails as a whole only
+/// request in quotas. All items are about one collection. The `Idempotency-Key` covers the whole batch. The batch fails as a whole only
 /// if the server lacks compute or disk space, or a quota is used up. Nothing is changed then.
 #[utoipa::path(post, path = "/v1/batch", operation_id = "batch", tag = "recognition",
     request_body = BatchDocument,
@@ -30,6 +32,7 @@ use crate::service::{Item, Outcome, Permit, Service};
 pub(super) async fn batch(
     State(app): State<App>,
     Extension(principal): Extension<Principal>,
+    InCollection { collection, .. }: InCollection,
     format: Format,
     key: IdempotencyKey,
     body: Document<BatchDocument>,
@@ -42,14 +45,18 @@ pub(super) async fn batch(
         );
         return Err(problem.at("items"));
     }
-    let items: Vec<_> = items.into_iter().map(|item| work(item, &principal)).collect();
+    let items: Vec<_> = items.into_iter().map(|item| work(item, &collection, &principal)).collect();
     let allowance = app.guard.count_items(&principal, items.len())?;
     let outcomes = outcomes(&app.service, items, key, &body.digest, format, principal).await?;
     Ok(announce(allowance, outcomes))
 }
 
 /// The item of the service, or its problem.
-fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
+fn work(
+    item: BatchItem,
+    collection: &CollectionId,
+    principal: &Principal,
+) -> Result<Item, Problem> {
     let scope = match &item {
         BatchItem::Enroll(_) => Scope::Enroll,
         BatchItem::Identify(_) | BatchItem::Verify(_) => Scope::Identify,
@@ -60,7 +67,7 @@ fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
         }
         BatchItem::Identify(_) => None,
     };
-    if principal.user.as_ref().is_some_and(|own| user != Some(own.as_str())) {
+    if principal.user.as_ref().is_some_and(|own| user != Some(own.name())) {
         return Err(Problem::beyond_token());
     }
     if !principal.scopes.contains(scope) {
@@ -70,16 +77,20 @@ fn work(item: BatchItem, principal: &Principal) -> Result<Item, Problem> {
         BatchItem::Enroll(item) => {
             let permit = Permit::new(principal, false, false)?;
             Item::Enroll {
-                user: item.user.parse()?,
+                user: collection.user(&item.user)?,
                 evidence: evidence(item.walk, principal)?,
                 permit,
             }
         }
         BatchItem::Identify(item) => {
-            let users = item.among.as_ref().map(|users| among(users.iter().map(String::as_str)));
-            Item::Identify { evidence: evidence(item.walk, principal)?, among: users.transpose()? }
+            let named = |users: &Vec<String>| among(collection, users.iter().map(String::as_str));
+            Item::Identify {
+                collection: collection.clone(),
+                among: item.among.as_ref().map(named).transpose()?,
+                evidence: evidence(item.walk, principal)?,
+            }
         }
-        BatchItem::Verify(item) => Item::Verify(claim_of(principal, item)?),
+        BatchItem::Verify(item) => Item::Verify(claim_of(principal, collection, item)?),
     })
 }
 

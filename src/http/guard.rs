@@ -45,6 +45,8 @@ pub(super) struct Guard {
 pub(super) enum Requires {
     /// Any valid API key.
     Key,
+    /// An API key with a scope, which is bound to no collection: the routes concern all of them.
+    WholeService(Scope),
     /// An API key with a scope.
     Scope(Scope),
     /// An API key with a scope, or a token with it for the user in the path.
@@ -57,14 +59,14 @@ impl Requires {
     fn scope(self) -> Option<Scope> {
         match self {
             Self::Key | Self::KeyOrToken => None,
-            Self::Scope(scope) | Self::OwnScope(scope) => Some(scope),
+            Self::Scope(scope) | Self::OwnScope(scope) | Self::WholeService(scope) => Some(scope),
         }
     }
 
     /// Names of the security schemes, one of which a request needs.
     fn schemes(self) -> &'static [&'static str] {
         match self {
-            Self::Key | Self::Scope(_) => &SECURITY_SCHEMES[..2],
+            Self::Key | Self::Scope(_) | Self::WholeService(_) => &SECURITY_SCHEMES[..2],
             Self::OwnScope(_) | Self::KeyOrToken => &SECURITY_SCHEMES,
         }
     }
@@ -112,14 +114,14 @@ impl Guard {
         let by_key = self.take_quota(&principal, NonZeroU32::MIN)?;
         if let Some(user) = &principal.user {
             let is_own = match requires {
-                Requires::Key | Requires::Scope(_) => false,
+                Requires::Key | Requires::Scope(_) | Requires::WholeService(_) => false,
                 Requires::KeyOrToken => true,
                 Requires::OwnScope(_) => {
                     let path = request.extract_parts::<RawPathParams>().await;
                     let path = path.map_err(|error| {
                         Problem::new(ProblemType::MalformedPath, error.body_text()).at("user")
                     })?;
-                    path.iter().any(|part| part == ("user", user.as_str()))
+                    path.iter().any(|part| part == ("user", user.name()))
                 }
             };
             if !is_own {
@@ -130,6 +132,9 @@ impl Guard {
             && !principal.scopes.contains(scope)
         {
             return Err(Problem::missing_scope(scope));
+        }
+        if let (Requires::WholeService(_), Some(binding)) = (requires, &principal.binding) {
+            return Err(Problem::beyond_binding(binding));
         }
         let by_address = request.extensions().get().copied();
         Ok((principal, smallest(by_key.into_iter().chain(by_address))))

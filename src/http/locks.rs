@@ -8,22 +8,24 @@ use bipedalnet_client::api;
 
 use super::body::Format;
 use super::idempotency::{IdempotencyKey, no_content};
-use super::path::UserPath;
+use super::path::{InCollection, UserPath};
 use super::problem::Problem;
 use crate::service::{Lock, Service, ServiceError};
 
 /// List locked users
 ///
-/// At most 1,000, in the order of their ids.
+/// At most 1,000 of a collection, in the order of their ids.
 #[utoipa::path(get, path = "/v1/locks", operation_id = "list_locks", tag = "users",
     responses((status = 200, description = "The locked users", body = api::LocksAnswer)))]
 pub(super) async fn list(
     State(service): State<Arc<Service>>,
+    InCollection { collection, .. }: InCollection,
     format: Format,
 ) -> Result<Response, Problem> {
-    let locks = service.attempts.locks().await.map_err(ServiceError::from)?;
+    let locks = service.attempts.locks(Some(&collection)).await;
+    let locks = locks.map_err(ServiceError::from)?;
     let answer = |lock: Lock| api::LockAnswer {
-        user: lock.user,
+        user: lock.user.to_string(),
         failed_verifications: lock.failures,
         last_failure_at_unix_seconds: lock.last_at_unix_seconds,
         for_all_keys: lock.for_all_keys,
@@ -41,7 +43,7 @@ pub(super) async fn list(
     responses((status = 204, description = "The user has no failed verifications")))]
 pub(super) async fn release(
     State(service): State<Arc<Service>>,
-    UserPath(user): UserPath,
+    UserPath { user, .. }: UserPath,
     key: IdempotencyKey,
 ) -> Result<Response, Problem> {
     key.once(&service, &[], async |reservation| {

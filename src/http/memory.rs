@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bipedalnet_client::api::{
-    ActivateDocument, BatchDocument, BatchItem, TokenDocument, TrainDocument, UserDocument,
-    WalkDocument,
+    ActivateDocument, BatchDocument, BatchItem, CollectionDocument, TokenDocument, TrainDocument,
+    UserDocument, WalkDocument,
 };
 
 use crate::service::{self, PoolError, Sender, Service};
@@ -95,6 +95,7 @@ impl<T: Decoded> Decoded for Option<T> {
 
 impl Decoded for ActivateDocument {}
 impl Decoded for UserDocument {}
+impl Decoded for CollectionDocument {}
 impl Decoded for TokenDocument {}
 impl Decoded for TrainDocument {}
 

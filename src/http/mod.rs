@@ -3,6 +3,7 @@
 mod audit;
 mod batch;
 mod body;
+mod collections;
 mod compression;
 mod cors;
 mod deadline;
@@ -117,14 +118,18 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
         .routes(routes!(users::enroll, users::enrollments));
     let template = OpenApiRouter::new().routes(routes!(users::template));
     let erase = OpenApiRouter::new().routes(routes!(users::erase));
+    let collections =
+        OpenApiRouter::new().routes(routes!(collections::list)).routes(routes!(collections::read));
     let train = OpenApiRouter::new()
         .routes(routes!(models::delete))
         .routes(routes!(models::activate))
         .routes(routes!(training_jobs::list, training_jobs::post))
         .routes(routes!(training_jobs::read, training_jobs::cancel))
         .routes(routes!(training_jobs::events));
-    let admin = OpenApiRouter::new()
+    let whole = OpenApiRouter::new()
         .routes(routes!(audit::list))
+        .routes(routes!(collections::put, collections::delete));
+    let admin = OpenApiRouter::new()
         .routes(routes!(users::list))
         .routes(routes!(locks::list))
         .routes(routes!(locks::release))
@@ -138,7 +143,9 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
         .merge(guard.protect(Requires::OwnScope(Scope::Enroll), enroll))
         .merge(guard.protect(Requires::OwnScope(Scope::Template), template))
         .merge(guard.protect(Requires::OwnScope(Scope::Erase), erase))
-        .merge(guard.protect(Requires::Scope(Scope::Train), train))
+        .merge(guard.protect(Requires::Scope(Scope::Admin), collections))
+        .merge(guard.protect(Requires::WholeService(Scope::Train), train))
+        .merge(guard.protect(Requires::WholeService(Scope::Admin), whole))
         .merge(guard.protect(Requires::Scope(Scope::Admin), admin))
 }
 

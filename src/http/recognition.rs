@@ -9,13 +9,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bipedalnet_client::api::{self, WalkDocument};
 use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::identity::UserId;
+use bipedalnet_core::identity::{CollectionId, UserId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::body::{Document, Format, Received, invalid_field};
 use super::idempotency::IdempotencyKey;
-use super::path::{Parameters, UserPath};
+use super::path::{InCollection, UserPath};
 use super::problem::{Problem, ProblemType};
 use super::walk::{evidence, identify_answer, verify_answer};
 use crate::access::Principal;
@@ -37,7 +37,7 @@ struct IdentifyParameters {
 
 /// Identify a walker (1:N)
 ///
-/// If no user matches well enough, the decision is `unknown`. If a walk of less than 30 s is
+/// The walk is compared with the users of one collection. If no user matches well enough, the decision is `unknown`. If a walk of less than 30 s is
 /// `inconclusive` with the reason `too_short`, send a longer one. The threshold rises with the
 /// number of users, so that at most about 3 % of strangers are identified as a user.
 #[utoipa::path(post, path = "/v1/identify",
@@ -48,20 +48,21 @@ pub(super) async fn identify(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
     format: Format,
-    Parameters(parameters): Parameters<Vec<(String, String)>>,
+    InCollection { collection, parameters }: InCollection<Vec<(String, String)>>,
     body: Received,
 ) -> Result<Response, Problem> {
     if let Some((name, _)) = parameters.iter().find(|(name, _)| name != "among") {
-        let detail = format!("unknown parameter `{name}`, expected `among`");
+        let detail = format!("unknown parameter `{name}`, expected `among` or `collection`");
         return Err(Problem::new(ProblemType::InvalidQuery, detail).at("query"));
     }
     let users = parameters.iter().flat_map(|(_, users)| users.split(','));
-    let among = (!parameters.is_empty()).then(|| among(users)).transpose()?;
-    service.identify.check_named(among.as_ref()).await?;
+    let among = (!parameters.is_empty()).then(|| among(&collection, users)).transpose()?;
+    service.identify.check_named(&collection, among.as_ref()).await?;
     let (identify, sender, cost) = (Arc::clone(&service), principal.clone(), body.cost());
     let job = move |scratch: &mut Scratch| {
         let (document, _held): (WalkDocument, _) = body.decode()?;
         Ok::<_, Problem>(identify.identify.run(
+            &collection,
             evidence(document, &sender)?,
             among.as_ref(),
             scratch,
@@ -72,9 +73,12 @@ pub(super) async fn identify(
 }
 
 /// Parses the ids of users to compare with.
-pub(super) fn among<'a>(users: impl Iterator<Item = &'a str>) -> Result<BTreeSet<UserId>, Problem> {
-    let users: Result<BTreeSet<UserId>, _> =
-        users.take(api::MOST_NAMED_USERS + 1).map(str::parse).collect();
+pub(super) fn among<'a>(
+    collection: &CollectionId,
+    users: impl Iterator<Item = &'a str>,
+) -> Result<BTreeSet<UserId>, Problem> {
+    let users = users.take(api::MOST_NAMED_USERS + 1).map(|name| collection.user(name));
+    let users: Result<BTreeSet<UserId>, _> = users.collect();
     let users = users.map_err(|error| Problem::from(error).at("among"))?;
     if users.len() > api::MOST_NAMED_USERS {
         return Err(invalid_field(
@@ -117,9 +121,8 @@ pub(super) struct VerifyParameters {
 pub(super) async fn verify(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
-    UserPath(user): UserPath,
+    UserPath { user, parameters }: UserPath<VerifyParameters>,
     format: Format,
-    Parameters(parameters): Parameters<VerifyParameters>,
     key: IdempotencyKey,
     body: Document<WalkDocument>,
 ) -> Result<Response, Problem> {
@@ -154,11 +157,15 @@ fn claim(
 }
 
 /// The claim of a batch item.
-pub(super) fn claim_of(principal: &Principal, item: api::VerifyItem) -> Result<Claim, Problem> {
+pub(super) fn claim_of(
+    principal: &Principal,
+    collection: &CollectionId,
+    item: api::VerifyItem,
+) -> Result<Claim, Problem> {
     let api::VerifyItem { user, fmr, session, challenge, walk } = item;
     claim(
         principal,
-        user.parse()?,
+        collection.user(&user)?,
         evidence(walk, principal)?,
         VerifyParameters { fmr, session, challenge },
     )
@@ -176,7 +183,7 @@ pub(super) fn claim_of(principal: &Principal, item: api::VerifyItem) -> Result<C
 pub(super) async fn challenge(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
-    UserPath(user): UserPath,
+    UserPath { user, .. }: UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
     let challenge = service.challenges.create(user, &principal).await?;

@@ -29,7 +29,7 @@ use crate::service::Service;
 pub(super) async fn create(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
-    UserPath(user): UserPath,
+    UserPath { user, .. }: UserPath,
     format: Format,
     body: Option<Document<TokenDocument>>,
 ) -> Result<Response, Problem> {

@@ -15,7 +15,7 @@ use super::App;
 use super::body::{Document, Format, invalid_field};
 use super::export;
 use super::idempotency::{IdempotencyKey, no_content, to_the_end};
-use super::path::{EnrollmentPath, Parameters, UserPath};
+use super::path::{EnrollmentPath, InCollection, UserPath, user_location};
 use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
 use crate::access::Principal;
@@ -49,18 +49,18 @@ pub(super) struct PageParameters {
 
 /// List users
 ///
-/// The users are in the order of their ids. For the next page, send `next` as `after`.
+/// The users of a collection, in the order of their ids. For the next page, send `next` as `after`.
 #[utoipa::path(get, path = "/v1/users",
     operation_id = "list_users", tag = "users", params(PageParameters),
     responses((status = 200, description = "A page of users", body = api::UsersAnswer)))]
 pub(super) async fn list(
     State(service): State<Arc<Service>>,
     format: Format,
-    Parameters(page): Parameters<PageParameters>,
+    InCollection { collection, parameters: page }: InCollection<PageParameters>,
 ) -> Result<Response, Problem> {
     let after: Option<UserId> = page
         .after
-        .map(|user| user.parse())
+        .map(|name| collection.user(&name))
         .transpose()
         .map_err(|error| Problem::from(error).at("after"))?;
     let limit = page.limit.unwrap_or(PAGE);
@@ -76,7 +76,8 @@ pub(super) async fn list(
         return Err(Problem::new(ProblemType::InvalidQuery, detail).at("inactive_days"));
     }
     // One more shows whether there is a next page.
-    let mut users = service.users.list(after.as_ref(), page.inactive_days, limit + 1).await?;
+    let mut users =
+        service.users.list(&collection, after.as_ref(), page.inactive_days, limit + 1).await?;
     let more = users.len() > limit as usize;
     users.truncate(limit as usize);
     let next = users.last().filter(|_| more).map(|last| last.user.id.to_string());
@@ -97,7 +98,7 @@ pub(super) async fn list(
     ))]
 pub(super) async fn put(
     State(service): State<Arc<Service>>,
-    UserPath(user): UserPath,
+    UserPath { user, .. }: UserPath,
     format: Format,
     key: IdempotencyKey,
     body: Option<Document<UserDocument>>,
@@ -109,7 +110,7 @@ pub(super) async fn put(
     key.once(&service, &digest, async |reservation| {
         let (is_new, status, write) = service.users.put(reservation, user, consent).await?;
         let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-        let location = is_new.then(|| format!("/v1/users/{}", status.user.id));
+        let location = is_new.then(|| user_location(&status.user.id, ""));
         let response = format.stored(code, &user_answer(status));
         Ok(write.commit_with(StoredResponse { location, ..response }).await?)
     })
@@ -141,7 +142,7 @@ fn consent(document: api::Consent) -> Result<Consent, Problem> {
     responses((status = 200, description = "The user", body = api::UserAnswer)))]
 pub(super) async fn read(
     State(service): State<Arc<Service>>,
-    UserPath(user): UserPath,
+    UserPath { user, .. }: UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
     Ok(format.answer(&user_answer(service.users.get(&user).await?)))
@@ -156,7 +157,7 @@ pub(super) async fn read(
     responses((status = 204, description = "The user is deleted")))]
 pub(super) async fn erase(
     State(service): State<Arc<Service>>,
-    UserPath(user): UserPath,
+    UserPath { user, .. }: UserPath,
     key: IdempotencyKey,
 ) -> Result<Response, Problem> {
     key.once(&service, &[], async |reservation| {
@@ -183,7 +184,7 @@ pub(super) async fn erase(
 pub(super) async fn template(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
-    UserPath(user): UserPath,
+    UserPath { user, .. }: UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
     let (template, valid_days) = service.users.device_template(principal, &user).await?;
@@ -227,7 +228,7 @@ pub(super) fn enrollment_answer(walk: Enrollment) -> api::EnrollmentAnswer {
 pub(super) async fn export(
     State(service): State<Arc<Service>>,
     Extension(principal): Extension<Principal>,
-    UserPath(user): UserPath,
+    UserPath { user, .. }: UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
     let export = service.users.export(principal, &user).await?;
@@ -243,7 +244,7 @@ pub(super) async fn export(
         body = api::EnrollmentsAnswer)))]
 pub(super) async fn enrollments(
     State(service): State<Arc<Service>>,
-    UserPath(user): UserPath,
+    UserPath { user, .. }: UserPath,
     format: Format,
 ) -> Result<Response, Problem> {
     let walks = service.users.enrollments(&user).await?;
@@ -278,9 +279,8 @@ pub(super) struct EnrollParameters {
 pub(super) async fn enroll(
     State(app): State<App>,
     Extension(principal): Extension<Principal>,
-    UserPath(user): UserPath,
+    UserPath { user, parameters }: UserPath<EnrollParameters>,
     format: Format,
-    Parameters(parameters): Parameters<EnrollParameters>,
     key: IdempotencyKey,
     body: Document<WalkDocument>,
 ) -> Result<Response, Problem> {
@@ -292,7 +292,7 @@ pub(super) async fn enroll(
     let permit = Permit::new(&principal, confirmed, create_user)?;
     let encode = move |enrolled: Enrolled| {
         let Enrolled { enrollment, status, .. } = &enrolled;
-        let location = format!("/v1/users/{}/enrollments/{enrollment}", status.user.id);
+        let location = user_location(&status.user.id, &format!("/enrollments/{enrollment}"));
         let response = format.stored(StatusCode::CREATED, &enrolled_answer(enrolled));
         StoredResponse { location: Some(location), ..response }
     };
@@ -315,7 +315,7 @@ pub(super) async fn enroll(
     responses((status = 204, description = "The enrollment is deleted")))]
 pub(super) async fn erase_enrollment(
     State(service): State<Arc<Service>>,
-    UserPath(user): UserPath,
+    UserPath { user, .. }: UserPath,
     EnrollmentPath(enrollment): EnrollmentPath,
     key: IdempotencyKey,
 ) -> Result<Response, Problem> {

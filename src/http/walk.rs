@@ -65,6 +65,9 @@ fn progress(windows_missing: u64) -> f64 {
 pub(super) fn user_answer(UserStatus { user, windows_missing }: UserStatus) -> api::UserAnswer {
     api::UserAnswer {
         user: user.id.to_string(),
+        collection: Some(user.id.collection())
+            .filter(|collection| !collection.is_default())
+            .map(|collection| collection.to_string()),
         status: match windows_missing {
             0 => api::UserState::Ready,
             _ => api::UserState::Collecting,

@@ -18,7 +18,7 @@ use super::idempotency::Reservation;
 use super::model_comparison::{compare, is_worse};
 use super::models::Models;
 use super::pool::Admission;
-use super::thresholds::Fit;
+use super::thresholds::fit_all;
 use super::walk_reader::unpack;
 use super::write::Write;
 use crate::store::Comparison;
@@ -117,22 +117,17 @@ impl Models {
         }
         let templates = write.transaction.templates(&new, next.feature_len()).await?;
         let filled = Arc::clone(&next);
-        let fill = move |_: &mut _| {
-            for walk in &templates {
-                filled.gallery_mut().add(&walk.user, &walk.template);
-            }
-            Fit::of(&filled)
-        };
-        let fit = self.pool.run(Admission::Always, fill).await?;
+        let fill = move |_: &mut _| filled.galleries.fill(&templates);
+        self.pool.run(Admission::Always, fill).await?;
+        fit_all(&self.pool, &next).await?;
         write.transaction.activate_model(&new).await?;
         crash_point("switch not committed");
-        let (active, metrics) = (self.active.clone(), Arc::clone(&self.metrics));
+        let active = self.active.clone();
         let (model, previous) = (new.clone(), old.clone());
         write.after_commit(move || {
             crash_point("switch committed");
             tracing::info!(model, previous, force, "another model is active");
             active.exchange(next);
-            fit.show(&metrics);
         });
         let activation =
             Activation { model: new, previous: old, comparison, lost_walks, lost_users };

@@ -1,22 +1,24 @@
 //! The active model with all that depends on it: exchanged as a whole, so that no request mixes two
 //! models.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bipedalnet_core::bnn::{Model, Scratch};
 use bipedalnet_core::gait::{Recording, SignalError};
-use bipedalnet_core::identity::Gallery;
+use bipedalnet_core::identity::CollectionId;
 use bipedalnet_core::{GaitModel, Reading};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
+use super::galleries::{CollectionGallery, Galleries};
 use crate::store::SecretKey;
 use crate::telemetry::Metrics;
 
-/// A model in memory, with its gallery. A request takes it once and uses it to its end.
+/// A model in memory, with its galleries. A request takes it once and uses it to its end.
 pub(super) struct LoadedModel {
     pub model: GaitModel,
-    gallery: RwLock<Gallery>,
+    pub galleries: Galleries,
 }
 
 /// The model `id`, or why its file cannot be used.
@@ -29,11 +31,11 @@ pub(super) fn model_from_file(id: &str, file: &[u8]) -> Result<GaitModel, String
 }
 
 impl LoadedModel {
-    /// Has an empty gallery. Transforms templates with a secret.
+    /// Has no galleries. Transforms templates with a secret.
     pub fn new(model: GaitModel, secret: &SecretKey) -> Self {
-        let gallery = Gallery::new(model.feature_len(), model.calibration.clone());
+        let galleries = Galleries::new(model.feature_len(), model.calibration.clone());
         let model = model.with_secret(secret.bytes());
-        Self { gallery: RwLock::new(gallery), model }
+        Self { galleries, model }
     }
 
     pub fn id(&self) -> &str {
@@ -44,14 +46,9 @@ impl LoadedModel {
         self.model.feature_len()
     }
 
-    // A panic under a lock is logged where it happens. Each change of the gallery is whole
-    // before anything in it can panic, so what the lock guards is still valid.
-    pub fn gallery(&self) -> RwLockReadGuard<'_, Gallery> {
-        self.gallery.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn gallery_mut(&self) -> RwLockWriteGuard<'_, Gallery> {
-        self.gallery.write().unwrap_or_else(PoisonError::into_inner)
+    /// The gallery of a collection.
+    pub fn gallery(&self, collection: &CollectionId) -> Arc<CollectionGallery> {
+        self.galleries.of(collection)
     }
 
     /// Runs the network over a recording. Also returns how long that took, without the time for
@@ -80,12 +77,19 @@ impl LoadedModel {
 #[derive(Clone)]
 pub(super) struct ActiveModel {
     current: Arc<RwLock<Arc<LoadedModel>>>,
-    gallery_version: Arc<watch::Sender<u64>>,
+    changed: Arc<Changed>,
+}
+
+/// Collections whose thresholds are out of date.
+#[derive(Default)]
+struct Changed {
+    collections: Mutex<HashSet<CollectionId>>,
+    notify: Notify,
 }
 
 impl ActiveModel {
     pub fn new(model: LoadedModel) -> Self {
-        Self { current: Arc::new(RwLock::new(Arc::new(model))), gallery_version: Arc::default() }
+        Self { current: Arc::new(RwLock::new(Arc::new(model))), changed: Arc::default() }
     }
 
     pub fn get(&self) -> Arc<LoadedModel> {
@@ -98,13 +102,24 @@ impl ActiveModel {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
     }
 
-    /// Notes that the gallery's thresholds are out of date.
-    pub fn gallery_changed(&self) {
-        self.gallery_version.send_modify(|version| *version += 1);
+    /// Notes that the thresholds of a collection are out of date.
+    pub fn gallery_changed(&self, collection: CollectionId) {
+        let mut collections =
+            self.changed.collections.lock().unwrap_or_else(PoisonError::into_inner);
+        collections.insert(collection);
+        self.changed.notify.notify_one();
     }
 
-    /// Counts changes of the gallery.
-    pub fn gallery_version(&self) -> watch::Receiver<u64> {
-        self.gallery_version.subscribe()
+    /// Takes a collection whose thresholds are out of date.
+    pub fn take_changed(&self) -> Option<CollectionId> {
+        let mut collections =
+            self.changed.collections.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = collections.iter().next().cloned()?;
+        collections.take(&taken)
+    }
+
+    /// Completes once a gallery has changed since this last completed. For one task only.
+    pub async fn changes(&self) {
+        self.changed.notify.notified().await;
     }
 }

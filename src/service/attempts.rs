@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use bipedalnet_core::identity::UserId;
+use bipedalnet_core::identity::{CollectionId, UserId};
 
 use super::ServiceError;
 use super::idempotency::Reservation;
@@ -70,7 +70,7 @@ pub enum GuessLimit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
     /// The user.
-    pub user: String,
+    pub user: UserId,
     /// Failed verifications since the last genuine accept.
     pub failures: u32,
     /// When the last one was.
@@ -197,14 +197,14 @@ impl Attempts {
         total(of_user) >= most || of_key.is_some_and(|of_key| of_key.failures >= share(most))
     }
 
-    /// Locked users in the order of their ids, at most 1,000.
+    /// Locked users of a collection, or of all, in the order of their ids: at most 1,000.
     ///
     /// # Errors
     /// If the database fails.
-    pub async fn locks(&self) -> Result<Vec<Lock>, StoreError> {
+    pub async fn locks(&self, collection: Option<&CollectionId>) -> Result<Vec<Lock>, StoreError> {
         let most = self.settings.get().max_failed_verifications;
-        let users = self.store.locked_users(most, share(most), MOST_LISTED).await?;
-        let lock = |(user, by_key): (String, Vec<FailuresByKey>)| Lock {
+        let users = self.store.locked_users(collection, most, share(most), MOST_LISTED).await?;
+        let lock = |(user, by_key): (UserId, Vec<FailuresByKey>)| Lock {
             user,
             failures: total(&by_key),
             last_at_unix_seconds: by_key

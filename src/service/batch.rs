@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bipedalnet_core::bnn::Scratch;
-use bipedalnet_core::identity::{Decision, UserId};
+use bipedalnet_core::identity::{CollectionId, Decision, UserId};
 
 use super::ServiceError;
 use super::active_model::LoadedModel;
@@ -30,6 +30,7 @@ pub enum Item {
     },
     /// Like [`Identify::run`].
     Identify {
+        collection: CollectionId,
         /// The walk.
         evidence: Evidence,
         /// Users to compare the walk with. `None` means all users.
@@ -63,7 +64,7 @@ impl Item {
 /// An item that is computed but not written.
 enum Computed {
     Walk(UserId, Box<ReadWalk>, Permit),
-    Identification(Identification),
+    Identification(CollectionId, Identification),
     Verification(Verification),
 }
 
@@ -130,13 +131,14 @@ impl Batch {
                 let walk = self.enroll.read(model, &user, evidence, &permit).await?;
                 Computed::Walk(user, Box::new(walk), permit)
             }
-            Item::Identify { evidence, among } => {
-                self.identify.check_named(among.as_ref()).await?;
-                let identify = self.identify.clone();
+            Item::Identify { collection, evidence, among } => {
+                self.identify.check_named(&collection, among.as_ref()).await?;
+                let (identify, within) = (self.identify.clone(), collection.clone());
                 let decide = move |scratch: &mut Scratch| {
-                    identify.decide(&model, evidence, among.as_ref(), scratch)
+                    identify.decide(&model, &within, evidence, among.as_ref(), scratch)
                 };
-                Computed::Identification(self.pool.run(Admission::Always, decide).await??)
+                let identification = self.pool.run(Admission::Always, decide).await??;
+                Computed::Identification(collection, identification)
             }
             Item::Verify(claim) => {
                 let verification = self.verify.decide(model, claim, new_walks).await?;
@@ -156,10 +158,11 @@ impl Batch {
                 write.named_users.insert(user);
                 Outcome::Enrolled(enrolled)
             }
-            Computed::Identification(mut identification) => {
+            Computed::Identification(collection, mut identification) => {
                 // A user who was deleted since is not named.
                 let model = self.identify.active.get();
-                let gallery = model.gallery();
+                let shared = model.gallery(&collection);
+                let gallery = shared.read();
                 identification.candidates.retain(|candidate| gallery.contains(&candidate.user));
                 if let Decision::Identified(user) = &identification.decision
                     && !gallery.contains(user)

@@ -85,7 +85,7 @@ impl Enroll {
         permit: &Permit,
     ) -> Result<ReadWalk, ServiceError> {
         // First, so that a request with a wrong name costs little.
-        if !permit.creates_user && !model.gallery().contains(user) {
+        if !permit.creates_user && !model.gallery(&user.collection()).read().contains(user) {
             self.store.user(user).await?;
         }
         let earlier = self.store.newest_enrolled_fingerprints(user).await?;
@@ -120,7 +120,8 @@ impl Write {
         }
         self.gallery.enrolled += 1;
         let model = active.get();
-        let gallery = model.gallery();
+        let shared = model.gallery(&user.collection());
+        let gallery = shared.read();
         // The gallery holds what the database does, without this write.
         let earlier = || gallery.templates(user).cloned().unwrap_or_default();
         let templates = self.gallery.users.entry(user.clone()).or_insert_with(earlier);

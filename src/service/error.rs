@@ -3,7 +3,9 @@
 use bipedalnet_core::UnfitModel;
 use bipedalnet_core::bnn::ModelFileError;
 use bipedalnet_core::gait::SignalError;
-use bipedalnet_core::identity::{FALSE_MATCH_RATES, FEWEST_FEATURES, ImplausibleFeatures, UserId};
+use bipedalnet_core::identity::{
+    CollectionId, FALSE_MATCH_RATES, FEWEST_FEATURES, ImplausibleFeatures, UserId,
+};
 use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER};
 
 use super::{AccessError, GuessLimit, PoolError, ShortUser};
@@ -83,6 +85,24 @@ pub enum ServiceError {
     /// The user does not exist.
     #[error("there is no user {0}")]
     NoSuchUser(UserId),
+    /// The collection does not exist.
+    #[error("there is no collection {0}")]
+    NoSuchCollection(CollectionId),
+    /// The collection has users, or is the default one.
+    #[error("{0}")]
+    CollectionInUse(String),
+    /// The limit of collections is reached.
+    #[error("there are {most} collections, the maximum; delete some")]
+    TooManyCollections {
+        /// The limit.
+        most: u64,
+    },
+    /// The collection's limit of users is reached.
+    #[error("the collection has {most} users, its maximum; delete some, or raise its max_users")]
+    CollectionFull {
+        /// The limit.
+        most: u64,
+    },
     /// A walk cannot be compared with a user who does not exist.
     #[error("there is no user {0}")]
     UnknownAmong(UserId),
@@ -244,6 +264,10 @@ impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NoSuchUser(user) => Self::NoSuchUser(user),
+            StoreError::NoSuchCollection(id) => Self::NoSuchCollection(id),
+            StoreError::TooManyCollections { most } => Self::TooManyCollections { most },
+            StoreError::CollectionFull { most } => Self::CollectionFull { most },
+            error @ StoreError::CollectionInUse { .. } => Self::CollectionInUse(error.to_string()),
             StoreError::OtherRequest => Self::OtherRequest,
             StoreError::AnswerErased => Self::AnswerErased,
             StoreError::TooManyEnrollments { user, most } => {
@@ -301,8 +325,14 @@ fn too_little(users: &[ShortUser], windows: u64, keeps_recordings: bool) -> Stri
     );
     for ShortUser { user, recordings, windows } in users.iter().take(10) {
         let missing = (FEWEST_WINDOWS_A_USER as u64).saturating_sub(*windows);
-        text +=
-            &format!("{user} has {windows} in {recordings} recordings, {missing} are missing; ");
+        let collection = user.collection();
+        let place = match collection.is_default() {
+            true => String::new(),
+            false => format!(" of collection {collection}"),
+        };
+        text += &format!(
+            "{user}{place} has {windows} in {recordings} recordings, {missing} are missing; "
+        );
     }
     if users.len() > 10 {
         text += &format!("{} more users have too few; ", users.len() - 10);

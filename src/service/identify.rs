@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bipedalnet_core::bnn::Scratch;
 use bipedalnet_core::gait::Mend;
-use bipedalnet_core::identity::{Decision, Doubt, Tails, UserId};
+use bipedalnet_core::identity::{CollectionId, Decision, Doubt, Tails, UserId};
 
 use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel};
@@ -60,9 +60,13 @@ impl Identify {
     ///
     /// # Errors
     /// If one does not exist, or the database fails.
-    pub async fn check_named(&self, among: Option<&BTreeSet<UserId>>) -> Result<(), ServiceError> {
+    pub async fn check_named(
+        &self,
+        collection: &CollectionId,
+        among: Option<&BTreeSet<UserId>>,
+    ) -> Result<(), ServiceError> {
         let Some(users) = among else { return Ok(()) };
-        if self.active.get().gallery().count(among) == users.len() {
+        if self.active.get().gallery(collection).read().count(among) == users.len() {
             return Ok(());
         }
         match self.store.unknown_user(users).await? {
@@ -71,30 +75,33 @@ impl Identify {
         }
     }
 
-    /// Identifies a walker among all users, or among some. Does not touch the database. Runs on the
+    /// Identifies a walker among all users of a collection, or among some of them. Does not touch the database. Runs on the
     /// pool, in one job with the decoding of the body.
     ///
     /// # Errors
     /// If the evidence is no walk, or `among` has too few enrolled users.
     pub fn run(
         &self,
+        collection: &CollectionId,
         evidence: Evidence,
         among: Option<&BTreeSet<UserId>>,
         scratch: &mut Scratch,
     ) -> Result<Identification, ServiceError> {
-        self.decide(&self.active.get(), evidence, among, scratch)
+        self.decide(&self.active.get(), collection, evidence, among, scratch)
     }
 
     /// Like [`Identify::run`], with this model.
     pub(super) fn decide(
         &self,
         model: &LoadedModel,
+        collection: &CollectionId,
         evidence: Evidence,
         among: Option<&BTreeSet<UserId>>,
         scratch: &mut Scratch,
     ) -> Result<Identification, ServiceError> {
+        let shared = model.gallery(collection);
         if among.is_some() {
-            let enrolled = model.gallery().count(among);
+            let enrolled = shared.read().count(among);
             if enrolled < FEWEST_AMONG {
                 return Err(ServiceError::TooFewUsers { enrolled, needed: FEWEST_AMONG });
             }
@@ -103,7 +110,7 @@ impl Identify {
         let ReadWalk { template: probe, recording, mends, .. } =
             self.reader.read(model, evidence, Purpose::Identify, scratch)?;
         let begin = Instant::now();
-        let gallery = model.gallery();
+        let gallery = shared.read();
         let candidates = gallery.rank(&probe, among, CANDIDATES);
         let compared = gallery.count(among);
         let tails = gallery.tails();
@@ -121,7 +128,7 @@ impl Identify {
             recording.zip(strength).filter(|_| !matches!(decision, Decision::Identified(_)));
         let is_mirrored = doubtful.is_some_and(|(recording, strength)| {
             self.reader.is_mirrored(model, recording, scratch, |mirrored| {
-                let gallery = model.gallery();
+                let gallery = shared.read();
                 let candidates = gallery.rank(mirrored, among, CANDIDATES);
                 let decision = gallery.decision(&candidates, gallery.count(among), mirrored);
                 candidates.first().is_some_and(|candidate| candidate.strength > strength)
@@ -142,21 +149,22 @@ impl Identify {
             model: model.id().to_owned(),
             tails,
         };
-        self.count(&identification);
+        self.count(collection, &identification);
         Ok(identification)
     }
 
-    fn count(&self, answer: &Identification) {
+    fn count(&self, collection: &CollectionId, answer: &Identification) {
         if let Decision::Identified(user) = &answer.decision {
             self.activity.note(user);
         }
         let metrics = &self.reader.metrics.decisions;
-        match answer.decision {
-            Decision::Identified(_) => &metrics.identified,
-            Decision::Unknown => &metrics.unknown,
-            Decision::Inconclusive(_) => &metrics.identify_inconclusive,
-        }
-        .inc();
+        let (counter, decision) = match answer.decision {
+            Decision::Identified(_) => (&metrics.identified, "identified"),
+            Decision::Unknown => (&metrics.unknown, "unknown"),
+            Decision::Inconclusive(_) => (&metrics.identify_inconclusive, "inconclusive"),
+        };
+        counter.inc();
+        self.reader.metrics.collections.decided(collection, "identify", decision);
         if let Some(nearest) = answer.candidates.first() {
             metrics.identify_score.observe(nearest.score.into());
         }

@@ -67,6 +67,7 @@ impl Keys {
             id: key.id.clone(),
             key: key.id,
             scopes: key.scopes,
+            binding: key.binding,
             ..Principal::anonymous()
         })
     }
@@ -92,6 +93,7 @@ impl Keys {
             key: key.id,
             user: Some(token.user),
             scopes: token.scopes,
+            binding: key.binding,
             network: None,
         })
     }

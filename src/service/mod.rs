@@ -11,9 +11,11 @@ mod attempts;
 mod batch;
 mod batch_writer;
 mod challenges;
+mod collections;
 mod crash;
 mod enroll;
 mod error;
+mod galleries;
 mod idempotency;
 mod identify;
 mod keys;
@@ -43,6 +45,7 @@ use activity::Activity;
 pub use attempts::{Attempts, GuessLimit, Lock};
 pub use batch::{Batch, Item, Outcome};
 pub use challenges::Challenges;
+pub use collections::Collections;
 pub use enroll::{Enroll, Enrolled};
 pub use error::{ServiceError, StartError};
 pub use idempotency::{Idempotency, Reservation, Reserved};
@@ -67,7 +70,7 @@ use write::Writes;
 
 use crate::config::{Live, ServiceSettings};
 use crate::store::{AuditEntry, PoolUse, Store};
-pub use crate::store::{IdempotentRequest, StoredResponse};
+pub use crate::store::{Collection, CollectionLimits, IdempotentRequest, StoredResponse};
 use crate::telemetry::Metrics;
 
 /// All use cases, and the work in the background.
@@ -78,6 +81,8 @@ pub struct Service {
     pub user_tokens: UserTokens,
     /// Idempotency keys.
     pub idempotency: Idempotency,
+    /// Collections of users.
+    pub collections: Collections,
     /// Users and their enrollments.
     pub users: Users,
     /// Enrollment.
@@ -125,9 +130,8 @@ impl Service {
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let max_models = settings.get().max_models;
-        let active =
-            ActiveModel::new(models::load_active(given, &store, max_models, &metrics).await?);
         let pool = Pool::new(Arc::clone(&metrics));
+        let active = ActiveModel::new(models::load_active(given, &store, max_models, &pool).await?);
         let log = LogScrubber::new(store.clone());
         let signals = Arc::<JobSignals>::default();
         let challenges = Challenges::new(store.clone(), active.clone());
@@ -184,6 +188,8 @@ impl Service {
             keys: Keys::new(store.clone()).await?,
             user_tokens: UserTokens { store: store.clone(), writes: writes.clone() },
             idempotency: Idempotency::new(store.clone()),
+            collections: Collections::new(store.clone(), active.clone(), writes.clone(), &metrics)
+                .await?,
             users: Users {
                 store: store.clone(),
                 active: active.clone(),
@@ -207,7 +213,7 @@ impl Service {
                 pool: pool.clone(),
                 signals: Arc::clone(&signals),
             },
-            thresholds: Thresholds::new(active.clone(), pool.clone(), Arc::clone(&metrics)),
+            thresholds: Thresholds::new(active.clone(), pool.clone()),
             trainer: Trainer {
                 store: store.clone(),
                 models: models.clone(),
@@ -253,7 +259,8 @@ impl Service {
 
     /// Enrolled users that have a template.
     pub fn gallery_len(&self) -> usize {
-        self.active.get().gallery().len()
+        let galleries = self.active.get().galleries.all();
+        galleries.iter().map(|(_, gallery)| gallery.read().len()).sum()
     }
 
     /// Does the work in the background: maintenance, thresholds, training. Never returns; drop
@@ -262,7 +269,7 @@ impl Service {
         tokio::select! {
             () = self.maintain() => {}
             () = self.watch_storage() => {}
-            () = self.thresholds.follow_gallery() => {}
+            () = self.thresholds.follow_galleries() => {}
             () = self.trainer.run() => {}
         }
     }
@@ -293,12 +300,14 @@ impl Service {
         self.store.check_files().is_ok()
     }
 
-    /// Returns once a thread of the pool has looked at the gallery. It never returns if the runtime, the
-    /// pool or the gallery's lock are stuck. It waits for no disk: a server whose disk hangs still
+    /// Returns once a thread of the pool has looked at the galleries. It never returns if the runtime, the
+    /// pool or a gallery's lock are stuck. It waits for no disk: a server whose disk hangs still
     /// identifies.
     pub async fn prove_that_it_works(&self) {
         let active = self.active.get();
-        let look = move |_: &mut _| active.gallery().len();
+        let look = move |_: &mut _| {
+            active.galleries.all().iter().map(|(_, gallery)| gallery.read().len()).sum::<usize>()
+        };
         // A panic is logged where it happens.
         let _ = self.pool.run(Admission::Always, look).await;
     }
@@ -325,6 +334,7 @@ impl Service {
 mod tests {
     use std::sync::Barrier;
 
+    use bipedalnet_core::identity::CollectionId;
     use futures_util::FutureExt;
 
     use super::*;
@@ -342,9 +352,9 @@ mod tests {
         service.prove_that_it_works().await;
 
         let active = service.active.get();
-        let gallery = active.gallery_mut();
-        assert!(service.prove_that_it_works().now_or_never().is_none());
-        drop(gallery);
+        active.galleries.change(&CollectionId::default(), |_| {
+            assert!(service.prove_that_it_works().now_or_never().is_none());
+        });
         service.prove_that_it_works().await;
 
         service.pool.observe();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bipedalnet_core::identity::{Decision, Gallery, Template, UserId};
+use bipedalnet_core::identity::{CollectionId, Decision, Gallery, Template, UserId};
 
 use super::ServiceError;
 use super::active_model::LoadedModel;
@@ -28,9 +28,10 @@ pub(super) fn is_worse(Comparison { old, new, .. }: &Comparison) -> bool {
     new.right < old.right || new.wrong > old.wrong || new.strangers > old.strangers
 }
 
-/// A model with all recordings enrolled except the probes.
+/// A model with all recordings enrolled except the probes. A probe is compared with the users of its own
+/// collection.
 struct Trial {
-    gallery: Gallery,
+    galleries: BTreeMap<CollectionId, Gallery>,
     probes: Vec<(UserId, Template)>,
 }
 
@@ -46,7 +47,8 @@ pub(super) async fn compare(
         store.templates_of_recordings(new.id(), new.feature_len()).await?,
     ];
     let empty = |model: &LoadedModel| {
-        Gallery::new(model.feature_len(), model.gallery().calibration().clone())
+        let (feature_len, calibration) = (model.feature_len(), model.model.calibration.clone());
+        move || Gallery::new(feature_len, calibration.clone())
     };
     let (old_gallery, new_gallery) = (empty(old), empty(new));
     let prepare = move |_: &mut _| {
@@ -95,37 +97,42 @@ fn of_both(
 }
 
 impl Trial {
-    /// Takes walks in the order of enrollment.
-    fn new(mut gallery: Gallery, walks: Vec<StoredTemplate>) -> Self {
+    /// Takes walks in the order of enrollment. `empty` makes a gallery.
+    fn new(empty: impl Fn() -> Gallery, walks: Vec<StoredTemplate>) -> Self {
         let mut by_user: BTreeMap<UserId, Vec<Template>> = BTreeMap::new();
         for walk in walks {
             by_user.entry(walk.user).or_default().push(walk.template);
         }
         let mut probes = Vec::new();
+        let mut galleries = BTreeMap::new();
         for (user, mut walks) in by_user {
+            let gallery: &mut Gallery = galleries.entry(user.collection()).or_insert_with(&empty);
             let last = if walks.len() > 1 { walks.pop() } else { None };
             walks.iter().for_each(|walk| gallery.add(&user, walk));
             probes.extend(last.map(|last| (user, last)));
         }
-        let tails = gallery.cohort().tails();
-        gallery.set_tails(tails);
-        Self { gallery, probes }
+        for gallery in galleries.values_mut() {
+            let tails = gallery.cohort().tails();
+            gallery.set_tails(tails);
+        }
+        Self { galleries, probes }
     }
 
     /// The outcome of a probe. It is never both right and wrong.
     fn ask(&self, position: usize) -> Outcomes {
         let (user, probe) = &self.probes[position];
-        let nearest = self.gallery.rank(probe, None, NEAREST);
+        let gallery = &self.galleries[&user.collection()];
+        let nearest = gallery.rank(probe, None, NEAREST);
         let decide = |candidates: &[_], users| {
-            let (calibration, tails) = (self.gallery.calibration(), self.gallery.tails());
+            let (calibration, tails) = (gallery.calibration(), gallery.tails());
             match Decision::new(candidates, users, probe, calibration, &tails.single) {
                 Decision::Identified(named) => Some(named),
                 Decision::Unknown | Decision::Inconclusive(_) => None,
             }
         };
-        let users = self.gallery.len();
+        let users = gallery.len();
         let named = decide(&nearest, users);
-        let others = self.gallery.rank_without(Some(user), probe, None, NEAREST);
+        let others = gallery.rank_without(Some(user), probe, None, NEAREST);
         let mistaken_for = decide(&others, users - 1);
         Outcomes {
             right: u32::from(named.as_ref() == Some(user)),
@@ -150,7 +157,7 @@ mod tests {
     fn walk(enrollment: i64, user: &str, direction: [f32; 2]) -> StoredTemplate {
         let mut template = Template::empty(2);
         (0..9).for_each(|_| template.add_window(&direction));
-        StoredTemplate { enrollment, user: user.parse().unwrap(), template }
+        StoredTemplate { enrollment, user: UserId::from_stored(user).unwrap(), template }
     }
 
     /// For a model that accepts a walk from about this strength on.
@@ -165,9 +172,9 @@ mod tests {
             pairs: tail,
             familiar_coherence: 0.0..=1.0,
         };
-        let mut trial = Trial::new(Gallery::new(2, calibration.clone()), walks);
+        let mut trial = Trial::new(|| Gallery::new(2, calibration.clone()), walks);
         // Three users tell too little of thresholds to test with.
-        trial.gallery.set_tails(calibration.prior);
+        trial.galleries.values_mut().for_each(|gallery| gallery.set_tails(calibration.prior));
         (0..trial.probes.len()).map(|position| trial.ask(position)).collect()
     }
 
@@ -191,6 +198,24 @@ mod tests {
         let stranger = Outcomes { strangers: 1, ..right };
         assert_eq!(outcomes(walks.clone(), -0.5), [stranger, wrong]);
         assert_eq!(outcomes(walks, 9.0), [Outcomes::default(); 2]);
+    }
+
+    #[test]
+    fn a_probe_is_compared_within_its_collection() {
+        let [near, far] = [[1.0, 0.0], [0.0, 1.0]];
+        let walks = vec![
+            walk(1, "ann", near),
+            walk(2, "shop/ann", far),
+            walk(3, "shop/bob", near),
+            // Like a user of the other collection, whom nobody may be taken for.
+            walk(4, "ann", near),
+            walk(5, "shop/ann", far),
+        ];
+        let right = Outcomes { right: 1, wrong: 0, strangers: 0 };
+        let of_both = outcomes(walks, 0.5);
+        assert_eq!(of_both[0].wrong + of_both[1].wrong, 0, "{of_both:?}");
+        assert_eq!(of_both[0].strangers, 0, "{of_both:?}");
+        assert_eq!(of_both[1], right, "{of_both:?}");
     }
 
     #[test]

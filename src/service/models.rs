@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::active_model::{ActiveModel, LoadedModel, model_from_file};
 use super::idempotency::Reservation;
 use super::pool::{Admission, Cost, Pool};
-use super::thresholds::Fit;
+use super::thresholds::fit_all;
 use super::write::{Write, Writes};
 use super::{ServiceError, StartError};
 pub use crate::store::{Comparison, Outcomes, StoredModel};
@@ -63,7 +63,7 @@ pub(super) async fn load_active(
     given: GivenModel,
     store: &Store,
     max_models: u32,
-    metrics: &Metrics,
+    pool: &Pool,
 ) -> Result<LoadedModel, StartError> {
     let GivenModel { file, shipped } = given;
     let given = GaitModel::new(Model::from_bytes(&file)?)?;
@@ -87,10 +87,12 @@ pub(super) async fn load_active(
         _ => given,
     };
     let model = LoadedModel::new(model, &store.template_secret());
-    for walk in transaction.templates(model.id(), model.feature_len()).await? {
-        model.gallery_mut().add(&walk.user, &walk.template);
+    let walks = transaction.templates(model.id(), model.feature_len()).await?;
+    model.galleries.fill(&walks);
+    drop(walks);
+    if let Err(error) = fit_all(pool, &model).await {
+        tracing::error!(%error, "thresholds were not fitted to the galleries");
     }
-    Fit::of(&model).show(metrics);
     if is_registered && model.id() != given_id {
         tracing::info!(
             given = given_id,

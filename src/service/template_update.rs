@@ -9,7 +9,7 @@
 //! - Enrolled walks always stay.
 
 use bipedalnet_client::api::WalkSource;
-use bipedalnet_core::identity::{READY_WINDOWS, Template, UserId, UserTemplates, Verdict};
+use bipedalnet_core::identity::{READY_WINDOWS, Template, UserId, Verdict};
 
 use super::ServiceError;
 use super::active_model::ActiveModel;
@@ -51,8 +51,9 @@ impl Write {
         let (feature_len, only) = (loaded.feature_len(), Some(WalkSource::Enrollment));
         let enrolled = self.transaction.templates_of(user, model, feature_len, only).await?;
         let (enrolled, verdict) = {
-            let gallery = loaded.gallery();
-            let enrolled = UserTemplates::new(&enrolled, gallery.calibration());
+            let shared = loaded.gallery(&user.collection());
+            let gallery = shared.read();
+            let enrolled = loaded.galleries.templates(&enrolled);
             let candidate = gallery.compare_with(user, &enrolled, walk);
             let (calibration, tails) = (gallery.calibration(), gallery.tails());
             let verdict =
@@ -65,8 +66,7 @@ impl Write {
         let id = self.transaction.add_update(user, MAX_UPDATES).await?;
         self.transaction.add_template(model, id, walk).await?;
         let all = self.transaction.templates_of(user, model, feature_len, None).await?;
-        let all = UserTemplates::new(&all, loaded.gallery().calibration());
-        self.gallery.users.insert(user.clone(), all);
+        self.gallery.users.insert(user.clone(), loaded.galleries.templates(&all));
         self.gallery.updates += 1;
         Ok(Some(id))
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bipedalnet_client::api::JobState;
+use bipedalnet_core::identity::UserId;
 use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, Progress};
 use tokio::sync::{Notify, watch};
 
@@ -38,7 +39,7 @@ pub struct JobStatus {
 /// A user with too little walking to train on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShortUser {
-    pub user: String,
+    pub user: UserId,
     /// Kept recordings.
     pub recordings: usize,
     /// Windows of walking in them.

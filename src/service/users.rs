@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use bipedalnet_core::gait::{Fingerprint, RecordingDocument};
-use bipedalnet_core::identity::{DeviceTemplate, READY_WINDOWS, UserId, UserTemplates};
+use bipedalnet_core::identity::{
+    CollectionId, DeviceTemplate, READY_WINDOWS, UserId, UserTemplates,
+};
 
 use super::ServiceError;
 use super::active_model::ActiveModel;
@@ -118,19 +120,20 @@ impl Users {
         Ok(self.store.user(user).await?.into())
     }
 
-    /// Users in the order of their ids, beginning after `after`. With `inactive_days`, only those who
-    /// were not active for so long.
+    /// Users of a collection in the order of their names, beginning after `after`. With `inactive_days`,
+    /// only those who were not active for so long.
     ///
     /// # Errors
     /// If the database fails.
     pub async fn list(
         &self,
+        collection: &CollectionId,
         after: Option<&UserId>,
         inactive_days: Option<u32>,
         limit: u32,
     ) -> Result<Vec<UserStatus>, ServiceError> {
         let since = inactive_days.map(days_ago);
-        let users = self.store.users(after, since, limit).await?;
+        let users = self.store.users(collection, after, since, limit).await?;
         Ok(users.into_iter().map(UserStatus::from).collect())
     }
 
@@ -173,7 +176,10 @@ impl Users {
         let mut write = self.writes.begin(Reservation::of(principal)).await?;
         write.transaction.user(user).await?;
         let model = self.active.get();
-        let template = model.model.device_template(&model.gallery(), user);
+        let template = {
+            let gallery = model.gallery(&user.collection());
+            model.model.device_template(&gallery.read(), user)
+        };
         let template = template.ok_or_else(|| ServiceError::NotEnrolled(user.clone()))?;
         write.transaction.audit(AuditEvent::TemplateRead(user)).await?;
         write.commit().await?;
@@ -246,8 +252,7 @@ impl Users {
         write.transaction.erase_enrollment(&user, id).await?;
         let (model_id, feature_len) = (model.id(), model.feature_len());
         let left = write.transaction.templates_of(&user, model_id, feature_len, None).await?;
-        let left = UserTemplates::new(&left, model.gallery().calibration());
-        write.gallery.users.insert(user.clone(), left);
+        write.gallery.users.insert(user.clone(), model.galleries.templates(&left));
         write.named_users.insert(user);
         write.scrubs_log = true;
         Ok(write)

@@ -175,7 +175,7 @@ impl Verify {
     ) -> Result<Verification, ServiceError> {
         self.check(&claim).await?;
         let user = &claim.user;
-        let is_in_gallery = model.gallery().contains(user);
+        let is_in_gallery = model.gallery(&user.collection()).read().contains(user);
         if !is_in_gallery && self.store.user(user).await?.enrollments == 0 {
             return Err(ServiceError::NotEnrolled(user.clone()));
         }
@@ -300,11 +300,13 @@ impl Verify {
             Verdict::SuspectedReplay => &metrics.suspected_replay,
         }
         .inc();
+        let collection = answer.user.collection();
+        self.reader.metrics.collections.decided(&collection, "verify", name(answer.verdict));
         metrics.verify_score.observe(answer.score.into());
     }
 }
 
-/// Name of a decision in the audit trail.
+/// Name of a decision in the audit trail and in metrics.
 fn name(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Accept => "accept",
@@ -350,7 +352,8 @@ fn compare(
         Addition::Replay => (template, None),
     };
     let begin = Instant::now();
-    let gallery = model.gallery();
+    let shared = model.gallery(&user.collection());
+    let gallery = shared.read();
     let candidate = gallery.compare(&user, &probe);
     let tails = gallery.tails();
     // A session is decided several times: its threshold is stricter.
@@ -374,7 +377,7 @@ fn compare(
     // A looser rate would call too many strangers mirrored.
     let is_mirrored = doubtful.is_some_and(|recording| {
         reader.is_mirrored(model, recording, scratch, |mirrored| {
-            let gallery = model.gallery();
+            let gallery = shared.read();
             gallery.compare(&user, mirrored).is_some_and(|candidate| {
                 candidate.strength > strength
                     && gallery.verdict(&candidate, mirrored, STRICTEST_FMR, &tail)

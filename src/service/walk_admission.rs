@@ -109,7 +109,8 @@ impl WalkAdmission {
         walk: &ReadWalk,
     ) -> Result<Option<bool>, ServiceError> {
         let model = self.active.get();
-        let gallery = model.gallery();
+        let shared = model.gallery(&user.collection());
+        let gallery = shared.read();
         let written = write.gallery.users.get(user);
         let Some(earlier) = written.or_else(|| gallery.templates(user)) else {
             return Ok(None);

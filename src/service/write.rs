@@ -190,11 +190,16 @@ impl GalleryChanges {
             return;
         }
         let model = active.get();
-        let mut gallery = model.gallery_mut();
-        for (user, templates) in self.users {
-            gallery.replace(&user, templates);
+        // Users of one collection follow one another, and change together.
+        let users: Vec<(UserId, UserTemplates)> = self.users.into_iter().collect();
+        for of_collection in users.chunk_by(|(a, _), (b, _)| a.collection() == b.collection()) {
+            let collection = of_collection[0].0.collection();
+            model.galleries.change(&collection, |gallery| {
+                for (user, templates) in of_collection {
+                    gallery.replace(user, templates.clone());
+                }
+            });
+            active.gallery_changed(collection);
         }
-        drop(gallery);
-        active.gallery_changed();
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use bipedalnet_core::identity::UserIdError;
 use sqlx::sqlite::SqliteExecutor;
 
 use super::{AuditEvent, Database, StoreError};
-use crate::access::{ApiKey, ScopeError};
+use crate::access::{ApiKey, Binding, ScopeError};
 
 #[derive(sqlx::FromRow)]
 struct KeyRow {
@@ -17,6 +18,9 @@ struct KeyRow {
     expires_at_unix_seconds: Option<i64>,
     revoked: bool,
     last_used_at_unix_seconds: Option<i64>,
+    /// Databases of earlier versions lack it.
+    #[sqlx(default)]
+    collections: Option<String>,
 }
 
 impl Database {
@@ -35,10 +39,12 @@ impl Database {
     pub async fn add_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
         let mut transaction = self.write(self.writer.begin_with("BEGIN IMMEDIATE")).await?;
         let scopes = key.scopes.to_string();
+        let collections = key.binding.as_ref().map(Binding::to_string);
         sqlx::query(
             "INSERT INTO api_keys
-             (id, secret_digest, name, scopes, created_at_unix_seconds, expires_at_unix_seconds)
-             VALUES (?, ?, ?, ?, ?, ?)",
+             (id, secret_digest, name, scopes, created_at_unix_seconds, expires_at_unix_seconds,
+              collections)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(&key.id)
         .bind(&key.secret_digest[..])
@@ -46,9 +52,12 @@ impl Database {
         .bind(&scopes)
         .bind(key.created_at_unix_seconds)
         .bind(key.expires_at_unix_seconds)
+        .bind(&collections)
         .execute(&mut *transaction)
         .await?;
-        AuditEvent::KeyCreated(&key.id, &scopes).note(&mut transaction).await?;
+        AuditEvent::KeyCreated(&key.id, &scopes, collections.as_deref())
+            .note(&mut transaction)
+            .await?;
         Ok(transaction.commit().await?)
     }
 
@@ -113,6 +122,11 @@ fn api_key_of(path: &Path, row: KeyRow) -> Result<ApiKey, StoreError> {
             .try_into()
             .map_err(|_| wrong(format!("its digest has {} bytes", digest.len())))?,
         scopes: row.scopes.parse().map_err(|error: ScopeError| wrong(error.to_string()))?,
+        binding: row
+            .collections
+            .map(|collections| collections.parse())
+            .transpose()
+            .map_err(|error: UserIdError| wrong(error.to_string()))?,
         name: row.name,
         created_at_unix_seconds: row.created_at_unix_seconds,
         expires_at_unix_seconds: row.expires_at_unix_seconds,

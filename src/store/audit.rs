@@ -2,7 +2,7 @@
 //! record. Each has a keyed hash of itself and the entry before it.
 
 use bipedalnet_client::api;
-use bipedalnet_core::identity::UserId;
+use bipedalnet_core::identity::{CollectionId, UserId};
 use futures_util::TryStreamExt;
 use sqlx::SqliteConnection;
 
@@ -45,8 +45,12 @@ pub enum AuditEvent<'a> {
     UserUnlocked(&'a UserId),
     /// With the id of the user's tokens, and their scopes.
     TokenCreated(&'a UserId, &'a str, &'a str),
-    /// With the key's id and its scopes.
-    KeyCreated(&'a str, &'a str),
+    CollectionCreated(&'a CollectionId),
+    /// Its limits were set.
+    CollectionChanged(&'a CollectionId),
+    CollectionDeleted(&'a CollectionId),
+    /// With the key's id, its scopes, and the collections that it is bound to.
+    KeyCreated(&'a str, &'a str, Option<&'a str>),
     KeyRevoked(&'a str),
     ModelRegistered(&'a str),
     ModelActivated(&'a str),
@@ -85,7 +89,15 @@ impl<'a> AuditEvent<'a> {
             Self::TokenCreated(user, id, scopes) => {
                 ("token_created", Some(user), Some(format!("{id} {scopes}")))
             }
-            Self::KeyCreated(key, scopes) => ("key_created", None, Some(format!("{key} {scopes}"))),
+            Self::CollectionCreated(id) => of_system("collection_created", id.as_str()),
+            Self::CollectionChanged(id) => of_system("collection_changed", id.as_str()),
+            Self::CollectionDeleted(id) => of_system("collection_deleted", id.as_str()),
+            Self::KeyCreated(key, scopes, None) => {
+                ("key_created", None, Some(format!("{key} {scopes}")))
+            }
+            Self::KeyCreated(key, scopes, Some(collections)) => {
+                ("key_created", None, Some(format!("{key} {scopes} in {collections}")))
+            }
             Self::KeyRevoked(key) => of_system("key_revoked", key),
             Self::ModelRegistered(model) => of_system("model_registered", model),
             Self::ModelActivated(model) => of_system("model_activated", model),

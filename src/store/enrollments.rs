@@ -66,7 +66,7 @@ impl Store {
 }
 
 impl Transaction {
-    /// Adds an enrolled walk, unless the user has `most` already. A refusal changes nothing, so
+    /// Adds an enrolled walk, unless the user has as many as the collection allows, or else `most`. A refusal changes nothing, so
     /// the transaction can continue.
     ///
     /// # Errors
@@ -76,17 +76,19 @@ impl Transaction {
         user: &UserId,
         most: u64,
     ) -> Result<NewEnrollment, StoreError> {
-        let found: Option<(i64, i64, i64)> = sqlx::query_as(
+        let found: Option<(i64, i64, i64, Option<i64>)> = sqlx::query_as(
             "SELECT users.created_at_unix_seconds, count(enrollments.id),
-             count(enrollments.id) FILTER (WHERE source = 'enrollment')
+             count(enrollments.id) FILTER (WHERE source = 'enrollment'),
+             (SELECT max_enrollments_per_user FROM collections WHERE collections.id = collection)
              FROM users LEFT JOIN enrollments ON user_id = users.id
              WHERE users.id = ? GROUP BY users.id",
         )
         .bind(user.as_str())
         .fetch_optional(&mut *self.inner)
         .await?;
-        let (user_created_at_unix_seconds, walks, enrolled) =
+        let (user_created_at_unix_seconds, walks, enrolled, most_here) =
             found.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
+        let most = most_here.map_or(most, i64::unsigned_abs);
         if enrolled as u64 >= most {
             return Err(StoreError::TooManyEnrollments { user: user.clone(), most });
         }

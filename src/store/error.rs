@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bipedalnet_core::identity::UserId;
+use bipedalnet_core::identity::{CollectionId, UserId};
 use sqlx::migrate::MigrateError;
 
 /// Why the store failed.
@@ -134,6 +134,28 @@ pub enum StoreError {
     /// The user does not exist.
     #[error("there is no user {0}")]
     NoSuchUser(UserId),
+    /// The collection does not exist.
+    #[error("there is no collection {0}")]
+    NoSuchCollection(CollectionId),
+    /// The collection cannot be deleted.
+    #[error("{}", in_use(.collection, *.users))]
+    CollectionInUse {
+        collection: CollectionId,
+        /// Its number of users.
+        users: u64,
+    },
+    /// The limit of collections is reached.
+    #[error("there are {most} collections, the maximum")]
+    TooManyCollections {
+        /// The limit.
+        most: u64,
+    },
+    /// The collection's limit of users is reached.
+    #[error("the collection has {most} users, its maximum; delete some, or raise its max_users")]
+    CollectionFull {
+        /// The limit.
+        most: u64,
+    },
     /// The user has no such walk.
     #[error("user {user} has no enrollment {id}")]
     NoSuchEnrollment {
@@ -300,4 +322,12 @@ fn primary_code(error: &sqlx::Error) -> Option<i32> {
 /// SQLite's extended result code.
 fn code(error: &sqlx::Error) -> Option<i32> {
     error.as_database_error()?.code()?.parse().ok()
+}
+
+fn in_use(collection: &CollectionId, users: u64) -> String {
+    if collection.is_default() {
+        format!("collection {collection} is always there")
+    } else {
+        format!("collection {collection} has {users} users; delete them first")
+    }
 }

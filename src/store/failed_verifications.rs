@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bipedalnet_core::identity::UserId;
+use bipedalnet_core::identity::{CollectionId, UserId};
 use sqlx::{Executor, Sqlite};
 
+use super::users::user_id;
 use super::{Store, StoreError, Transaction, unix_seconds};
 
 /// How long the failures of a client count, from the first on.
@@ -52,17 +53,18 @@ impl Store {
         failures_of_clients(clients, &self.readers).await
     }
 
-    /// Users with at least `most` failed verifications in all, or `most_of_key` with one API key: at
-    /// most `limit`, in the order of their ids.
+    /// Users of a collection, or of all, with at least `most` failed verifications in all, or `most_of_key`
+    /// with one API key: at most `limit`, in the order of their ids.
     ///
     /// # Errors
     /// If the statement fails.
     pub async fn locked_users(
         &self,
+        collection: Option<&CollectionId>,
         most: u32,
         most_of_key: u32,
         limit: u32,
-    ) -> Result<BTreeMap<String, Vec<FailuresByKey>>, StoreError> {
+    ) -> Result<BTreeMap<UserId, Vec<FailuresByKey>>, StoreError> {
         #[derive(sqlx::FromRow)]
         struct Row {
             user_id: String,
@@ -71,18 +73,21 @@ impl Store {
         }
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT * FROM failed_verifications WHERE user_id IN
-             (SELECT user_id FROM failed_verifications GROUP BY user_id
-              HAVING sum(failures) >= ? OR max(failures) >= ? ORDER BY user_id LIMIT ?)
+             (SELECT user_id FROM failed_verifications WHERE $4 IS NULL OR EXISTS
+              (SELECT 1 FROM users WHERE users.id = user_id AND collection = $4)
+              GROUP BY user_id HAVING sum(failures) >= $1 OR max(failures) >= $2
+              ORDER BY user_id LIMIT $3)
              ORDER BY user_id, api_key",
         )
         .bind(most)
         .bind(most_of_key)
         .bind(limit)
+        .bind(collection.map(CollectionId::as_str))
         .fetch_all(&self.readers)
         .await?;
-        let mut users: BTreeMap<String, Vec<FailuresByKey>> = BTreeMap::new();
-        for Row { user_id, failures } in rows {
-            users.entry(user_id).or_default().push(failures);
+        let mut users: BTreeMap<UserId, Vec<FailuresByKey>> = BTreeMap::new();
+        for Row { user_id: user, failures } in rows {
+            users.entry(user_id(&self.path, user)?).or_default().push(failures);
         }
         Ok(users)
     }

@@ -7,6 +7,7 @@ mod audit;
 mod backup;
 mod challenges;
 mod clock;
+mod collections;
 mod damage;
 mod disk;
 mod enrollments;
@@ -42,6 +43,7 @@ pub use audit::{AuditEntry, AuditEvent};
 pub use backup::{BackedUp, BackupRequest, backup};
 use clock::ClockWatch;
 pub use clock::{Clock, ClockEvent, date_and_time, unix_seconds};
+pub use collections::{Collection, CollectionLimits};
 use damage::Damage;
 use disk::{Disk, UNSHARED_VFS, connect_anyway};
 pub use disk::{DiskFault, DiskSpace};
@@ -201,7 +203,7 @@ impl Database {
         }
         check_origin(&writer, &path).await?;
         files::narrow_all(&path).map_err(|error| fail(error.into()))?;
-        MIGRATIONS.run(&writer).await.map_err(|error| match error {
+        migrate(&writer).await.map_err(|error| match error {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
             MigrateError::VersionMissing(found) => {
                 let known = MIGRATIONS.iter().map(|it| it.version).max().unwrap_or(0);
@@ -458,6 +460,16 @@ impl Store {
         self.database.close().await;
         self.keyring.close().await;
     }
+}
+
+/// Brings the tables up to date. Foreign keys are off meanwhile: SQLite changes some parts of a table only
+/// by a new table, and dropping the old one would delete all rows that refer to it.
+async fn migrate(writer: &SqlitePool) -> Result<(), MigrateError> {
+    let mut connection = writer.acquire().await?;
+    sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut *connection).await?;
+    MIGRATIONS.run(&mut *connection).await?;
+    sqlx::query("PRAGMA foreign_keys = ON").execute(&mut *connection).await?;
+    Ok(())
 }
 
 /// What all connections have in common.

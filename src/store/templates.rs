@@ -265,7 +265,7 @@ impl TemplateRow {
     fn template(self, store: &Store, feature_len: usize) -> Option<StoredTemplate> {
         let (enrollment, windows) = (self.enrollment_id, self.windows);
         let read = || {
-            let user = self.user()?.parse().ok()?;
+            let user = UserId::from_stored(self.user()?).ok()?;
             let mut sum = self.values(store)?;
             // Packed templates are padded to a multiple of four values.
             if sum.len() == feature_len.next_multiple_of(4) {

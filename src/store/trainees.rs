@@ -1,13 +1,15 @@
 //! What a training job learns from.
 
+use bipedalnet_core::identity::UserId;
+
+use super::users::user_id;
 use super::walks::RecordingRow;
 use super::{Store, StoreError, Transaction};
 
 /// A user to learn from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trainee {
-    /// The user's id.
-    pub user: String,
+    pub user: UserId,
     /// Enrollments with a kept recording, the oldest first.
     pub recordings: Vec<i64>,
     /// Windows of walking that a model found in them.
@@ -35,7 +37,8 @@ impl Store {
         .await?;
         let mut trainees: Vec<Trainee> = Vec::new();
         for (user, recording, windows) in rows {
-            if trainees.last().is_none_or(|last| last.user != user) {
+            if trainees.last().is_none_or(|last| last.user.as_str() != user) {
+                let user = user_id(&self.path, user)?;
                 trainees.push(Trainee { user, recordings: Vec::new(), windows: 0 });
             }
             if let Some(trainee) = trainees.last_mut() {

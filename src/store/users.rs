@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use bipedalnet_core::identity::{UserId, UserIdError};
+use bipedalnet_core::identity::{CollectionId, UserId, UserIdError};
 use sha2::{Digest, Sha256};
 use sqlx::{Executor, Sqlite};
 
@@ -105,13 +105,14 @@ impl Store {
         unknown.map(|id| user_id(&self.path, id)).transpose()
     }
 
-    /// Users in the order of their ids, beginning after `after`. With `inactive_since`, only those who
-    /// were not active after that time.
+    /// Users of a collection in the order of their names, beginning after `after`. With `inactive_since`,
+    /// only those who were not active after that time.
     ///
     /// # Errors
     /// If the statement fails.
     pub async fn users(
         &self,
+        collection: &CollectionId,
         after: Option<&UserId>,
         inactive_since_unix_seconds: Option<i64>,
         limit: u32,
@@ -120,8 +121,10 @@ impl Store {
             "SELECT user_summaries.*, consent_reference, consent_at_unix_seconds,
              last_active_at_unix_seconds
              FROM user_summaries JOIN users USING (id)
-             WHERE id > ? AND last_active_at_unix_seconds <= ? ORDER BY id LIMIT ?",
+             WHERE collection = $1 AND id > $2 AND last_active_at_unix_seconds <= $3
+             ORDER BY id LIMIT $4",
         )
+        .bind(collection.as_str())
         .bind(after.map_or("", UserId::as_str))
         .bind(inactive_since_unix_seconds.unwrap_or(i64::MAX))
         .bind(limit)
@@ -177,32 +180,46 @@ impl Store {
 }
 
 impl Transaction {
-    /// Creates a user with a key, unless there are `most` already. Returns whether they are new.
+    /// Creates a user with a key, unless there are `most` already, or as many in the collection as it may
+    /// have. Returns whether they are new.
     ///
     /// # Errors
-    /// If there are too many users, the keyring cannot be written, or a statement fails.
+    /// If there are too many users, the collection does not exist, the keyring cannot be written, or a statement fails.
     pub async fn put_user(&mut self, user: &UserId, most: u64) -> Result<bool, StoreError> {
-        let (is_known, users): (bool, i64) = sqlx::query_as(
-            "SELECT EXISTS (SELECT 1 FROM users WHERE id = ?), (SELECT count(*) FROM users)",
+        let collection = user.collection();
+        let found: Option<(bool, i64, Option<i64>, i64)> = sqlx::query_as(
+            "SELECT EXISTS (SELECT 1 FROM users WHERE id = $1), (SELECT count(*) FROM users),
+             max_users, CASE WHEN max_users IS NULL THEN 0
+             ELSE (SELECT count(*) FROM users WHERE collection = $2) END
+             FROM collections WHERE id = $2",
         )
         .bind(user.as_str())
-        .fetch_one(&mut *self.inner)
+        .bind(collection.as_str())
+        .fetch_optional(&mut *self.inner)
         .await?;
+        let Some((is_known, users, most_here, users_here)) = found else {
+            return Err(StoreError::NoSuchCollection(collection));
+        };
         if is_known {
             return Ok(false);
         }
         if users as u64 >= most {
             return Err(StoreError::TooManyUsers { most });
         }
+        if let Some(most) = most_here.filter(|most| users_here >= *most) {
+            return Err(StoreError::CollectionFull { most: most.unsigned_abs() });
+        }
         // If the transaction fails, the keyring has a key too many, which does no harm.
         let key = self.store.noting_full(self.store.keyring.make_key().await)?;
         sqlx::query(
-            "INSERT INTO users (id, created_at_unix_seconds, last_active_at_unix_seconds, key_id)
-             VALUES (?1, ?2, ?2, ?3)",
+            "INSERT INTO users
+             (id, created_at_unix_seconds, last_active_at_unix_seconds, key_id, collection)
+             VALUES ($1, $2, $2, $3, $4)",
         )
         .bind(user.as_str())
         .bind(unix_seconds())
         .bind(&key.0[..])
+        .bind(collection.as_str())
         .execute(&mut *self.inner)
         .await?;
         self.audit(AuditEvent::UserCreated(user)).await?;
@@ -312,8 +329,8 @@ impl Transaction {
     }
 }
 
-fn user_id(path: &Path, id: String) -> Result<UserId, StoreError> {
-    id.parse().map_err(|reason: UserIdError| StoreError::Row {
+pub(super) fn user_id(path: &Path, id: String) -> Result<UserId, StoreError> {
+    UserId::from_stored(&id).map_err(|reason: UserIdError| StoreError::Row {
         path: path.to_owned(),
         row: format!("user {id:?}"),
         reason: reason.to_string(),

@@ -9,6 +9,7 @@ mod batches;
 mod browsers;
 mod client;
 mod clock;
+mod collections;
 mod commands;
 mod concurrent_enrollments;
 mod config;

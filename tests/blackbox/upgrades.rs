@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 use reqwest::Method;
 use tempfile::TempDir;
 
-use crate::support::{Server, json, printed, program, simulated, sqlite};
+use crate::support::{Server, create_key, json, printed, program, simulated, sqlite};
 
 /// Backups that earlier releases made of the same data: Ann is walker 11, Bob is walker 12, the API key
 /// `backend` is valid, and `gone` is revoked.
@@ -70,6 +70,53 @@ async fn a_database_of_an_earlier_release_opens_with_everything_in_it() {
         let folder = tempfile::tempdir().unwrap();
         unpack(&release, folder.path(), "test.db");
         has_everything(folder).await;
+    }
+}
+
+/// How many rows each table has that holds data of users, keys or models.
+fn rows(database: &Path) -> String {
+    let tables = [
+        "users",
+        "enrollments",
+        "templates",
+        "recordings",
+        "fingerprints",
+        "replies",
+        "reply_users",
+        "failed_verifications",
+        "erasures",
+        "api_keys",
+        "models",
+        "keyring",
+    ];
+    let count = |table: &str| format!("SELECT '{table}', count(*) FROM {table}");
+    sqlite(database, &tables.map(count).join(" UNION ALL "))
+}
+
+#[tokio::test]
+async fn an_upgrade_loses_no_row_and_breaks_no_reference() {
+    for release in releases() {
+        let folder = tempfile::tempdir().unwrap();
+        unpack(&release, folder.path(), "test.db");
+        let database = folder.path().join("test.db");
+        let users = "SELECT id, created_at_unix_seconds, hex(key_id), consent_reference,
+                     consent_at_unix_seconds, last_active_at_unix_seconds FROM users ORDER BY id";
+        let before = (rows(&database), sqlite(&database, users));
+        assert!(before.0.contains("users|2") && before.0.contains("templates|"), "{before:?}");
+        run(folder.path(), &["keys", "list"]).unwrap();
+        assert_eq!((rows(&database), sqlite(&database, users)), before);
+        assert_eq!(sqlite(&database, "PRAGMA foreign_key_check"), "");
+        assert_eq!(sqlite(&database, "SELECT DISTINCT collection FROM users"), "default");
+        // Deletions still take all that belongs to a user with them.
+        let key = create_key(&database, "erase");
+        let server = Server::start_in(folder);
+        let path = "/v1/users/ann";
+        let request = server.request(Method::DELETE, path, "").bearer_auth(key);
+        assert_eq!(request.send().await.unwrap().status(), 204);
+        let folder = server.kill();
+        let left =
+            sqlite(&folder.path().join("test.db"), "SELECT DISTINCT user_id FROM enrollments");
+        assert_eq!(left, "bob");
     }
 }
 

@@ -5,10 +5,11 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Url, redirect};
 
 use crate::api::{
-    ActivateDocument, ActivatedAnswer, BatchDocument, ChallengeAnswer, Consent, EnrolledAnswer,
-    EnrollmentsAnswer, ExportAnswer, IdentifyAnswer, ModelsAnswer, OutcomesAnswer, TokenAnswer,
-    TokenDocument, TrainDocument, TrainingJobAnswer, TrainingJobsAnswer, UserAnswer, UserDocument,
-    UsersAnswer, VerifyAnswer,
+    ActivateDocument, ActivatedAnswer, BatchDocument, ChallengeAnswer, CollectionAnswer,
+    CollectionDocument, CollectionsAnswer, Consent, EnrolledAnswer, EnrollmentsAnswer,
+    ExportAnswer, IdentifyAnswer, ModelsAnswer, OutcomesAnswer, TokenAnswer, TokenDocument,
+    TrainDocument, TrainingJobAnswer, TrainingJobsAnswer, UserAnswer, UserDocument, UsersAnswer,
+    VerifyAnswer,
 };
 use crate::body::Body;
 use crate::error::ClientError;
@@ -37,6 +38,8 @@ pub struct VerifyOptions {
 pub struct Client {
     pub(crate) http: reqwest::Client,
     pub(crate) server_url: Url,
+    /// What requests about users name as their collection.
+    pub(crate) collection: Option<String>,
 }
 
 impl Client {
@@ -77,7 +80,42 @@ impl Client {
             http = http.tls_certs_only([]);
         }
         let http = http.build().map_err(ClientError::Start)?;
-        Ok(Self { http, server_url })
+        Ok(Self { http, server_url, collection: None })
+    }
+
+    /// A client for the users of a collection. Without it, requests are about the only collection that the
+    /// key is bound to, or about `default`.
+    #[must_use]
+    pub fn in_collection(&self, collection: &str) -> Self {
+        Self { collection: Some(collection.to_owned()), ..self.clone() }
+    }
+
+    /// Lists up to 100 collections that follow `after` in the order of their ids.
+    ///
+    /// For the next page, pass the response's `next` as `after`.
+    pub async fn collections(&self, after: Option<&str>) -> Result<CollectionsAnswer, ClientError> {
+        let query: Vec<_> = after.map(|after| ("after", after.to_owned())).into_iter().collect();
+        self.send(Method::GET, &["collections"], &query, None).await
+    }
+
+    /// Creates a collection, or sets the limits of one that exists.
+    pub async fn put_collection(
+        &self,
+        collection: &str,
+        limits: &CollectionDocument,
+    ) -> Result<CollectionAnswer, ClientError> {
+        let body = Body::of_document(limits);
+        self.send(Method::PUT, &["collections", collection], &[], Some(body)).await
+    }
+
+    /// Reads a collection: its limits, and its number of users.
+    pub async fn collection(&self, collection: &str) -> Result<CollectionAnswer, ClientError> {
+        self.send(Method::GET, &["collections", collection], &[], None).await
+    }
+
+    /// Deletes a collection without users.
+    pub async fn delete_collection(&self, collection: &str) -> Result<(), ClientError> {
+        self.send(Method::DELETE, &["collections", collection], &[], None).await
     }
 
     /// Creates a user. Does nothing if the user exists.

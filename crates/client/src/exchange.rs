@@ -28,6 +28,9 @@ pub(crate) const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// The largest response is the export of a user with many kept recordings.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 
+/// Paths that begin with these are about users of one collection.
+const IN_COLLECTION: [&str; 3] = ["users", "identify", "batch"];
+
 /// A try that failed.
 pub(crate) struct FailedTry {
     pub error: ClientError,
@@ -112,6 +115,11 @@ impl Client {
         let mut url = self.url(&[&["v1"], path].concat());
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
+        }
+        if let Some(collection) = &self.collection
+            && path.first().is_some_and(|first| IN_COLLECTION.contains(first))
+        {
+            url.query_pairs_mut().append_pair("collection", collection);
         }
         let is_write = method != Method::GET;
         let mut request = Request::new(method, url);

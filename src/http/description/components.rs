@@ -36,6 +36,12 @@ pub(super) fn security_schemes() -> [(&'static str, Value); 3] {
 
 pub(super) fn parameters() -> Value {
     json!({
+        "collection": {
+            "name": "collection", "in": "query", "required": false,
+            "description": "The collection of users that the request is about. Defaults to the only one \
+                that the API key is bound to, or to `default`.",
+            "schema": {"$ref": "#/components/schemas/Id"}, "example": "default",
+        },
         "idempotency_key": {
             "name": "Idempotency-Key", "in": "header", "required": false,
             "description": "Makes retries safe: a retry with the same key gets the first response. \
@@ -67,6 +73,7 @@ pub(super) fn parameters() -> Value {
 pub(super) fn example(name: &str) -> Option<Value> {
     Some(match name {
         "job" | "enrollment" => json!(1),
+        "collection" => json!("shop"),
         "limit" => json!(20),
         "inactive_days" => json!(365),
         "model" => json!("724ae4ec6180104f"),

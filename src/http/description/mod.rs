@@ -26,6 +26,7 @@ use utoipa::OpenApi;
     servers((url = "http://localhost:8080", description = "Where `bipedalnet serve` listens by default")),
     components(schemas(api::Problem)),
     tags(
+        (name = "collections", description = "Groups of users, each with a gallery, thresholds and limits of its own"),
         (name = "users", description = "People who can be identified"),
         (name = "enrollments", description = "Walks that describe a user"),
         (name = "recognition", description = "Identification (1:N) and verification (1:1)"),
@@ -36,6 +37,9 @@ use utoipa::OpenApi;
     )
 )]
 struct Description;
+
+/// Tags of the operations in one collection.
+const IN_COLLECTION: [&str; 3] = ["users", "enrollments", "recognition"];
 
 /// Everything but the routes.
 pub(super) fn base() -> utoipa::openapi::OpenApi {
@@ -67,6 +71,9 @@ pub(super) fn complete(openapi: utoipa::openapi::OpenApi) -> Value {
 
 fn complete_operation(is_read: bool, is_write: bool, operation: &mut Map<String, Value>) {
     let is_api = operation.contains_key("security");
+    let is_in_collection = operation["tags"].as_array().is_some_and(|tags| {
+        tags.iter().any(|tag| IN_COLLECTION.contains(&tag.as_str().unwrap_or_default()))
+    });
     if !is_api {
         operation.insert("security".to_owned(), json!([]));
     }
@@ -80,6 +87,7 @@ fn complete_operation(is_read: bool, is_write: bool, operation: &mut Map<String,
     }
     if let (true, Some(parameters)) = (is_api, own.as_array_mut()) {
         let common = [
+            ("collection", is_in_collection),
             ("known", is_read),
             ("idempotency_key", is_write),
             ("deadline", true),

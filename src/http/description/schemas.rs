@@ -18,7 +18,7 @@ pub(super) fn complete_schemas(schemas: &mut Value) {
         let is_request = name.ends_with("Document") || name.ends_with("Item");
         complete_schema(!is_request, schema);
     }
-    // Must agree with `identity::UserId`.
+    // Must agree with `identity::UserId` and `CollectionId`.
     schemas["Id"] = json!({
         "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._~-]+$",
         "not": {"enum": [".", ".."]}, "examples": ["ann"],
@@ -88,7 +88,9 @@ pub(super) fn complete_named(name: &str, schema: &mut Value) {
     let id = json!({"$ref": "#/components/schemas/Id"});
     let values = match name {
         // The numbers of the audit trail have the names "after" and "next", too.
-        "user" | "session" | "after" | "next" if is_text(schema) => return refer(schema, id),
+        "user" | "collection" | "session" | "after" | "next" if is_text(schema) => {
+            return refer(schema, id);
+        }
         "among" => {
             schema["items"] = id;
             return;

@@ -4,6 +4,7 @@ use axum::http::{HeaderValue, header};
 use bipedalnet_core::identity::UserIdError;
 
 use super::{Problem, ProblemType};
+use crate::access::WrongCollection;
 use crate::service::{AccessError, GuessLimit, PoolError, ServiceError};
 use crate::store::StoreError;
 
@@ -45,6 +46,19 @@ impl From<AccessError> for Problem {
 impl From<UserIdError> for Problem {
     fn from(error: UserIdError) -> Self {
         Self::new(ProblemType::InvalidId, error.to_string()).at("user")
+    }
+}
+
+impl From<WrongCollection> for Problem {
+    fn from(error: WrongCollection) -> Self {
+        match error {
+            WrongCollection::OfToken => Self::beyond_token(),
+            WrongCollection::OfKey(_) => Self::new(
+                ProblemType::WrongCollection,
+                format!("{error}; name one of them with ?collection="),
+            )
+            .at("collection"),
+        }
     }
 }
 
@@ -115,6 +129,16 @@ impl From<ServiceError> for Problem {
                 Self::new(Type::UnknownUser, "create the user first, with PUT /v1/users/{user}")
                     .at("user")
             }
+            Error::NoSuchCollection(_) => Self::new(
+                Type::UnknownCollection,
+                format!("{reason}; an admin can create it with PUT /v1/collections/{{collection}}"),
+            )
+            .at("collection"),
+            Error::CollectionInUse(_) => Self::new(Type::CollectionInUse, reason).at("collection"),
+            Error::TooManyCollections { .. } => {
+                Self::new(Type::TooManyCollections, reason).at("collection")
+            }
+            Error::CollectionFull { .. } => Self::new(Type::TooManyUsers, reason).at("user"),
             // The client named the user, who was deleted or never was.
             Error::UnknownAmong(_) => {
                 Self::new(Type::UnknownUser, format!("{reason}; name only users who exist")).at("among")

@@ -13,7 +13,7 @@ use bipedalnet_client::api;
 pub(super) use problem_type::ProblemType;
 
 use super::observe::request_id;
-use crate::access::Scope;
+use crate::access::{Binding, Scope};
 
 /// The media type of a problem.
 pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -75,6 +75,18 @@ impl Problem {
         Self::new(
             ProblemType::BeyondToken,
             "a token allows only what concerns its own user; for anything else, use an API key",
+        )
+        .at("authorization")
+    }
+
+    pub fn beyond_binding(binding: &Binding) -> Self {
+        Self::new(
+            ProblemType::WrongCollection,
+            format!(
+                "this concerns all collections, and the API key is bound to {}; use a key that is bound to \
+                 none",
+                binding.listed()
+            ),
         )
         .at("authorization")
     }

@@ -69,8 +69,13 @@ problem_types! {
         "`--device-template-days` is 0. Send recordings, or features.";
     OriginNotAllowed: 403 "origin-not-allowed", "The web page may not call the server",
         "The page's origin is not among those that the operator allows.";
+    WrongCollection: 403 "wrong-collection", "The API key is for other collections",
+        "The API key is bound to other collections. It may do nothing in this one, and nothing that concerns \
+         all.";
     NoSuchResource: 404 "no-such-resource", "There is nothing at this path",
         "There is nothing at this path.";
+    UnknownCollection: 404 "unknown-collection", "The collection does not exist",
+        "The collection does not exist. An admin can create it.";
     UnknownEnrollment: 404 "unknown-enrollment", "The enrollment does not exist",
         "The user has no enrollment with this number.";
     UnknownModel: 404 "unknown-model", "The model does not exist",
@@ -85,6 +90,8 @@ problem_types! {
         "The request was not received and answered within the time that the server allows.";
     BadChallenge: 409 "bad-challenge", "The challenge is invalid",
         "The challenge is unknown, used, expired, or belongs to another user or API key. Create a new one.";
+    CollectionInUse: 409 "collection-in-use", "The collection cannot be deleted",
+        "The collection has users, or is the default one.";
     KeyLost: 409 "key-lost", "The user's data cannot be read",
         "The user's key was destroyed, but a copy of the database has the user. Delete the user.";
     ModelInUse: 409 "model-in-use", "The model is in use",
@@ -101,10 +108,12 @@ problem_types! {
         "The service requires no API key, so phones need no token. Create an API key first.";
     TooLittleData: 409 "too-little-data", "There is too little walking to train on",
         "Some users have too little walking in kept recordings. The detail lists them.";
+    TooManyCollections: 409 "too-many-collections", "There are too many collections",
+        "The service has the maximum number of collections.";
     TooManyEnrollments: 409 "too-many-enrollments", "The user has too many enrollments",
         "The user has the maximum number of enrollments. Delete some.";
     TooManyUsers: 409 "too-many-users", "There are too many users",
-        "The service has the maximum number of users.";
+        "The service, or the collection, has the maximum number of users.";
     TrainingJobOver: 409 "training-job-over", "The training job has ended",
         "The training job has already ended. It cannot be cancelled.";
     UnlikeEarlierWalks: 409 "unlike-earlier-walks", "The walk is unlike the earlier ones",

@@ -278,7 +278,7 @@ impl<'a> Restoration<'a> {
                 Verdict::KeyLost => &mut restored.users_without_key,
             };
             *count += 1;
-            let id: UserId = user.id.parse().map_err(|_| {
+            let id = UserId::from_stored(&user.id).map_err(|_| {
                 refusal(self.request, format!("it holds a user with the id {:?}", user.id))
             })?;
             transaction.erase_user(&id).await?;

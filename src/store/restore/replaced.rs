@@ -190,7 +190,7 @@ impl Transaction {
         let erased: Vec<UserId> = users
             .iter()
             .filter(|(id, created_at)| is_erased(id, *created_at))
-            .filter_map(|(id, _)| id.parse().ok())
+            .filter_map(|(id, _)| UserId::from_stored(id).ok())
             .collect();
         // The record of other erasures stays, too.
         let insert = sqlx::AssertSqlSafe(format!(
@@ -210,7 +210,7 @@ impl Transaction {
         .fetch_all(&mut *self.inner)
         .await?;
         let of_user = |(user, id, digest): (String, i64, Vec<u8>)| {
-            let user: UserId = user.parse().ok()?;
+            let user = UserId::from_stored(&user).ok()?;
             (user_digest(&self.store.keyring, &user) == digest).then_some((user, id))
         };
         Ok(rows.into_iter().filter_map(of_user).collect())

@@ -6,6 +6,7 @@
 //! | file | metrics about |
 //! |---|---|
 //! | `requests.rs` | HTTP requests, their stages, the inference pool, shed load |
+//! | `collections.rs` | users, templates and decisions by collection |
 //! | `recognition.rs` | walks, decisions, calibration, the active model |
 //! | `operation.rs` | training jobs, the database, memory |
 //! | `reloads.rs` | settings and the certificate, which are read again while the server runs |
@@ -15,12 +16,14 @@
 //! - Labels have few values, and clients cannot invent new ones.
 //! - Sizes and ages are computed just before [`Metrics::encode`].
 
+mod collections;
 mod operation;
 mod process;
 mod recognition;
 mod reloads;
 mod requests;
 
+pub use collections::CollectionMetrics;
 pub use operation::{DatabaseMetrics, MemoryMetrics, TrainingMetrics};
 pub use process::{COMMIT, ProcessMetrics};
 use prometheus::core::Collector;
@@ -56,6 +59,7 @@ pub struct Metrics {
     pub shed: ShedMetrics,
     pub walks: WalkMetrics,
     pub decisions: DecisionMetrics,
+    pub collections: CollectionMetrics,
     pub guesses: GuessMetrics,
     pub calibration: CalibrationMetrics,
     pub model: ModelMetrics,
@@ -82,6 +86,7 @@ impl Metrics {
             shed: ShedMetrics::new(&registry),
             walks: WalkMetrics::new(&registry),
             decisions: DecisionMetrics::new(&registry),
+            collections: CollectionMetrics::new(&registry),
             guesses: GuessMetrics::new(&registry),
             calibration: CalibrationMetrics::new(&registry),
             model: ModelMetrics::new(&registry),
@@ -156,6 +161,8 @@ fn histogram(registry: &Registry, suffix: &str, help: &str, buckets: &[f64]) -> 
 
 #[cfg(test)]
 mod tests {
+    use bipedalnet_core::identity::CollectionId;
+
     use super::*;
 
     #[test]
@@ -181,6 +188,42 @@ mod tests {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("\"one\""));
+    }
+
+    #[test]
+    fn lines_by_collection_are_bounded_and_those_of_deleted_ones_go() {
+        let metrics = Metrics::new();
+        let id = |number: usize| format!("c{number}").parse::<CollectionId>().unwrap();
+        let ids: Vec<CollectionId> = (0..1000).map(id).collect();
+        metrics.collections.show(&ids);
+        for id in &ids {
+            metrics.collections.decided(id, "identify", "unknown");
+        }
+        let counts: Vec<_> = ids.iter().map(|id| (id.clone(), 2)).collect();
+        metrics.collections.count_users(&counts);
+        metrics.collections.count_templates(&counts);
+        let lines = |text: &str| text.lines().filter(|it| it.contains("collection=")).count();
+        let text = metrics.encode();
+        assert_eq!(lines(&text), 51 * (7 + 2));
+        for line in [
+            "bipedalnet_collection_users{collection=\"c0\"} 2\n",
+            "bipedalnet_collection_users{collection=\"(other)\"} 1900\n",
+            "{collection=\"(other)\",decision=\"unknown\",operation=\"identify\"} 950\n",
+            "{collection=\"c49\",decision=\"unknown\",operation=\"identify\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        metrics.collections.show(&ids[1..]);
+        metrics.collections.decided(&ids[0], "identify", "unknown");
+        let text = metrics.encode();
+        assert!(!text.contains("collection=\"c0\",d"), "{text}");
+        assert!(
+            text.contains("{collection=\"c50\",decision=\"unknown\",operation=\"identify\"} 0")
+        );
+        metrics.collections.show(&ids[..1]);
+        metrics.collections.count_users(&counts[..1]);
+        metrics.collections.count_templates(&[]);
+        assert_eq!(lines(&metrics.encode()), 2 * (7 + 2));
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub enum NextStep {
 pub struct UserAnswer {
     /// Id of the user.
     pub user: String,
+    /// The user's collection. Absent if it is `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collection: Option<String>,
     /// `collecting` until enough walking is enrolled, then `ready`.
     pub status: UserState,
     /// Windows of walking in the user's template for the active model.

@@ -5,6 +5,7 @@
 
 mod answers;
 mod audit;
+mod collections;
 mod lists;
 mod models;
 mod requests;
@@ -12,6 +13,7 @@ mod training;
 
 pub use answers::*;
 pub use audit::*;
+pub use collections::*;
 pub use lists::MOST_NAMED_USERS;
 pub use models::*;
 pub use requests::*;

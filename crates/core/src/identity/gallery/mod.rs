@@ -138,6 +138,11 @@ impl Gallery {
         self.users.len()
     }
 
+    /// Number of templates of all users.
+    pub fn templates_len(&self) -> usize {
+        self.directions.owners().len()
+    }
+
     /// Memory in bytes, without the overhead of the allocator.
     pub fn bytes(&self) -> usize {
         let templates = self.directions.owners().len() * (self.feature_len + 1) * size_of::<f32>();
