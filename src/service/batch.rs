@@ -48,7 +48,7 @@ pub enum Outcome {
     /// The result of an identification.
     Identified(Identification),
     /// The result of a verification.
-    Verified(Verification),
+    Verified(Box<Verification>),
 }
 
 impl Item {
@@ -175,7 +175,7 @@ impl Batch {
             }
             Computed::Verification(mut verification) => {
                 self.verify.settle(write, &mut verification).await?;
-                Outcome::Verified(verification)
+                Outcome::Verified(Box::new(verification))
             }
         })
     }
