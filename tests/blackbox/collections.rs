@@ -479,6 +479,26 @@ async fn a_token_is_for_a_user_of_one_collection() {
 }
 
 #[tokio::test]
+async fn challenges_and_sessions_are_of_one_collection() {
+    let server = two_anns().await;
+    let answer = server.send(Method::POST, "/v1/users/ann/challenges", "").await;
+    let challenge = answer.body["challenge"].as_str().unwrap().to_owned();
+    let verify = async |query: &str, person: u64, number: u64| {
+        let path = format!("/v1/users/ann/verify{query}");
+        let short = support::json(&simulated_for(person, number, 8.0));
+        server.send(Method::POST, &path, short).await
+    };
+    let answer = verify(&format!("{SHOP}&challenge={challenge}"), 12, 4).await;
+    assert_eq!(answer.problem(), (409, "bad-challenge"));
+    assert_eq!(verify(&format!("?challenge={challenge}"), 11, 4).await.status, 200);
+    // Walks of two users do not add up, though their names and their session are the same.
+    let first = verify("?session=s", 11, 5).await.body["windows"].as_u64().unwrap();
+    let other = verify(&format!("{SHOP}&session=s"), 12, 5).await.body["windows"].as_u64().unwrap();
+    let both = verify("?session=s", 11, 6).await.body["windows"].as_u64().unwrap();
+    assert!(first > 0 && other > 0 && other < first + 3 && both > first, "{first} {other} {both}");
+}
+
+#[tokio::test]
 async fn locks_are_listed_and_released_by_collection() {
     let (server, bound) = with_bound_key().await;
     let database = server.database();
