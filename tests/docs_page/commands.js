@@ -2,13 +2,14 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 
+const COLLECTIONS = ["put_collection", "get_collection", "list_collections", "delete_collection"];
 const USERS = ["put_user", "create_token", "enroll", "get_user", "get_template", "list_users"];
 const LISTS = ["list_enrollments", "export_user", "list_audit_entries"];
 const WALKS = ["identify", "create_challenge", "verify", "batch", "list_locks", "release_user"];
 const JOBS = ["post_training_job", "cancel_training_job", "follow_training_job", "get_training_job", "list_training_jobs"];
 const MODELS = ["list_models", "get_model", "get_model_file", "activate_model", "delete_model"];
 const OTHERS = ["livez", "readyz", "erase_enrollment", "erase_user"];
-const ORDER = [...USERS, ...LISTS, ...WALKS, ...JOBS, ...MODELS, ...OTHERS];
+const ORDER = [...COLLECTIONS, ...USERS, ...LISTS, ...WALKS, ...JOBS, ...MODELS, ...OTHERS];
 
 /** What the responses of some say. */
 const ANSWERS = {

@@ -2,6 +2,8 @@
 
 export interface User {
   user: string;
+  /** Absent if it is `default`. */
+  collection?: string;
   status: "collecting" | "ready";
   /** Windows of walking that the service knows. */
   windows: number;

@@ -8,6 +8,8 @@ export interface ClientOptions {
   /** Address of the service. The default is the page's own origin. */
   url?: string;
   token?: Token;
+  /** The collection of the users. The default is the token's own, or `default`. */
+  collection?: string;
   /** Seconds for a request with all its retries. The default is 30. */
   deadlineSeconds?: number;
 }
@@ -28,6 +30,9 @@ export interface Outgoing extends RequestOptions {
   receive?: (response: Response) => Promise<unknown>;
 }
 
+/** Paths that are about users of one collection. */
+const IN_COLLECTION = /^\/v1\/(users\/|identify$)/;
+
 /** So that a connection that hangs does not use up the whole deadline. */
 const ATTEMPTS = 3;
 
@@ -37,11 +42,13 @@ type Failure = Problem | Unreachable;
 export class Exchange {
   readonly #url: string;
   readonly #token: TokenSource;
+  readonly #collection: string | undefined;
   readonly #deadlineMs: number;
 
-  constructor({ url = "", token, deadlineSeconds = 30 }: ClientOptions) {
+  constructor({ url = "", token, collection, deadlineSeconds = 30 }: ClientOptions) {
     this.#url = url.replace(/\/+$/, "");
     this.#token = new TokenSource(token);
+    this.#collection = collection;
     this.#deadlineMs = deadlineSeconds * 1000;
   }
 
@@ -87,7 +94,8 @@ export class Exchange {
     const timer = setTimeout(end, limitMs);
     signal.addEventListener("abort", end);
     try {
-      const response = await fetch(this.#url + path + queryString(query), {
+      const collection = IN_COLLECTION.test(path) ? this.#collection : undefined;
+      const response = await fetch(this.#url + path + queryString({ ...query, collection }), {
         method,
         headers: { ...headers, "request-deadline-ms": String(Math.ceil(limitMs)) },
         body: (body?.bytes as BodyInit | undefined) ?? null,

@@ -62,6 +62,33 @@ test("enrolls, tells the progress, verifies, identifies and erases", async () =>
   await assert.rejects(client.user("ann"), (error) => error instanceof Problem && error.code === "unknown-user");
 });
 
+test("names the collection in requests about users only", async (t) => {
+  const { url, requests } = await scripted(t, { body: { user: "ann", progress: 0, status: "collecting", windows_missing: 29 } });
+  const client = new Client({ url, collection: "shop" });
+  await client.user("ann");
+  await client.verify("ann", walk, { fmr: 0.01 });
+  await client.identify(walk);
+  await client.modelFile("m");
+  const urls = requests.map((request) => request.url);
+  assert.deepEqual(urls, [
+    "/v1/users/ann?collection=shop",
+    "/v1/users/ann/verify?fmr=0.01&collection=shop",
+    "/v1/identify?collection=shop",
+    "/v1/models/m/file",
+  ]);
+});
+
+test("users of a collection are apart", async () => {
+  const admin = (method, path) => fetch(service.url + path, { method, headers: { authorization: `Bearer ${service.key}` } });
+  assert.equal((await admin("PUT", "/v1/collections/shop")).status, 201);
+  const [shop, other] = ["shop", undefined].map((collection) => new Client({ url: service.url, token: service.key, ...(collection && { collection }) }));
+  assert.equal((await shop.createUser("cem")).user, "cem");
+  assert.equal((await shop.user("cem")).collection, "shop");
+  await assert.rejects(other.user("cem"), (error) => error instanceof Problem && error.code === "unknown-user");
+  const nowhere = new Client({ url: service.url, token: service.key, collection: "nowhere" });
+  await assert.rejects(nowhere.user("cem"), (error) => error instanceof Problem && error.code === "unknown-collection");
+});
+
 test("sends a compact walk, gzipped, with one key at each attempt", async (t) => {
   const { url, requests } = await scripted(t, "cut", { status: 502, body: "<html>" }, fine);
   mock.method(Math, "random", () => 0);
