@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use bipedalnet_client::api::{
-    BatchDocument, BatchItem, Consent, EnrollItem, Identified, IdentifyItem, UserState, Verified,
-    VerifyItem,
+    BatchDocument, BatchItem, CollectionDocument, Consent, EnrollItem, Identified, IdentifyItem,
+    UserState, Verified, VerifyItem,
 };
 use bipedalnet_client::{Body, Client, ClientError, VerifyOptions, walk};
 use bipedalnet_core::bnn::Model;
@@ -321,4 +321,39 @@ fn recordings_are_compressed_and_gaps_are_kept() {
     };
     let document: RecordingDocument = cbor::from_slice(&plain).unwrap();
     assert_eq!(Recording::try_from(document).unwrap(), with_gap);
+}
+
+#[tokio::test]
+async fn a_client_of_a_collection_knows_only_its_users() {
+    let server = Server::with_users(&[], &[("ann", 11)]).await;
+    let all = Client::new(&server.url(""), None).unwrap();
+    let limits = CollectionDocument { max_users: Some(2), ..CollectionDocument::default() };
+    let created = all.put_collection("shop", &limits).await.unwrap();
+    assert_eq!((created.users, created.max_users), (0, Some(2)));
+    let shop = all.in_collection("shop");
+    shop.put_user("ann").await.unwrap();
+    shop.enroll("ann", &simulated(12, 1)).await.unwrap();
+    assert_eq!(shop.user("ann").await.unwrap().collection.as_deref(), Some("shop"));
+    assert_eq!(all.user("ann").await.unwrap().collection, None);
+    let found = shop.identify(&simulated(12, 2), None).await.unwrap();
+    assert_eq!(found.user.as_deref(), Some("ann"));
+    assert_eq!(all.identify(&simulated(12, 2), None).await.unwrap().user, None);
+    let item = BatchItem::Verify(VerifyItem {
+        user: "ann".to_owned(),
+        fmr: None,
+        session: None,
+        challenge: None,
+        walk: walk(&simulated(12, 3)),
+    });
+    let answer = shop.batch(&BatchDocument { items: vec![item] }).await.unwrap();
+    let verified = answer.outcomes[0].verified.as_ref().unwrap();
+    assert_eq!(verified.decision, Verified::Accept);
+    assert_eq!(all.collection("shop").await.unwrap().users, 1);
+    let listed = all.collections(Some("default")).await.unwrap();
+    assert_eq!(listed.collections.len(), 1);
+    shop.delete_user("ann").await.unwrap();
+    all.delete_collection("shop").await.unwrap();
+    assert!(all.user("ann").await.is_ok());
+    // Models belong to no collection.
+    assert_eq!(shop.models().await.unwrap().models.len(), 1);
 }

@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::models::{KEEPING, activate, id, restart_with_model, twin};
 use crate::support::{self, Answer, Server, printed, program, simulated, simulated_for, sqlite};
 
 const SHOP: &str = "?collection=shop";
@@ -570,6 +571,46 @@ async fn metrics_by_collection_are_bounded() {
         metrics["bipedalnet_decisions_total{decision=\"identified\",operation=\"identify\"}"],
         4.0
     );
+}
+
+#[tokio::test]
+async fn a_change_of_the_model_changes_all_collections() {
+    let server = Server::with_arguments(&KEEPING);
+    put_collection(&server, "shop", json!({})).await;
+    for (query, person) in [("", 11), (SHOP, 12)] {
+        add(&server, query, "ann", person).await;
+        let path = format!("/v1/users/ann/enrollments{query}");
+        assert_eq!(server.send(Method::POST, &path, walk(person, 2)).await.status, 201);
+    }
+    let file = twin(5);
+    let server = restart_with_model(server, &file, &KEEPING);
+    let answer = activate(&server, &id(&file), false).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // Each probe is compared within its collection, where nobody else is.
+    assert_eq!(answer.body["comparison"]["recordings"], 2);
+    assert_eq!(answer.body["comparison"]["new"]["identified_wrong"], 0.0);
+    let knows_both = async |server: &Server| {
+        for (query, person, other) in [("", 11, 12), (SHOP, 12, 11)] {
+            let path = format!("/v1/users/ann/verify{query}");
+            let answer = server.send(Method::POST, &path, walk(person, 3)).await.body;
+            assert_eq!(
+                (&answer["decision"], &answer["model"]),
+                (&json!("accept"), &json!(id(&file)))
+            );
+            let found = identified(server, query, &simulated(other, 4)).await;
+            assert_eq!(found, None, "{query}");
+        }
+    };
+    knows_both(&server).await;
+    // The secret of templates is renewed for all, too.
+    let folder = server.kill();
+    run(&folder, &["renew-templates"]);
+    let server = Server::start_with(folder, &KEEPING);
+    for (query, person) in [("", 11), (SHOP, 12)] {
+        let path = format!("/v1/users/ann/verify{query}");
+        let answer = server.send(Method::POST, &path, walk(person, 5)).await.body;
+        assert_eq!(answer["decision"], "accept", "{answer}");
+    }
 }
 
 fn run(folder: &TempDir, arguments: &[&str]) -> String {
