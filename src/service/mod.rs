@@ -68,8 +68,9 @@ pub use walk_reader::Evidence;
 use walk_reader::WalkReader;
 use write::Writes;
 
+use crate::access::random_hex;
 use crate::config::{Live, ServiceSettings};
-use crate::store::{AuditEntry, PoolUse, Store};
+use crate::store::{AuditEntry, PoolUse, Store, StoreError};
 pub use crate::store::{Collection, CollectionLimits, IdempotentRequest, StoredResponse};
 use crate::telemetry::Metrics;
 
@@ -221,6 +222,7 @@ impl Service {
                 signals: Arc::clone(&signals),
                 metrics: Arc::clone(&metrics),
                 log: log.clone(),
+                holder: random_hex::<8>().map_err(StoreError::from)?.into(),
             },
             enroll,
             identify,
@@ -323,6 +325,7 @@ impl Service {
         if let Err(error) = self.users.store_activity().await {
             tracing::error!(%error, "it was not stored who was recognised of late");
         }
+        self.trainer.release().await;
         if let Err(error) = self.store.note_clock().await {
             tracing::error!(%error, "the time was not stored");
         }
@@ -331,24 +334,42 @@ impl Service {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::path::Path;
     use std::sync::Barrier;
 
+    use bipedalnet_core::gait::{Recording, RecordingDocument};
     use bipedalnet_core::identity::CollectionId;
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::access::Principal;
     use crate::config::Config;
 
-    const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-openset.safetensors");
+    pub const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-openset.safetensors");
+
+    /// A server that keeps recordings, with a database that others may have open.
+    pub async fn server(folder: &Path, model: &[u8]) -> Service {
+        let store = Store::open(&folder.join("test.db"), None).await.unwrap();
+        let settings =
+            ServiceSettings { keep_recordings_days: 30, ..Config::throwaway(folder).service };
+        let given = GivenModel { file: model.to_vec(), shipped: true };
+        Service::start(given, store, Live::new(settings)).await.unwrap()
+    }
+
+    /// Enrolls a recording, and creates the user if needed.
+    pub async fn enroll(server: &Service, user: &str, recording: &Recording) {
+        let evidence = Evidence::Recording(RecordingDocument::from(recording));
+        let permit = Permit::new(&Principal::anonymous(), false, true).unwrap();
+        let (held, user) = (Reservation::default(), user.parse().unwrap());
+        let response = |_| StoredResponse::empty(201);
+        server.enroll.run(held, user, evidence, permit, response).await.unwrap();
+    }
 
     #[tokio::test]
     async fn a_stuck_pool_and_a_stuck_gallery_prove_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("test.db"), None).await.unwrap();
-        let settings = Live::new(Config::throwaway(folder.path()).service);
-        let given = GivenModel { file: SHIPPED.to_vec(), shipped: true };
-        let service = Service::start(given, store, settings).await.unwrap();
+        let service = server(folder.path(), SHIPPED).await;
         service.prove_that_it_works().await;
 
         let active = service.active.get();

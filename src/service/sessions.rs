@@ -171,19 +171,8 @@ mod tests {
 
     use super::*;
     use crate::access::Principal;
-    use crate::config::{Config, Live};
-    use crate::service::{
-        Claim, Evidence, GivenModel, Permit, Reservation, Service, StoredResponse, Verification,
-    };
-
-    const SHIPPED: &[u8] = include_bytes!("../../models/bipedalnet-openset.safetensors");
-
-    async fn server(folder: &Path) -> Service {
-        let store = Store::open(&folder.join("test.db"), None).await.unwrap();
-        let settings = Live::new(Config::throwaway(folder).service);
-        let given = GivenModel { file: SHIPPED.to_vec(), shipped: true };
-        Service::start(given, store, settings).await.unwrap()
-    }
+    use crate::service::tests::{SHIPPED, enroll, server};
+    use crate::service::{Claim, Evidence, Reservation, Service, Verification};
 
     fn recording(person: u64, walk: u64, seconds: f64) -> Recording {
         Walker::new(person).walk(walk, &Conditions { seconds, ..Conditions::default() })
@@ -207,13 +196,9 @@ mod tests {
 
     /// Two servers with one database, in which ann is enrolled.
     async fn servers(folder: &Path) -> [Service; 2] {
-        let one = server(folder).await;
-        let evidence = Evidence::Recording(RecordingDocument::from(&recording(11, 1, 20.0)));
-        let permit = Permit::new(&Principal::anonymous(), false, true).unwrap();
-        let (held, user) = (Reservation::default(), "ann".parse().unwrap());
-        let enrolled = one.enroll.run(held, user, evidence, permit, |_| StoredResponse::empty(201));
-        enrolled.await.unwrap();
-        let other = server(folder).await;
+        let one = server(folder, SHIPPED).await;
+        enroll(&one, "ann", &recording(11, 1, 20.0)).await;
+        let other = server(folder, SHIPPED).await;
         assert_eq!(other.gallery_len(), 1);
         [one, other]
     }

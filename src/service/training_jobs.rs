@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bipedalnet_client::api::JobState;
 use bipedalnet_core::identity::UserId;
 use bipedalnet_training::{FEWEST_WINDOWS, FEWEST_WINDOWS_A_USER, Progress};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::ServiceError;
 use super::active_model::ActiveModel;
@@ -27,6 +29,9 @@ const MAX_FOLLOWERS: usize = 256;
 const UNKNOWN_WAIT_SECONDS: u64 = 60;
 
 const MAX_WAIT_SECONDS: u64 = 3600;
+
+/// How often followers look for what other servers did.
+const POLL: Duration = Duration::from_secs(1);
 
 /// A training job, and how far it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,8 +64,8 @@ pub(super) struct Current {
     /// The running job.
     pub job: Option<i64>,
     pub progress: Option<Progress>,
-    /// It was cancelled.
-    pub cancelled: bool,
+    /// It was cancelled, or another server runs it.
+    pub is_over: bool,
     /// It failed, which could not be stored yet.
     pub failed: Option<String>,
     /// Counts changes to all jobs in the database.
@@ -148,9 +153,11 @@ impl TrainingJobs {
     /// # Errors
     /// If the database fails.
     pub async fn list(&self) -> Result<Vec<JobStatus>, ServiceError> {
-        let jobs = self.store.training_jobs().await?;
-        let current = self.signals.current.borrow();
-        Ok(jobs.into_iter().map(|job| current.status(job)).collect())
+        let mut jobs = Vec::new();
+        for job in self.store.training_jobs().await? {
+            jobs.push(self.status(job).await?);
+        }
+        Ok(jobs)
     }
 
     /// A job.
@@ -159,7 +166,15 @@ impl TrainingJobs {
     /// If the job does not exist, or the database fails.
     pub async fn get(&self, id: i64) -> Result<JobStatus, ServiceError> {
         let job = self.store.training_job(id).await?;
-        Ok(self.signals.current.borrow().status(job))
+        self.status(job).await
+    }
+
+    async fn status(&self, job: TrainingJob) -> Result<JobStatus, ServiceError> {
+        let JobStatus { job, mut progress } = self.signals.current.borrow().status(job);
+        if progress.is_none() && job.state == JobState::Running {
+            progress = self.store.training_progress(job.id).await?;
+        }
+        Ok(JobStatus { job, progress })
     }
 
     /// Cancels a job. Its model, if it has one already, does not become active.
@@ -178,7 +193,7 @@ impl TrainingJobs {
         write.after_commit(move || {
             signals.current.send_modify(|current| {
                 current.events += 1;
-                current.cancelled |= current.job == Some(id);
+                current.is_over |= current.job == Some(id);
             });
         });
         Ok(write)
@@ -202,6 +217,7 @@ impl TrainingJobs {
             after,
             current,
             seen: None,
+            poll_at: Instant::now(),
             pending: VecDeque::new(),
             is_over,
         })
@@ -256,6 +272,8 @@ pub struct Follower {
     current: watch::Receiver<Current>,
     /// The count of changes when the job was last read.
     seen: Option<u64>,
+    /// When to read it again in any case.
+    poll_at: Instant,
     pending: VecDeque<JobEvent>,
     is_over: bool,
 }
@@ -284,29 +302,48 @@ impl Follower {
             if self.is_over || current.stopping {
                 return Ok(None);
             }
-            if self.seen != Some(current.events) {
-                // Read the job first: if it is over, its last event is then among the events.
-                self.job = self.store.training_job(self.job.id).await?;
-                let events = self.store.training_events(self.job.id, self.after).await?;
-                let ended = events.last().is_some_and(|event| event.state.is_over());
-                if ended && !self.job.state.is_over() {
-                    // It ended between the two reads: the job read lacks the result.
-                    continue;
+            if self.seen != Some(current.events) || self.poll_at <= Instant::now() {
+                match self.read().await {
+                    Err(error) if error.is_transient() && self.seen.is_some() => {}
+                    read => read?,
                 }
-                self.is_over = self.job.state.is_over();
-                self.pending = events.into();
                 self.seen = Some(current.events);
+                self.poll_at = Instant::now() + POLL;
                 continue;
             }
             // Fails only without a sender, which this keeps.
-            let _ = self.current.changed().await;
+            let changed = tokio::time::timeout_at(self.poll_at, self.current.changed()).await;
             let current = self.current.borrow().clone();
-            if self.seen == Some(current.events)
-                && current.job == Some(self.job.id)
-                && !current.stopping
-            {
-                return Ok(Some((None, current.status(self.job.clone()))));
+            if self.seen != Some(current.events) || current.stopping {
+                continue;
             }
+            if current.job == Some(self.job.id) {
+                if changed.is_ok() {
+                    return Ok(Some((None, current.status(self.job.clone()))));
+                }
+            } else if changed.is_err()
+                && let Some(progress) = self.store.training_progress(self.job.id).await?
+            {
+                let job = self.job.clone();
+                return Ok(Some((None, JobStatus { job, progress: Some(progress) })));
+            }
+        }
+    }
+
+    /// Reads the job and its next events.
+    async fn read(&mut self) -> Result<(), StoreError> {
+        loop {
+            // Read the job first: if it is over, its last event is then among the events.
+            self.job = self.store.training_job(self.job.id).await?;
+            let events = self.store.training_events(self.job.id, self.after).await?;
+            let ended = events.last().is_some_and(|event| event.state.is_over());
+            if ended && !self.job.state.is_over() {
+                // It ended between the two reads: the job read lacks the result.
+                continue;
+            }
+            self.is_over = self.job.state.is_over();
+            self.pending = events.into();
+            return Ok(());
         }
     }
 }

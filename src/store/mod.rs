@@ -74,7 +74,7 @@ use sqlx::{ConnectOptions, Sqlite};
 pub use stored_responses::{IdempotentRequest, StoredResponse};
 pub use templates::{ExportedTemplate, StoredTemplate};
 pub use trainees::Trainee;
-pub use training_jobs::{JobEnd, JobEvent, JobLength, JobRequest, TrainingJob};
+pub use training_jobs::{JobEnd, JobEvent, JobLength, JobRequest, Lease, TrainingJob};
 pub use users::{Consent, User};
 pub use walks::{COMPARED, ENROLLED_COMPARED};
 
@@ -127,7 +127,7 @@ pub struct Store {
     /// The number of the secret that templates are transformed with.
     template_generation: u32,
     /// Held by a server, and by commands that must run alone.
-    _lock: Option<Arc<DatabaseLock>>,
+    lock: Option<Arc<DatabaseLock>>,
 }
 
 impl Deref for Store {
@@ -306,7 +306,7 @@ impl Store {
             reserve: Arc::new(reserve),
             clock: Arc::default(),
             template_generation: 0,
-            _lock: lock,
+            lock,
         };
         // If nothing can be written for now, this is done later, or by the next start.
         let or_later = |done: Result<(), StoreError>| match done {
@@ -319,6 +319,11 @@ impl Store {
         or_later(store.forget_damage().await)?;
         or_later(store.chain_audit_notes().await)?;
         Ok(store)
+    }
+
+    /// Whether the database is locked to this process, so that no other server uses it.
+    pub fn is_alone(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// Checks that the files of the database and the keyring are still where they were opened.

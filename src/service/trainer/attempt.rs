@@ -102,7 +102,7 @@ struct Attempt {
 /// The result of storing a checkpoint.
 enum Kept {
     Stored,
-    /// The job is over.
+    /// The job is over, or another server runs it.
     Over,
     /// One of the recordings was deleted.
     Deleted,
@@ -174,10 +174,10 @@ impl Attempt {
         Ok(recording.ok_or_else(|| format!("that of enrollment {enrollment} is gone"))??)
     }
 
-    /// Whether the job was cancelled, or the service stops.
+    /// Whether the job was cancelled, another server runs it, or the service stops.
     fn is_over(&self) -> bool {
         let current = self.trainer.signals.current.borrow();
-        current.cancelled || current.stopping
+        current.is_over || current.stopping
     }
 
     fn report(&self, progress: &Progress, reported: &mut Instant) -> ControlFlow<()> {
@@ -207,6 +207,9 @@ impl Attempt {
         let bytes = checkpoint.to_bytes();
         let kept = self.runtime.block_on(async {
             let mut transaction = self.trainer.store.begin().await?;
+            if !transaction.hold_training_lease(&self.trainer.holder).await? {
+                return Ok(Kept::Over);
+            }
             if !transaction.are_enrolled(&self.recordings.concat()).await? {
                 return Ok(Kept::Deleted);
             }

@@ -1,12 +1,16 @@
-//! Runs training jobs, one at a time. After a restart, a job resumes from its last epoch or its model.
+//! Runs training jobs, one at a time on all servers together. If its server ends, a job resumes from its
+//! last epoch or its model, there or on another one.
 
 mod attempt;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use attempt::NoModel;
 use bipedalnet_client::api::JobState;
+use tokio::time::MissedTickBehavior;
 
 use super::ServiceError;
 use super::active_model::model_from_file;
@@ -16,11 +20,18 @@ use super::maintenance::LogScrubber;
 use super::models::Models;
 use super::training_jobs::{JobSignals, has_enough};
 use crate::config::{Live, ServiceSettings};
-use crate::store::{JobEnd, Store, StoreError, Trainee, TrainingJob};
+use crate::store::{JobEnd, Lease, Store, StoreError, Trainee, TrainingJob, Transaction};
 use crate::telemetry::Metrics;
 
 /// Pause after the database failed.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How often a server says that it still runs a job, and looks whether the job was cancelled on another
+/// one.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How often a server looks for a job that was added on another one, or whose server has died.
+const POLL: Duration = Duration::from_secs(1);
 
 /// How often a job starts again because recordings that it learned from are gone.
 const MAX_ATTEMPTS: u32 = 4;
@@ -30,7 +41,7 @@ const MAX_RESUMPTIONS: u32 = 8;
 
 /// Why a job did not run to its end.
 enum Stop {
-    /// It was cancelled, or the service stops.
+    /// It was cancelled, another server runs it, or the service stops.
     Over,
     /// The database or the pool is busy.
     Busy(String),
@@ -55,6 +66,8 @@ pub(super) struct Trainer {
     pub signals: Arc<JobSignals>,
     pub metrics: Arc<Metrics>,
     pub log: LogScrubber,
+    /// The random name of this process, among the servers with this database.
+    pub holder: Arc<str>,
 }
 
 impl Trainer {
@@ -65,14 +78,19 @@ impl Trainer {
         // Why it waits, which is logged once.
         let mut waits_for = String::new();
         loop {
-            let job = match self.store.next_training_job().await {
-                Ok(Some(job)) => job,
+            let (job, lease) = match self.next_job().await {
+                Ok(Some(next)) => next,
                 Ok(None) => {
-                    self.signals.added.notified().await;
+                    // Either may be first.
+                    let _ = tokio::time::timeout(POLL, self.signals.added.notified()).await;
                     continue;
                 }
                 Err(error) => {
-                    tracing::error!(%error, "training jobs were not read");
+                    let reason = error.to_string();
+                    if reason != waits_for {
+                        tracing::error!(reason, "training jobs were not read");
+                        waits_for = reason;
+                    }
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
@@ -81,12 +99,15 @@ impl Trainer {
             let current = &self.signals.current;
             current.send_modify(|current| current.job = Some(id));
             tracing::info!(job = id, resumed = job.state == JobState::Running, "training");
-            let first_time = resumed.replace(id) != Some(id);
+            let first_time = resumed.replace(id) != Some(id) || lease == Lease::Taken;
             // A job that waits for the database, and tries again each second, makes no progress.
             if first_time {
                 self.metrics.training.progressed();
             }
-            let outcome = self.run_job(id, first_time).await;
+            let outcome = tokio::select! {
+                outcome = self.run_job(id, first_time) => outcome,
+                () = self.heartbeat(id) => Err(Stop::Over),
+            };
             let waits = matches!(outcome, Err(Stop::Busy(_)));
             match outcome {
                 Ok(()) => tracing::info!(job = id, "the training job succeeded"),
@@ -106,15 +127,71 @@ impl Trainer {
             }
             if !waits {
                 self.metrics.training.ended();
+                self.release().await;
             }
             current.send_modify(|current| {
                 current.events += 1;
                 (current.job, current.progress, current.failed) = (None, None, None);
-                current.cancelled = false;
+                current.is_over = false;
             });
             if current.borrow().stopping {
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    /// Lets another server run jobs.
+    pub async fn release(&self) {
+        if let Err(error) = self.store.release_training_lease(&self.holder).await {
+            // It ends by itself.
+            tracing::debug!(%error, "the lease for training was not given back");
+        }
+    }
+
+    /// The next job, if this server may run it.
+    async fn next_job(&self) -> Result<Option<(TrainingJob, Lease)>, StoreError> {
+        if self.store.next_training_job().await?.is_none() {
+            return Ok(None);
+        }
+        let lease = self.store.take_training_lease(&self.holder).await?;
+        if lease == Lease::Elsewhere {
+            return Ok(None);
+        }
+        // The one that had the lease may have ended it.
+        Ok(self.store.next_training_job().await?.map(|job| (job, lease)))
+    }
+
+    /// Keeps the lease. Notes if the job was cancelled on another server, or another one runs it. Never
+    /// returns.
+    async fn heartbeat(&self, job: i64) {
+        let mut timer = tokio::time::interval(HEARTBEAT);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let current = &self.signals.current;
+        loop {
+            timer.tick().await;
+            match self.still_runs(job).await {
+                Ok(true) => {}
+                Ok(false) => current.send_modify(|current| current.is_over = true),
+                // The database may be back before another server takes the lease. Nothing is stored
+                // without it.
+                Err(error) => tracing::debug!(job, %error, "no sign of life was stored"),
+            }
+        }
+    }
+
+    async fn still_runs(&self, job: i64) -> Result<bool, StoreError> {
+        let progress = self.signals.current.borrow().progress.map(|progress| (job, progress));
+        Ok((self.store.is_alone()
+            || self.store.keep_training_lease(&self.holder, progress).await?)
+            && self.store.training_job(job).await?.state != JobState::Cancelled)
+    }
+
+    /// Begins a change that only the server with the lease may make.
+    async fn begin(&self) -> Result<Transaction, Stop> {
+        let mut transaction = self.store.begin().await?;
+        match transaction.hold_training_lease(&self.holder).await? {
+            true => Ok(transaction),
+            false => Err(Stop::Over),
         }
     }
 
@@ -126,7 +203,7 @@ impl Trainer {
             return Err(Stop::Over);
         }
         if job.state == JobState::Running && first_time {
-            let mut transaction = self.store.begin().await?;
+            let mut transaction = self.begin().await?;
             let resumptions = transaction.count_resumption(id).await?;
             transaction.commit().await?;
             if resumptions > MAX_RESUMPTIONS {
@@ -137,7 +214,7 @@ impl Trainer {
         if job.state == JobState::Queued {
             let parent = self.models.active.get().id().to_owned();
             let last = self.store.last_enrollment().await?;
-            let mut transaction = self.store.begin().await?;
+            let mut transaction = self.begin().await?;
             if !transaction.begin_training_job(job.id, &parent, last).await? {
                 return Err(Stop::Over);
             }
@@ -173,7 +250,7 @@ impl Trainer {
         let mut current = self.signals.current.subscribe();
         tokio::select! {
             done = self.activate(job, model) => done,
-            _ = current.wait_for(|current| current.cancelled || current.stopping) => {
+            _ = current.wait_for(|current| current.is_over || current.stopping) => {
                 Err(ServiceError::JobOver { job, state: JobState::Cancelled.name() })
             }
         }
@@ -187,14 +264,16 @@ impl Trainer {
             return Err(ServiceError::NotCompared);
         }
         let end = JobEnd::Succeeded { activated: true, reason: None };
-        if !write.transaction.end_training_job(job, &end).await? {
+        if !write.transaction.hold_training_lease(&self.holder).await?
+            || !write.transaction.end_training_job(job, &end).await?
+        {
             return Err(ServiceError::JobOver { job, state: JobState::Cancelled.name() });
         }
         write.commit().await
     }
 
     async fn end(&self, job: i64, end: JobEnd) -> Result<(), Stop> {
-        let mut transaction = self.store.begin().await?;
+        let mut transaction = self.begin().await?;
         let ended = transaction.end_training_job(job, &end).await?;
         transaction.commit().await?;
         if ended { Ok(()) } else { Err(Stop::Over) }
@@ -223,7 +302,7 @@ impl Trainer {
                 |trainee: &Trainee| has_enough(trainee) && !excluded.contains(&trainee.user);
             let trainees: Vec<Trainee> = trainees.into_iter().filter(is_in).collect();
             let left_out = (all - trainees.len()) as u32;
-            let mut transaction = self.store.begin().await?;
+            let mut transaction = self.begin().await?;
             transaction.count_trainees(job.id, trainees.len() as u32, left_out).await?;
             transaction.commit().await?;
             let recordings: Arc<[Vec<i64>]> =
@@ -265,7 +344,7 @@ impl Trainer {
         recordings: &[Vec<i64>],
     ) -> Result<Option<String>, Stop> {
         let (model, file) = self.models.read(trained).await?;
-        let mut transaction = self.store.begin().await?;
+        let mut transaction = self.begin().await?;
         if !transaction.are_enrolled(&recordings.concat()).await? {
             return Ok(None);
         }
@@ -302,16 +381,16 @@ impl Trainer {
     }
 
     /// Starts again after a deletion: the checkpoint has learned from what was deleted.
-    async fn forget_deleted(&self, job: i64) -> Result<(), StoreError> {
+    async fn forget_deleted(&self, job: i64) -> Result<(), Stop> {
         tracing::info!(job, "walks were deleted: the training starts again without them");
         self.drop_checkpoint(job).await?;
         self.log.set_due();
         Ok(())
     }
 
-    async fn drop_checkpoint(&self, job: i64) -> Result<(), StoreError> {
-        let mut transaction = self.store.begin().await?;
+    async fn drop_checkpoint(&self, job: i64) -> Result<(), Stop> {
+        let mut transaction = self.begin().await?;
         transaction.drop_checkpoint(job).await?;
-        transaction.commit().await
+        Ok(transaction.commit().await?)
     }
 }

@@ -1,8 +1,10 @@
 //! Training jobs, their events and their checkpoints.
 
 mod changes;
+mod lease;
 
 use bipedalnet_client::api::{JobState, TrainingScope};
+pub use lease::Lease;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
