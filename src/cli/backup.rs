@@ -33,16 +33,17 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if keep.is_some() && !copy.as_ref().is_some_and(|copy| copy.is_dir()) {
         return Err("--keep needs an existing folder for the copies".into());
     }
+    let database = database.file()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let BackedUp { copy, keyring, deleted, not_noted } =
         runtime.block_on(store::backup(BackupRequest {
-            database: &database.path,
+            database,
             copy: copy.as_deref(),
             keyring: keyring.as_deref(),
             keep: keep.map(usize::from),
         }))?;
     if let Some(copy) = copy {
-        println!("copied {} to {}", database.path.display(), copy.display());
+        println!("copied {} to {}", database.display(), copy.display());
     }
     if let Some(keyring) = keyring {
         println!("copied its keyring to {}", keyring.display());

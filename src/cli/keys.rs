@@ -51,12 +51,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let Arguments { database, action } = arguments;
-        if matches!(action, Action::Create { .. }) && !database.path.exists() {
-            eprintln!("created {}; start the server with it", database.path.display());
+        let is_missing = database.address.file().is_some_and(|path| !path.exists());
+        if matches!(action, Action::Create { .. }) && is_missing {
+            eprintln!("created {}; start the server with it", database.address);
         } else {
             database.existing()?;
         }
-        let store = Database::open(&database.path).await?;
+        let store = Database::open(&database.address).await?;
         let result = act(&store, action).await;
         store.close().await;
         result

@@ -13,7 +13,7 @@ use super::Failure;
 use super::serve::Server;
 use crate::access::{ApiKey, Scope, Scopes};
 use crate::config::Config;
-use crate::store::{Store, unix_seconds};
+use crate::store::{DatabaseAddress, Store, unix_seconds};
 
 const USER: &str = "me";
 
@@ -60,7 +60,7 @@ pub async fn run() -> Result<(), Failure> {
 }
 
 /// Makes the user, and an API key for the page. Returns the key.
-async fn prepare(database: &Path) -> Result<String, Failure> {
+async fn prepare(database: &DatabaseAddress) -> Result<String, Failure> {
     let store = Store::open(database, None).await?;
     let user: UserId = USER.parse()?;
     let mut transaction = store.begin().await?;

@@ -18,6 +18,6 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let (path, master_key_file) = arguments.database.existing()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let renewed = runtime.block_on(store::renew_templates(path, master_key_file))?;
-    println!("renewed {renewed} templates of {}", path.display());
+    println!("renewed {renewed} templates of {}", path);
     Ok(())
 }

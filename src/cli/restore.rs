@@ -33,7 +33,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let (database, master_key_file) = arguments.database.parts();
+    let (database, master_key_file) = arguments.database.parts()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let restored = runtime.block_on(store::restore(RestoreRequest {
         database,

@@ -25,10 +25,10 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { database, master_key_file, new_master_key_file } = arguments;
-    let database = database.path;
+    let database = database.file()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let file = runtime.block_on(store::rotate_master_key(
-        &database,
+        database,
         master_key_file.as_deref(),
         new_master_key_file.as_deref(),
     ))?;

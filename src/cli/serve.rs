@@ -56,7 +56,7 @@ pub fn run(arguments: Arguments, settings: Vec<Setting>) -> Result<(), Failure> 
             address = %server.address,
             metrics = server.metrics.as_ref().map(|(address, _)| tracing::field::display(address)),
             tls = server.tls.is_some(),
-            database = %config.database.display(),
+            database = %config.database,
             model = server.service.model_id(),
             users = server.service.gallery_len(),
             api_keys = !server.service.keys.is_anonymous(),

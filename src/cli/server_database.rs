@@ -1,34 +1,50 @@
-//! The database of a server, for commands that work on its files.
+//! The database of a server, for commands that work on it without the server.
 
 use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::config::ConfigFile;
+use crate::store::DatabaseAddress;
 
 #[derive(clap::Args)]
 pub struct ServerDatabase {
-    /// Database file of the server
+    /// Database of the server: a file of SQLite, or postgres://USER@HOST/NAME
     #[arg(
         long = "database",
         id = "database",
         env = "BIPEDALNET_DATABASE",
         default_value = "bipedalnet.db",
-        value_name = "FILE",
+        value_name = "FILE|URL",
+        hide_env_values = true,
         global = true
     )]
-    pub path: PathBuf,
+    pub address: DatabaseAddress,
     #[command(flatten)]
     _file: ConfigFile,
 }
 
 impl ServerDatabase {
-    /// The file, which must exist.
-    pub fn existing(&self) -> Result<&Path, Failure> {
-        if self.path.exists() {
-            return Ok(&self.path);
+    /// The database. If it is a file, it must exist.
+    pub fn existing(&self) -> Result<&DatabaseAddress, Failure> {
+        match self.address.file() {
+            Some(path) if !path.exists() => {
+                let path = path.display();
+                Err(format!("{path} does not exist; pass the server's database with --database")
+                    .into())
+            }
+            _ => Ok(&self.address),
         }
-        let path = self.path.display();
-        Err(format!("{path} does not exist; pass the server's database with --database").into())
+    }
+
+    /// The file, for commands that only SQLite needs.
+    pub fn file(&self) -> Result<&Path, Failure> {
+        self.address.file().ok_or_else(|| {
+            format!(
+                "{} is no file of SQLite; use the tools of PostgreSQL, as docs/scale.md describes",
+                self.address
+            )
+            .into()
+        })
     }
 }
 
@@ -43,13 +59,13 @@ pub struct EncryptedDatabase {
 }
 
 impl EncryptedDatabase {
-    /// The file, which need not exist, and the file with the master key.
-    pub fn parts(&self) -> (&Path, Option<&Path>) {
-        (&self.database.path, self.master_key_file.as_deref())
+    /// The file of SQLite, which need not exist, and the file with the master key.
+    pub fn parts(&self) -> Result<(&Path, Option<&Path>), Failure> {
+        Ok((self.database.file()?, self.master_key_file.as_deref()))
     }
 
-    /// The file, which must exist, and the file with the master key.
-    pub fn existing(&self) -> Result<(&Path, Option<&Path>), Failure> {
+    /// The database, and the file with the master key. If the database is a file, it must exist.
+    pub fn existing(&self) -> Result<(&DatabaseAddress, Option<&Path>), Failure> {
         Ok((self.database.existing()?, self.master_key_file.as_deref()))
     }
 }

@@ -29,6 +29,8 @@ pub use origins::CorsOrigins;
 pub use service::ServiceSettings;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+use crate::store::DatabaseAddress;
+
 /// The flag that names the settings file.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ConfigFile {
@@ -49,9 +51,16 @@ pub struct Config {
         value_name = "ADDRESS:PORT"
     )]
     pub listen: SocketAddr,
-    /// SQLite database file; created if it does not exist
-    #[arg(long, env = "BIPEDALNET_DATABASE", default_value = "bipedalnet.db", value_name = "FILE")]
-    pub database: PathBuf,
+    /// SQLite database file, which is created if it does not exist; or PostgreSQL database that several
+    /// servers can share: postgres://USER@HOST/NAME, with the password in PGPASSWORD or in the URL
+    #[arg(
+        long,
+        env = "BIPEDALNET_DATABASE",
+        default_value = "bipedalnet.db",
+        value_name = "FILE|URL",
+        hide_env_values = true
+    )]
+    pub database: DatabaseAddress,
     /// File with the master key, which encrypts biometric data: 32 bytes, or 64 hexadecimal digits
     /// [default: the systemd credential master-key, the variable BIPEDALNET_MASTER_KEY, or a file
     /// beside the database, which is made for a new database]

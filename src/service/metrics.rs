@@ -49,10 +49,11 @@ impl Service {
         collections.count_users(&self.store.users_by_collection().await?);
         database.bytes.set(sizes.database_bytes as i64);
         database.log_bytes.set(sizes.log_bytes as i64);
-        let backups = self.store.backup_times().await?;
-        database.created_timestamp_seconds.set(backups.database_created_at_unix_seconds);
-        database.backup_succeeded_timestamp_seconds.set(backups.succeeded_at_unix_seconds);
-        database.backup_failed_timestamp_seconds.set(backups.failed_at_unix_seconds);
+        if let Some(backups) = self.store.backup_times().await? {
+            database.created_timestamp_seconds.set(backups.database_created_at_unix_seconds);
+            database.backup_succeeded_timestamp_seconds.set(backups.succeeded_at_unix_seconds);
+            database.backup_failed_timestamp_seconds.set(backups.failed_at_unix_seconds);
+        }
         let locks = self.attempts.locks(None).await?;
         guesses.locked_users.set(locks.len() as i64);
         database.damaged_rows.set(self.store.damaged_rows().await? as i64);

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use bipedalnet_core::identity::UserIdError;
-use sqlx::sqlite::SqliteExecutor;
 
+use super::sql::{Target, query, query_as};
 use super::{AuditEvent, Database, StoreError};
 use crate::access::{ApiKey, Binding, ScopeError};
 
@@ -37,10 +37,10 @@ impl Database {
     /// # Errors
     /// If the statement fails.
     pub async fn add_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
-        let mut transaction = self.write(self.writer.begin_with("BEGIN IMMEDIATE")).await?;
+        let mut transaction = self.begin_writing().await?;
         let scopes = key.scopes.to_string();
         let collections = key.binding.as_ref().map(Binding::to_string);
-        sqlx::query(
+        query(
             "INSERT INTO api_keys
              (id, secret_digest, name, scopes, created_at_unix_seconds, expires_at_unix_seconds,
               collections)
@@ -53,7 +53,7 @@ impl Database {
         .bind(key.created_at_unix_seconds)
         .bind(key.expires_at_unix_seconds)
         .bind(&collections)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         AuditEvent::KeyCreated(&key.id, &scopes, collections.as_deref())
             .note(&mut transaction)
@@ -66,12 +66,12 @@ impl Database {
     /// # Errors
     /// If the key does not exist, or the statement fails.
     pub async fn revoke_api_key(&self, id: &str) -> Result<(), StoreError> {
-        let mut transaction = self.write(self.writer.begin_with("BEGIN IMMEDIATE")).await?;
-        let revoked = sqlx::query("UPDATE api_keys SET revoked = 1 WHERE id = ?")
+        let mut transaction = self.begin_writing().await?;
+        let revoked = query("UPDATE api_keys SET revoked = TRUE WHERE id = $1")
             .bind(id)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
-        if revoked.rows_affected() == 0 {
+        if revoked == 0 {
             return Err(StoreError::NoSuchApiKey(id.to_owned()));
         }
         AuditEvent::KeyRevoked(id).note(&mut transaction).await?;
@@ -83,12 +83,12 @@ impl Database {
     /// # Errors
     /// If the statement fails.
     pub async fn note_api_key_uses(&self, uses: &[(String, i64)]) -> Result<(), StoreError> {
-        let mut transaction = self.write(self.writer.begin_with("BEGIN IMMEDIATE")).await?;
+        let mut transaction = self.begin_writing().await?;
         for (id, used_at_unix_seconds) in uses {
-            sqlx::query("UPDATE api_keys SET last_used_at_unix_seconds = ? WHERE id = ?")
+            query("UPDATE api_keys SET last_used_at_unix_seconds = $1 WHERE id = $2")
                 .bind(used_at_unix_seconds)
                 .bind(id)
-                .execute(&mut *transaction)
+                .execute(&mut transaction)
                 .await?;
         }
         Ok(transaction.commit().await?)
@@ -100,13 +100,12 @@ impl Database {
 /// # Errors
 /// As [`Database::api_keys`].
 pub(super) async fn read_api_keys(
-    database: impl SqliteExecutor<'_>,
+    database: impl Into<Target<'_>>,
     path: &Path,
 ) -> Result<Vec<ApiKey>, StoreError> {
-    let rows: Vec<KeyRow> =
-        sqlx::query_as("SELECT * FROM api_keys ORDER BY created_at_unix_seconds, id")
-            .fetch_all(database)
-            .await?;
+    let rows: Vec<KeyRow> = query_as("SELECT * FROM api_keys ORDER BY created_at_unix_seconds, id")
+        .fetch_all(database)
+        .await?;
     rows.into_iter().map(|row| api_key_of(path, row)).collect()
 }
 

@@ -1,13 +1,12 @@
 //! The audit trail: who did what, and when. Entries are only added, in the transaction of what they
 //! record. Each has a keyed hash of itself and the entry before it.
 
+use super::keyring::{Keyring, SecretKey};
+use super::sql::{Tx, either, query, query_as, query_scalar};
+use super::{Engine, Store, StoreError, Transaction, date_and_time, postgres, unix_seconds};
 use bipedalnet_client::api;
 use bipedalnet_core::identity::{CollectionId, UserId};
 use futures_util::TryStreamExt;
-use sqlx::SqliteConnection;
-
-use super::keyring::{Keyring, SecretKey};
-use super::{Store, StoreError, Transaction, date_and_time, unix_seconds};
 
 /// Entries that one transaction prunes, so that other writes need not wait long.
 const MAX_PRUNED: i64 = 10_000;
@@ -116,16 +115,32 @@ impl<'a> AuditEvent<'a> {
 
     /// Notes what the command line did. It need not know the master key, so it cannot add an entry:
     /// [`Store::chain_audit_notes`] does.
-    pub(super) async fn note(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    pub(super) async fn note(self, transaction: &mut Tx) -> Result<(), StoreError> {
         let (action, _, detail) = self.parts();
-        sqlx::query("INSERT INTO audit_notes (at_unix_seconds, action, detail) VALUES (?, ?, ?)")
-            .bind(unix_seconds())
-            .bind(action)
-            .bind(detail)
-            .execute(connection)
-            .await?;
-        Ok(())
+        note(transaction, COMMAND_LINE, action, None, detail).await
     }
+}
+
+/// Notes what [`Store::chain_audit_notes`] will make an entry of.
+async fn note(
+    transaction: &mut Tx,
+    actor: &str,
+    action: &str,
+    user_digest: Option<Vec<u8>>,
+    detail: Option<String>,
+) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO audit_notes (at_unix_seconds, actor, action, user_digest, detail)
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(unix_seconds())
+    .bind(actor)
+    .bind(action)
+    .bind(user_digest)
+    .bind(detail)
+    .execute(transaction)
+    .await?;
+    Ok(())
 }
 
 /// An entry of the audit trail.
@@ -189,17 +204,29 @@ impl Transaction {
         actor.clone_into(&mut self.actor);
     }
 
-    /// Adds an entry to the audit trail.
+    /// Adds an entry to the audit trail. In PostgreSQL it is chained later, so that writers need not wait
+    /// for one another.
     ///
     /// # Errors
     /// If a statement fails.
     pub async fn audit(&mut self, event: AuditEvent<'_>) -> Result<(), StoreError> {
+        if let Engine::Sqlite(_) = &self.store.engine {
+            return self.chain(event).await;
+        }
         let (action, user, detail) = event.parts();
+        let user_digest = user.map(|user| user_digest(&self.store.keyring, user));
+        note(&mut self.inner, &self.actor, action, user_digest, detail).await
+    }
+
+    /// Chains an event at once.
+    async fn chain(&mut self, event: AuditEvent<'_>) -> Result<(), StoreError> {
+        let (action, user, detail) = event.parts();
+        let user_digest = user.map(|user| user_digest(&self.store.keyring, user));
         let entry = AuditEntry {
             at_unix_seconds: unix_seconds(),
             actor: self.actor.clone(),
             action: action.to_owned(),
-            user_digest: user.map(|user| user_digest(&self.store.keyring, user)),
+            user_digest,
             detail,
             ..AuditEntry::default()
         };
@@ -208,17 +235,21 @@ impl Transaction {
 
     /// Numbers and chains an entry, and adds it.
     async fn append(&mut self, mut entry: AuditEntry) -> Result<(), StoreError> {
+        if let Engine::Postgres(_) = &self.store.engine {
+            // Whoever has this row is the only one who chains.
+            query("SELECT 1 FROM audit_start FOR UPDATE").execute(&mut self.inner).await?;
+        }
         // The newest entry is never pruned.
         let newest: Option<(i64, Vec<u8>)> =
-            sqlx::query_as("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
-                .fetch_optional(&mut *self.inner)
+            query_as("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
+                .fetch_optional(&mut self.inner)
                 .await?;
         let (number, previous) = newest.unwrap_or_else(|| (0, vec![0; 32]));
         entry.number = number + 1;
         entry.hash = entry.chained(&self.store.keyring.secret(CHAIN), &previous).to_vec();
-        sqlx::query(
+        query(
             "INSERT INTO audit (number, at_unix_seconds, actor, action, user_digest, detail, hash)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(entry.number)
         .bind(entry.at_unix_seconds)
@@ -227,7 +258,7 @@ impl Transaction {
         .bind(entry.user_digest)
         .bind(entry.detail)
         .bind(entry.hash)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         Ok(())
     }
@@ -238,26 +269,25 @@ impl Transaction {
     /// # Errors
     /// If a statement fails.
     pub async fn prune_audit(&mut self, before_unix_seconds: i64) -> Result<bool, StoreError> {
-        let start: i64 = sqlx::query_scalar("SELECT number FROM audit_start")
-            .fetch_one(&mut *self.inner)
-            .await?;
-        let last: Option<i64> = sqlx::query_scalar(
-            "SELECT coalesce(min(number) FILTER (WHERE at_unix_seconds >= ?) - 1, max(number))
-             FROM (SELECT number, at_unix_seconds FROM audit ORDER BY number LIMIT ?)",
+        let start: i64 =
+            query_scalar("SELECT number FROM audit_start").fetch_one(&mut self.inner).await?;
+        let last: Option<i64> = query_scalar(
+            "SELECT coalesce(min(number) FILTER (WHERE at_unix_seconds >= $1) - 1, max(number))
+             FROM (SELECT number, at_unix_seconds FROM audit ORDER BY number LIMIT $2) AS oldest",
         )
         .bind(before_unix_seconds)
         .bind(MAX_PRUNED)
-        .fetch_one(&mut *self.inner)
+        .fetch_one(&mut self.inner)
         .await?;
         let Some(last) = last.filter(|last| *last > start) else { return Ok(false) };
         // First, so that there is an entry that stays.
-        self.audit(AuditEvent::AuditPruned(last)).await?;
+        self.chain(AuditEvent::AuditPruned(last)).await?;
         for statement in [
             "UPDATE audit_start
-             SET (number, hash) = (SELECT number, hash FROM audit WHERE number = ?)",
-            "DELETE FROM audit WHERE number <= ?",
+             SET (number, hash) = (SELECT number, hash FROM audit WHERE number = $1)",
+            "DELETE FROM audit WHERE number <= $1",
         ] {
-            sqlx::query(statement).bind(last).execute(&mut *self.inner).await?;
+            query(statement).bind(last).execute(&mut self.inner).await?;
         }
         Ok(last - start == MAX_PRUNED)
     }
@@ -269,26 +299,35 @@ impl Store {
     /// # Errors
     /// If a statement fails.
     pub async fn chain_audit_notes(&self) -> Result<(), StoreError> {
-        let any: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM audit_notes)")
+        let any: bool = query_scalar("SELECT EXISTS (SELECT 1 FROM audit_notes)")
             .fetch_one(&self.readers)
             .await?;
         if !any {
             return Ok(());
         }
         let mut transaction = self.begin().await?;
-        let notes: Vec<(i64, String, Option<String>)> = sqlx::query_as(
-            "SELECT at_unix_seconds, action, detail FROM audit_notes ORDER BY number",
-        )
-        .fetch_all(&mut *transaction.inner)
+        // Not those that another transaction adds meanwhile. An entry's own number and hash come later.
+        let mut notes: Vec<AuditEntry> = query_as(either(
+            "DELETE FROM audit_notes RETURNING number, at_unix_seconds, actor, action,
+                 user_digest, detail, x'' AS hash",
+            "DELETE FROM audit_notes RETURNING number, at_unix_seconds, actor, action,
+                 user_digest, detail, ''::bytea AS hash",
+        ))
+        .fetch_all(&mut transaction.inner)
         .await?;
-        for (at_unix_seconds, action, detail) in notes {
-            let actor = COMMAND_LINE.to_owned();
-            let entry =
-                AuditEntry { at_unix_seconds, actor, action, detail, ..AuditEntry::default() };
-            transaction.append(entry).await?;
+        notes.sort_by_key(|note| note.number);
+        for note in notes {
+            transaction.append(note).await?;
         }
-        sqlx::query("DELETE FROM audit_notes").execute(&mut *transaction.inner).await?;
         transaction.commit().await
+    }
+
+    /// Chains what servers noted, so that a reader finds all that was acknowledged.
+    async fn chain_own_notes(&self) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Postgres(_) => self.chain_audit_notes().await,
+        }
     }
 
     /// Entries of the audit trail after number `after`, oldest first; only those about `user` if one
@@ -302,9 +341,10 @@ impl Store {
         user: Option<&UserId>,
         limit: u32,
     ) -> Result<Vec<AuditEntry>, StoreError> {
-        let entries = sqlx::query_as(
-            "SELECT * FROM audit WHERE number > ?1 AND (?2 IS NULL OR user_digest = ?2)
-             ORDER BY number LIMIT ?3",
+        self.chain_own_notes().await?;
+        let entries = query_as(
+            "SELECT * FROM audit WHERE number > $1 AND ($2 IS NULL OR user_digest = $2)
+             ORDER BY number LIMIT $3",
         )
         .bind(after)
         .bind(user.map(|user| user_digest(&self.keyring, user)))
@@ -319,16 +359,14 @@ impl Store {
     /// # Errors
     /// If an entry was changed, left out or moved, or the statement fails.
     pub async fn check_audit(&self) -> Result<Option<AuditEntry>, StoreError> {
+        self.chain_own_notes().await?;
         let broken = |number, reason| Err(StoreError::AuditBroken { number, reason });
         let secret = self.keyring.secret(CHAIN);
         // One snapshot, as the server may write meanwhile.
-        let mut snapshot = self.readers.begin().await?;
+        let mut snapshot = self.readers.begin_with("BEGIN", postgres::BEGIN_READING).await?;
         let (start, mut hash): (i64, Vec<u8>) =
-            sqlx::query_as("SELECT number, hash FROM audit_start")
-                .fetch_one(&mut *snapshot)
-                .await?;
-        let mut entries =
-            sqlx::query_as("SELECT * FROM audit ORDER BY number").fetch(&mut *snapshot);
+            query_as("SELECT number, hash FROM audit_start").fetch_one(&mut snapshot).await?;
+        let mut entries = query_as("SELECT * FROM audit ORDER BY number").fetch(&mut snapshot);
         let (mut pruned, mut newest) = (0, None::<AuditEntry>);
         while let Some(entry) = entries.try_next().await? {
             let entry: AuditEntry = entry;

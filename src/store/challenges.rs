@@ -2,6 +2,7 @@
 
 use bipedalnet_core::identity::UserId;
 
+use super::sql::{query, query_scalar};
 use super::{SecretKey, Store, StoreError, Transaction, unix_seconds};
 
 /// The purpose of the secret that signs a user's challenges.
@@ -26,8 +27,7 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn is_challenge_used(&self, nonce_digest: &[u8; 32]) -> Result<bool, StoreError> {
-        let used =
-            sqlx::query_scalar("SELECT count(*) FROM used_challenges WHERE nonce_digest = $1");
+        let used = query_scalar("SELECT count(*) FROM used_challenges WHERE nonce_digest = $1");
         let used: i64 = used.bind(&nonce_digest[..]).fetch_one(&self.readers).await?;
         Ok(used > 0)
     }
@@ -37,9 +37,8 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn forget_used_challenges(&self) -> Result<(), StoreError> {
-        let forgotten =
-            sqlx::query("DELETE FROM used_challenges WHERE expires_at_unix_seconds <= $1")
-                .bind(unix_seconds() - KEPT_SECONDS);
+        let forgotten = query("DELETE FROM used_challenges WHERE expires_at_unix_seconds <= $1")
+            .bind(unix_seconds() - KEPT_SECONDS);
         self.write(forgotten.execute(&self.writer)).await?;
         Ok(())
     }
@@ -65,14 +64,14 @@ impl Transaction {
         nonce_digest: &[u8; 32],
         expires_at_unix_seconds: i64,
     ) -> Result<bool, StoreError> {
-        let used = sqlx::query(
+        let used = query(
             "INSERT INTO used_challenges (nonce_digest, expires_at_unix_seconds) VALUES ($1, $2)
              ON CONFLICT (nonce_digest) DO NOTHING",
         )
         .bind(&nonce_digest[..])
         .bind(expires_at_unix_seconds)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
-        Ok(used.rows_affected() > 0)
+        Ok(used > 0)
     }
 }

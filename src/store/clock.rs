@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 
 use super::audit::AuditEvent;
+use super::sql::{query, query_as};
 use super::{DAY_SECONDS, Database, Store, StoreError};
 
 /// By how much a clock may differ from the trusted time.
@@ -199,8 +200,7 @@ impl Store {
     /// # Errors
     /// If a statement fails. The next look then tells the same.
     pub async fn look_at_clock(&self) -> Result<Clock, StoreError> {
-        let row: Row =
-            sqlx::query_as("SELECT * FROM retention_clock").fetch_one(&self.readers).await?;
+        let row: Row = query_as("SELECT * FROM retention_clock").fetch_one(&self.readers).await?;
         let (wall, uptime) = (wall_seconds(), uptime_seconds());
         let watched = *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut watch = watched.unwrap_or_else(|| Watch::new(&row, wall, uptime));
@@ -227,9 +227,9 @@ impl Store {
         let Some(watch) = watch else { return Ok(()) };
         let uptime = uptime_seconds();
         // Unless it was confirmed meanwhile: the next look will see that.
-        let noted = sqlx::query(
-            "UPDATE retention_clock SET seen_at_unix_seconds = ?, steady_since_unix_seconds = ?,
-             leapt_from_unix_seconds = ? WHERE confirmations = ?",
+        let noted = query(
+            "UPDATE retention_clock SET seen_at_unix_seconds = $1, steady_since_unix_seconds = $2,
+             leapt_from_unix_seconds = $3 WHERE confirmations = $4",
         )
         .bind(watch.origin + uptime)
         .bind(watch.steady_since)
@@ -247,8 +247,7 @@ impl Database {
     /// # Errors
     /// If the statement fails.
     pub async fn clock_leap(&self) -> Result<Option<(i64, i64)>, StoreError> {
-        let row: Row =
-            sqlx::query_as("SELECT * FROM retention_clock").fetch_one(&self.readers).await?;
+        let row: Row = query_as("SELECT * FROM retention_clock").fetch_one(&self.readers).await?;
         let wall = wall_seconds();
         let unnoticed = Some(row.seen_at_unix_seconds).filter(|seen| !is_near(wall, *seen));
         Ok(row.leapt_from_unix_seconds.or(unnoticed).map(|from| (from, wall)))
@@ -259,15 +258,15 @@ impl Database {
     /// # Errors
     /// If a statement fails.
     pub async fn confirm_clock(&self, (from, to): (i64, i64)) -> Result<(), StoreError> {
-        let mut transaction = self.write(self.writer.begin_with("BEGIN IMMEDIATE")).await?;
-        sqlx::query(
-            "UPDATE retention_clock SET seen_at_unix_seconds = ?1,
-             steady_since_unix_seconds = ?1 - ?2, leapt_from_unix_seconds = NULL,
+        let mut transaction = self.begin_writing().await?;
+        query(
+            "UPDATE retention_clock SET seen_at_unix_seconds = $1,
+             steady_since_unix_seconds = $1 - $2, leapt_from_unix_seconds = NULL,
              confirmations = confirmations + 1",
         )
         .bind(to)
         .bind(DAY_SECONDS)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         AuditEvent::ClockConfirmed { from, to }.note(&mut transaction).await?;
         Ok(transaction.commit().await?)

@@ -2,6 +2,7 @@
 
 use bipedalnet_core::identity::{CollectionId, UserIdError};
 
+use super::sql::{query, query_as, query_scalar};
 use super::{AuditEvent, Database, Store, StoreError, Transaction, unix_seconds};
 
 /// Limits of a collection. `None` is no limit but the server's.
@@ -64,7 +65,7 @@ impl Database {
     /// If the statement fails.
     pub async fn collection_ids(&self) -> Result<Vec<CollectionId>, StoreError> {
         let ids: Vec<String> =
-            sqlx::query_scalar("SELECT id FROM collections ORDER BY created_at_unix_seconds, id")
+            query_scalar("SELECT id FROM collections ORDER BY created_at_unix_seconds, id")
                 .fetch_all(&self.readers)
                 .await?;
         ids.iter().map(|id| self.collection_id(id)).collect()
@@ -89,12 +90,11 @@ impl Store {
         after: Option<&CollectionId>,
         limit: u32,
     ) -> Result<Vec<Collection>, StoreError> {
-        let rows: Vec<CollectionRow> =
-            sqlx::query_as(collections_where!("id > $1 ORDER BY id LIMIT $2"))
-                .bind(after.map_or("", CollectionId::as_str))
-                .bind(i64::from(limit))
-                .fetch_all(&self.readers)
-                .await?;
+        let rows: Vec<CollectionRow> = query_as(collections_where!("id > $1 ORDER BY id LIMIT $2"))
+            .bind(after.map_or("", CollectionId::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(&self.readers)
+            .await?;
         rows.into_iter().map(|row| row.collection(self)).collect()
     }
 
@@ -103,7 +103,7 @@ impl Store {
     /// # Errors
     /// If it does not exist, or the statement fails.
     pub async fn collection(&self, id: &CollectionId) -> Result<Collection, StoreError> {
-        let row: Option<CollectionRow> = sqlx::query_as(collections_where!("id = $1"))
+        let row: Option<CollectionRow> = query_as(collections_where!("id = $1"))
             .bind(id.as_str())
             .fetch_optional(&self.readers)
             .await?;
@@ -116,7 +116,7 @@ impl Store {
     /// If the statement fails.
     pub async fn users_by_collection(&self) -> Result<Vec<(CollectionId, u64)>, StoreError> {
         let counts: Vec<(String, i64)> =
-            sqlx::query_as("SELECT collection, count(*) FROM users GROUP BY collection")
+            query_as("SELECT collection, count(*) FROM users GROUP BY collection")
                 .fetch_all(&self.readers)
                 .await?;
         let count =
@@ -137,25 +137,24 @@ impl Transaction {
         limits: CollectionLimits,
         most: u64,
     ) -> Result<bool, StoreError> {
-        let known = sqlx::query(
+        let known = query(
             "UPDATE collections SET max_users = $1, max_enrollments_per_user = $2 WHERE id = $3",
         )
         .bind(limits.max_users.map(|most| most as i64))
         .bind(limits.max_enrollments_per_user.map(|most| most as i64))
         .bind(id.as_str())
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
-        if known.rows_affected() > 0 {
+        if known > 0 {
             self.audit(AuditEvent::CollectionChanged(id)).await?;
             return Ok(false);
         }
-        let collections: i64 = sqlx::query_scalar("SELECT count(*) FROM collections")
-            .fetch_one(&mut *self.inner)
-            .await?;
+        let collections: i64 =
+            query_scalar("SELECT count(*) FROM collections").fetch_one(&mut self.inner).await?;
         if collections.unsigned_abs() >= most {
             return Err(StoreError::TooManyCollections { most });
         }
-        sqlx::query(
+        query(
             "INSERT INTO collections
              (id, max_users, max_enrollments_per_user, created_at_unix_seconds)
              VALUES ($1, $2, $3, $4)",
@@ -164,7 +163,7 @@ impl Transaction {
         .bind(limits.max_users.map(|most| most as i64))
         .bind(limits.max_enrollments_per_user.map(|most| most as i64))
         .bind(unix_seconds())
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         self.audit(AuditEvent::CollectionCreated(id)).await?;
         Ok(true)
@@ -175,9 +174,9 @@ impl Transaction {
     /// # Errors
     /// If it does not exist, or the statement fails.
     pub async fn collection(&mut self, id: &CollectionId) -> Result<Collection, StoreError> {
-        let row: Option<CollectionRow> = sqlx::query_as(collections_where!("id = $1"))
+        let row: Option<CollectionRow> = query_as(collections_where!("id = $1"))
             .bind(id.as_str())
-            .fetch_optional(&mut *self.inner)
+            .fetch_optional(&mut self.inner)
             .await?;
         row.ok_or_else(|| StoreError::NoSuchCollection(id.clone()))?.collection(&self.store)
     }
@@ -191,9 +190,9 @@ impl Transaction {
         if id.is_default() || users > 0 {
             return Err(StoreError::CollectionInUse { collection: id.clone(), users });
         }
-        sqlx::query("DELETE FROM collections WHERE id = $1")
+        query("DELETE FROM collections WHERE id = $1")
             .bind(id.as_str())
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
         self.audit(AuditEvent::CollectionDeleted(id)).await
     }

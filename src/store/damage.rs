@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::sql::{query, query_scalar};
 use super::{Store, StoreError};
 
 /// A row that is set aside.
@@ -35,11 +36,11 @@ impl Store {
             return Ok(());
         }
         for statement in [
-            "UPDATE templates SET damaged = 0 WHERE damaged = 1",
-            "UPDATE recordings SET damaged = 0 WHERE damaged = 1",
-            "UPDATE fingerprints SET damaged = 0 WHERE damaged = 1",
+            "UPDATE templates SET damaged = FALSE WHERE damaged",
+            "UPDATE recordings SET damaged = FALSE WHERE damaged",
+            "UPDATE fingerprints SET damaged = FALSE WHERE damaged",
         ] {
-            self.write(sqlx::query(statement).execute(&self.writer)).await?;
+            self.write(query(statement).execute(&self.writer)).await?;
         }
         Ok(())
     }
@@ -59,22 +60,22 @@ impl Store {
         let mut transaction = self.begin().await?;
         for row in found {
             let marked = match &row {
-                DamagedRow::Template { model, enrollment } => sqlx::query(
-                    "UPDATE templates SET damaged = 1
-                     WHERE enrollment_id = ? AND damaged = 0 AND model = ?",
+                DamagedRow::Template { model, enrollment } => query(
+                    "UPDATE templates SET damaged = TRUE
+                     WHERE enrollment_id = $1 AND NOT damaged AND model = $2",
                 )
                 .bind(*enrollment)
                 .bind(model.clone()),
-                DamagedRow::Recording { enrollment } => sqlx::query(
-                    "UPDATE recordings SET damaged = 1 WHERE enrollment_id = ? AND damaged = 0",
+                DamagedRow::Recording { enrollment } => query(
+                    "UPDATE recordings SET damaged = TRUE WHERE enrollment_id = $1 AND NOT damaged",
                 )
                 .bind(*enrollment),
                 DamagedRow::Fingerprint { id } => {
-                    sqlx::query("UPDATE fingerprints SET damaged = 1 WHERE id = ? AND damaged = 0")
+                    query("UPDATE fingerprints SET damaged = TRUE WHERE id = $1 AND NOT damaged")
                         .bind(*id)
                 }
             };
-            if marked.execute(&mut *transaction.inner).await?.rows_affected() > 0 {
+            if marked.execute(&mut transaction.inner).await? > 0 {
                 match row {
                     DamagedRow::Template { enrollment, .. } => walks.insert(enrollment),
                     DamagedRow::Recording { enrollment } => recordings.insert(enrollment),
@@ -102,12 +103,13 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn damaged_rows(&self) -> Result<u64, StoreError> {
-        let query = sqlx::query_scalar(
-            "SELECT (SELECT count(*) FROM templates WHERE damaged = 1)
-                  + (SELECT count(*) FROM recordings WHERE damaged = 1)
-                  + (SELECT count(*) FROM fingerprints WHERE damaged = 1)",
+        let query = query_scalar(
+            "SELECT (SELECT count(*) FROM templates WHERE damaged)
+                  + (SELECT count(*) FROM recordings WHERE damaged)
+                  + (SELECT count(*) FROM fingerprints WHERE damaged)",
         );
-        Ok(query.fetch_one(&self.readers).await?)
+        let rows: i64 = query.fetch_one(&self.readers).await?;
+        Ok(rows as u64)
     }
 }
 

@@ -3,6 +3,7 @@
 use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::UserId;
 
+use super::sql::{query, query_as, query_scalar};
 use super::text::Text;
 use super::users::Consent;
 use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
@@ -14,6 +15,7 @@ pub struct Enrollment {
     pub id: i64,
     /// Windows of walking, as the active model found them; 0 if it cannot read the walk, or its template
     /// is damaged.
+    #[sqlx(try_from = "i64")]
     pub windows: u32,
     /// Id of the active model, if it can read the walk.
     pub model: Option<String>,
@@ -51,12 +53,12 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn enrollments_of(&self, user: &UserId) -> Result<Vec<Enrollment>, StoreError> {
-        let walks = sqlx::query_as(
+        let walks = query_as(
             "SELECT id, coalesce(windows, 0) AS windows, model, source,
              created_at_unix_seconds
              FROM enrollments LEFT JOIN templates ON enrollment_id = enrollments.id
-             AND model = (SELECT models.id FROM models WHERE active = 1) AND damaged = 0
-             WHERE user_id = ? ORDER BY enrollments.id",
+             AND model = (SELECT models.id FROM models WHERE active) AND NOT damaged
+             WHERE user_id = $1 ORDER BY enrollments.id",
         )
         .bind(user.as_str())
         .fetch_all(&self.readers)
@@ -76,15 +78,15 @@ impl Transaction {
         user: &UserId,
         most: u64,
     ) -> Result<NewEnrollment, StoreError> {
-        let found: Option<(i64, i64, i64, Option<i64>)> = sqlx::query_as(
+        let found: Option<(i64, i64, i64, Option<i64>)> = query_as(
             "SELECT users.created_at_unix_seconds, count(enrollments.id),
              count(enrollments.id) FILTER (WHERE source = 'enrollment'),
              (SELECT max_enrollments_per_user FROM collections WHERE collections.id = collection)
              FROM users LEFT JOIN enrollments ON user_id = users.id
-             WHERE users.id = ? GROUP BY users.id",
+             WHERE users.id = $1 GROUP BY users.id",
         )
         .bind(user.as_str())
-        .fetch_optional(&mut *self.inner)
+        .fetch_optional(&mut self.inner)
         .await?;
         let (user_created_at_unix_seconds, walks, enrolled, most_here) =
             found.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
@@ -93,17 +95,17 @@ impl Transaction {
             return Err(StoreError::TooManyEnrollments { user: user.clone(), most });
         }
         let id = self.insert_walk(user, WalkSource::Enrollment).await?;
-        let (occasions, reference, given_at): (u64, Option<String>, Option<i64>) = sqlx::query_as(
+        let (occasions, reference, given_at): (i64, Option<String>, Option<i64>) = query_as(
             "SELECT occasions, consent_reference, consent_at_unix_seconds
-             FROM user_summaries JOIN users USING (id) WHERE id = ?",
+             FROM user_summaries JOIN users USING (id) WHERE id = $1",
         )
         .bind(user.as_str())
-        .fetch_one(&mut *self.inner)
+        .fetch_one(&mut self.inner)
         .await?;
         Ok(NewEnrollment {
             id,
             enrollments: walks as u64 + 1,
-            occasions,
+            occasions: occasions.unsigned_abs(),
             user_created_at_unix_seconds,
             consent: Consent::of(reference, given_at),
         })
@@ -114,11 +116,11 @@ impl Transaction {
     /// # Errors
     /// If the statement fails.
     pub async fn newest_update(&mut self, user: &UserId) -> Result<Option<i64>, StoreError> {
-        let query = sqlx::query_scalar(
+        let query = query_scalar(
             "SELECT max(created_at_unix_seconds) FROM enrollments
-             WHERE user_id = ? AND source = 'verification'",
+             WHERE user_id = $1 AND source = 'verification'",
         );
-        Ok(query.bind(user.as_str()).fetch_one(&mut *self.inner).await?)
+        Ok(query.bind(user.as_str()).fetch_one(&mut self.inner).await?)
     }
 
     /// Adds an update of a user, and returns its number. Keeps the `most` newest updates.
@@ -128,33 +130,33 @@ impl Transaction {
     /// If the user does not exist, or a statement fails.
     pub async fn add_update(&mut self, user: &UserId, most: u32) -> Result<i64, StoreError> {
         let id = self.insert_walk(user, WalkSource::Verification).await?;
-        sqlx::query(
+        query(
             "DELETE FROM enrollments WHERE id IN
-             (SELECT id FROM enrollments WHERE user_id = ? AND source = 'verification'
-              ORDER BY id DESC LIMIT -1 OFFSET ?)",
+             (SELECT id FROM enrollments WHERE user_id = $1 AND source = 'verification'
+              ORDER BY id DESC LIMIT 1000000 OFFSET $2)",
         )
         .bind(user.as_str())
         .bind(most)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         Ok(id)
     }
 
     async fn insert_walk(&mut self, user: &UserId, source: WalkSource) -> Result<i64, StoreError> {
-        let result = sqlx::query(
-            "INSERT INTO enrollments (user_id, source, created_at_unix_seconds) VALUES (?, ?, ?)",
+        let id: i64 = query_scalar(
+            "INSERT INTO enrollments (user_id, source, created_at_unix_seconds)
+             VALUES ($1, $2, $3) RETURNING id",
         )
         .bind(user.as_str())
         .bind(Text(source))
         .bind(unix_seconds())
-        .execute(&mut *self.inner)
+        .fetch_one(&mut self.inner)
         .await
         .map_err(|error| super::no_such_user(error, user))?;
-        let id = result.last_insert_rowid();
-        sqlx::query("UPDATE users SET last_active_at_unix_seconds = ? WHERE id = ?")
+        query("UPDATE users SET last_active_at_unix_seconds = $1 WHERE id = $2")
             .bind(unix_seconds())
             .bind(user.as_str())
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
         self.audit(match source {
             WalkSource::Enrollment => AuditEvent::Enrolled(user, id),
@@ -170,18 +172,18 @@ impl Transaction {
     /// # Errors
     /// If the user has no such walk, or the statement fails.
     pub async fn erase_enrollment(&mut self, user: &UserId, id: i64) -> Result<(), StoreError> {
-        self.store.reserve.release_if_needed();
-        let erased = sqlx::query(
-            "DELETE FROM enrollments WHERE user_id = ?1 AND
-             (id = ?2 OR source = 'verification' AND EXISTS
+        self.store.release_reserve();
+        let erased = query(
+            "DELETE FROM enrollments WHERE user_id = $1 AND
+             (id = $2 OR source = 'verification' AND EXISTS
               (SELECT 1 FROM enrollments
-               WHERE user_id = ?1 AND id = ?2 AND source = 'enrollment'))",
+               WHERE user_id = $1 AND id = $2 AND source = 'enrollment'))",
         )
         .bind(user.as_str())
         .bind(id)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
-        if erased.rows_affected() == 0 {
+        if erased == 0 {
             return Err(StoreError::NoSuchEnrollment { user: user.clone(), id });
         }
         self.audit(AuditEvent::EnrollmentDeleted(user, id)).await

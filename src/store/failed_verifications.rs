@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bipedalnet_core::identity::{CollectionId, UserId};
-use sqlx::{Executor, Sqlite};
 
+use super::sql::{Target, query, query_as};
 use super::users::user_id;
 use super::{Store, StoreError, Transaction, unix_seconds};
 
@@ -17,6 +17,7 @@ pub struct FailuresByKey {
     /// Id of the API key.
     pub api_key: String,
     /// Their number.
+    #[sqlx(try_from = "i64")]
     pub failures: u32,
     /// When the last one was.
     pub last_at_unix_seconds: i64,
@@ -28,6 +29,7 @@ pub struct ClientFailures {
     /// The API key or the address.
     pub client: String,
     /// Their number within [`CLIENT_SECONDS`].
+    #[sqlx(try_from = "i64")]
     pub failures: u32,
     /// When the first one was.
     pub since_unix_seconds: i64,
@@ -71,7 +73,7 @@ impl Store {
             #[sqlx(flatten)]
             failures: FailuresByKey,
         }
-        let rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = query_as(
             "SELECT * FROM failed_verifications WHERE user_id IN
              (SELECT user_id FROM failed_verifications WHERE $4 IS NULL OR EXISTS
               (SELECT 1 FROM users WHERE users.id = user_id AND collection = $4)
@@ -97,7 +99,7 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn forget_failing_clients(&self) -> Result<(), StoreError> {
-        let forgotten = sqlx::query("DELETE FROM failing_clients WHERE since_unix_seconds <= ?")
+        let forgotten = query("DELETE FROM failing_clients WHERE since_unix_seconds <= $1")
             .bind(unix_seconds() - CLIENT_SECONDS);
         self.write(forgotten.execute(&self.writer)).await?;
         Ok(())
@@ -113,7 +115,7 @@ impl Transaction {
         &mut self,
         user: &UserId,
     ) -> Result<Vec<FailuresByKey>, StoreError> {
-        failures_of_user(user, &mut *self.inner).await
+        failures_of_user(user, &mut self.inner).await
     }
 
     /// As [`Store::failures_of_clients`], as this transaction leaves them.
@@ -124,7 +126,7 @@ impl Transaction {
         &mut self,
         clients: &[String; 2],
     ) -> Result<Vec<ClientFailures>, StoreError> {
-        failures_of_clients(clients, &mut *self.inner).await
+        failures_of_clients(clients, &mut self.inner).await
     }
 
     /// Counts a failed verification.
@@ -138,28 +140,31 @@ impl Transaction {
         clients: &[String; 2],
     ) -> Result<(), StoreError> {
         let now = unix_seconds();
-        sqlx::query(
-            "INSERT INTO failed_verifications VALUES (?, ?, 1, ?)
-             ON CONFLICT DO UPDATE SET failures = failures + 1,
+        query(
+            "INSERT INTO failed_verifications VALUES ($1, $2, 1, $3)
+             ON CONFLICT (user_id, api_key) DO UPDATE
+             SET failures = failed_verifications.failures + 1,
              last_at_unix_seconds = excluded.last_at_unix_seconds",
         )
         .bind(user.as_str())
         .bind(api_key)
         .bind(now)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await
         .map_err(|error| super::no_such_user(error, user))?;
         for client in clients {
-            sqlx::query(
-                "INSERT INTO failing_clients VALUES (?1, 1, ?2)
-                 ON CONFLICT DO UPDATE SET
-                 failures = iif(since_unix_seconds > ?2 - ?3, failures + 1, 1),
-                 since_unix_seconds = iif(since_unix_seconds > ?2 - ?3, since_unix_seconds, ?2)",
+            query(
+                "INSERT INTO failing_clients VALUES ($1, 1, $2)
+                 ON CONFLICT (client) DO UPDATE SET
+                 failures = CASE WHEN failing_clients.since_unix_seconds > $2 - $3
+                     THEN failing_clients.failures + 1 ELSE 1 END,
+                 since_unix_seconds = CASE WHEN failing_clients.since_unix_seconds > $2 - $3
+                     THEN failing_clients.since_unix_seconds ELSE $2 END",
             )
             .bind(client)
             .bind(now)
             .bind(CLIENT_SECONDS)
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
         }
         Ok(())
@@ -170,31 +175,31 @@ impl Transaction {
     /// # Errors
     /// If the statement fails.
     pub async fn forget_failures(&mut self, user: &UserId) -> Result<bool, StoreError> {
-        let forgotten = sqlx::query("DELETE FROM failed_verifications WHERE user_id = ?")
+        let forgotten = query("DELETE FROM failed_verifications WHERE user_id = $1")
             .bind(user.as_str())
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
-        Ok(forgotten.rows_affected() > 0)
+        Ok(forgotten > 0)
     }
 }
 
 async fn failures_of_user<'c>(
     user: &UserId,
-    connection: impl Executor<'c, Database = Sqlite>,
+    connection: impl Into<Target<'c>>,
 ) -> Result<Vec<FailuresByKey>, StoreError> {
-    let query = sqlx::query_as(
+    let query = query_as(
         "SELECT api_key, failures, last_at_unix_seconds FROM failed_verifications
-         WHERE user_id = ?",
+         WHERE user_id = $1",
     );
     Ok(query.bind(user.as_str()).fetch_all(connection).await?)
 }
 
 async fn failures_of_clients<'c>(
     clients: &[String; 2],
-    connection: impl Executor<'c, Database = Sqlite>,
+    connection: impl Into<Target<'c>>,
 ) -> Result<Vec<ClientFailures>, StoreError> {
-    let query = sqlx::query_as(
-        "SELECT * FROM failing_clients WHERE client IN (?, ?) AND since_unix_seconds > ?",
+    let query = query_as(
+        "SELECT * FROM failing_clients WHERE client IN ($1, $2) AND since_unix_seconds > $3",
     );
     let [key, address] = clients;
     let query = query.bind(key).bind(address).bind(unix_seconds() - CLIENT_SECONDS);

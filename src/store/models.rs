@@ -6,6 +6,7 @@ use bipedalnet_core::bnn::Model;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::sql::{query, query_as, query_scalar};
 use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
 
 /// A stored model, without its file.
@@ -70,6 +71,7 @@ struct ModelRow {
     comparison: Option<String>,
     created_at_unix_seconds: i64,
     sha256: Vec<u8>,
+    #[sqlx(try_from = "i64")]
     size_bytes: u64,
 }
 
@@ -80,9 +82,9 @@ impl Store {
     /// If a row is invalid, or the statement fails.
     pub async fn models(&self) -> Result<Vec<StoredModel>, StoreError> {
         // Without the files.
-        let rows: Vec<ModelRow> = sqlx::query_as(
+        let rows: Vec<ModelRow> = query_as(
             "SELECT id, parent, name, training_data, metrics, shipped, active, comparison,
-             created_at_unix_seconds, sha256, length(file) AS size_bytes
+             created_at_unix_seconds, sha256, CAST(length(file) AS BIGINT) AS size_bytes
              FROM models ORDER BY created_at_unix_seconds, rowid",
         )
         .fetch_all(&self.readers)
@@ -105,7 +107,7 @@ impl Store {
     /// # Errors
     /// If the model does not exist, or the statement fails.
     pub async fn model_file(&self, id: &str) -> Result<Vec<u8>, StoreError> {
-        let file = sqlx::query_scalar("SELECT file FROM models WHERE id = ?")
+        let file = query_scalar("SELECT file FROM models WHERE id = $1")
             .bind(id)
             .fetch_optional(&self.readers)
             .await?;
@@ -151,20 +153,19 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         if shipped {
             // The model that an earlier version shipped is a model like others.
-            sqlx::query("UPDATE models SET shipped = 0").execute(&mut *self.inner).await?;
+            query("UPDATE models SET shipped = FALSE").execute(&mut self.inner).await?;
         }
-        let is_known: bool =
-            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM models WHERE id = ?)")
-                .bind(model.id())
-                .fetch_one(&mut *self.inner)
-                .await?;
+        let is_known: bool = query_scalar("SELECT EXISTS (SELECT 1 FROM models WHERE id = $1)")
+            .bind(model.id())
+            .fetch_one(&mut self.inner)
+            .await?;
         let metrics = serde_json::to_string(&model.metadata.metrics);
-        sqlx::query(
+        query(
             "INSERT INTO models
              (id, parent, name, training_data, metrics, shipped, created_at_unix_seconds, sha256, file)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              ON CONFLICT (id) DO UPDATE
-             SET shipped = max(shipped, excluded.shipped), sha256 = excluded.sha256, file = excluded.file",
+             SET shipped = models.shipped OR excluded.shipped, sha256 = excluded.sha256, file = excluded.file",
         )
         .bind(model.id())
         .bind(parent)
@@ -175,7 +176,7 @@ impl Transaction {
         .bind(unix_seconds())
         .bind(&Sha256::digest(file)[..])
         .bind(file)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         if !is_known {
             self.audit(AuditEvent::ModelRegistered(model.id())).await?;
@@ -193,15 +194,16 @@ impl Transaction {
         most: u32,
         newest: &str,
     ) -> Result<Vec<String>, StoreError> {
-        let dropped: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM models WHERE active = 0 AND shipped = 0 AND id <> ?
-             AND id NOT IN (SELECT parent FROM models WHERE active = 1 AND parent IS NOT NULL)
+        let dropped: Vec<String> = query_scalar(
+            "SELECT id FROM models WHERE NOT active AND NOT shipped AND id <> $1
+             AND id NOT IN (SELECT parent FROM models WHERE active AND parent IS NOT NULL)
              ORDER BY created_at_unix_seconds, rowid
-             LIMIT max(0, (SELECT count(*) FROM models) - ?)",
+             LIMIT CASE WHEN (SELECT count(*) FROM models) > $2
+                 THEN (SELECT count(*) FROM models) - $2 ELSE 0 END",
         )
         .bind(newest)
         .bind(most)
-        .fetch_all(&mut *self.inner)
+        .fetch_all(&mut self.inner)
         .await?;
         for id in &dropped {
             self.delete_model(id).await?;
@@ -215,18 +217,18 @@ impl Transaction {
     /// If it is active, it ships with the program, there is no such model, or a statement fails.
     pub async fn delete_model(&mut self, id: &str) -> Result<(), StoreError> {
         let found: Option<(bool, bool)> =
-            sqlx::query_as("SELECT active, shipped FROM models WHERE id = ?")
+            query_as("SELECT active, shipped FROM models WHERE id = $1")
                 .bind(id)
-                .fetch_optional(&mut *self.inner)
+                .fetch_optional(&mut self.inner)
                 .await?;
         let reason = match found.ok_or_else(|| StoreError::NoSuchModel(id.to_owned()))? {
             (true, _) => "is active",
             (_, true) => "ships with the program",
             (false, false) => {
                 for statement in
-                    ["DELETE FROM models WHERE id = ?", "DELETE FROM templates WHERE model = ?"]
+                    ["DELETE FROM models WHERE id = $1", "DELETE FROM templates WHERE model = $1"]
                 {
-                    sqlx::query(statement).bind(id).execute(&mut *self.inner).await?;
+                    query(statement).bind(id).execute(&mut self.inner).await?;
                 }
                 return self.audit(AuditEvent::ModelDeleted(id)).await;
             }
@@ -239,8 +241,8 @@ impl Transaction {
     /// # Errors
     /// If the statement fails.
     pub async fn active_model(&mut self) -> Result<Option<String>, StoreError> {
-        let active = sqlx::query_scalar("SELECT id FROM models WHERE active = 1");
-        Ok(active.fetch_optional(&mut *self.inner).await?)
+        let active = query_scalar("SELECT id FROM models WHERE active");
+        Ok(active.fetch_optional(&mut self.inner).await?)
     }
 
     /// Makes a model the active one.
@@ -248,14 +250,12 @@ impl Transaction {
     /// # Errors
     /// If the model does not exist, or a statement fails.
     pub async fn activate_model(&mut self, id: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE models SET active = 0 WHERE active = 1")
-            .execute(&mut *self.inner)
-            .await?;
-        let activated = sqlx::query("UPDATE models SET active = 1 WHERE id = ?")
+        query("UPDATE models SET active = FALSE WHERE active").execute(&mut self.inner).await?;
+        let activated = query("UPDATE models SET active = TRUE WHERE id = $1")
             .bind(id)
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
-        if activated.rows_affected() == 0 {
+        if activated == 0 {
             return Err(StoreError::NoSuchModel(id.to_owned()));
         }
         self.audit(AuditEvent::ModelActivated(id)).await
@@ -271,10 +271,10 @@ impl Transaction {
         comparison: Option<&Comparison>,
     ) -> Result<(), StoreError> {
         let json = comparison.map(serde_json::to_string).transpose();
-        sqlx::query("UPDATE models SET comparison = ? WHERE id = ?")
+        query("UPDATE models SET comparison = $1 WHERE id = $2")
             .bind(json.expect("numbers and a name"))
             .bind(id)
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
         Ok(())
     }

@@ -6,10 +6,11 @@ use std::path::Path;
 use bipedalnet_core::bnn::Model;
 use bipedalnet_core::identity::{Template, Transform};
 
+use super::Progress;
 use super::audit::{COMMAND_LINE, SERVER};
 use super::keyring::{OVERHEAD_BYTES, SecretKey};
-use super::upgrade::Progress;
-use super::{AuditEvent, Store, StoreError, Transaction};
+use super::sql::{query, query_scalar};
+use super::{AuditEvent, DatabaseAddress, Store, StoreError, Transaction};
 
 /// Transforms all templates of a database with another secret. Returns how many. Damaged templates stay
 /// as they are. If the program ends at any point, either all are renewed or none is.
@@ -17,7 +18,7 @@ use super::{AuditEvent, Store, StoreError, Transaction};
 /// # Errors
 /// If a server uses the database, and those of [`Store::open`].
 pub async fn renew_templates(
-    database: &Path,
+    database: &DatabaseAddress,
     master_key_file: Option<&Path>,
 ) -> Result<usize, StoreError> {
     let mut store = Store::open_alone(database, master_key_file).await?;
@@ -39,8 +40,9 @@ impl Store {
     /// Finds which secret templates are transformed with. Those of an earlier version have none: they
     /// are transformed now.
     pub(super) async fn find_template_generation(&mut self) -> Result<(), StoreError> {
-        let query = sqlx::query_scalar("SELECT generation FROM template_generation");
-        self.template_generation = query.fetch_one(&self.writer).await?;
+        let query = query_scalar("SELECT generation FROM template_generation");
+        let generation: i64 = query.fetch_one(&self.writer).await?;
+        self.template_generation = generation as u32;
         if self.template_generation == 0 {
             self.renew(SERVER).await?;
         }
@@ -63,16 +65,15 @@ impl Store {
 
 impl Transaction {
     async fn renew_templates(&mut self, next: u32) -> Result<usize, StoreError> {
-        let models: Vec<String> = sqlx::query_scalar("SELECT DISTINCT model FROM templates")
-            .fetch_all(&mut *self.inner)
-            .await?;
+        let models: Vec<String> =
+            query_scalar("SELECT DISTINCT model FROM templates").fetch_all(&mut self.inner).await?;
         let mut renewed = 0;
         for model in models {
-            let walks: Vec<i64> = sqlx::query_scalar(
-                "SELECT enrollment_id FROM templates WHERE model = ? ORDER BY enrollment_id",
+            let walks: Vec<i64> = query_scalar(
+                "SELECT enrollment_id FROM templates WHERE model = $1 ORDER BY enrollment_id",
             )
             .bind(&model)
-            .fetch_all(&mut *self.inner)
+            .fetch_all(&mut self.inner)
             .await?;
             let progress = Progress::new("transforming", "templates", walks.len());
             let feature_len = self.feature_len_of(&model).await?;
@@ -89,28 +90,28 @@ impl Transaction {
         }
         // They end soon anyway.
         self.forget_all_sessions().await?;
-        sqlx::query("UPDATE template_generation SET generation = ?")
+        query("UPDATE template_generation SET generation = $1")
             .bind(next)
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
         Ok(renewed)
     }
 
     async fn feature_len_of(&mut self, model: &str) -> Result<usize, StoreError> {
-        let file: Option<Vec<u8>> = sqlx::query_scalar("SELECT file FROM models WHERE id = ?")
+        let file: Option<Vec<u8>> = query_scalar("SELECT file FROM models WHERE id = $1")
             .bind(model)
-            .fetch_optional(&mut *self.inner)
+            .fetch_optional(&mut self.inner)
             .await?;
         if let Some(Ok(model)) = file.map(|file| Model::from_bytes(&file)) {
             return Ok(model.network.feature_len());
         }
         // Templates from before there were models, or the model's file is damaged.
-        let query = sqlx::query_scalar(
-            "SELECT (length(template) - ?2) / iif(scale IS NULL, 4, 1) FROM templates
-             WHERE model = ?1 LIMIT 1",
+        let query = query_scalar(
+            "SELECT (length(template) - $2) / CASE WHEN scale IS NULL THEN 4 ELSE 1 END FROM templates
+             WHERE model = $1 LIMIT 1",
         );
         let query = query.bind(model).bind(OVERHEAD_BYTES as i64);
-        Ok(query.fetch_one(&mut *self.inner).await.map(|values: i64| values as usize)?)
+        Ok(query.fetch_one(&mut self.inner).await.map(|values: i64| values as usize)?)
     }
 }
 

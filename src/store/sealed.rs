@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::keyring::{KeyId, Keyring, SecretKey, key_id};
+use super::sql::{query_as, query_scalar};
 use super::{StoreError, Transaction};
 
 /// The purpose of the key for rows that are no single user's.
@@ -119,36 +120,37 @@ pub(super) struct Owner {
     pub key: Arc<SecretKey>,
 }
 
-impl Owner {
-    fn new(keyring: &Keyring, user: String, key: Option<Vec<u8>>) -> Result<Self, StoreError> {
-        let found = key.as_deref().and_then(key_id).and_then(|id| Some((id, keyring.key(id)?)));
-        match found {
-            Some((key_id, key)) => Ok(Self { user, key_id, key }),
-            None => Err(StoreError::KeyLost),
-        }
-    }
-}
-
 impl Transaction {
     /// The owner of a walk. `None` if it was deleted.
     pub(super) async fn owner_of(&mut self, enrollment: i64) -> Result<Option<Owner>, StoreError> {
-        let row: Option<(String, Option<Vec<u8>>)> = sqlx::query_as(
+        let row: Option<(String, Option<Vec<u8>>)> = query_as(
             "SELECT user_id, key_id FROM enrollments JOIN users ON users.id = user_id
-             WHERE enrollments.id = ?",
+             WHERE enrollments.id = $1",
         )
         .bind(enrollment)
-        .fetch_optional(&mut *self.inner)
+        .fetch_optional(&mut self.inner)
         .await?;
-        row.map(|(user, key)| Owner::new(&self.store.keyring, user, key)).transpose()
+        let Some((user, key)) = row else { return Ok(None) };
+        self.owner_with(user, key).await.map(Some)
     }
 
     /// A user with their key. `None` if they were deleted.
     pub(super) async fn owner(&mut self, user: &str) -> Result<Option<Owner>, StoreError> {
-        let key: Option<Option<Vec<u8>>> =
-            sqlx::query_scalar("SELECT key_id FROM users WHERE id = ?")
-                .bind(user)
-                .fetch_optional(&mut *self.inner)
-                .await?;
-        key.map(|key| Owner::new(&self.store.keyring, user.to_owned(), key)).transpose()
+        let key: Option<Option<Vec<u8>>> = query_scalar("SELECT key_id FROM users WHERE id = $1")
+            .bind(user)
+            .fetch_optional(&mut self.inner)
+            .await?;
+        let Some(key) = key else { return Ok(None) };
+        self.owner_with(user.to_owned(), key).await.map(Some)
+    }
+
+    async fn owner_with(&self, user: String, key: Option<Vec<u8>>) -> Result<Owner, StoreError> {
+        let keyring = &self.store.keyring;
+        keyring.learn([key.as_deref()].into_iter()).await?;
+        let found = key.as_deref().and_then(key_id).and_then(|id| Some((id, keyring.key(id)?)));
+        match found {
+            Some((key_id, key)) => Ok(Owner { user, key_id, key }),
+            None => Err(StoreError::KeyLost),
+        }
     }
 }

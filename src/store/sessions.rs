@@ -2,9 +2,9 @@
 
 use bipedalnet_core::gait::Fingerprint;
 use bipedalnet_core::identity::{Template, UserId};
-use sqlx::{Executor, Sqlite};
 
 use super::sealed::Context;
+use super::sql::{Target, query, query_as, query_scalar};
 use super::{Store, StoreError, Transaction, unix_seconds};
 
 /// A session ends when it was quiet for this long: someone else may carry the phone by then.
@@ -56,7 +56,7 @@ impl Store {
     /// If a statement fails.
     pub async fn delete_ended_sessions(&self) -> Result<(), StoreError> {
         let [from, to] = open_between();
-        let ended: i64 = sqlx::query_scalar(
+        let ended: i64 = query_scalar(
             "SELECT count(*) FROM sessions
              WHERE used_at_unix_seconds < $1 OR used_at_unix_seconds > $2",
         )
@@ -65,7 +65,7 @@ impl Store {
         .fetch_one(&self.readers)
         .await?;
         if ended > 0 {
-            let deleted = sqlx::query(
+            let deleted = query(
                 "DELETE FROM sessions WHERE used_at_unix_seconds < $1 OR used_at_unix_seconds > $2",
             );
             self.write(deleted.bind(from).bind(to).execute(&self.writer)).await?;
@@ -81,7 +81,7 @@ impl Transaction {
     /// If the user does not exist, or a statement fails.
     pub async fn use_session(&mut self, key: &SessionKey, model: &str) -> Result<(), StoreError> {
         let [from, to] = open_between();
-        sqlx::query(
+        query(
             "DELETE FROM sessions WHERE user_id = $1 AND principal = $2
              AND NOT (name = $5 AND of_features = $6 AND model = $7
                       AND used_at_unix_seconds BETWEEN $3 AND $4)
@@ -99,10 +99,10 @@ impl Transaction {
         .bind(key.of_features)
         .bind(model)
         .bind(MAX_SESSIONS - 1)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         // From here on, no other server writes to this session until the transaction ends.
-        sqlx::query(
+        query(
             "INSERT INTO sessions
              (user_id, principal, name, of_features, model, used_at_unix_seconds)
              VALUES ($1, $2, $3, $4, $5, $6)
@@ -115,7 +115,7 @@ impl Transaction {
         .bind(key.of_features)
         .bind(model)
         .bind(unix_seconds())
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await
         .map_err(|error| super::no_such_user(error, &key.user))?;
         Ok(())
@@ -131,7 +131,7 @@ impl Transaction {
         model: &str,
         after: i64,
     ) -> Result<Vec<(i64, SessionWalk)>, StoreError> {
-        session_walks(&self.store, key, model, after, &mut *self.inner).await
+        session_walks(&self.store, key, model, after, &mut self.inner).await
     }
 
     /// Adds a walk to a session in use, and returns its number. The newest 16 are kept.
@@ -147,7 +147,7 @@ impl Transaction {
         let owner = self.owner(key.user.as_str()).await?;
         let owner = owner.ok_or_else(|| StoreError::NoSuchUser(key.user.clone()))?;
         let context = context(&self.store, key, model);
-        let (id, session): (i64, i64) = sqlx::query_as(
+        let (id, session): (i64, i64) = query_as(
             "INSERT INTO session_walks (session_id, walk)
              SELECT id, $1 FROM sessions
              WHERE user_id = $2 AND principal = $3 AND name = $4 AND of_features = $5
@@ -158,15 +158,15 @@ impl Transaction {
         .bind(&key.principal)
         .bind(&key.name)
         .bind(key.of_features)
-        .fetch_one(&mut *self.inner)
+        .fetch_one(&mut self.inner)
         .await?;
-        sqlx::query(
+        query(
             "DELETE FROM session_walks WHERE session_id = $1 AND id NOT IN
              (SELECT id FROM session_walks WHERE session_id = $1 ORDER BY id DESC LIMIT $2)",
         )
         .bind(session)
         .bind(MAX_SESSION_WALKS as i64)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         Ok(id)
     }
@@ -176,14 +176,14 @@ impl Transaction {
     /// # Errors
     /// If the statement fails.
     pub async fn forget_sessions(&mut self, user: &UserId) -> Result<(), StoreError> {
-        let forgotten = sqlx::query("DELETE FROM sessions WHERE user_id = $1").bind(user.as_str());
-        forgotten.execute(&mut *self.inner).await?;
+        let forgotten = query("DELETE FROM sessions WHERE user_id = $1").bind(user.as_str());
+        forgotten.execute(&mut self.inner).await?;
         Ok(())
     }
 
     /// Ends all sessions.
     pub(super) async fn forget_all_sessions(&mut self) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM sessions").execute(&mut *self.inner).await?;
+        query("DELETE FROM sessions").execute(&mut self.inner).await?;
         Ok(())
     }
 }
@@ -200,10 +200,10 @@ async fn session_walks<'c>(
     key: &SessionKey,
     model: &str,
     after: i64,
-    connection: impl Executor<'c, Database = Sqlite>,
+    connection: impl Into<Target<'c>>,
 ) -> Result<Vec<(i64, SessionWalk)>, StoreError> {
     let [from, to] = open_between();
-    let rows: Vec<(i64, Option<Vec<u8>>, Vec<u8>)> = sqlx::query_as(
+    let rows: Vec<(i64, Option<Vec<u8>>, Vec<u8>)> = query_as(
         "SELECT session_walks.id, key_id, walk
          FROM sessions JOIN session_walks ON session_id = sessions.id
          JOIN users ON users.id = user_id
@@ -221,6 +221,7 @@ async fn session_walks<'c>(
     .bind(after)
     .fetch_all(connection)
     .await?;
+    store.keyring.learn(rows.iter().map(|(_, key_id, _)| key_id.as_deref())).await?;
     let context = context(store, key, model);
     // A damaged walk does not count. It is gone in minutes.
     let open = |(id, key_id, walk): (i64, Option<Vec<u8>>, Vec<u8>)| {
@@ -311,12 +312,15 @@ mod tests {
     }
 
     async fn count(store: &Store, table: &str) -> i64 {
-        let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
-        sqlx::query_scalar(count).fetch_one(&store.readers).await.unwrap()
+        let counts = query_as(
+            "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM session_walks)",
+        );
+        let (sessions, walks) = counts.fetch_one(&store.readers).await.unwrap();
+        if table == "sessions" { sessions } else { walks }
     }
 
     async fn run(store: &Store, statement: &'static str) {
-        sqlx::query(statement).execute(&store.writer).await.unwrap();
+        query(statement).execute(&store.writer).await.unwrap();
     }
 
     #[tokio::test]

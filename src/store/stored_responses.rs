@@ -7,6 +7,7 @@ use bipedalnet_core::identity::UserId;
 use sha2::{Digest, Sha256};
 
 use super::sealed::Context;
+use super::sql::{query, query_as};
 use super::{Store, StoreError, Transaction, unix_seconds};
 
 /// How long a response is stored.
@@ -58,6 +59,7 @@ impl IdempotentRequest {
 #[derive(sqlx::FromRow)]
 struct ResponseRow {
     request_digest: Vec<u8>,
+    #[sqlx(try_from = "i64")]
     status: u16,
     content_type: Option<String>,
     body: Option<Vec<u8>>,
@@ -75,9 +77,9 @@ impl Store {
         &self,
         request: &IdempotentRequest,
     ) -> Result<Option<StoredResponse>, StoreError> {
-        let row: Option<ResponseRow> = sqlx::query_as(
+        let row: Option<ResponseRow> = query_as(
             "SELECT request_digest, status, content_type, body, key_id, location FROM replies
-             WHERE key_digest = ? AND created_at_unix_seconds > ?",
+             WHERE key_digest = $1 AND created_at_unix_seconds > $2",
         )
         .bind(&request.key_digest()[..])
         .bind(unix_seconds() - KEPT_SECONDS)
@@ -87,6 +89,7 @@ impl Store {
         if row.request_digest != request.digest {
             return Err(StoreError::OtherRequest);
         }
+        self.keyring.learn([row.key_id.as_deref()].into_iter()).await?;
         let context = Context::response(&request.key_digest(), &row.request_digest);
         let open = |body: Vec<u8>| match &row.key_id {
             Some(key) => self.keyring.open_row(Some(key), &context, &body),
@@ -113,19 +116,19 @@ impl Transaction {
         response: &StoredResponse,
     ) -> Result<(), StoreError> {
         let now = unix_seconds();
-        sqlx::query("DELETE FROM replies WHERE created_at_unix_seconds <= ?")
+        query("DELETE FROM replies WHERE created_at_unix_seconds <= $1")
             .bind(now - KEPT_SECONDS)
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
         let key = request.key_digest();
         let names: Vec<&str> = users.iter().map(UserId::as_str).collect();
         let (key_id, body) =
             self.seal_response(&names, &key, &request.digest, &response.body).await?;
-        sqlx::query(
+        query(
             "INSERT INTO replies
              (key_digest, request_digest, status, content_type, body, key_id, location,
               created_at_unix_seconds)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(&key[..])
         .bind(&request.digest[..])
@@ -135,13 +138,13 @@ impl Transaction {
         .bind(key_id)
         .bind(&response.location)
         .bind(now)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         for user in users {
-            sqlx::query("INSERT INTO reply_users (user_id, key_digest) VALUES (?, ?)")
+            query("INSERT INTO reply_users (user_id, key_digest) VALUES ($1, $2)")
                 .bind(user.as_str())
                 .bind(&key[..])
-                .execute(&mut *self.inner)
+                .execute(&mut self.inner)
                 .await?;
         }
         Ok(())
@@ -172,10 +175,10 @@ impl Transaction {
     pub(super) async fn erase_responses(&mut self, user: &UserId) -> Result<(), StoreError> {
         for statement in [
             "UPDATE replies SET body = NULL, location = NULL WHERE key_digest IN
-             (SELECT key_digest FROM reply_users WHERE user_id = ?)",
-            "DELETE FROM reply_users WHERE user_id = ?",
+             (SELECT key_digest FROM reply_users WHERE user_id = $1)",
+            "DELETE FROM reply_users WHERE user_id = $1",
         ] {
-            sqlx::query(statement).bind(user.as_str()).execute(&mut *self.inner).await?;
+            query(statement).bind(user.as_str()).execute(&mut self.inner).await?;
         }
         Ok(())
     }

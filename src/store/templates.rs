@@ -5,7 +5,8 @@ use bipedalnet_core::identity::{Template, UserId};
 
 use super::damage::DamagedRow;
 use super::sealed::{Context, Owner};
-use super::text::Text;
+use super::sql::{query, query_as, query_scalar};
+use super::text::{MaybeText, Text};
 use super::walks::RecordingRow;
 use super::{Store, StoreError, Transaction};
 
@@ -36,8 +37,7 @@ pub struct ExportedTemplate {
 macro_rules! templates_where {
     ($condition:literal) => {
         concat!(
-            "SELECT enrollment_id, coalesce(CAST(user_id AS BLOB), x'') AS user_id, key_id, model,
-             template, scale, windows
+            "SELECT enrollment_id, user_id, key_id, model, template, scale, windows
              FROM templates LEFT JOIN enrollments ON enrollments.id = enrollment_id
              LEFT JOIN users ON users.id = user_id
              WHERE ",
@@ -50,12 +50,14 @@ macro_rules! templates_where {
 #[derive(sqlx::FromRow)]
 struct TemplateRow {
     enrollment_id: i64,
-    /// Bytes, since damaged text may be no UTF-8.
-    user_id: Vec<u8>,
+    /// `None` if the walk is not there, or the text is no UTF-8.
+    #[sqlx(try_from = "MaybeText")]
+    user_id: Option<String>,
     key_id: Option<Vec<u8>>,
     model: String,
     template: Vec<u8>,
     scale: Option<f64>,
+    #[sqlx(try_from = "i64")]
     windows: u32,
 }
 
@@ -69,10 +71,11 @@ impl Store {
         model: &str,
         feature_len: usize,
     ) -> Result<Vec<StoredTemplate>, StoreError> {
-        let query = sqlx::query_as(templates_where!(
-            "model = ? AND enrollment_id IN (SELECT recordings.enrollment_id FROM recordings)"
+        let query = query_as(templates_where!(
+            "model = $1 AND enrollment_id IN (SELECT recordings.enrollment_id FROM recordings)"
         ));
         let rows: Vec<TemplateRow> = query.bind(model).fetch_all(&self.readers).await?;
+        TemplateRow::learn_keys(self, &rows).await?;
         Ok(rows.into_iter().filter_map(|row| row.template(self, feature_len)).collect())
     }
 
@@ -85,9 +88,10 @@ impl Store {
         user: &UserId,
         enrollment: i64,
     ) -> Result<Vec<ExportedTemplate>, StoreError> {
-        let query = sqlx::query_as(templates_where!("user_id = ?1 AND enrollment_id = ?2"));
+        let query = query_as(templates_where!("user_id = $1 AND enrollment_id = $2"));
         let query = query.bind(user.as_str()).bind(enrollment);
         let rows: Vec<TemplateRow> = query.fetch_all(&self.readers).await?;
+        TemplateRow::learn_keys(self, &rows).await?;
         Ok(rows.into_iter().filter_map(|row| row.export(self)).collect())
     }
 
@@ -102,18 +106,18 @@ impl Store {
         after: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Option<Vec<u8>>)>, StoreError> {
-        let query = sqlx::query_as(
+        let query = query_as(
             "SELECT enrollment_id, user_id, key_id, recording
              FROM recordings JOIN enrollments ON enrollments.id = enrollment_id
              LEFT JOIN users ON users.id = user_id
-             WHERE enrollment_id > ?2 AND NOT EXISTS
-             (SELECT 1 FROM templates WHERE model = ?1 AND damaged = 0
+             WHERE enrollment_id > $2 AND NOT EXISTS
+             (SELECT 1 FROM templates WHERE model = $1 AND NOT damaged
               AND templates.enrollment_id = recordings.enrollment_id)
-             ORDER BY enrollment_id LIMIT ?3",
+             ORDER BY enrollment_id LIMIT $3",
         );
         let rows: Vec<RecordingRow> =
             query.bind(model).bind(after).bind(limit).fetch_all(&self.readers).await?;
-        Ok(rows.into_iter().map(|row| (row.enrollment_id, row.open(self))).collect())
+        RecordingRow::open_all(self, rows).await
     }
 }
 
@@ -132,19 +136,19 @@ impl Transaction {
         let Some(owner) = self.owner_of(enrollment).await? else { return Ok(()) };
         let generation = self.store.template_generation;
         let (scale, sealed) = seal(&owner, generation, model, enrollment, template)?;
-        sqlx::query(
+        query(
             "INSERT INTO templates (model, enrollment_id, template, scale, windows)
-             SELECT models.id, enrollments.id, ?, ?, ? FROM models, enrollments
-             WHERE models.id = ? AND enrollments.id = ?
+             SELECT models.id, enrollments.id, $1, $2, $3 FROM models, enrollments
+             WHERE models.id = $4 AND enrollments.id = $5
              ON CONFLICT (model, enrollment_id) DO UPDATE SET template = excluded.template,
-             scale = excluded.scale, windows = excluded.windows, damaged = 0 WHERE damaged = 1",
+             scale = excluded.scale, windows = excluded.windows, damaged = FALSE WHERE templates.damaged",
         )
         .bind(sealed)
         .bind(scale)
         .bind(template.windows())
         .bind(model)
         .bind(enrollment)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         Ok(())
     }
@@ -160,11 +164,12 @@ impl Transaction {
         feature_len: usize,
         source: Option<WalkSource>,
     ) -> Result<Vec<Template>, StoreError> {
-        let query = sqlx::query_as(templates_where!(
-            "model = ?1 AND user_id = ?2 AND source = coalesce(?3, source)"
+        let query = query_as(templates_where!(
+            "model = $1 AND user_id = $2 AND source = coalesce($3, source)"
         ));
         let query = query.bind(model).bind(user.as_str()).bind(source.map(Text));
-        let rows: Vec<TemplateRow> = query.fetch_all(&mut *self.inner).await?;
+        let rows: Vec<TemplateRow> = query.fetch_all(&mut self.inner).await?;
+        TemplateRow::learn_keys(&self.store, &rows).await?;
         let template = |row: TemplateRow| Some(row.template(&self.store, feature_len)?.template);
         Ok(rows.into_iter().filter_map(template).collect())
     }
@@ -176,9 +181,10 @@ impl Transaction {
         enrollment: i64,
         feature_len: usize,
     ) -> Result<Option<Template>, StoreError> {
-        let query = sqlx::query_as(templates_where!("model = ?1 AND enrollment_id = ?2"));
+        let query = query_as(templates_where!("model = $1 AND enrollment_id = $2"));
         let row: Option<TemplateRow> =
-            query.bind(model).bind(enrollment).fetch_optional(&mut *self.inner).await?;
+            query.bind(model).bind(enrollment).fetch_optional(&mut self.inner).await?;
+        TemplateRow::learn_keys(&self.store, row.as_slice()).await?;
         let stored = row.and_then(|row| row.template(&self.store, feature_len));
         Ok(stored.map(|stored| stored.template))
     }
@@ -193,14 +199,14 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         let Some(owner) = self.owner_of(enrollment).await? else { return Ok(()) };
         let (scale, sealed) = seal(&owner, generation, model, enrollment, template)?;
-        sqlx::query(
-            "UPDATE templates SET template = ?, scale = ? WHERE model = ? AND enrollment_id = ?",
+        query(
+            "UPDATE templates SET template = $1, scale = $2 WHERE model = $3 AND enrollment_id = $4",
         )
         .bind(sealed)
         .bind(scale)
         .bind(model)
         .bind(enrollment)
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         Ok(())
     }
@@ -214,12 +220,13 @@ impl Transaction {
         model: &str,
         feature_len: usize,
     ) -> Result<Vec<StoredTemplate>, StoreError> {
-        let query = sqlx::query_as(templates_where!("model = ?"));
-        let rows: Vec<TemplateRow> = query.bind(model).fetch_all(&mut *self.inner).await?;
-        let unknown: Vec<(String, i64)> = sqlx::query_as(
+        let query = query_as(templates_where!("model = $1"));
+        let rows: Vec<TemplateRow> = query.bind(model).fetch_all(&mut self.inner).await?;
+        TemplateRow::learn_keys(&self.store, &rows).await?;
+        let unknown: Vec<(String, i64)> = query_as(
             "SELECT model, enrollment_id FROM templates WHERE model NOT IN (SELECT id FROM models)",
         )
-        .fetch_all(&mut *self.inner)
+        .fetch_all(&mut self.inner)
         .await?;
         for (model, enrollment) in unknown {
             self.store.damage.note(DamagedRow::Template { model, enrollment });
@@ -232,8 +239,8 @@ impl Transaction {
     /// # Errors
     /// If there are, or the statement fails.
     pub async fn refuse_other_models(&mut self, model: &str) -> Result<(), StoreError> {
-        let other = sqlx::query_scalar("SELECT model FROM templates WHERE model <> ? LIMIT 1");
-        match other.bind(model).fetch_optional(&mut *self.inner).await? {
+        let other = query_scalar("SELECT model FROM templates WHERE model <> $1 LIMIT 1");
+        match other.bind(model).fetch_optional(&mut self.inner).await? {
             Some(found) => Err(StoreError::OtherModel {
                 path: self.store.path.clone(),
                 found,
@@ -249,18 +256,25 @@ impl Transaction {
     /// # Errors
     /// If the statement fails.
     pub async fn lost_walks(&mut self, from: &str, to: &str) -> Result<(u64, u64), StoreError> {
-        let counts = sqlx::query_as(
+        let counts = query_as(
             "SELECT count(*), count(DISTINCT user_id)
              FROM templates JOIN enrollments ON enrollments.id = enrollment_id
-             WHERE model = ?1 AND source = 'enrollment' AND damaged = 0 AND NOT EXISTS
+             WHERE model = $1 AND source = 'enrollment' AND NOT damaged AND NOT EXISTS
              (SELECT 1 FROM templates AS other
-              WHERE other.model = ?2 AND other.damaged = 0 AND other.enrollment_id = templates.enrollment_id)",
+              WHERE other.model = $2 AND NOT other.damaged AND other.enrollment_id = templates.enrollment_id)",
         );
-        Ok(counts.bind(from).bind(to).fetch_one(&mut *self.inner).await?)
+        let (walks, users): (i64, i64) =
+            counts.bind(from).bind(to).fetch_one(&mut self.inner).await?;
+        Ok((walks as u64, users as u64))
     }
 }
 
 impl TemplateRow {
+    /// Must be called before rows are opened.
+    async fn learn_keys(store: &Store, rows: &[Self]) -> Result<(), StoreError> {
+        store.keyring.learn(rows.iter().map(|row| row.key_id.as_deref())).await
+    }
+
     /// `None` if the row is damaged, which sets it aside.
     fn template(self, store: &Store, feature_len: usize) -> Option<StoredTemplate> {
         let (enrollment, windows) = (self.enrollment_id, self.windows);
@@ -285,7 +299,7 @@ impl TemplateRow {
     }
 
     fn user(&self) -> Option<&str> {
-        str::from_utf8(&self.user_id).ok()
+        self.user_id.as_deref()
     }
 
     fn values(&self, store: &Store) -> Option<Vec<f32>> {

@@ -2,6 +2,7 @@
 
 use bipedalnet_core::identity::UserId;
 
+use super::sql::{either, query_as, query_scalar};
 use super::users::user_id;
 use super::walks::RecordingRow;
 use super::{Store, StoreError, Transaction};
@@ -23,13 +24,13 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn trainees(&self, model: &str, last: i64) -> Result<Vec<Trainee>, StoreError> {
-        let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(
+        let rows: Vec<(String, Option<i64>, Option<i64>)> = query_as(
             "SELECT user_id, recordings.enrollment_id, windows FROM enrollments
              LEFT JOIN recordings
-             ON recordings.enrollment_id = enrollments.id AND recordings.damaged = 0
+             ON recordings.enrollment_id = enrollments.id AND NOT recordings.damaged
              LEFT JOIN templates
-             ON templates.enrollment_id = recordings.enrollment_id AND model = ? AND templates.damaged = 0
-             WHERE enrollments.id <= ? ORDER BY user_id, enrollments.id",
+             ON templates.enrollment_id = recordings.enrollment_id AND model = $1 AND NOT templates.damaged
+             WHERE enrollments.id <= $2 ORDER BY user_id, enrollments.id",
         )
         .bind(model)
         .bind(last)
@@ -55,14 +56,15 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn recording(&self, enrollment: i64) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query_as(
+        let query = query_as(
             "SELECT enrollment_id, user_id, key_id, recording FROM recordings
              JOIN enrollments ON enrollments.id = enrollment_id
-             JOIN users ON users.id = user_id WHERE enrollment_id = ?",
+             JOIN users ON users.id = user_id WHERE enrollment_id = $1",
         );
         let row: Option<RecordingRow> =
             query.bind(enrollment).fetch_optional(&self.readers).await?;
-        Ok(row.and_then(|row| row.open(self)))
+        let Some(row) = row else { return Ok(None) };
+        Ok(RecordingRow::open_all(self, vec![row]).await?.pop().and_then(|(_, opened)| opened))
     }
 
     /// How many enrolled walks that a model can read have no kept recording, and of how many users.
@@ -70,14 +72,15 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn unkept_walks(&self, model: &str) -> Result<(u64, u64), StoreError> {
-        let counts = sqlx::query_as(
+        let counts = query_as(
             "SELECT count(*), count(DISTINCT user_id)
              FROM templates JOIN enrollments ON enrollments.id = enrollment_id
-             WHERE model = ? AND source = 'enrollment' AND damaged = 0 AND NOT EXISTS
+             WHERE model = $1 AND source = 'enrollment' AND NOT damaged AND NOT EXISTS
              (SELECT 1 FROM recordings
-              WHERE recordings.enrollment_id = enrollments.id AND recordings.damaged = 0)",
+              WHERE recordings.enrollment_id = enrollments.id AND NOT recordings.damaged)",
         );
-        Ok(counts.bind(model).fetch_one(&self.readers).await?)
+        let (walks, users): (i64, i64) = counts.bind(model).fetch_one(&self.readers).await?;
+        Ok((walks as u64, users as u64))
     }
 
     /// The last enrollment; 0 if there is none.
@@ -85,7 +88,7 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn last_enrollment(&self) -> Result<i64, StoreError> {
-        let query = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM enrollments");
+        let query = query_scalar("SELECT coalesce(max(id), 0) FROM enrollments");
         Ok(query.fetch_one(&self.readers).await?)
     }
 }
@@ -97,12 +100,14 @@ impl Transaction {
     /// If the statement fails.
     pub async fn are_enrolled(&mut self, enrollments: &[i64]) -> Result<bool, StoreError> {
         let json = serde_json::to_string(enrollments).expect("numbers");
-        let gone: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM json_each(?)
-             WHERE value NOT IN (SELECT id FROM enrollments))",
-        )
+        let gone: bool = query_scalar(either(
+            "SELECT EXISTS (SELECT 1 FROM json_each($1)
+                 WHERE value NOT IN (SELECT id FROM enrollments))",
+            "SELECT EXISTS (SELECT 1 FROM jsonb_array_elements_text($1::jsonb) AS value
+                 WHERE value::bigint NOT IN (SELECT id FROM enrollments))",
+        ))
         .bind(json)
-        .fetch_one(&mut *self.inner)
+        .fetch_one(&mut self.inner)
         .await?;
         Ok(!gone)
     }

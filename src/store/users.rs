@@ -5,9 +5,9 @@ use std::path::Path;
 
 use bipedalnet_core::identity::{CollectionId, UserId, UserIdError};
 use sha2::{Digest, Sha256};
-use sqlx::{Executor, Sqlite};
 
 use super::keyring::{KeyId, SecretKey, key_id};
+use super::sql::{Target, either, query, query_as, query_scalar};
 use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
 
 /// The purpose of the secret that makes digests of erased users.
@@ -46,9 +46,9 @@ pub struct Consent {
 struct UserRow {
     id: String,
     created_at_unix_seconds: i64,
-    enrollments: u64,
-    windows: u64,
-    occasions: u64,
+    enrollments: i64,
+    windows: i64,
+    occasions: i64,
     consent_reference: Option<String>,
     consent_at_unix_seconds: Option<i64>,
     last_active_at_unix_seconds: i64,
@@ -59,9 +59,9 @@ impl UserRow {
         Ok(User {
             id: user_id(path, self.id)?,
             created_at_unix_seconds: self.created_at_unix_seconds,
-            enrollments: self.enrollments,
-            windows: self.windows,
-            occasions: self.occasions,
+            enrollments: self.enrollments.unsigned_abs(),
+            windows: self.windows.unsigned_abs(),
+            occasions: self.occasions.unsigned_abs(),
             consent: Consent::of(self.consent_reference, self.consent_at_unix_seconds),
             last_active_at_unix_seconds: self.last_active_at_unix_seconds,
         })
@@ -96,9 +96,12 @@ impl Store {
         users: &BTreeSet<UserId>,
     ) -> Result<Option<UserId>, StoreError> {
         let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
-        let unknown: Option<String> = sqlx::query_scalar(
-            "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM users) LIMIT 1",
-        )
+        let unknown: Option<String> = query_scalar(either(
+            "SELECT value FROM json_each($1)
+                 WHERE value NOT IN (SELECT id FROM users) LIMIT 1",
+            "SELECT value FROM jsonb_array_elements_text($1::jsonb) AS value
+                 WHERE value NOT IN (SELECT id FROM users) LIMIT 1",
+        ))
         .bind(serde_json::Value::from(ids).to_string())
         .fetch_optional(&self.readers)
         .await?;
@@ -117,7 +120,7 @@ impl Store {
         inactive_since_unix_seconds: Option<i64>,
         limit: u32,
     ) -> Result<Vec<User>, StoreError> {
-        let rows: Vec<UserRow> = sqlx::query_as(
+        let rows: Vec<UserRow> = query_as(
             "SELECT user_summaries.*, consent_reference, consent_at_unix_seconds,
              last_active_at_unix_seconds
              FROM user_summaries JOIN users USING (id)
@@ -148,12 +151,12 @@ impl Store {
         user: &UserId,
         purpose: &[u8],
     ) -> Result<SecretKey, StoreError> {
-        let key: Option<Option<Vec<u8>>> =
-            sqlx::query_scalar("SELECT key_id FROM users WHERE id = ?")
-                .bind(user.as_str())
-                .fetch_optional(&self.readers)
-                .await?;
+        let key: Option<Option<Vec<u8>>> = query_scalar("SELECT key_id FROM users WHERE id = $1")
+            .bind(user.as_str())
+            .fetch_optional(&self.readers)
+            .await?;
         let key = key.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
+        self.keyring.learn([key.as_deref()].into_iter()).await?;
         let key = key.as_deref().and_then(key_id).and_then(|id| self.keyring.key(id));
         let key = key.ok_or(StoreError::KeyLost)?;
         Ok(SecretKey::new(key.digest(purpose)))
@@ -165,14 +168,14 @@ impl Store {
     /// If the keyring cannot be written, or a statement fails.
     pub(super) async fn destroy_erased_keys(&self) -> Result<(), StoreError> {
         let ids: Vec<Vec<u8>> =
-            sqlx::query_scalar("SELECT key_id FROM erased_keys").fetch_all(&self.readers).await?;
+            query_scalar("SELECT key_id FROM erased_keys").fetch_all(&self.readers).await?;
         if ids.is_empty() {
             return Ok(());
         }
         let keys: Vec<KeyId> = ids.iter().filter_map(|id| key_id(id)).collect();
         self.keyring.destroy(&keys).await?;
         for id in ids {
-            let forgotten = sqlx::query("DELETE FROM erased_keys WHERE key_id = ?").bind(id);
+            let forgotten = query("DELETE FROM erased_keys WHERE key_id = $1").bind(id);
             self.write(forgotten.execute(&self.writer)).await?;
         }
         Ok(())
@@ -187,7 +190,7 @@ impl Transaction {
     /// If there are too many users, the collection does not exist, the keyring cannot be written, or a statement fails.
     pub async fn put_user(&mut self, user: &UserId, most: u64) -> Result<bool, StoreError> {
         let collection = user.collection();
-        let found: Option<(bool, i64, Option<i64>, i64)> = sqlx::query_as(
+        let found: Option<(bool, i64, Option<i64>, i64)> = query_as(
             "SELECT EXISTS (SELECT 1 FROM users WHERE id = $1), (SELECT count(*) FROM users),
              max_users, CASE WHEN max_users IS NULL THEN 0
              ELSE (SELECT count(*) FROM users WHERE collection = $2) END
@@ -195,7 +198,7 @@ impl Transaction {
         )
         .bind(user.as_str())
         .bind(collection.as_str())
-        .fetch_optional(&mut *self.inner)
+        .fetch_optional(&mut self.inner)
         .await?;
         let Some((is_known, users, most_here, users_here)) = found else {
             return Err(StoreError::NoSuchCollection(collection));
@@ -211,7 +214,7 @@ impl Transaction {
         }
         // If the transaction fails, the keyring has a key too many, which does no harm.
         let key = self.store.noting_full(self.store.keyring.make_key().await)?;
-        sqlx::query(
+        query(
             "INSERT INTO users
              (id, created_at_unix_seconds, last_active_at_unix_seconds, key_id, collection)
              VALUES ($1, $2, $2, $3, $4)",
@@ -220,7 +223,7 @@ impl Transaction {
         .bind(unix_seconds())
         .bind(&key.0[..])
         .bind(collection.as_str())
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         self.audit(AuditEvent::UserCreated(user)).await?;
         Ok(true)
@@ -235,13 +238,13 @@ impl Transaction {
         user: &UserId,
         consent: &Consent,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE users SET consent_reference = ?, consent_at_unix_seconds = ? WHERE id = ?",
+        query(
+            "UPDATE users SET consent_reference = $1, consent_at_unix_seconds = $2 WHERE id = $3",
         )
         .bind(&consent.reference)
         .bind(consent.given_at_unix_seconds)
         .bind(user.as_str())
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         self.audit(AuditEvent::ConsentRecorded(user)).await
     }
@@ -252,13 +255,13 @@ impl Transaction {
     /// If the statement fails.
     pub async fn note_activity(&mut self, users: &HashMap<UserId, i64>) -> Result<(), StoreError> {
         for (user, active_at_unix_seconds) in users {
-            sqlx::query(
-                "UPDATE users SET last_active_at_unix_seconds = ?1
-                 WHERE id = ?2 AND last_active_at_unix_seconds <= ?1 - 86400",
+            query(
+                "UPDATE users SET last_active_at_unix_seconds = $1
+                 WHERE id = $2 AND last_active_at_unix_seconds <= $1 - 86400",
             )
             .bind(active_at_unix_seconds)
             .bind(user.as_str())
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
         }
         Ok(())
@@ -273,13 +276,13 @@ impl Transaction {
         since_unix_seconds: i64,
         most: u32,
     ) -> Result<Vec<UserId>, StoreError> {
-        let ids: Vec<String> = sqlx::query_scalar(
-            "SELECT id FROM users WHERE last_active_at_unix_seconds <= ?
-             ORDER BY last_active_at_unix_seconds LIMIT ?",
+        let ids: Vec<String> = query_scalar(
+            "SELECT id FROM users WHERE last_active_at_unix_seconds <= $1
+             ORDER BY last_active_at_unix_seconds LIMIT $2",
         )
         .bind(since_unix_seconds)
         .bind(most)
-        .fetch_all(&mut *self.inner)
+        .fetch_all(&mut self.inner)
         .await?;
         ids.into_iter().map(|id| user_id(&self.store.path, id)).collect()
     }
@@ -289,7 +292,7 @@ impl Transaction {
     /// # Errors
     /// If the user does not exist, or the statement fails.
     pub async fn user(&mut self, user: &UserId) -> Result<User, StoreError> {
-        one_user(&self.store.path, user, &mut *self.inner).await
+        one_user(&self.store.path, user, &mut self.inner).await
     }
 
     /// Deletes a user and all that is held about them. [`Store::scrub`] is due after it, which destroys
@@ -298,32 +301,32 @@ impl Transaction {
     /// # Errors
     /// If the user does not exist, or a statement fails.
     pub async fn erase_user(&mut self, user: &UserId) -> Result<(), StoreError> {
-        self.store.reserve.release_if_needed();
+        self.store.release_reserve();
         let enrollments = self.user(user).await?.enrollments as i64;
-        let salt: Vec<u8> =
-            sqlx::query_scalar("SELECT randomblob(16)").fetch_one(&mut *self.inner).await?;
-        let digest = Sha256::new().chain_update(&salt).chain_update(user.as_str()).finalize();
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt)?;
+        let digest = Sha256::new().chain_update(salt).chain_update(user.as_str()).finalize();
         let digest = self.store.keyring.secret(ERASURES).digest(&digest);
-        sqlx::query(
-            "INSERT INTO erased_keys SELECT key_id FROM users WHERE id = ? AND key_id NOT NULL",
+        query(
+            "INSERT INTO erased_keys SELECT key_id FROM users WHERE id = $1 AND key_id IS NOT NULL",
         )
         .bind(user.as_str())
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
-        sqlx::query("DELETE FROM users WHERE id = ?")
+        query("DELETE FROM users WHERE id = $1")
             .bind(user.as_str())
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
         self.erase_responses(user).await?;
-        sqlx::query(
+        query(
             "INSERT INTO erasures (user_digest, salt, enrollments, erased_at_unix_seconds, keyed)
-             VALUES (?, ?, ?, ?, 1)",
+             VALUES ($1, $2, $3, $4, TRUE)",
         )
         .bind(&digest[..])
-        .bind(salt)
+        .bind(&salt[..])
         .bind(enrollments)
         .bind(unix_seconds())
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         self.audit(AuditEvent::UserDeleted(user)).await
     }
@@ -340,12 +343,12 @@ pub(super) fn user_id(path: &Path, id: String) -> Result<UserId, StoreError> {
 async fn one_user<'c>(
     path: &Path,
     user: &UserId,
-    connection: impl Executor<'c, Database = Sqlite>,
+    connection: impl Into<Target<'c>>,
 ) -> Result<User, StoreError> {
-    let row: Option<UserRow> = sqlx::query_as(
+    let row: Option<UserRow> = query_as(
         "SELECT user_summaries.*, consent_reference, consent_at_unix_seconds,
          last_active_at_unix_seconds
-         FROM user_summaries JOIN users USING (id) WHERE id = ?",
+         FROM user_summaries JOIN users USING (id) WHERE id = $1",
     )
     .bind(user.as_str())
     .fetch_optional(connection)

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bipedalnet_core::gait::Fingerprint;
 use bipedalnet_core::identity::UserId;
-use sqlx::{Executor, Sqlite};
 
 use super::damage::DamagedRow;
 use super::sealed::Context;
+use super::sql::{Target, query, query_as};
 use super::{Store, StoreError, Transaction, unix_seconds};
 
 /// Fingerprints of verified walks per user. Only the newest are kept.
@@ -21,15 +21,23 @@ pub const ENROLLED_COMPARED: usize = 50;
 
 #[derive(sqlx::FromRow)]
 pub(super) struct RecordingRow {
-    pub enrollment_id: i64,
+    enrollment_id: i64,
     user_id: String,
     key_id: Option<Vec<u8>>,
     recording: Vec<u8>,
 }
 
 impl RecordingRow {
-    /// `None` if the row is damaged, which sets it aside.
-    pub fn open(&self, store: &Store) -> Option<Vec<u8>> {
+    /// The recordings, each with its enrollment. `None` for a damaged one, which sets it aside.
+    pub async fn open_all(
+        store: &Store,
+        rows: Vec<Self>,
+    ) -> Result<Vec<(i64, Option<Vec<u8>>)>, StoreError> {
+        store.keyring.learn(rows.iter().map(|row| row.key_id.as_deref())).await?;
+        Ok(rows.into_iter().map(|row| (row.enrollment_id, row.open(store))).collect())
+    }
+
+    fn open(&self, store: &Store) -> Option<Vec<u8>> {
         let context = Context::recording(&self.user_id, self.enrollment_id);
         let opened = store.keyring.open_row(self.key_id.as_deref(), &context, &self.recording);
         if opened.is_none() {
@@ -82,14 +90,15 @@ impl Store {
         user: &UserId,
         enrollment: i64,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query_as(
+        let query = query_as(
             "SELECT enrollment_id, user_id, key_id, recording FROM recordings
              JOIN enrollments ON enrollments.id = enrollment_id
-             JOIN users ON users.id = user_id WHERE user_id = ?1 AND enrollment_id = ?2",
+             JOIN users ON users.id = user_id WHERE user_id = $1 AND enrollment_id = $2",
         );
         let query = query.bind(user.as_str()).bind(enrollment);
         let row: Option<RecordingRow> = query.fetch_optional(&self.readers).await?;
-        Ok(row.and_then(|row| row.open(self)))
+        let Some(row) = row else { return Ok(None) };
+        Ok(RecordingRow::open_all(self, vec![row]).await?.pop().and_then(|(_, opened)| opened))
     }
 
     /// Deletes recordings that are older than `kept`, and returns how many. If there were any,
@@ -98,10 +107,10 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn erase_old_recordings(&self, kept: Duration) -> Result<u64, StoreError> {
-        self.reserve.release_if_needed();
-        let erased = sqlx::query("DELETE FROM recordings WHERE created_at_unix_seconds <= ?")
+        self.release_reserve();
+        let erased = query("DELETE FROM recordings WHERE created_at_unix_seconds <= $1")
             .bind(unix_seconds().saturating_sub_unsigned(kept.as_secs()));
-        Ok(self.write(erased.execute(&self.writer)).await?.rows_affected())
+        Ok(self.write(erased.execute(&self.writer)).await?)
     }
 }
 
@@ -113,14 +122,14 @@ impl Transaction {
     pub async fn add_recording(&mut self, enrollment: i64, bytes: &[u8]) -> Result<(), StoreError> {
         let Some(owner) = self.owner_of(enrollment).await? else { return Ok(()) };
         let context = Context::recording(&owner.user, enrollment);
-        sqlx::query(
+        query(
             "INSERT INTO recordings (enrollment_id, recording, created_at_unix_seconds)
-             VALUES (?, ?, ?)",
+             VALUES ($1, $2, $3)",
         )
         .bind(enrollment)
         .bind(owner.key.seal_row(&context, bytes)?)
         .bind(unix_seconds())
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
         Ok(())
     }
@@ -135,8 +144,7 @@ impl Transaction {
         after: i64,
     ) -> Result<Vec<Fingerprint>, StoreError> {
         let newer =
-            fingerprints(&self.store, user, false, after, COMPARED as i64, &mut *self.inner)
-                .await?;
+            fingerprints(&self.store, user, false, after, COMPARED as i64, &mut self.inner).await?;
         Ok(newer.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 
@@ -150,7 +158,7 @@ impl Transaction {
         after: i64,
     ) -> Result<Vec<Fingerprint>, StoreError> {
         let (store, most) = (&self.store, ENROLLED_COMPARED as i64);
-        let newer = fingerprints(store, user, true, after, most, &mut *self.inner).await?;
+        let newer = fingerprints(store, user, true, after, most, &mut self.inner).await?;
         Ok(newer.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 
@@ -168,23 +176,21 @@ impl Transaction {
         let owner = self.owner(user.as_str()).await?;
         let owner = owner.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
         let context = Context::fingerprint(user.as_str(), enrollment);
-        sqlx::query(
-            "INSERT INTO fingerprints (user_id, enrollment_id, fingerprint) VALUES (?, ?, ?)",
-        )
-        .bind(user.as_str())
-        .bind(enrollment)
-        .bind(owner.key.seal_row(&context, &fingerprint.to_bytes())?)
-        .execute(&mut *self.inner)
-        .await?;
+        query("INSERT INTO fingerprints (user_id, enrollment_id, fingerprint) VALUES ($1, $2, $3)")
+            .bind(user.as_str())
+            .bind(enrollment)
+            .bind(owner.key.seal_row(&context, &fingerprint.to_bytes())?)
+            .execute(&mut self.inner)
+            .await?;
         if enrollment.is_none() {
-            sqlx::query(
-                "DELETE FROM fingerprints WHERE user_id = ?1 AND enrollment_id IS NULL AND id NOT IN
-                 (SELECT id FROM fingerprints WHERE user_id = ?1 AND enrollment_id IS NULL
-                  ORDER BY id DESC LIMIT ?2)",
+            query(
+                "DELETE FROM fingerprints WHERE user_id = $1 AND enrollment_id IS NULL AND id NOT IN
+                 (SELECT id FROM fingerprints WHERE user_id = $1 AND enrollment_id IS NULL
+                  ORDER BY id DESC LIMIT $2)",
             )
             .bind(user.as_str())
             .bind(VERIFIED_KEPT)
-            .execute(&mut *self.inner)
+            .execute(&mut self.inner)
             .await?;
         }
         Ok(())
@@ -205,13 +211,13 @@ async fn fingerprints<'c>(
     only_enrolled: bool,
     after: i64,
     most: i64,
-    connection: impl Executor<'c, Database = Sqlite>,
+    connection: impl Into<Target<'c>>,
 ) -> Result<Vec<(i64, Fingerprint)>, StoreError> {
-    let rows: Vec<FingerprintRow> = sqlx::query_as(
+    let rows: Vec<FingerprintRow> = query_as(
         "SELECT fingerprints.id, enrollment_id, key_id, fingerprint
          FROM fingerprints JOIN users ON users.id = user_id
-         WHERE user_id = ? AND fingerprints.id > ? AND (enrollment_id IS NOT NULL OR NOT ?)
-         ORDER BY fingerprints.id DESC LIMIT ?",
+         WHERE user_id = $1 AND fingerprints.id > $2 AND (enrollment_id IS NOT NULL OR NOT $3)
+         ORDER BY fingerprints.id DESC LIMIT $4",
     )
     .bind(user.as_str())
     .bind(after)
@@ -219,6 +225,7 @@ async fn fingerprints<'c>(
     .bind(most)
     .fetch_all(connection)
     .await?;
+    store.keyring.learn(rows.iter().map(|row| row.key_id.as_deref())).await?;
     let fingerprint = |row: FingerprintRow| {
         let context = Context::fingerprint(user.as_str(), row.enrollment_id);
         let opened = store.keyring.open_row(row.key_id.as_deref(), &context, &row.fingerprint);

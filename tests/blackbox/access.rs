@@ -7,7 +7,9 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{self, Answer, Server, Signal, create_key, printed, program, simulated};
+use crate::support::{
+    self, Answer, Server, Signal, create_key, database_in, printed, program, simulated,
+};
 
 fn keys(server: &Server, arguments: &[&str]) -> String {
     let mut command = program();
@@ -149,7 +151,7 @@ async fn clients_with_different_keys_can_use_the_same_idempotency_key() {
 #[test]
 fn without_a_key_the_server_listens_only_on_loopback_unless_allowed() {
     let folder = tempfile::tempdir().unwrap();
-    let database = folder.path().join("test.db");
+    let database = database_in(folder.path());
     let serve = || {
         let mut command = program();
         command.args(["serve", "--listen", "0.0.0.0:0", "--database"]).arg(&database);
@@ -204,7 +206,7 @@ async fn the_log_has_no_keys_users_or_walks() {
     let folder = tempfile::tempdir().unwrap();
     let mut process = program()
         .args(["serve", "--listen", "127.0.0.1:0", "--database"])
-        .arg(folder.path().join("test.db"))
+        .arg(database_in(folder.path()))
         .env("BIPEDALNET_LOG_LEVEL", "trace")
         .stderr(Stdio::piped())
         .spawn()

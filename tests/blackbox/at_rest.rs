@@ -8,7 +8,7 @@ use std::process::Command;
 use reqwest::Method;
 use tempfile::TempDir;
 
-use crate::support::{self, Server, create_key, printed, program, simulated, sqlite};
+use crate::support::{self, Server, create_key, printed, program, run_sql, simulated};
 
 async fn with_ann() -> Server {
     Server::with_users(&[], &[("ann", 11)]).await
@@ -34,7 +34,7 @@ fn holds(folder: &Path, bytes: &[u8]) -> bool {
 }
 
 fn keys_in(folder: &Path) -> String {
-    sqlite(&folder.join("test.db-keyring"), "SELECT count(*) FROM keys")
+    run_sql(&folder.join("test.db-keyring"), "SELECT count(*) FROM keys")
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_missing_or_wrong_key_is_said_at_the_start() {
     fs::write(credentials.path().join("master-key"), &bytes).unwrap();
     fs::set_permissions(credentials.path().join("master-key"), Permissions::from_mode(0o440))
         .unwrap();
-    sqlite(&path("test.db"), "DELETE FROM api_keys");
+    run_sql(&path("test.db"), "DELETE FROM api_keys");
     let given = path("safe").display().to_string();
     let server = Server::start_with(folder, &["--master-key-file", &given]);
     assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
@@ -142,10 +142,10 @@ async fn deleting_a_user_destroys_their_key() {
     let server = with_ann().await;
     server.put_user("bob").await;
     assert_eq!(keys_in(server.folder.path()), "2");
-    let ann = sqlite(&server.database(), "SELECT hex(key_id) FROM users WHERE id = 'ann'");
+    let ann = run_sql(&server.database(), "SELECT hex(key_id) FROM users WHERE id = 'ann'");
     let keyring = server.folder.path().join("test.db-keyring");
     let wrapped = format!("SELECT hex(wrapped) FROM keys WHERE id = x'{ann}'");
-    let wrapped = sqlite(&keyring, &wrapped);
+    let wrapped = run_sql(&keyring, &wrapped);
     let wrapped: Vec<u8> = (0..wrapped.len() / 2)
         .map(|byte| u8::from_str_radix(&wrapped[2 * byte..2 * byte + 2], 16).unwrap())
         .collect();
@@ -155,19 +155,19 @@ async fn deleting_a_user_destroys_their_key() {
     assert!(!holds(server.folder.path(), &wrapped));
     // A user who is created again has another key.
     server.put_user("ann").await;
-    let again = sqlite(&server.database(), "SELECT hex(key_id) FROM users WHERE id = 'ann'");
+    let again = run_sql(&server.database(), "SELECT hex(key_id) FROM users WHERE id = 'ann'");
     assert_ne!(ann, again);
 
     // A server that died after the deletion and before the key was destroyed.
     let folder = server.kill();
-    sqlite(
+    run_sql(
         &folder.path().join("test.db"),
         "INSERT INTO erased_keys SELECT key_id FROM users WHERE id = 'bob';
          DELETE FROM users WHERE id = 'bob'",
     );
     let server = Server::start_in(folder);
     assert_eq!(keys_in(server.folder.path()), "1");
-    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM erased_keys"), "0");
+    assert_eq!(run_sql(&server.database(), "SELECT count(*) FROM erased_keys"), "0");
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn a_backup_holds_nothing_readable_of_a_user_who_was_deleted_after_it() {
     assert_eq!(server.send(Method::DELETE, "/v1/users/ann", "").await.status, 204);
     let said = backup("new.db");
     assert!(said.contains("newest-keyring"), "{said}");
-    assert_eq!(sqlite(&newest, "SELECT count(*) FROM keys"), "1");
+    assert_eq!(run_sql(&newest, "SELECT count(*) FROM keys"), "1");
 
     // The old copy of the database with the keyring of now.
     let restored = tempfile::tempdir().unwrap();
@@ -228,7 +228,7 @@ async fn nothing_biometric_is_stored_as_plain_text() {
     assert!(!holds(folder, &told));
     // Zstandard's first bytes, with which each kept recording begins.
     let magic = [0x28, 0xb5, 0x2f, 0xfd];
-    let stored = |sql: &str| sqlite(&server.database(), sql);
+    let stored = |sql: &str| run_sql(&server.database(), sql);
     assert_eq!(stored("SELECT count(*) FROM recordings"), "1");
     assert!(!holds(folder, &magic));
     // Two users with the same walk have nothing in common.
@@ -249,7 +249,7 @@ async fn a_template_that_was_moved_or_changed_is_set_aside_and_the_rest_serves()
     let folder = Server::with_users(&[], &users).await.kill();
     let database = folder.path().join("test.db");
     // Ann has Bob's, Cem's has another number of windows, and Dan's is as it was.
-    sqlite(
+    run_sql(
         &database,
         "UPDATE templates SET template = (SELECT template FROM templates WHERE enrollment_id = 2)
          WHERE enrollment_id = 1;

@@ -7,7 +7,7 @@ use reqwest::Method;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::support::{self, Server, create_key, printed, program, simulated, sqlite};
+use crate::support::{self, Server, create_key, database_in, printed, program, run_sql, simulated};
 
 /// Runs `bipedalnet audit`.
 pub fn audit(database: &Path, arguments: &[&str]) -> Result<String, String> {
@@ -43,7 +43,7 @@ async fn with_key(server: &Server, key: &str, method: Method, path: &str, body: 
 /// Drops the triggers and runs statements, as somebody would who can write to the file.
 fn tamper(database: &Path, statements: &str) {
     let connection = Connection::open(database).unwrap();
-    let triggers = sqlite(database, "SELECT name FROM sqlite_master WHERE type = 'trigger'");
+    let triggers = run_sql(database, "SELECT name FROM sqlite_master WHERE type = 'trigger'");
     for trigger in triggers.lines() {
         connection.execute_batch(&format!("DROP TRIGGER {trigger}")).unwrap();
     }
@@ -53,7 +53,7 @@ fn tamper(database: &Path, statements: &str) {
 #[tokio::test]
 async fn a_users_life_is_recorded_with_the_key_that_did_it() {
     let folder = tempfile::tempdir().unwrap();
-    let database = folder.path().join("test.db");
+    let database = database_in(folder.path());
     let (enroll, admin) = (create_key(&database, "enroll"), create_key(&database, "admin"));
     let server = Server::start_in(folder);
     let walk = |walk| support::json(&simulated(11, walk));
@@ -102,9 +102,9 @@ async fn a_users_life_is_recorded_with_the_key_that_did_it() {
     assert_eq!(rest[..], all[5..]);
 
     // No name and nothing biometric is in the table.
-    let table = sqlite(&database, "SELECT actor, action, user_digest, detail FROM audit");
+    let table = run_sql(&database, "SELECT actor, action, user_digest, detail FROM audit");
     assert!(!table.contains("ann-of-ancona") && !table.contains("bob"), "{table}");
-    let longest = sqlite(&database, "SELECT max(length(detail)) FROM audit");
+    let longest = run_sql(&database, "SELECT max(length(detail)) FROM audit");
     assert!(longest.parse::<usize>().unwrap() < 64, "{longest}");
     let whole = audit(&database, &["--verify"]).unwrap();
     let newest = all.last().unwrap();
@@ -122,9 +122,9 @@ async fn entries_that_are_changed_deleted_or_moved_are_found() {
     }
     assert!(audit(&server.database(), &["--verify"]).is_ok());
     let folder = server.kill();
-    let database = folder.path().join("test.db");
+    let database = database_in(folder.path());
     // The last connection to close writes the log back.
-    sqlite(&database, "SELECT 1");
+    run_sql(&database, "SELECT 1");
     let original = fs::read(&database).unwrap();
     for (statements, number) in [
         ("UPDATE audit SET actor = 'server' WHERE number = 3", 3),
@@ -191,7 +191,7 @@ async fn after_a_crash_each_enrollment_has_its_entry_and_the_chain_is_whole() {
             request.await.unwrap().unwrap();
         }
         server = Server::start_in(server.kill());
-        let count = |table| sqlite(&server.database(), &format!("SELECT count(*) FROM {table}"));
+        let count = |table| run_sql(&server.database(), &format!("SELECT count(*) FROM {table}"));
         assert_eq!(count("audit WHERE action = 'enrolled'"), count("enrollments"));
         assert!(count("enrollments").parse::<u64>().unwrap() > 4 * round);
         audit(&server.database(), &["--verify"]).unwrap();

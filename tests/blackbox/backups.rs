@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{Server, printed, program, simulated, sqlite};
+use crate::support::{Server, printed, program, run_sql, simulated};
 
 fn back_up(database: &Path, arguments: &[&str]) -> Result<String, String> {
     printed(program().args(["backup", "--database"]).arg(database).args(arguments))
@@ -40,8 +40,8 @@ async fn a_folder_keeps_the_newest_copies_and_everything_else() {
     assert_eq!(first, ".backup-new");
     assert_eq!(names[1..4], stay);
     assert_eq!(names.len(), 5, "{names:?}");
-    assert_eq!(sqlite(&folder.join(new), "SELECT count(*) FROM users"), "1");
-    assert_eq!(sqlite(&keyring, "SELECT count(*) FROM keys"), "1");
+    assert_eq!(run_sql(&folder.join(new), "SELECT count(*) FROM users"), "1");
+    assert_eq!(run_sql(&keyring, "SELECT count(*) FROM keys"), "1");
     // It would keep nothing, or copies of the keyring.
     for arguments in [&["--keep", "2", "x.db"][..], &[&arguments[..], &["x.db"]].concat()] {
         assert!(back_up(&server.database(), arguments).is_err(), "{arguments:?}");
@@ -55,7 +55,7 @@ async fn the_keyring_alone_can_be_copied() {
     for keys in ["1", "2"] {
         let said = back_up(&server.database(), &["--keyring", keyring.to_str().unwrap()]).unwrap();
         assert_eq!(said.lines().count(), 1, "{said}");
-        assert_eq!(sqlite(&keyring, "SELECT count(*) FROM keys"), keys);
+        assert_eq!(run_sql(&keyring, "SELECT count(*) FROM keys"), keys);
         server.put_user("bob").await;
     }
     assert_eq!(server.scrape().await["bipedalnet_backup_last_success_timestamp_seconds"], 0.0);
@@ -82,6 +82,6 @@ async fn the_server_tells_when_backups_were_made_and_failed() {
     assert!(succeeded >= failed && failed >= began, "{succeeded} {failed}");
     // The copy has its own time.
     let noted = "SELECT succeeded_at_unix_seconds FROM backup_times";
-    assert_eq!(sqlite(&copy, noted), succeeded.to_string());
+    assert_eq!(run_sql(&copy, noted), succeeded.to_string());
     assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
 }

@@ -8,7 +8,9 @@ use reqwest::Method;
 use tempfile::TempDir;
 
 use crate::audit::{acts, entries};
-use crate::support::{self, Server, printed, program, simulated, simulated_for, sqlite};
+use crate::support::{
+    self, Server, database_in, printed, program, run_sql, simulated, simulated_for,
+};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -58,7 +60,7 @@ impl LeapingClock {
     /// Starts a server with a database whose clock has been steady for long.
     fn start(&self, folder: TempDir, arguments: &[&str]) -> Server {
         let steady = "UPDATE retention_clock SET steady_since_unix_seconds = unixepoch() - 200000";
-        sqlite(&folder.path().join("test.db"), steady);
+        run_sql(&database_in(folder.path()), steady);
         Server::start_as(self.program(), folder, arguments)
     }
 }
@@ -76,7 +78,7 @@ async fn a_leap_deletes_nothing_until_the_clock_is_confirmed() {
     let server = Server::with_users(&retention, &[("ann", 11)]).await;
     let server = clock.start(server.kill(), &retention);
     let database = server.database();
-    let count = || sqlite(&database, "SELECT count(*) FROM users, recordings");
+    let count = || run_sql(&database, "SELECT count(*) FROM users, recordings");
     let enroll = async || {
         let walk = support::json(&simulated(11, 2));
         let request = server.request(Method::POST, "/v1/users/ann/enrollments", walk);
@@ -99,13 +101,13 @@ async fn a_leap_deletes_nothing_until_the_clock_is_confirmed() {
     assert_eq!(enroll().await, enrolled);
     assert_eq!(server.put_user("bob").await.status, 201);
     let new = "SELECT created_at_unix_seconds - unixepoch() < 1000 FROM users WHERE id = 'bob'";
-    assert_eq!(sqlite(&database, new), "1");
+    assert_eq!(run_sql(&database, new), "1");
 
     let refused = confirm(None).unwrap_err();
     let (_, date) = refused.split_once("--date ").unwrap();
-    let today = sqlite(&database, "SELECT date(unixepoch() + 400 * 86400, 'unixepoch')");
+    let today = run_sql(&database, "SELECT date(unixepoch() + 400 * 86400, 'unixepoch')");
     assert!(date.starts_with(&today), "{refused}");
-    let wrong = confirm(Some(&sqlite(&database, "SELECT date()"))).unwrap_err();
+    let wrong = confirm(Some(&run_sql(&database, "SELECT date()"))).unwrap_err();
     assert!(wrong.contains("not confirmed"), "{wrong}");
 
     // The clock is put right.
@@ -134,9 +136,9 @@ async fn a_leap_deletes_nothing_until_the_clock_is_confirmed() {
 async fn what_has_expired_stays_expired_if_the_clock_is_set_back() {
     let Some(clock) = LeapingClock::new() else { return };
     let folder = Server::start().kill();
-    let database = folder.path().join("test.db");
+    let database = database_in(folder.path());
     let [live, expired] = ["identify", "admin"].map(|scope| support::create_key(&database, scope));
-    sqlite(
+    run_sql(
         &database,
         "UPDATE api_keys SET expires_at_unix_seconds = unixepoch() - 10 WHERE scopes = 'admin'",
     );
@@ -197,7 +199,7 @@ async fn a_session_ends_after_five_quiet_minutes() {
     // A start deletes the walks of what has ended.
     clock.leap_to(1500);
     let server = Server::start_as(clock.program(), server.kill(), &[]);
-    while sqlite(&server.database(), "SELECT count(*) FROM session_walks") != "0" {
+    while run_sql(&server.database(), "SELECT count(*) FROM session_walks") != "0" {
         tokio::task::yield_now().await;
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::models::{KEEPING, activate, id, restart_with_model, twin};
-use crate::support::{self, Answer, Server, printed, program, simulated, simulated_for, sqlite};
+use crate::support::{self, Answer, Server, printed, program, run_sql, simulated, simulated_for};
 
 const SHOP: &str = "?collection=shop";
 
@@ -672,8 +672,8 @@ async fn a_name_and_a_collection_may_be_as_long_as_they_can() {
     add(&server, &format!("?collection={collection}"), &name, 11).await;
     let folder = server.kill();
     let database = folder.path().join("test.db");
-    assert_eq!(sqlite(&database, "SELECT max(length(id)) FROM users"), "129");
-    assert_eq!(sqlite(&database, "PRAGMA foreign_key_check"), "");
+    assert_eq!(run_sql(&database, "SELECT max(length(id)) FROM users"), "129");
+    assert_eq!(run_sql(&database, "PRAGMA foreign_key_check"), "");
     let server = Server::start_in(folder);
     let found = identified(&server, &format!("?collection={collection}"), &simulated(11, 2)).await;
     assert_eq!(found, Some(name));

@@ -10,8 +10,8 @@ use bipedalnet_core::gait::exact;
 use serde_json::Value;
 
 use crate::support::{
-    Server, Signal, certificate, create_key, data_set, json, printed, program, signal, simulated,
-    simulated_for, text,
+    Server, Signal, certificate, create_key, data_set, database_in, json, printed, program, signal,
+    simulated, simulated_for, text,
 };
 
 #[test]
@@ -49,7 +49,7 @@ fn train_makes_a_model_that_serve_accepts_and_a_seed_makes_it_reproducible() {
     let out = folder.path().join("a.safetensors");
     let mut server = program()
         .args(["serve", "--listen", "127.0.0.1:0", "--database"])
-        .arg(folder.path().join("test.db"))
+        .arg(database_in(folder.path()))
         .arg("--model")
         .arg(out)
         .stderr(Stdio::piped())
@@ -265,7 +265,7 @@ fn a_shell_uses_a_key_over_tls() {
     let [untrusted, _] = certificate(folder.path(), "other");
     let walk = folder.path().join("walk.cbor");
     fs::write(&walk, exact(&simulated(11, 1))).unwrap();
-    let secret = create_key(&folder.path().join("test.db"), "enroll");
+    let secret = create_key(&database_in(folder.path()), "enroll");
     let server = Server::start_with(folder, &["--tls-certificate", &trusted, "--tls-key", &key]);
     let enroll = |trusted: &str, secret: Option<&str>| {
         let mut command = program();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::support::{Answer, Server, open_database, simulated, sqlite};
+use crate::support::{Answer, Server, open_database, run_sql, simulated};
 
 /// Enrolls a walk of each of these users, all at the same time. Returns the responses and the number
 /// of transactions.
@@ -86,7 +86,7 @@ async fn if_a_shared_transaction_fails_each_enrollment_is_written_alone() {
     for user in ["ann", "bob"] {
         server.put_user(user).await;
     }
-    sqlite(
+    run_sql(
         &server.database(),
         "CREATE TRIGGER no_room BEFORE INSERT ON fingerprints WHEN NEW.user_id = 'bob'
          BEGIN SELECT RAISE(ROLLBACK, 'no room'); END",
@@ -94,9 +94,9 @@ async fn if_a_shared_transaction_fails_each_enrollment_is_written_alone() {
     let (answers, _) = enroll(&server, &["ann", "ann", "ann", "bob", "ann"]).await;
     assert_eq!(statuses(&answers, "ann"), [201; 4]);
     assert_eq!(statuses(&answers, "bob"), [500]);
-    sqlite(&server.database(), "DROP TRIGGER no_room");
+    run_sql(&server.database(), "DROP TRIGGER no_room");
     assert_eq!(server.enroll("bob", &simulated(12, 1)).await.status, 201);
-    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM enrollments"), "5");
+    assert_eq!(run_sql(&server.database(), "SELECT count(*) FROM enrollments"), "5");
     let windows: u64 = counts(&answers, "ann").iter().map(|[_, accepted, _]| accepted).sum();
     assert_eq!(read(&server, "ann").await["windows"], windows);
 }

@@ -93,7 +93,7 @@ fn a_mistake_in_the_file_is_reported_with_its_line_and_the_remedy() {
             "max-body-bytes = 1.5",
             "b.toml:1: `max-body-bytes` is the number 1.5; expected a whole number of bytes",
         ),
-        ("database = 5", "b.toml:1: `database` is the number 5; expected a string (FILE)"),
+        ("database = 5", "b.toml:1: `database` is the number 5; expected a string (FILE|URL)"),
         (
             "require-challenge = \"yes\"",
             "b.toml:1: `require-challenge` is the string \"yes\"; expected true or false",

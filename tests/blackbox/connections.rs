@@ -12,7 +12,9 @@ use reqwest::{Method, StatusCode, Version};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::support::{self, Server, certificate, has_curl, printed, program, simulated};
+use crate::support::{
+    self, Server, certificate, database_in, has_curl, printed, program, simulated,
+};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -141,7 +143,7 @@ fn a_server_that_cannot_speak_tls_says_why() {
     ] {
         let mut serve = program();
         serve.args(["serve", "--listen", "127.0.0.1:0", "--tls-certificate", certificate]);
-        serve.args(["--tls-key", key, "--database"]).arg(folder.path().join("test.db"));
+        serve.args(["--tls-key", key, "--database"]).arg(database_in(folder.path()));
         let message = printed(&mut serve).unwrap_err();
         assert!(message.contains(named) && message.contains(remedy), "{message}");
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{Server, create_key, has_curl, program, text};
+use crate::support::{Server, create_key, database_in, has_curl, program, text};
 
 /// If this variable is set, the test updates the golden copy.
 const RENEW: &str = "RENEW_OPENAPI";
@@ -187,7 +187,7 @@ async fn the_first_steps_work_as_printed() {
 #[tokio::test]
 async fn head_requires_the_same_scope_as_get() {
     let folder = tempfile::tempdir().unwrap();
-    let key = create_key(&folder.path().join("test.db"), "identify");
+    let key = create_key(&database_in(folder.path()), "identify");
     let server = Server::start_in(folder);
     let head = async |key: Option<&str>| {
         let request = server.request(Method::HEAD, "/v1/users", "");

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::serving::Serving;
-use crate::support::{certificate, open_database, printed, program, sqlite, text};
+use crate::support::{certificate, open_database, printed, program, run_sql, text};
 
 const SETTINGS: &str = "database = \"data/test.db\"\nmaster-key-file = \"master-key\"\n\
                         training-memory-mib = 32\nmetrics-listen = \"127.0.0.1:0\"\n";
@@ -157,14 +157,14 @@ fn arguments(list: &'static [&'static str]) -> impl Fn(&Path, &mut Command) {
 }
 
 fn statement(sql: &'static str) -> impl Fn(&Path, &mut Command) {
-    move |folder, _| drop(sqlite(&folder.join("data/test.db"), sql))
+    move |folder, _| drop(run_sql(&folder.join("data/test.db"), sql))
 }
 
 /// A database with a user, of long ago.
 fn old(sql: &'static str) -> impl Fn(&Path, &mut Command) {
     let aged = "INSERT INTO users (id, created_at_unix_seconds) VALUES ('ann', 1);
                 UPDATE _sqlx_migrations SET installed_on = '2020-01-01 00:00:00'";
-    move |folder, _| drop(sqlite(&folder.join("data/test.db"), &format!("{aged};{sql}")))
+    move |folder, _| drop(run_sql(&folder.join("data/test.db"), &format!("{aged};{sql}")))
 }
 
 fn key(name: &'static str, scopes: &'static str) -> impl Fn(&Path, &mut Command) {
@@ -242,7 +242,7 @@ fn settings_and_keys() -> Vec<Case> {
         case(
             "no key on a public address",
             |folder, command| {
-                sqlite(&folder.join("data/test.db"), "DELETE FROM api_keys");
+                run_sql(&folder.join("data/test.db"), "DELETE FROM api_keys");
                 command.args(["--listen", "0.0.0.0:1"]);
             },
             "problem  API keys     there is none, so the server does not start",
@@ -386,7 +386,7 @@ fn database_and_model() -> Vec<Case> {
             "another program's database",
             |folder, _| {
                 fs::remove_file(folder.join("data/test.db")).unwrap();
-                sqlite(&folder.join("data/test.db"), "CREATE TABLE invoices (id)");
+                run_sql(&folder.join("data/test.db"), "CREATE TABLE invoices (id)");
             },
             "belongs to another program",
         ),

@@ -7,7 +7,7 @@ use bipedalnet_core::gait::{Recording, RecordingDocument};
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{self, Server, open_database, printed, program, simulated, sqlite};
+use crate::support::{self, Server, open_database, printed, program, run_sql, simulated};
 
 async fn with_ann(arguments: &[&str]) -> Server {
     Server::with_users(arguments, &[("ann", 11)]).await
@@ -16,10 +16,10 @@ async fn with_ann(arguments: &[&str]) -> Server {
 #[tokio::test]
 async fn recordings_are_kept_only_if_configured_and_only_for_a_time() {
     let server = with_ann(&[]).await;
-    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM recordings"), "0");
+    assert_eq!(run_sql(&server.database(), "SELECT count(*) FROM recordings"), "0");
 
     let server = with_ann(&["--keep-recordings-days", "30"]).await;
-    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM recordings"), "1");
+    assert_eq!(run_sql(&server.database(), "SELECT count(*) FROM recordings"), "1");
     let export = server.get("/v1/users/ann/export").await.body;
     let document: RecordingDocument =
         serde_json::from_value(export["walks"][0]["recording"].clone()).unwrap();
@@ -33,21 +33,21 @@ async fn recordings_are_kept_only_if_configured_and_only_for_a_time() {
     let folder = server.kill();
     let database = folder.path().join("test.db");
     let age = "UPDATE recordings SET created_at_unix_seconds = created_at_unix_seconds - 2592000";
-    sqlite(&database, age);
+    run_sql(&database, age);
     // If the clock leapt, the month may never have passed.
-    sqlite(&database, "UPDATE retention_clock SET seen_at_unix_seconds = unixepoch() - 90000");
+    run_sql(&database, "UPDATE retention_clock SET seen_at_unix_seconds = unixepoch() - 90000");
     let server = Server::start_with(folder, &["--keep-recordings-days", "30"]);
     let noticed = "SELECT seen_at_unix_seconds > unixepoch() - 1000 FROM retention_clock";
-    while sqlite(&database, noticed) != "1" {
+    while run_sql(&database, noticed) != "1" {
         tokio::task::yield_now().await;
     }
     server.terminate();
     let (_, folder) = server.ended();
-    assert_eq!(sqlite(&database, "SELECT count(*) FROM recordings"), "1");
+    assert_eq!(run_sql(&database, "SELECT count(*) FROM recordings"), "1");
     let steady = "UPDATE retention_clock SET steady_since_unix_seconds = unixepoch() - 100000";
-    sqlite(&database, steady);
+    run_sql(&database, steady);
     let server = Server::start_with(folder, &["--keep-recordings-days", "30"]);
-    while sqlite(&server.database(), "SELECT count(*) FROM recordings") != "0" {
+    while run_sql(&server.database(), "SELECT count(*) FROM recordings") != "0" {
         tokio::task::yield_now().await;
     }
     assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
@@ -65,7 +65,7 @@ async fn a_deleted_user_leaves_no_trace_in_any_table_or_file() {
         let response = request.header("idempotency-key", key).send().await.unwrap();
         assert!(response.status().is_success());
     }
-    let tables = sqlite(
+    let tables = run_sql(
         &server.database(),
         "SELECT group_concat(name, ' ') FROM sqlite_schema WHERE type = 'table'",
     );
@@ -99,11 +99,11 @@ async fn a_deleted_user_leaves_no_trace_in_any_table_or_file() {
     assert_eq!(server.send(Method::DELETE, "/v1/users/ann-of-ancona", "").await.status, 204);
     assert_eq!(found(&traces), [""; 0]);
     for table in tables.split(' ') {
-        let rows = sqlite(&server.database(), &format!("SELECT * FROM {table}"));
+        let rows = run_sql(&server.database(), &format!("SELECT * FROM {table}"));
         assert!(!rows.contains("ancona"), "{table}: {rows}");
     }
-    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM enrollments"), "1");
-    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM recordings"), "1");
+    assert_eq!(run_sql(&server.database(), "SELECT count(*) FROM enrollments"), "1");
+    assert_eq!(run_sql(&server.database(), "SELECT count(*) FROM recordings"), "1");
     assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
 }
 
@@ -151,7 +151,7 @@ fn a_backup_that_fails_says_why_and_leaves_no_file() {
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("text"), "not a database at all, but long enough to look like one")
         .unwrap();
-    sqlite(&path("foreign.db"), "CREATE TABLE t (id)");
+    run_sql(&path("foreign.db"), "CREATE TABLE t (id)");
     for (database, copy, expected) in [
         ("none.db", "copy.db", "is the folder there"),
         ("text", "copy.db", "damaged or not SQLite"),
@@ -228,7 +228,7 @@ async fn a_log_that_grew_during_a_long_read_is_truncated_after_it() {
     let reader = open_database(&server.database());
     reader.execute_batch("BEGIN; SELECT count(*) FROM users").unwrap();
     let log = || std::fs::metadata(server.folder.path().join("test.db-wal")).unwrap().len();
-    sqlite(
+    run_sql(
         &server.database(),
         "CREATE TABLE filler (bytes BLOB); INSERT INTO filler VALUES (zeroblob(20000000))",
     );

@@ -4,7 +4,7 @@ use bipedalnet_core::gait::Recording;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{self, Answer, Server, create_key, simulated, simulated_for, sqlite};
+use crate::support::{self, Answer, Server, create_key, run_sql, simulated, simulated_for};
 
 /// Ann and four others, and two keys that may verify.
 struct House {
@@ -89,7 +89,7 @@ async fn a_delay_has_a_retry_after_and_ends() {
     let refused = request.bearer_auth(&house.key).send().await.unwrap();
     let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=30).contains(&seconds), "{seconds}");
-    sqlite(
+    run_sql(
         &house.server.database(),
         "UPDATE failed_verifications SET last_at_unix_seconds = last_at_unix_seconds - 30",
     );
@@ -131,7 +131,7 @@ async fn a_user_is_locked_until_an_admin_releases_them() {
     let fail = async |key: &str, first: u64, failures: u64| {
         for number in first..first + failures {
             assert_eq!(house.guess(key, "ann", number).await.status, 200, "{number}");
-            sqlite(
+            run_sql(
                 &house.server.database(),
                 "UPDATE failed_verifications SET last_at_unix_seconds = 0",
             );
@@ -173,7 +173,7 @@ async fn one_key_or_address_cannot_try_a_guess_on_each_user() {
         assert_eq!(refused.problem(), (429, "too-many-failures"));
         assert!(refused.body["detail"].as_str().unwrap().contains(cause), "{refused:?}");
     }
-    sqlite(
+    run_sql(
         &house.server.database(),
         "UPDATE failing_clients SET since_unix_seconds = since_unix_seconds - 3600",
     );

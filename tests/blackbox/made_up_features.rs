@@ -5,7 +5,9 @@ use rand_pcg::Pcg64Mcg;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{self, FEATURE_LEN, Server, create_key, simulated, simulated_for};
+use crate::support::{
+    self, FEATURE_LEN, Server, create_key, database_in, simulated, simulated_for,
+};
 
 fn direction(random: &mut Pcg64Mcg) -> Vec<f64> {
     let values: Vec<f64> = (0..FEATURE_LEN).map(|_| random.random_range(-1.0..1.0f64)).collect();
@@ -91,7 +93,7 @@ async fn answers_to_made_up_features_tell_only_that_they_do_not_match() {
 #[tokio::test]
 async fn features_need_a_scope_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
-    let database = folder.path().join("test.db");
+    let database = database_in(folder.path());
     let [without, with] =
         ["identify,enroll", "identify,enroll,features"].map(|scopes| create_key(&database, scopes));
     let server = Server::start_in(folder);

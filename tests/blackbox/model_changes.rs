@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::models::{KEEPING, activate, id, restart_with_model, twin, with_walkers, write};
-use crate::support::{self, Server, simulated, sqlite};
+use crate::support::{self, Server, database_in, run_sql, simulated};
 
 async fn read(server: &Server, path: &str) -> Value {
     server.get(path).await.body
@@ -234,11 +234,11 @@ async fn after_a_kill_during_a_change_one_of_the_models_is_fully_active() {
     let mut most = 8;
     let [mut untouched, mut partly, mut ready, mut changed] = [0; 4];
     for _ in 0..KILLS {
-        let database = folder.path().join("test.db");
+        let database = database_in(folder.path());
         let next = models.iter().find(|model| **model != active).unwrap().clone();
         if random.random() {
             // Then the next activation has more to do, and more to interrupt.
-            sqlite(&database, &format!("DELETE FROM templates WHERE model = '{next}'"));
+            run_sql(&database, &format!("DELETE FROM templates WHERE model = '{next}'"));
         }
         let arguments = [&["--model", model_file.to_str().unwrap()], &KEEPING[..]].concat();
         let server = Arc::new(Server::start_with(folder, &arguments));
@@ -255,12 +255,12 @@ async fn after_a_kill_during_a_change_one_of_the_models_is_fully_active() {
         folder = Arc::into_inner(server).unwrap().kill();
         let answered = changing.await.unwrap().is_ok_and(|answer| answer.status() == 200);
 
-        assert_eq!(sqlite(&database, "PRAGMA integrity_check"), "ok");
-        let serves = sqlite(&database, "SELECT id FROM models WHERE active = 1");
+        assert_eq!(run_sql(&database, "PRAGMA integrity_check"), "ok");
+        let serves = run_sql(&database, "SELECT id FROM models WHERE active = 1");
         assert!(models.contains(&serves), "{serves}");
         assert!(!answered || serves == next, "an activation was acknowledged and lost");
         let read = format!("SELECT count(*) FROM templates WHERE model = '{next}'");
-        *match sqlite(&database, &read).parse::<u64>().unwrap() {
+        *match run_sql(&database, &read).parse::<u64>().unwrap() {
             _ if serves == next => &mut changed,
             0 => &mut untouched,
             read if read < 2 * PEOPLE => &mut partly,

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::support::{self, Answer, Server, create_key, printed, program, simulated, sqlite};
+use crate::support::{
+    self, Answer, Server, create_key, database_in, printed, program, run_sql, simulated,
+};
 
 pub const KEEPING: [&str; 2] = ["--keep-recordings-days", "30"];
 
@@ -183,7 +185,7 @@ async fn models_are_described_and_their_files_can_be_fetched_in_whole_and_in_par
 #[tokio::test]
 async fn any_key_reads_models_and_one_with_scope_train_activates_them() {
     let folder = tempfile::tempdir().unwrap();
-    let database = folder.path().join("test.db");
+    let database = database_in(folder.path());
     let [phone, trainer] = ["identify", "train"].map(|scopes| create_key(&database, scopes));
     let server = Server::start_in(folder);
     let path = format!("/v1/models/{}", id(SHIPPED));
@@ -227,7 +229,7 @@ async fn models_in_use_stay_and_others_can_be_deleted() {
     assert_eq!(delete(&server, &two).await.status, 204);
     assert_eq!(delete(&server, &two).await.problem(), (404, "unknown-model"));
     let left = format!("SELECT count(*) FROM templates WHERE model <> '{}'", id(SHIPPED));
-    assert_eq!(sqlite(&server.database(), &left), "0");
+    assert_eq!(run_sql(&server.database(), &left), "0");
     assert_eq!(activate(&server, &id(&two), true).await.problem(), (404, "unknown-model"));
 
     // Above the limit, the oldest model that is not in use is dropped.
@@ -254,7 +256,7 @@ async fn a_damaged_model_is_refused_and_repaired_from_its_file() {
          WHERE id = '{}'",
         id(&two)
     );
-    sqlite(&server.database(), &alter);
+    run_sql(&server.database(), &alter);
     let answer = activate(&server, &id(&two), true).await;
     assert_eq!(answer.problem(), (409, "unusable-model"), "{answer:?}");
     assert!(answer.body["detail"].as_str().unwrap().contains("checksum"), "{answer:?}");
@@ -268,17 +270,17 @@ async fn a_damaged_model_is_refused_and_repaired_from_its_file() {
         id(SHIPPED),
         id(&two)
     );
-    sqlite(&server.database(), &place);
+    run_sql(&server.database(), &place);
     let answer = activate(&server, &id(&two), true).await;
     assert_eq!(answer.problem(), (409, "unusable-model"), "{answer:?}");
 
     let server = restart_with_model(server, &two, &KEEPING);
     assert_eq!(activate(&server, &id(&two), false).await.status, 200);
-    sqlite(&server.database(), &alter);
+    run_sql(&server.database(), &alter);
     let folder = server.kill();
     let mut serve = program();
     serve.args(["serve", "--listen", "127.0.0.1:0", "--database"]);
-    let message = printed(serve.arg(folder.path().join("test.db"))).unwrap_err();
+    let message = printed(serve.arg(database_in(folder.path()))).unwrap_err();
     for part in ["checksum", &id(&two), "`--model`"] {
         assert!(message.contains(part), "{message}");
     }

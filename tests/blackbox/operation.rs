@@ -11,7 +11,7 @@ use bipedalnet_core::gait::RecordingDocument;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{self, Server, printed, program, simulated};
+use crate::support::{self, Server, database_in, printed, program, simulated};
 
 /// Starts a server and sends it some requests of each kind.
 async fn used() -> Server {
@@ -229,7 +229,7 @@ fn logs_can_be_json_and_have_a_line_for_each_request() {
     let mut process = program()
         .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
         .args(["--log-level", "info,bipedalnet::access=debug", "--database"])
-        .arg(folder.path().join("test.db"))
+        .arg(database_in(folder.path()))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

@@ -7,14 +7,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{self, Answer, Server, create_key, simulated, simulated_for};
+use crate::support::{self, Answer, Server, create_key, database_in, simulated, simulated_for};
 
 const ENROLLMENTS: &str = "/v1/users/ann/enrollments";
 
 /// A server with keys of these scopes, and their texts.
 fn with_keys<const N: usize>(scopes: [&str; N]) -> (Server, [String; N]) {
     let folder = tempfile::tempdir().unwrap();
-    let keys = scopes.map(|scopes| create_key(&folder.path().join("test.db"), scopes));
+    let keys = scopes.map(|scopes| create_key(&database_in(folder.path()), scopes));
     (Server::start_in(folder), keys)
 }
 

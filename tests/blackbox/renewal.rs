@@ -6,7 +6,7 @@ use std::path::Path;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{self, Server, features, printed, program, simulated, sqlite};
+use crate::support::{self, Server, features, printed, program, run_sql, simulated};
 
 fn renew(folder: &Path) -> Result<String, String> {
     let database = folder.join("test.db");
@@ -86,18 +86,18 @@ async fn templates_are_renewed_and_nobody_enrolls_again() {
 
     let folder = server.kill();
     let database = folder.path().join("test.db");
-    let session_walks = || sqlite(&database, "SELECT count(*) FROM session_walks");
+    let session_walks = || run_sql(&database, "SELECT count(*) FROM session_walks");
     assert_eq!(session_walks(), "1");
     // Cem's template is damaged before the first renewal and whole again after it.
     let template_of_cem = "(SELECT template FROM templates WHERE enrollment_id = 3)";
-    let whole = sqlite(&database, &format!("SELECT hex({template_of_cem})"));
-    sqlite(&database, "UPDATE templates SET template = zeroblob(808) WHERE enrollment_id = 3");
+    let whole = run_sql(&database, &format!("SELECT hex({template_of_cem})"));
+    run_sql(&database, "UPDATE templates SET template = zeroblob(808) WHERE enrollment_id = 3");
     let before = fs::read(&database).unwrap();
     for _ in 0..3 {
         let said = renew(folder.path()).unwrap();
         assert!(said.starts_with("renewed 2 templates"), "{said}");
     }
-    sqlite(
+    run_sql(
         &database,
         &format!("UPDATE templates SET template = x'{whole}' WHERE enrollment_id = 3"),
     );
@@ -112,7 +112,7 @@ async fn templates_are_renewed_and_nobody_enrolls_again() {
     assert_eq!(server.scrape().await["bipedalnet_damaged_rows"], 1.0);
     let renewals = "SELECT count(*) FROM audit
                     WHERE action = 'templates_renewed' AND actor = 'command_line'";
-    assert_eq!(sqlite(&server.database(), renewals), "3");
+    assert_eq!(run_sql(&server.database(), renewals), "3");
 
     // A backup from before still works: the keyring knows the earlier secrets.
     let folder = server.kill();

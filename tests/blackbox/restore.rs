@@ -9,7 +9,7 @@ use std::process::Stdio;
 use reqwest::Method;
 use tempfile::TempDir;
 
-use crate::support::{Server, create_key, printed, program, simulated, sqlite};
+use crate::support::{Server, create_key, printed, program, run_sql, simulated};
 
 /// Copies a server's database to a folder of its own, with the keyring beside it, and the keyring to
 /// `newest-keyring`.
@@ -110,7 +110,7 @@ async fn without_ann(folder: TempDir) -> Server {
 }
 
 fn keys_in(folder: &Path) -> String {
-    sqlite(&folder.join("test.db-keyring"), "SELECT count(*) FROM keys")
+    run_sql(&folder.join("test.db-keyring"), "SELECT count(*) FROM keys")
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn nobody_comes_back_whose_key_is_not_in_the_keyring_in_place() {
             remove(folder, "test.db");
             let drop = "DROP TABLE history; DROP TABLE destroyed; DROP TABLE gaps;
                         DROP TRIGGER key_made; DROP TRIGGER key_destroyed";
-            sqlite(&folder.join("test.db-keyring"), drop);
+            run_sql(&folder.join("test.db-keyring"), drop);
         },
     ] {
         let (folder, _backups, backup) = backed_up().await;
@@ -162,8 +162,8 @@ async fn nobody_comes_back_whose_key_is_not_in_the_keyring_in_place() {
 async fn a_database_with_damaged_pages_still_tells_what_can_be_read() {
     let (folder, _backups, backup) = backed_up().await;
     let database = folder.path().join("test.db");
-    sqlite(&database, "PRAGMA wal_checkpoint(TRUNCATE)");
-    let page = sqlite(&database, "SELECT rootpage FROM sqlite_schema WHERE name = 'templates'");
+    run_sql(&database, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let page = run_sql(&database, "SELECT rootpage FROM sqlite_schema WHERE name = 'templates'");
     let at = (page.parse::<usize>().unwrap() - 1) * 4096;
     let mut bytes = fs::read(&database).unwrap();
     bytes[at..at + 4096].fill(0xff);
@@ -297,12 +297,12 @@ async fn what_else_was_taken_away_stays_away() {
 
     let server = Server::start_in(folder);
     let walks = "SELECT id FROM enrollments WHERE user_id = 'bob' ORDER BY id";
-    let second = sqlite(&database, walks).lines().last().unwrap().to_owned();
+    let second = run_sql(&database, walks).lines().last().unwrap().to_owned();
     let path = format!("/v1/users/bob/enrollments/{second}");
     let request = server.request(Method::DELETE, &path, "").bearer_auth(&stays);
     assert_eq!(request.send().await.unwrap().status(), 204);
     let folder = server.kill();
-    sqlite(
+    run_sql(
         &database,
         "INSERT INTO failed_verifications VALUES ('cem', 'key', 60, unixepoch());
          UPDATE users SET last_active_at_unix_seconds = 4000000000 WHERE id = 'cem'",
@@ -314,11 +314,11 @@ async fn what_else_was_taken_away_stays_away() {
     assert!(said.contains("deleted again: 0 users, 1 enrollments"), "{said}");
     assert!(said.contains("revoked: 2 API keys"), "{said}");
     assert!(said.contains("renewed the templates again") && !said.contains("warning"), "{said}");
-    assert_eq!(sqlite(&database, "SELECT generation FROM template_generation"), "2");
-    assert_eq!(sqlite(&database, walks).lines().count(), 1);
-    assert_eq!(sqlite(&database, "SELECT failures FROM failed_verifications"), "60");
+    assert_eq!(run_sql(&database, "SELECT generation FROM template_generation"), "2");
+    assert_eq!(run_sql(&database, walks).lines().count(), 1);
+    assert_eq!(run_sql(&database, "SELECT failures FROM failed_verifications"), "60");
     let active = "SELECT last_active_at_unix_seconds FROM users WHERE id = 'cem'";
-    assert_eq!(sqlite(&database, active), "4000000000");
+    assert_eq!(run_sql(&database, active), "4000000000");
     let listed = printed(program().args(["keys", "list", "--database"]).arg(&database)).unwrap();
     for (key, state) in [(&stays, "valid"), (&goes, "revoked"), (&late, "revoked")] {
         let line = listed.lines().find(|line| line.starts_with(&id(key))).unwrap();
@@ -343,11 +343,11 @@ async fn what_cannot_be_restored_is_refused_and_nothing_is_changed() {
     fs::write(path("short.db"), &whole[..whole.len() / 2]).unwrap();
     fs::write(path("text.db"), "not a database at all, but long enough to look like one").unwrap();
     fs::write(path("newer.db"), &whole).unwrap();
-    sqlite(
+    run_sql(
         &path("newer.db"),
         "INSERT INTO _sqlx_migrations VALUES (9999, 'of the future', 0, 1, x'00', 1)",
     );
-    sqlite(&path("foreign.db"), "CREATE TABLE t (id)");
+    run_sql(&path("foreign.db"), "CREATE TABLE t (id)");
     let other = served().await;
     back_up(&other.database(), backups.path(), "other.db");
     let other = other.kill();
@@ -412,7 +412,7 @@ async fn a_restore_that_is_killed_leaves_the_old_database_or_the_new_one() {
     // Both files are replaced.
     remove(folder.path(), "test.db-keyring");
     fs::copy(backup.with_extension("db-keyring"), folder.path().join("test.db-keyring")).unwrap();
-    sqlite(
+    run_sql(
         &folder.path().join("test.db-keyring"),
         "DELETE FROM root; INSERT INTO root VALUES (zeroblob(16), x'00')",
     );
@@ -497,6 +497,6 @@ async fn the_next_start_finishes_a_restore_wherever_it_ended() {
         assert!(!server.folder.path().join("test.db-restore").exists());
         let server = without_ann(server.kill()).await;
         let kept = server.folder.path().join("test.db-replaced-1");
-        assert_eq!(sqlite(&kept, "SELECT count(*) FROM users WHERE id = 'dan'"), "1", "{steps}");
+        assert_eq!(run_sql(&kept, "SELECT count(*) FROM users WHERE id = 'dan'"), "1", "{steps}");
     }
 }

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::audit::{acts, entries};
-use crate::support::{self, Server, simulated, sqlite};
+use crate::support::{self, Server, database_in, run_sql, simulated};
 
 #[tokio::test]
 async fn consent_is_recorded_shown_exported_and_erased() {
@@ -67,9 +67,9 @@ async fn inactive_users_are_reported_and_erased_and_active_ones_are_not() {
     let refused = server.get("/v1/users?inactive_days=0").await;
     assert_eq!(refused.problem(), (400, "invalid-query"));
     let folder = server.kill();
-    let database = folder.path().join("test.db");
+    let database = database_in(folder.path());
     let ago = "UPDATE users SET last_active_at_unix_seconds = unixepoch() - 86400 * ";
-    sqlite(&database, &format!("{ago} 31 WHERE id = 'ann'; {ago} 29 WHERE id = 'bob'"));
+    run_sql(&database, &format!("{ago} 31 WHERE id = 'ann'; {ago} 29 WHERE id = 'bob'"));
 
     // Until the clock has been steady for a day, nobody is erased.
     let server = Server::start_with(folder, &["--erase-inactive-days", "30"]);
@@ -77,20 +77,20 @@ async fn inactive_users_are_reported_and_erased_and_active_ones_are_not() {
     assert_eq!(report["users"].as_array().unwrap().len(), 1);
     assert_eq!(report["users"][0]["user"], "ann");
     let folder = server.kill();
-    sqlite(
+    run_sql(
         &database,
         "UPDATE retention_clock SET steady_since_unix_seconds = unixepoch() - 100000",
     );
     // A leap of the clock is noticed.
-    sqlite(&database, "UPDATE retention_clock SET seen_at_unix_seconds = unixepoch() - 90000");
+    run_sql(&database, "UPDATE retention_clock SET seen_at_unix_seconds = unixepoch() - 90000");
     let server = Server::start_with(folder, &["--erase-inactive-days", "30"]);
     let steady = "SELECT steady_since_unix_seconds > unixepoch() - 1000 FROM retention_clock";
-    while sqlite(&database, steady) != "1" {
+    while run_sql(&database, steady) != "1" {
         tokio::task::yield_now().await;
     }
     assert_eq!(server.get("/v1/users/ann").await.status, 200);
     let folder = server.kill();
-    sqlite(
+    run_sql(
         &database,
         "UPDATE retention_clock SET steady_since_unix_seconds = unixepoch() - 100000",
     );
@@ -113,7 +113,7 @@ async fn who_is_recognised_is_active() {
     let users = [("ann", 11), ("bob", 12), ("cem", 13), ("dan", 14), ("eve", 15)];
     let server = Server::with_users(&[], &users).await;
     let database = server.database();
-    sqlite(&database, "UPDATE users SET last_active_at_unix_seconds = 1000");
+    run_sql(&database, "UPDATE users SET last_active_at_unix_seconds = 1000");
     assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
     let verify = async |user, person, walk| {
         let path = format!("/v1/users/{user}/verify");
@@ -126,5 +126,5 @@ async fn who_is_recognised_is_active() {
     server.terminate();
     let (_, _folder) = server.ended();
     let active = "SELECT group_concat(id) FROM users WHERE last_active_at_unix_seconds > 1000";
-    assert_eq!(sqlite(&database, active), "ann,bob,dan");
+    assert_eq!(run_sql(&database, active), "ann,bob,dan");
 }

@@ -8,7 +8,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{self, Server, printed, program, simulated, sqlite, stable};
+use crate::support::{self, Server, database_in, printed, program, run_sql, simulated, stable};
 
 const WALKERS: [(&str, u64); 3] = [("ann", 11), ("bob", 12), ("cem", 13)];
 
@@ -191,7 +191,7 @@ async fn every_bad_recording_gets_a_problem_and_is_not_stored() {
 
     // The server still works, and has stored nothing.
     assert_eq!(server.identified(&simulated(11, 2)).await, None);
-    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM enrollments"), "0");
+    assert_eq!(run_sql(&server.database(), "SELECT count(*) FROM enrollments"), "0");
     assert_eq!(server.enroll("ann", &simulated(11, 1)).await.status, 201);
 }
 
@@ -245,7 +245,7 @@ async fn a_cut_body_changes_nothing() {
         let _ = stream.read_to_end(&mut answer);
         assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
     }
-    assert_eq!(sqlite(&server.database(), "SELECT count(*) FROM enrollments"), "0");
+    assert_eq!(run_sql(&server.database(), "SELECT count(*) FROM enrollments"), "0");
     assert_eq!(server.enroll("ann", &simulated(11, 1)).await.status, 201);
 }
 
@@ -283,7 +283,7 @@ fn a_server_that_cannot_start_says_why() {
     std::fs::write(path("cut"), &flipped[..last / 2]).unwrap();
     std::fs::write(path("text"), "not a database and not a model").unwrap();
     std::fs::File::create(path("huge")).unwrap().set_len(1 << 30).unwrap();
-    sqlite(&folder.path().join("foreign.db"), "CREATE TABLE invoices (id)");
+    run_sql(&folder.path().join("foreign.db"), "CREATE TABLE invoices (id)");
 
     let run = |arguments: &[&str]| printed(program().arg("serve").args(arguments)).unwrap_err();
     let database = path("new.db");
@@ -325,8 +325,8 @@ async fn a_database_of_another_version_or_model_is_refused() {
         ),
     ] {
         let folder = with_walkers().await.kill();
-        let database = folder.path().join("test.db");
-        sqlite(&database, statement);
+        let database = database_in(folder.path());
+        run_sql(&database, statement);
         let mut serve = program();
         serve.args(["serve", "--listen", "127.0.0.1:0", "--database"]).arg(&database);
         let message = printed(&mut serve).unwrap_err();

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::{Server, open_database, printed, program, simulated, sqlite};
+use crate::support::{Server, open_database, printed, program, run_sql, simulated};
 
 #[tokio::test]
 async fn a_database_file_that_is_deleted_or_replaced_is_noticed() {
@@ -157,7 +157,7 @@ async fn a_rotation_leaves_the_old_or_the_new_master_key_in_force_wherever_it_en
     assert_ne!(old_key, new_key);
     assert!(!path(next).exists());
     assert_eq!(fs::metadata(path(key)).unwrap().permissions().mode() & 0o777, 0o600);
-    let wrapped = sqlite(&path("test.db-keyring"), "SELECT hex(wrapped) FROM keys");
+    let wrapped = run_sql(&path("test.db-keyring"), "SELECT hex(wrapped) FROM keys");
     assert_eq!(wrapped.lines().count(), 2);
 
     // What is on disk before the keyring changed, between, and after; each can also be rotated again.
@@ -302,7 +302,7 @@ async fn a_start_that_must_write_says_that_the_disk_is_full() {
     let old = server.kill();
     fs::remove_file(old.path().join("test.db-reserve")).unwrap();
     // Plain text of an earlier version may be in free pages.
-    sqlite(&old.path().join("test.db"), "PRAGMA user_version = 1");
+    run_sql(&old.path().join("test.db"), "PRAGMA user_version = 1");
     for folder in [tempfile::tempdir().unwrap(), old] {
         let Some(unshare) = unshare() else { return };
         let control = tempfile::tempdir().unwrap();

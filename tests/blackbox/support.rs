@@ -1,4 +1,5 @@
-//! Starts the real program on a real port with a real database file, and talks to it.
+//! Starts the real program on a real port with a real database, and talks to it. The database is a file of
+//! SQLite, or with BIPEDALNET_TEST_POSTGRES a database of PostgreSQL: see `tests/postgres.sh`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,6 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -31,6 +33,10 @@ pub fn program() -> Command {
     }
     // Many servers run at once here. `Server` gets a free port for metrics.
     command.env("BIPEDALNET_METRICS_LISTEN", "").stdin(Stdio::null());
+    if postgres().is_some() {
+        // Servers that share a database need the same.
+        command.env("BIPEDALNET_MASTER_KEY", "7".repeat(64));
+    }
     command
 }
 
@@ -52,6 +58,32 @@ pub fn field(line: &str, name: &str) -> Option<String> {
 
 pub fn signal(process: &Child, signal: Signal) {
     kill_process(Pid::from_child(process), signal).unwrap();
+}
+
+/// URL of the PostgreSQL server to test on.
+fn postgres() -> Option<String> {
+    std::env::var("BIPEDALNET_TEST_POSTGRES").ok()
+}
+
+/// The database of a server in a folder: its file, or the URL of one that is made for the folder.
+pub fn database_in(folder: &Path) -> PathBuf {
+    let Some(server) = postgres() else { return folder.join("test.db") };
+    let url = folder.join("database-url");
+    if !url.exists() {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test_{}_{count}", std::process::id());
+        psql(&server, &format!("CREATE DATABASE {name}"));
+        let (server, _) = server.rsplit_once('/').unwrap();
+        fs::write(&url, format!("{server}/{name}")).unwrap();
+    }
+    fs::read_to_string(url).unwrap().into()
+}
+
+fn psql(url: &str, statements: &str) -> String {
+    let mut command = Command::new("psql");
+    command.args([url, "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statements]);
+    printed(&mut command).unwrap().trim_end().to_owned()
 }
 
 /// Creates an API key with these comma-separated scopes and returns its text.
@@ -89,7 +121,10 @@ pub fn open_database(path: &Path) -> Connection {
 }
 
 /// Runs SQL statements. Returns their rows, one a line, with `|` between columns.
-pub fn sqlite(database: &Path, statements: &str) -> String {
+pub fn run_sql(database: &Path, statements: &str) -> String {
+    if let Some(url) = database.to_str().filter(|path| path.starts_with("postgres://")) {
+        return psql(url, statements);
+    }
     let connection = open_database(database);
     let mut lines = Vec::new();
     let mut batch = Batch::new(&connection, statements);
@@ -181,7 +216,7 @@ impl Server {
         let mut process = command
             .args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
             .arg("--database")
-            .arg(folder.path().join("test.db"))
+            .arg(database_in(folder.path()))
             .args(arguments)
             // Tests of limits set their own.
             .env("BIPEDALNET_ADDRESS_REQUESTS_PER_SECOND", "0")
@@ -232,7 +267,7 @@ impl Server {
     }
 
     pub fn database(&self) -> PathBuf {
-        self.folder.path().join("test.db")
+        database_in(self.folder.path())
     }
 
     /// A bare connection.

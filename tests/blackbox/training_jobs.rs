@@ -11,7 +11,9 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::models::{KEEPING, activate, models, with_walkers, with_walkers_and_classes};
-use crate::support::{self, Answer, Server, create_key, program, simulated, simulated_for, sqlite};
+use crate::support::{
+    self, Answer, Server, create_key, database_in, program, run_sql, simulated, simulated_for,
+};
 
 const JOBS: &str = "/v1/training-jobs";
 
@@ -231,7 +233,7 @@ async fn jobs_that_cannot_run_are_refused_at_once() {
     assert!(done["reason"].as_str().unwrap().contains("two kept recordings"), "{done}");
     // The new model would lose a walk without a recording.
     server.enroll("ann", &simulated(11, 3)).await;
-    sqlite(&server.database(), "DELETE FROM recordings WHERE enrollment_id = 3");
+    run_sql(&server.database(), "DELETE FROM recordings WHERE enrollment_id = 3");
     let answer = train(&server, json!({"skip_users_with_too_little": true})).await;
     assert_eq!(answer.problem(), (409, "walks-lost"));
 
@@ -299,7 +301,7 @@ async fn jobs_wait_in_a_bounded_queue_and_can_be_cancelled() {
     while server.scrape().await[PROGRESS] != 0.0 {
         tokio::task::yield_now().await;
     }
-    let checkpoints = sqlite(&server.database(), "SELECT count(*) FROM training_checkpoints");
+    let checkpoints = run_sql(&server.database(), "SELECT count(*) FROM training_checkpoints");
     assert_eq!((checkpoints.as_str(), models(&server).await.len()), ("0", 1));
 }
 
@@ -357,11 +359,11 @@ async fn a_job_ends_as_usual_wherever_the_program_crashed() {
         let status;
         (status, folder) = server.ended();
         assert!(!status.success(), "{step}: {status}");
-        let database = folder.path().join("test.db");
-        assert_eq!(sqlite(&database, "PRAGMA integrity_check"), "ok");
-        let serves = sqlite(&database, "SELECT id FROM models WHERE active = 1");
+        let database = database_in(folder.path());
+        assert_eq!(run_sql(&database, "PRAGMA integrity_check"), "ok");
+        let serves = run_sql(&database, "SELECT id FROM models WHERE active = 1");
         assert_eq!(serves, if BEFORE.contains(step) { &old } else { new }, "{step}");
-        let state = sqlite(&database, "SELECT state FROM training_jobs");
+        let state = run_sql(&database, "SELECT state FROM training_jobs");
         assert_eq!(state, if BEFORE.contains(step) { "running" } else { "succeeded" }, "{step}");
     }
     let server = Server::start_with(folder, &KEEPING);
@@ -443,7 +445,7 @@ async fn a_damaged_parent_model_fails_a_job() {
     train(&server, long()).await;
     events(&server, 1, None, |job| job["state"] == "running").await;
     train(&server, short()).await;
-    sqlite(&server.database(), "UPDATE models SET file = CAST('x' AS BLOB)");
+    run_sql(&server.database(), "UPDATE models SET file = CAST('x' AS BLOB)");
     assert_eq!(server.send(Method::DELETE, &path(1), "").await.status, 204);
     let failed = over(&server, 2).await;
     assert_eq!(failed["state"], "failed", "{failed}");

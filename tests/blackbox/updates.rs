@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::models::{KEEPING, activate, id, twin, write};
-use crate::support::{self, Server, simulated_for, sqlite};
+use crate::support::{self, Server, run_sql, simulated_for};
 
 const UPDATING: &str = "--update-templates";
 
@@ -74,7 +74,7 @@ async fn windows(server: &Server) -> u64 {
 fn a_day_passes(server: &Server) {
     let earlier =
         "UPDATE enrollments SET created_at_unix_seconds = created_at_unix_seconds - 86400";
-    sqlite(&server.database(), earlier);
+    run_sql(&server.database(), earlier);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 use reqwest::Method;
 use tempfile::TempDir;
 
-use crate::support::{Server, create_key, json, printed, program, simulated, sqlite};
+use crate::support::{Server, create_key, json, printed, program, run_sql, simulated};
 
 /// Backups that earlier releases made of the same data: Ann is walker 11, Bob is walker 12, the API key
 /// `backend` is valid, and `gone` is revoked.
@@ -90,7 +90,7 @@ fn rows(database: &Path) -> String {
         "keyring",
     ];
     let count = |table: &str| format!("SELECT '{table}', count(*) FROM {table}");
-    sqlite(database, &tables.map(count).join(" UNION ALL "))
+    run_sql(database, &tables.map(count).join(" UNION ALL "))
 }
 
 #[tokio::test]
@@ -101,12 +101,12 @@ async fn an_upgrade_loses_no_row_and_breaks_no_reference() {
         let database = folder.path().join("test.db");
         let users = "SELECT id, created_at_unix_seconds, hex(key_id), consent_reference,
                      consent_at_unix_seconds, last_active_at_unix_seconds FROM users ORDER BY id";
-        let before = (rows(&database), sqlite(&database, users));
+        let before = (rows(&database), run_sql(&database, users));
         assert!(before.0.contains("users|2") && before.0.contains("templates|"), "{before:?}");
         run(folder.path(), &["keys", "list"]).unwrap();
-        assert_eq!((rows(&database), sqlite(&database, users)), before);
-        assert_eq!(sqlite(&database, "PRAGMA foreign_key_check"), "");
-        assert_eq!(sqlite(&database, "SELECT DISTINCT collection FROM users"), "default");
+        assert_eq!((rows(&database), run_sql(&database, users)), before);
+        assert_eq!(run_sql(&database, "PRAGMA foreign_key_check"), "");
+        assert_eq!(run_sql(&database, "SELECT DISTINCT collection FROM users"), "default");
         // Deletions still take all that belongs to a user with them.
         let key = create_key(&database, "erase");
         let server = Server::start_in(folder);
@@ -115,7 +115,7 @@ async fn an_upgrade_loses_no_row_and_breaks_no_reference() {
         assert_eq!(request.send().await.unwrap().status(), 204);
         let folder = server.kill();
         let left =
-            sqlite(&folder.path().join("test.db"), "SELECT DISTINCT user_id FROM enrollments");
+            run_sql(&folder.path().join("test.db"), "SELECT DISTINCT user_id FROM enrollments");
         assert_eq!(left, "bob");
     }
 }
@@ -136,7 +136,7 @@ async fn a_backup_of_an_earlier_release_can_be_restored() {
 
 /// Makes a database look as if the next release had written it.
 fn age(database: &Path) {
-    sqlite(
+    run_sql(
         database,
         "INSERT INTO _sqlx_migrations VALUES (9999, 'of the next release', 0, 1, x'00', 1);
          ALTER TABLE audit ADD COLUMN more TEXT;

@@ -5,7 +5,7 @@ use std::fs;
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use reqwest::Method;
 
-use crate::support::{Server, simulated, sqlite, stable};
+use crate::support::{Server, run_sql, simulated, stable};
 
 async fn delete(server: &Server, path: &str) -> u16 {
     server.send(Method::DELETE, path, "").await.status
@@ -96,8 +96,8 @@ async fn a_deleted_user_leaves_no_trace_and_is_not_identified() {
     assert_eq!(server.identified(&simulated(11, 2)).await, None);
     assert_eq!(server.identified(&simulated(12, 2)).await.as_deref(), Some("bob"));
     let database = server.database();
-    assert_eq!(sqlite(&database, "SELECT count(*), sum(enrollments) FROM erasures"), "1|1");
-    assert_eq!(sqlite(&database, "SELECT user_id FROM enrollments"), "bob");
+    assert_eq!(run_sql(&database, "SELECT count(*), sum(enrollments) FROM erasures"), "1|1");
+    assert_eq!(run_sql(&database, "SELECT user_id FROM enrollments"), "bob");
 
     // The same after a restart.
     let server = Server::start_in(server.kill());

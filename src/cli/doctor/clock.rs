@@ -15,7 +15,7 @@ pub fn check(report: &mut Report, config: &Config, inspection: Option<&Inspectio
     let now = unix_seconds();
     let seen = inspection.and_then(|inspection| inspection.clock_seen_at_unix_seconds);
     let leapt = inspection.and_then(|inspection| inspection.clock_leapt_from_unix_seconds);
-    let written = written_at(&config.database);
+    let written = config.database.file().and_then(written_at);
     let last = seen.into_iter().chain(written).max();
     let cure = "set the clock (`timedatectl set-ntp true`) before the server starts: it deletes old data by the clock";
     if let Some(last) = last.filter(|last| now + TOLERANCE_SECONDS < *last) {

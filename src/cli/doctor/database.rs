@@ -14,7 +14,7 @@ pub fn check(
     config: &Config,
     inspection: &Result<Option<Inspection>, StoreError>,
 ) {
-    let path = config.database.display();
+    let path = &config.database;
     let inspection = match inspection {
         Ok(Some(inspection)) => inspection,
         Ok(None) => {
@@ -28,7 +28,7 @@ pub fn check(
             return report.problem(
                 AREA,
                 error.to_string(),
-                "run this as the service's user, choose another file, or restore a backup",
+                "run this as the service's user, choose another database, or restore a backup",
             );
         }
     };
@@ -38,8 +38,8 @@ pub fn check(
 }
 
 fn check_tables(report: &mut Report, config: &Config, inspection: &Inspection) {
-    let path = config.database.display();
-    let (version, own) = (inspection.version, Inspection::own_version());
+    let path = &config.database;
+    let (version, own) = (inspection.version, inspection.own_version);
     if let Some(damage) = &inspection.damage {
         report.problem(
             AREA,
@@ -88,7 +88,7 @@ fn check_master_key(report: &mut Report, config: &Config, key: &FoundKey) {
             "move it (docs/operation.md, Encryption), and keep a copy apart from the backups",
         ),
         FoundKey::Opens { place, .. } => report.ok(AREA, format!("the one from {place} opens the keyring")),
-        FoundKey::Missing if lock_holder(&config.database).is_some() => {
+        FoundKey::Missing if config.database.file().and_then(lock_holder).is_some() => {
             report.ok(AREA, "the running server has it; this command cannot see it");
         }
         FoundKey::Missing => report.warning(
@@ -131,7 +131,7 @@ fn check_models(report: &mut Report, config: &Config, inspection: &Inspection) {
             }
             Err(error) => report.problem(AREA, format!("{id}: {error}"), "restore a backup"),
         },
-        None if inspection.version == Inspection::own_version() => report.warning(
+        None if inspection.is_current() => report.warning(
             AREA,
             "none is active",
             "the next start activates the one that it is given",

@@ -3,7 +3,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
 
 use super::report::Report;
-use crate::config::Config;
 use crate::store::{DiskSpace, beside, folder_of, network_file_system};
 
 const AREA: &str = "disk";
@@ -14,17 +13,17 @@ const LEAST_BYTES: u64 = 64 << 20;
 /// The alert for the log has the same limit.
 const LONG_LOG_BYTES: u64 = 64 << 20;
 
-pub fn check(report: &mut Report, config: &Config) {
-    let folder = folder_of(&config.database);
-    check_folder(report, folder, &config.database);
-    let log = beside(&config.database, "-wal").metadata().map_or(0, |file| file.len());
+pub fn check(report: &mut Report, database: &Path) {
+    let folder = folder_of(database);
+    check_folder(report, folder, database);
+    let log = beside(database, "-wal").metadata().map_or(0, |file| file.len());
     if log > LONG_LOG_BYTES {
         report.warning(
             AREA,
             format!("the write-ahead log has {} MiB", log >> 20),
             format!(
                 "find the program that reads the database for long: `lsof {}`",
-                config.database.display()
+                database.display()
             ),
         );
     }

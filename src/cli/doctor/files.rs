@@ -11,15 +11,18 @@ use crate::store::{beside, database_files, folder_of};
 const AREA: &str = "permissions";
 
 pub fn check(report: &mut Report, config: &Config) {
-    check_folder(report, folder_of(&config.database));
-    for path in database_files(&config.database) {
-        check_database_file(report, &path, folder_of(&config.database));
+    let database = config.database.file();
+    if let Some(database) = database {
+        check_folder(report, folder_of(database));
+        for path in database_files(database) {
+            check_database_file(report, &path, folder_of(database));
+        }
     }
     let secrets = [
         (&config.master_key_file, true),
         (&config.metrics_key_file, false),
         (&config.connections.tls_key, false),
-        (&Some(beside(&config.database, "-master-key")), true),
+        (&database.map(|database| beside(database, "-master-key")), true),
     ];
     for (path, is_checked_by_server) in secrets {
         if let Some(path) = path {

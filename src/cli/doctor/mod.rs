@@ -53,23 +53,28 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let Arguments { serve, json } = arguments;
     let config = serve.config;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let inspection = match config.database.exists() {
-        true => runtime
+    let file = config.database.file();
+    let inspection = match file {
+        Some(path) if !path.exists() => Ok(None),
+        _ => runtime
             .block_on(Inspection::of(&config.database, config.master_key_file.as_deref()))
             .map(Some),
-        false => Ok(None),
     };
     let mut report = Report::default();
     database::check(&mut report, &config, &inspection);
     let inspection = inspection.ok().flatten();
     if let Some(inspection) = &inspection {
-        backup::check(&mut report, inspection);
+        if file.is_some() {
+            backup::check(&mut report, inspection);
+        }
         keys::check(&mut report, &config, &inspection.api_keys);
     }
     let holder = server::check(&mut report, &config);
     settings::check(&mut report, &config);
     files::check(&mut report, &config);
-    disk::check(&mut report, &config);
+    if let Some(path) = file {
+        disk::check(&mut report, path);
+    }
     clock::check(&mut report, &config, inspection.as_ref());
     limits::check(&mut report, &config, inspection.as_ref(), holder);
     certificate::check(&mut report, &config);

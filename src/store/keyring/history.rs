@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 
-use super::super::{StoreError, read_only};
+use super::super::StoreError;
+use super::super::sqlite::read_only;
 use super::{KeyId, MasterKey, MasterKeyPlace, check_origin, context, key_id, unwrap, wrong};
 
 /// Keyrings of earlier versions get this when they are opened.

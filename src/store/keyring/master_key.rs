@@ -48,15 +48,31 @@ impl MasterKey {
     /// # Errors
     /// If there is none, or it cannot be read, is malformed, or everybody can read it.
     pub fn find(place: MasterKeyPlace<'_>) -> Result<Self, StoreError> {
-        Ok(match source_of(place) {
-            Source::File(path) | Source::BesideDatabase(path) => Self::read(&path)?,
+        let beside = || own_key_file(place.database);
+        Self::at(source_of(place.file).unwrap_or_else(|| Source::BesideDatabase(beside())))
+    }
+
+    /// Reads the master key of a PostgreSQL database, which is not made by itself: all its servers need the
+    /// same.
+    ///
+    /// # Errors
+    /// As [`MasterKey::find`].
+    pub fn find_shared(file: Option<&Path>) -> Result<Self, StoreError> {
+        let reason = "it is not set; all servers of a PostgreSQL database need the same master key: set it, or \
+                      pass --master-key-file";
+        Self::at(source_of(file).ok_or_else(|| wrong(MASTER_KEY_VARIABLE, reason))?)
+    }
+
+    fn at(source: Source) -> Result<Self, StoreError> {
+        match source {
+            Source::File(path) | Source::BesideDatabase(path) => Self::read(&path),
             Source::Variable(value) => {
                 let value = Zeroizing::new(value.into_encoded_bytes());
                 let key = parse(&value)
                     .ok_or_else(|| wrong(MASTER_KEY_VARIABLE, "it is not 64 hexadecimal digits"))?;
-                Self { key, place: MASTER_KEY_VARIABLE.to_owned() }
+                Ok(Self { key, place: MASTER_KEY_VARIABLE.to_owned() })
             }
-        })
+        }
     }
 
     /// As [`MasterKey::find`], for a database that has no keyring yet: the file beside the database is
@@ -65,9 +81,8 @@ impl MasterKey {
     /// # Errors
     /// As [`MasterKey::find`], or if the file cannot be written.
     pub fn find_or_make(place: MasterKeyPlace<'_>) -> Result<Self, StoreError> {
-        if let Source::BesideDatabase(path) = source_of(place)
-            && !path.exists()
-        {
+        let path = own_key_file(place.database);
+        if source_of(place.file).is_none() && !path.exists() {
             let made = Self::make(&path)?;
             tracing::warn!(
                 file = %path.display(),
@@ -149,17 +164,15 @@ pub(super) fn finish(database: &Path) -> Result<(), StoreError> {
         .map_err(|error| wrong(&own.display().to_string(), &error.to_string()))
 }
 
-fn source_of(MasterKeyPlace { file, database }: MasterKeyPlace<'_>) -> Source {
+/// Where the master key is, unless it is beside the database.
+fn source_of(file: Option<&Path>) -> Option<Source> {
     let credential = || {
         let folder = std::env::var_os("CREDENTIALS_DIRECTORY")?;
         Some(Path::new(&folder).join(CREDENTIAL)).filter(|path| path.exists())
     };
-    if let Some(path) = file.map(Path::to_owned).or_else(credential) {
-        return Source::File(path);
-    }
-    match std::env::var_os(MASTER_KEY_VARIABLE) {
-        Some(value) => Source::Variable(value),
-        None => Source::BesideDatabase(own_key_file(database)),
+    match file.map(Path::to_owned).or_else(credential) {
+        Some(path) => Some(Source::File(path)),
+        None => std::env::var_os(MASTER_KEY_VARIABLE).map(Source::Variable),
     }
 }
 

@@ -1,13 +1,14 @@
-//! The keyring: a file beside the database with a key for each user, and a root from which other
-//! secrets follow. All are encrypted with the master key.
+//! The keyring: a key for each user, and a root from which other secrets follow. All are encrypted with the
+//! master key. It is a file beside a database of SQLite, and a schema of its own in PostgreSQL.
 //!
 //! A user is erased for good once their key is destroyed here: old copies of the database hold nothing
-//! readable of them. So keys are never in the database, and copies of this file should be few.
+//! readable of them. So keys are never among the other tables, and copies of the keyring should be few.
 
 mod history;
 mod key;
 mod master_key;
 mod rotation;
+mod tables;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,11 +19,13 @@ pub(super) use key::OVERHEAD_BYTES;
 pub use key::SecretKey;
 pub use master_key::{MASTER_KEY_VARIABLE, MasterKey, MasterKeyPlace, own_key_file};
 pub use rotation::rotate_master_key;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool};
 use sqlx::{ConnectOptions, Connection, QueryBuilder};
+use tables::KeyTables;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::{ForeignLock, StoreError, beside, connect_anyway, files, writing_options};
+use super::sqlite::{ForeignLock, connect_anyway, files, writing_options};
+use super::{StoreError, beside};
 
 /// "BPNK": tells keyrings from other databases.
 pub(super) const APPLICATION_ID: i32 = 1_112_559_179;
@@ -54,16 +57,26 @@ impl KeyId {
     }
 }
 
-/// An open keyring. All keys are in memory.
+/// An open keyring. All keys of a file are in memory, and of PostgreSQL those that were needed.
 pub struct Keyring {
-    path: PathBuf,
     id: KeyId,
-    /// `None` once it is closed.
-    file: Mutex<Option<SqliteConnection>>,
+    place: Place,
     master: SecretKey,
     root: SecretKey,
     keys: RwLock<HashMap<KeyId, Arc<SecretKey>>>,
-    foreign_lock: ForeignLock,
+}
+
+/// Where the encrypted keys are.
+enum Place {
+    File(KeyFile),
+    Tables(KeyTables),
+}
+
+struct KeyFile {
+    path: PathBuf,
+    /// `None` once it is closed.
+    connection: Mutex<Option<SqliteConnection>>,
+    lock: ForeignLock,
 }
 
 /// The keyring of a database.
@@ -148,36 +161,73 @@ impl Keyring {
         history::go_live(&mut file).await?;
         let rows: Vec<(Vec<u8>, Vec<u8>)> =
             sqlx::query_as("SELECT id, wrapped FROM keys").fetch_all(&mut file).await?;
-        let mut keys = HashMap::with_capacity(rows.len());
-        for (id, wrapped) in &rows {
-            let opened = key_id(id)
-                .and_then(|id| Some((id, unwrap(&master.key, &context("user", &id), wrapped)?)));
-            // A damaged key is a missing one: rows that need it are set aside.
-            if let Some((id, key)) = opened {
-                keys.insert(id, Arc::new(key));
-            }
-        }
-        if keys.len() < rows.len() {
-            let damaged = rows.len() - keys.len();
-            tracing::warn!(damaged, file = %path.display(), "the keyring has damaged keys");
-        }
-        Ok(Self {
-            path: path.to_owned(),
+        let keyring = Self {
             id,
-            file: Mutex::new(Some(file)),
+            place: Place::File(KeyFile {
+                path: path.to_owned(),
+                connection: Mutex::new(Some(file)),
+                lock: ForeignLock::of(path),
+            }),
             master: master.key.clone(),
             root,
-            keys: RwLock::new(keys),
-            foreign_lock: ForeignLock::of(path),
-        })
+            keys: RwLock::default(),
+        };
+        keyring.open_keys(&rows);
+        Ok(keyring)
+    }
+
+    /// Takes encrypted keys, each with its id. A damaged key is a missing one: rows that need it are set
+    /// aside.
+    fn open_keys(&self, rows: &[(Vec<u8>, Vec<u8>)]) {
+        let opened: HashMap<KeyId, Arc<SecretKey>> = rows
+            .iter()
+            .filter_map(|(id, wrapped)| {
+                let id = key_id(id)?;
+                Some((id, Arc::new(unwrap(&self.master, &context("user", &id), wrapped)?)))
+            })
+            .collect();
+        if opened.len() < rows.len() {
+            let damaged = rows.len() - opened.len();
+            tracing::warn!(damaged, "the keyring has damaged keys");
+        }
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).extend(opened);
+    }
+
+    /// Learns keys that another server made. Must be called with the ids in rows, before they are opened.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn learn<'a>(
+        &self,
+        ids: impl Iterator<Item = Option<&'a [u8]>>,
+    ) -> Result<(), StoreError> {
+        let Place::Tables(tables) = &self.place else { return Ok(()) };
+        let unknown: Vec<Vec<u8>> = {
+            let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+            let is_unknown = |id: &&[u8]| key_id(id).is_some_and(|id| !keys.contains_key(&id));
+            ids.flatten().filter(is_unknown).map(<[u8]>::to_vec).collect()
+        };
+        if !unknown.is_empty() {
+            self.open_keys(&tables.find(&unknown).await?);
+        }
+        Ok(())
+    }
+
+    /// Forgets a key that another server destroyed.
+    pub fn forget(&self, id: KeyId) {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
     pub fn id(&self) -> KeyId {
         self.id
     }
 
-    pub fn foreign_lock(&self) -> &ForeignLock {
-        &self.foreign_lock
+    /// The lock of its file.
+    pub fn foreign_lock(&self) -> Option<&ForeignLock> {
+        match &self.place {
+            Place::File(file) => Some(&file.lock),
+            Place::Tables(_) => None,
+        }
     }
 
     /// The secret for a purpose. It is the same each time, and differs between deployments. It tells
@@ -206,12 +256,10 @@ impl Keyring {
             made.push((id, key, wrapped));
         }
         for keys in made.chunks(KEYS_AT_A_TIME) {
-            let mut inserted = QueryBuilder::new("INSERT INTO keys ");
-            inserted.push_values(keys, |mut row, (id, _, wrapped)| {
-                row.push_bind(&id.0[..]).push_bind(&wrapped[..]);
-            });
-            let mut file = self.file().await?;
-            self.foreign_lock.write(inserted.build().execute(&mut *file)).await?;
+            match &self.place {
+                Place::File(file) => file.insert(keys).await?,
+                Place::Tables(tables) => tables.insert(keys).await?,
+            }
         }
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         let ids = made.iter().map(|(id, ..)| *id).collect();
@@ -229,32 +277,58 @@ impl Keyring {
     /// # Errors
     /// If the file cannot be written.
     pub async fn destroy(&self, ids: &[KeyId]) -> Result<(), StoreError> {
-        let mut file = self.file().await?;
+        match &self.place {
+            Place::File(file) => file.delete(ids).await?,
+            Place::Tables(tables) => tables.delete(ids).await?,
+        }
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        ids.iter().for_each(|id| drop(keys.remove(id)));
+        Ok(())
+    }
+
+    /// Closes the file.
+    pub async fn close(&self) {
+        let Place::File(file) = &self.place else { return };
+        let Some(mut connection) = file.connection.lock().await.take() else { return };
+        // The last statement is done, so the file is whole in any case.
+        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await;
+        let _ = connection.close().await;
+    }
+}
+
+/// A key with its id, and as it is stored.
+type NewKey = (KeyId, SecretKey, Vec<u8>);
+
+impl KeyFile {
+    async fn insert(&self, keys: &[NewKey]) -> Result<(), StoreError> {
+        let mut inserted = QueryBuilder::new("INSERT INTO keys ");
+        inserted.push_values(keys, |mut row, (id, _, wrapped)| {
+            row.push_bind(&id.0[..]).push_bind(&wrapped[..]);
+        });
+        let mut connection = self.connection().await?;
+        self.lock.write(inserted.build().execute(&mut *connection)).await?;
+        Ok(())
+    }
+
+    async fn delete(&self, ids: &[KeyId]) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
         for id in ids {
             let deleted = sqlx::query("DELETE FROM keys WHERE id = ?").bind(&id.0[..]);
-            self.foreign_lock.write(deleted.execute(&mut *file)).await?;
-            self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+            self.lock.write(deleted.execute(&mut *connection)).await?;
         }
         // The log still holds them.
-        let busy: i64 =
-            sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *file).await?;
+        let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
+            .fetch_one(&mut *connection)
+            .await?;
         match busy {
             0 => Ok(()),
             _ => Err(wrong(&self.path, "another program reads it".to_owned())),
         }
     }
 
-    async fn file(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, StoreError> {
-        MutexGuard::try_map(self.file.lock().await, Option::as_mut)
+    async fn connection(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, StoreError> {
+        MutexGuard::try_map(self.connection.lock().await, Option::as_mut)
             .map_err(|_| wrong(&self.path, "it is closed".to_owned()))
-    }
-
-    /// Closes the file.
-    pub async fn close(&self) {
-        let Some(mut file) = self.file.lock().await.take() else { return };
-        // The last statement is done, so the file is whole in any case.
-        let _ = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut file).await;
-        let _ = file.close().await;
     }
 }
 
@@ -263,15 +337,16 @@ impl Keyring {
 /// # Errors
 /// If it is another one, or cannot be read with the key.
 pub async fn check_keyring(
-    mut file: SqliteConnection,
+    pool: &SqlitePool,
     path: &Path,
     needed: &[u8],
     master: &MasterKey,
 ) -> Result<(), StoreError> {
     let wrong = |reason: &str| wrong(path, reason.to_owned());
+    let mut file = pool.acquire().await?;
     check_origin(&mut file, path).await?;
     let (id, wrapped): (Vec<u8>, Vec<u8>) =
-        sqlx::query_as("SELECT id, wrapped FROM root").fetch_one(&mut file).await?;
+        sqlx::query_as("SELECT id, wrapped FROM root").fetch_one(&mut *file).await?;
     file.close().await?;
     let id = key_id(&id).filter(|id| id.0 == needed);
     let id = id.ok_or_else(|| wrong("it is the keyring of another database"))?;

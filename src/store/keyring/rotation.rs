@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sqlx::Connection;
 
 use super::super::StoreError;
-use super::super::lock::DatabaseLock;
+use super::super::sqlite::DatabaseLock;
 use super::master_key::{MasterKey, MasterKeyPlace, finish, own_key_file, own_next_key_file};
 use super::{check_origin, connect, context, key_id, keyring_file, unwrap, wrong};
 

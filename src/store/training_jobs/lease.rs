@@ -3,6 +3,7 @@
 
 use bipedalnet_training::Progress;
 
+use crate::store::sql::{query, query_as};
 use crate::store::{Store, StoreError, Transaction, unix_seconds};
 
 /// How long a lease lasts without a sign of life.
@@ -41,14 +42,14 @@ impl Store {
             return Ok(Lease::Kept);
         }
         let now = unix_seconds();
-        let taken = sqlx::query(
+        let taken = query(
             "UPDATE training_lease SET holder = $1, ends_at_unix_seconds = $2
              WHERE ends_at_unix_seconds < $3",
         )
         .bind(holder)
         .bind(now + LEASE_SECONDS)
         .bind(if self.is_alone() { i64::MAX } else { now });
-        let taken = self.write(taken.execute(&self.writer)).await?.rows_affected();
+        let taken = self.write(taken.execute(&self.writer)).await?;
         Ok(if taken > 0 { Lease::Taken } else { Lease::Elsewhere })
     }
 
@@ -63,7 +64,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let (job, progress) = job.unzip();
         let progress: Option<Progress> = progress;
-        let kept = sqlx::query(
+        let kept = query(
             "UPDATE training_lease SET ends_at_unix_seconds = $2, job_id = $3, step = $4, steps = $5,
              epoch = $6, loss = $7, validation_accuracy = $8, samples_per_second = $9,
              seconds_left = $10 WHERE holder = $1",
@@ -78,7 +79,7 @@ impl Store {
         .bind(progress.and_then(|progress| progress.validation_accuracy))
         .bind(progress.map(|progress| progress.samples_per_second))
         .bind(progress.map(|progress| progress.seconds_left));
-        Ok(self.write(kept.execute(&self.writer)).await?.rows_affected() > 0)
+        Ok(self.write(kept.execute(&self.writer)).await? > 0)
     }
 
     /// Gives the lease back, so that another server need not wait for its end.
@@ -86,7 +87,7 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn release_training_lease(&self, holder: &str) -> Result<(), StoreError> {
-        let released = sqlx::query(
+        let released = query(
             "UPDATE training_lease SET holder = '', ends_at_unix_seconds = 0, job_id = NULL
              WHERE holder = $1",
         );
@@ -99,7 +100,7 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn training_progress(&self, job: i64) -> Result<Option<Progress>, StoreError> {
-        let row: Option<ProgressRow> = sqlx::query_as(
+        let row: Option<ProgressRow> = query_as(
             "SELECT step, steps, epoch, loss, validation_accuracy, samples_per_second, seconds_left
              FROM training_lease WHERE job_id = $1 AND ends_at_unix_seconds >= $2",
         )
@@ -126,13 +127,12 @@ impl Transaction {
     /// # Errors
     /// If the statement fails.
     pub async fn hold_training_lease(&mut self, holder: &str) -> Result<bool, StoreError> {
-        let held =
-            sqlx::query("UPDATE training_lease SET ends_at_unix_seconds = $2 WHERE holder = $1")
-                .bind(holder)
-                .bind(unix_seconds() + LEASE_SECONDS)
-                .execute(&mut *self.inner)
-                .await?;
-        Ok(held.rows_affected() > 0)
+        let held = query("UPDATE training_lease SET ends_at_unix_seconds = $2 WHERE holder = $1")
+            .bind(holder)
+            .bind(unix_seconds() + LEASE_SECONDS)
+            .execute(&mut self.inner)
+            .await?;
+        Ok(held > 0)
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(other.training_progress(8).await.unwrap(), None);
 
         let end = async |seconds: i64| {
-            let end = sqlx::query("UPDATE training_lease SET ends_at_unix_seconds = $1");
+            let end = query("UPDATE training_lease SET ends_at_unix_seconds = $1");
             end.bind(unix_seconds() - seconds).execute(&one.writer).await.unwrap();
         };
         // It has not given a sign of life for long, but nobody took its place.

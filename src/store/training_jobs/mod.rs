@@ -5,12 +5,12 @@ mod lease;
 
 use bipedalnet_client::api::{JobState, TrainingScope};
 pub use lease::Lease;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row};
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use super::sealed::Context;
+use super::sql::{query_as, query_scalar};
 use super::text::Text;
-use super::{Store, StoreError};
+use super::{Number, Store, StoreError};
 
 /// What a client asks of a training job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromRow)]
@@ -24,6 +24,7 @@ pub struct JobRequest {
     /// Whether its model is activated if it does no worse than the active one.
     pub activate: bool,
     /// Seed of everything random.
+    #[sqlx(try_from = "i64")]
     pub seed: u32,
 }
 
@@ -52,8 +53,10 @@ pub struct TrainingJob {
     /// The last enrollment that it learns from, once it has begun.
     pub last_enrollment: Option<i64>,
     /// Users that it learns from, once they are counted.
+    #[sqlx(try_from = "Number")]
     pub users: Option<u32>,
     /// Users that it leaves out, since they have too little walking.
+    #[sqlx(try_from = "Number")]
     pub users_left_out: Option<u32>,
     /// Its last event.
     #[sqlx(flatten)]
@@ -81,9 +84,10 @@ pub struct JobEvent {
     #[sqlx(try_from = "Text<JobState>")]
     pub state: JobState,
     /// Epochs done.
+    #[sqlx(try_from = "i64")]
     pub epoch: u32,
     /// Epochs in all, if known.
-    #[sqlx(rename = "event_epochs")]
+    #[sqlx(rename = "event_epochs", try_from = "Number")]
     pub epochs: Option<u32>,
     /// Mean cross-entropy over the last epoch.
     pub loss: Option<f32>,
@@ -122,11 +126,20 @@ impl From<Text<TrainingScope>> for TrainingScope {
     }
 }
 
-impl<'r> FromRow<'r, SqliteRow> for JobLength {
-    fn from_row(row: &'r SqliteRow) -> Result<Self, sqlx::Error> {
-        Ok(match row.try_get("epochs")? {
-            Some(epochs) => Self::Epochs(epochs),
-            None => Self::BudgetSeconds(row.try_get("budget_seconds")?),
+impl<'r, R: Row> FromRow<'r, R> for JobLength
+where
+    &'static str: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let number = |column| row.try_get::<Option<i64>, _>(column);
+        let is_wrong = |error: std::num::TryFromIntError| sqlx::Error::Decode(error.into());
+        Ok(match number("epochs")? {
+            Some(epochs) => Self::Epochs(epochs.try_into().map_err(is_wrong)?),
+            None => {
+                let seconds = number("budget_seconds")?.ok_or(sqlx::Error::RowNotFound)?;
+                Self::BudgetSeconds(seconds.try_into().map_err(is_wrong)?)
+            }
         })
     }
 }
@@ -150,7 +163,7 @@ impl Store {
     /// # Errors
     /// If a row is invalid, or the statement fails.
     pub async fn training_jobs(&self) -> Result<Vec<TrainingJob>, StoreError> {
-        let query = sqlx::query_as(jobs_where!("ORDER BY id DESC"));
+        let query = query_as(jobs_where!("ORDER BY id DESC"));
         Ok(query.fetch_all(&self.readers).await?)
     }
 
@@ -160,7 +173,7 @@ impl Store {
     /// If the statement fails.
     pub async fn count_training_jobs(&self) -> Result<[(JobState, i64); 5], StoreError> {
         let rows: Vec<(Text<JobState>, i64)> =
-            sqlx::query_as("SELECT state, count(*) FROM training_jobs GROUP BY state")
+            query_as("SELECT state, count(*) FROM training_jobs GROUP BY state")
                 .fetch_all(&self.readers)
                 .await?;
         Ok(JobState::ALL.map(|state| {
@@ -174,7 +187,7 @@ impl Store {
     /// # Errors
     /// If the job does not exist, a row is invalid, or the statement fails.
     pub async fn training_job(&self, id: i64) -> Result<TrainingJob, StoreError> {
-        let query = sqlx::query_as(jobs_where!("WHERE id = ?")).bind(id);
+        let query = query_as(jobs_where!("WHERE id = $1")).bind(id);
         query.fetch_optional(&self.readers).await?.ok_or(StoreError::NoSuchJob(id))
     }
 
@@ -183,7 +196,7 @@ impl Store {
     /// # Errors
     /// If a row is invalid, or the statement fails.
     pub async fn next_training_job(&self) -> Result<Option<TrainingJob>, StoreError> {
-        let query = sqlx::query_as(jobs_where!(
+        let query = query_as(jobs_where!(
             "WHERE training_jobs.state IN ('running', 'queued')
              ORDER BY training_jobs.state = 'running' DESC, id LIMIT 1"
         ));
@@ -195,9 +208,9 @@ impl Store {
     /// # Errors
     /// If a row is invalid, or the statement fails.
     pub async fn training_events(&self, job: i64, after: i64) -> Result<Vec<JobEvent>, StoreError> {
-        let query = sqlx::query_as(
+        let query = query_as(
             "SELECT number, state, epoch, epochs AS event_epochs, loss, validation_accuracy
-             FROM training_events WHERE job_id = ? AND number > ? ORDER BY number",
+             FROM training_events WHERE job_id = $1 AND number > $2 ORDER BY number",
         );
         Ok(query.bind(job).bind(after).fetch_all(&self.readers).await?)
     }
@@ -207,8 +220,7 @@ impl Store {
     /// # Errors
     /// If the statement fails.
     pub async fn training_checkpoint(&self, job: i64) -> Result<Option<Vec<u8>>, StoreError> {
-        let query =
-            sqlx::query_scalar("SELECT checkpoint FROM training_checkpoints WHERE job_id = ?");
+        let query = query_scalar("SELECT checkpoint FROM training_checkpoints WHERE job_id = $1");
         let sealed: Option<Vec<u8>> = query.bind(job).fetch_optional(&self.readers).await?;
         let key = self.keyring.database_key();
         Ok(sealed.and_then(|sealed| key.open_row(&Context::checkpoint(job), &sealed)))

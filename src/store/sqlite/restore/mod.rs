@@ -26,8 +26,9 @@ use super::backup::copy_to;
 use super::error::is_unreadable;
 use super::keyring::{self, KeyId, MasterKeyPlace, keyring_file};
 use super::lock::DatabaseLock;
+use super::sql::{query, query_as, query_scalar};
 use super::{
-    APPLICATION_ID, AuditEvent, Database, Store, StoreError, beside, date_and_time, key_id,
+    APPLICATION_ID, AuditEvent, Store, StoreError, beside, date_and_time, key_id, open, open_store,
     opening, read_only, unix_seconds, writing_options,
 };
 
@@ -148,13 +149,13 @@ async fn restore_alone(request: &RestoreRequest<'_>) -> Result<Restored, StoreEr
     let restoration = Restoration::prepare(request).await?;
     restoration.check_evidence()?;
     let place = MasterKeyPlace { file: request.master_key_file, database: request.database };
-    let mut store = Store::open_with(&restoration.staging.database(), place, None).await?;
+    let mut store = open_store(&restoration.staging.database(), place, None).await?;
     let replayed = restoration.replay(&mut store).await;
     store.close().await;
     drop(store);
     let restored = restoration.commit(replayed?).await?;
     // Shows that the two belong together, and destroys keys of erased users.
-    let store = Store::open_with(request.database, place, None).await?;
+    let store = open_store(request.database, place, None).await?;
     store.close().await;
     Ok(restored)
 }
@@ -167,7 +168,7 @@ impl<'a> Restoration<'a> {
         let path = staging.database();
         copy_to(request.backup, &path, APPLICATION_ID, &fail).await?;
         // Brings it up to date.
-        let database = Database::open(&path).await.map_err(|error| match error {
+        let database = open(&path).await.map_err(|error| match error {
             StoreError::Version { error, .. } => {
                 StoreError::Version { path: request.backup.to_owned(), error }
             }
@@ -256,20 +257,18 @@ impl<'a> Restoration<'a> {
         let mut transaction = store.begin().await?;
         transaction.act_for(COMMAND_LINE);
         // An operator is here, so the clock is right. Nothing is deleted by it for a day.
-        sqlx::query(
-            "UPDATE retention_clock SET seen_at_unix_seconds = ?1, steady_since_unix_seconds = ?1,
+        query(
+            "UPDATE retention_clock SET seen_at_unix_seconds = $1, steady_since_unix_seconds = $1,
              leapt_from_unix_seconds = NULL",
         )
         .bind(unix_seconds())
-        .execute(&mut *transaction.inner)
+        .execute(&mut transaction.inner)
         .await?;
         // The time since the backup does not count as inactivity.
-        sqlx::query(
-            "UPDATE users SET last_active_at_unix_seconds = last_active_at_unix_seconds + ?",
-        )
-        .bind((unix_seconds() - self.backup_at_unix_seconds).max(0))
-        .execute(&mut *transaction.inner)
-        .await?;
+        query("UPDATE users SET last_active_at_unix_seconds = last_active_at_unix_seconds + $1")
+            .bind((unix_seconds() - self.backup_at_unix_seconds).max(0))
+            .execute(&mut transaction.inner)
+            .await?;
         let mut replay = Replay::default();
         for user in &self.users {
             let count = match self.keyrings.judge(user) {
@@ -311,7 +310,7 @@ impl<'a> Restoration<'a> {
         replay: &mut Replay,
     ) -> Result<bool, StoreError> {
         let wanted = replay.found(TOLD_BY_DATABASE[3], replaced::generation(store).await)?;
-        sqlx::query("DETACH old").execute(&store.writer).await?;
+        query("DETACH old").execute(&store.writer).await?;
         let is_older = store.template_generation < wanted;
         while store.template_generation < wanted {
             store.renew(COMMAND_LINE).await?;
@@ -322,14 +321,14 @@ impl<'a> Restoration<'a> {
     /// The keyring in place still has keys that the store has destroyed in its copy.
     async fn note_erased_keys(&self, store: &Store) -> Result<(), StoreError> {
         let kept: Vec<Vec<u8>> =
-            sqlx::query_scalar("SELECT key_id FROM users").fetch_all(&store.readers).await?;
+            query_scalar("SELECT key_id FROM users").fetch_all(&store.readers).await?;
         let kept: HashSet<KeyId> = kept.iter().filter_map(|id| key_id(id)).collect();
         let mut transaction = store.begin().await?;
         for key in self.users.iter().filter_map(|user| user.key_id).filter(|id| !kept.contains(id))
         {
-            sqlx::query("INSERT OR IGNORE INTO erased_keys VALUES (?)")
+            query("INSERT OR IGNORE INTO erased_keys VALUES ($1)")
                 .bind(&key.0[..])
-                .execute(&mut *transaction.inner)
+                .execute(&mut transaction.inner)
                 .await?;
         }
         transaction.commit().await
@@ -342,11 +341,10 @@ impl<'a> Restoration<'a> {
             restored.erasures_known_until =
                 Some(date_and_time(until.max(self.backup_at_unix_seconds)));
         }
-        (restored.users, restored.enrollments) = sqlx::query_as(
-            "SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM enrollments)",
-        )
-        .fetch_one(&store.readers)
-        .await?;
+        (restored.users, restored.enrollments) =
+            query_as("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM enrollments)")
+                .fetch_one(&store.readers)
+                .await?;
         Ok(())
     }
 

@@ -22,7 +22,7 @@ const TRY_INTERVAL: Duration = Duration::from_secs(10);
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Watches the write lock of one file.
-pub(super) struct ForeignLock {
+pub(in crate::store) struct ForeignLock {
     path: PathBuf,
     /// Never closed: that would release the locks that SQLite holds in this process.
     shared_memory: OnceLock<ManuallyDrop<File>>,

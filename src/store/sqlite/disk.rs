@@ -8,7 +8,7 @@ use rustix::fs::{StatVfs, StatVfsMountFlags, statvfs};
 use sqlx::sqlite::SqliteConnectOptions;
 
 use super::error::is_full;
-use super::{Database, Store, StoreError, folder_of};
+use super::{Engine, Store, folder_of};
 
 /// Once a write has failed, the disk counts as full until it has so much. This is more than the reserve
 /// leaves, so that the reserve is filled first.
@@ -16,7 +16,7 @@ const ENOUGH_BYTES: u64 = 256 << 10;
 
 /// Keeps in the process's memory what SQLite otherwise shares in a file. No other process can open the
 /// database then.
-pub(super) const UNSHARED_VFS: &str = "unix-excl";
+pub(in crate::store) const UNSHARED_VFS: &str = "unix-excl";
 
 /// How long a connection that failed may take to be closed, in pauses.
 const CLOSING_PAUSES: u32 = 100;
@@ -31,7 +31,7 @@ pub enum DiskFault {
 
 /// Whether a write failed since there was enough space.
 #[derive(Default)]
-pub(super) struct Disk(AtomicBool);
+pub(in crate::store) struct Disk(AtomicBool);
 
 impl Disk {
     pub fn note_full(&self, is_full: bool) {
@@ -41,7 +41,10 @@ impl Disk {
 
 /// Connects, even if there is no space for the file with SQLite's shared memory: reading needs no other.
 /// Returns whether that is so, and other connections need [`UNSHARED_VFS`].
-pub(super) async fn connect_anyway<T, Connecting: Future<Output = Result<T, sqlx::Error>>>(
+pub(in crate::store) async fn connect_anyway<
+    T,
+    Connecting: Future<Output = Result<T, sqlx::Error>>,
+>(
     options: SqliteConnectOptions,
     connect: impl Fn(SqliteConnectOptions) -> Connecting,
 ) -> Result<(T, bool), sqlx::Error> {
@@ -70,30 +73,21 @@ pub(super) async fn connect_anyway<T, Connecting: Future<Output = Result<T, sqlx
     }
 }
 
-impl Database {
-    /// Notes if a write failed because the disk is full.
-    pub(super) fn noting_full<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
-        if done.as_ref().is_err_and(StoreError::is_disk_full) {
-            self.disk.note_full(true);
-        }
-        done
-    }
-}
-
 impl Store {
-    /// Whether the disk takes no writes. After a write has failed, this tries one, of a value that changes:
+    /// Whether the disk of SQLite takes no writes. After a write has failed, this tries one, of a value that changes:
     /// SQLite writes no others.
     pub async fn disk_fault(&self) -> Option<DiskFault> {
-        let system = statvfs(folder_of(&self.path)).ok()?;
+        let Engine::Sqlite(file) = &self.engine else { return None };
+        let system = statvfs(folder_of(&file.path)).ok()?;
         if system.f_flag.contains(StatVfsMountFlags::RDONLY) {
             return Some(DiskFault::ReadOnly);
         }
-        if !self.disk.0.load(Ordering::Relaxed) {
+        if !file.disk.0.load(Ordering::Relaxed) {
             return None;
         }
         let is_full =
             DiskSpace::from(&system).free_bytes < ENOUGH_BYTES || self.note_clock().await.is_err();
-        self.disk.note_full(is_full);
+        file.disk.note_full(is_full);
         is_full.then_some(DiskFault::Full)
     }
 }
@@ -114,7 +108,7 @@ impl From<&StatVfs> for DiskSpace {
 
 impl DiskSpace {
     /// The space beside a file. `None` if the system does not say.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(in crate::store) fn of(path: &Path) -> Option<Self> {
         Some(Self::from(&statvfs(folder_of(path)).ok()?))
     }
 }

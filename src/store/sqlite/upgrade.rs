@@ -1,8 +1,9 @@
 //! Encrypts a database of an earlier version.
 
+use super::super::sql::{query, query_as, query_scalar};
 use super::sealed::Context;
 use super::users::ERASURES;
-use super::{Store, StoreError, Transaction};
+use super::{Engine, Progress, Store, StoreError, Transaction};
 
 /// `PRAGMA user_version` of a database that is encrypted, but may have plain text in free pages.
 const SEALED: i64 = 1;
@@ -15,9 +16,9 @@ impl Store {
     ///
     /// # Errors
     /// If the disk is full, for example.
-    pub(super) async fn upgrade(&self) -> Result<(), StoreError> {
-        let version: i64 =
-            sqlx::query_scalar("PRAGMA user_version").fetch_one(&self.writer).await?;
+    pub(in crate::store) async fn upgrade(&self) -> Result<(), StoreError> {
+        let Engine::Sqlite(_) = &self.engine else { return Ok(()) };
+        let version: i64 = query_scalar("PRAGMA user_version").fetch_one(&self.writer).await?;
         if version >= CLEAN {
             return Ok(());
         }
@@ -31,7 +32,7 @@ impl Store {
             }
         }
         tracing::info!("the database is encrypted; removing plain text from its free pages");
-        sqlx::query("VACUUM").execute(&self.writer).await?;
+        query("VACUUM").execute(&self.writer).await?;
         self.scrub().await?;
         let mut transaction = self.begin().await?;
         transaction.set_version(CLEAN).await?;
@@ -43,8 +44,12 @@ impl Store {
 
 impl Transaction {
     async fn set_version(&mut self, version: i64) -> Result<(), StoreError> {
-        let statement = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {version}"));
-        sqlx::query(statement).execute(&mut *self.inner).await?;
+        query(match version {
+            CLEAN => "PRAGMA user_version = 2",
+            _ => "PRAGMA user_version = 1",
+        })
+        .execute(&mut self.inner)
+        .await?;
         Ok(())
     }
 
@@ -62,15 +67,15 @@ impl Transaction {
 
     /// Gives each user a key.
     async fn give_keys(&mut self) -> Result<(), StoreError> {
-        let users: Vec<String> = sqlx::query_scalar("SELECT id FROM users WHERE key_id IS NULL")
-            .fetch_all(&mut *self.inner)
+        let users: Vec<String> = query_scalar("SELECT id FROM users WHERE key_id IS NULL")
+            .fetch_all(&mut self.inner)
             .await?;
         let keys = self.store.keyring.make_keys(users.len()).await?;
         for (user, key) in users.into_iter().zip(keys) {
-            sqlx::query("UPDATE users SET key_id = ? WHERE id = ?")
+            query("UPDATE users SET key_id = $1 WHERE id = $2")
                 .bind(&key.0[..])
                 .bind(user)
-                .execute(&mut *self.inner)
+                .execute(&mut self.inner)
                 .await?;
         }
         Ok(())
@@ -78,27 +83,28 @@ impl Transaction {
 
     async fn seal_templates(&mut self) -> Result<usize, StoreError> {
         let keys: Vec<(String, i64)> =
-            sqlx::query_as("SELECT model, enrollment_id FROM templates ORDER BY enrollment_id")
-                .fetch_all(&mut *self.inner)
+            query_as("SELECT model, enrollment_id FROM templates ORDER BY enrollment_id")
+                .fetch_all(&mut self.inner)
                 .await?;
         let progress = Progress::new("encrypting", "templates", keys.len());
         for (row, (model, enrollment)) in keys.into_iter().enumerate() {
             progress.report(row);
             let Some(owner) = self.owner_of(enrollment).await? else { continue };
-            let (template, windows, scale): (Vec<u8>, u32, Option<f64>) = sqlx::query_as(
+            let (template, windows, scale): (Vec<u8>, i64, Option<f64>) = query_as(
                 "SELECT template, windows, scale FROM templates
-                 WHERE model = ? AND enrollment_id = ?",
+                 WHERE model = $1 AND enrollment_id = $2",
             )
             .bind(&model)
             .bind(enrollment)
-            .fetch_one(&mut *self.inner)
+            .fetch_one(&mut self.inner)
             .await?;
-            let context = Context::template(0, &owner.user, &model, enrollment, windows, scale);
-            sqlx::query("UPDATE templates SET template = ? WHERE model = ? AND enrollment_id = ?")
+            let context =
+                Context::template(0, &owner.user, &model, enrollment, windows as u32, scale);
+            query("UPDATE templates SET template = $1 WHERE model = $2 AND enrollment_id = $3")
                 .bind(owner.key.seal_row(&context, &template)?)
                 .bind(model)
                 .bind(enrollment)
-                .execute(&mut *self.inner)
+                .execute(&mut self.inner)
                 .await?;
         }
         Ok(progress.rows)
@@ -106,47 +112,47 @@ impl Transaction {
 
     async fn seal_recordings(&mut self) -> Result<usize, StoreError> {
         let keys: Vec<i64> =
-            sqlx::query_scalar("SELECT enrollment_id FROM recordings ORDER BY enrollment_id")
-                .fetch_all(&mut *self.inner)
+            query_scalar("SELECT enrollment_id FROM recordings ORDER BY enrollment_id")
+                .fetch_all(&mut self.inner)
                 .await?;
         let progress = Progress::new("encrypting", "recordings", keys.len());
         for (row, enrollment) in keys.into_iter().enumerate() {
             progress.report(row);
             let Some(owner) = self.owner_of(enrollment).await? else { continue };
             let recording: Vec<u8> =
-                sqlx::query_scalar("SELECT recording FROM recordings WHERE enrollment_id = ?")
+                query_scalar("SELECT recording FROM recordings WHERE enrollment_id = $1")
                     .bind(enrollment)
-                    .fetch_one(&mut *self.inner)
+                    .fetch_one(&mut self.inner)
                     .await?;
             let context = Context::recording(&owner.user, enrollment);
-            sqlx::query("UPDATE recordings SET recording = ? WHERE enrollment_id = ?")
+            query("UPDATE recordings SET recording = $1 WHERE enrollment_id = $2")
                 .bind(owner.key.seal_row(&context, &recording)?)
                 .bind(enrollment)
-                .execute(&mut *self.inner)
+                .execute(&mut self.inner)
                 .await?;
         }
         Ok(progress.rows)
     }
 
     async fn seal_fingerprints(&mut self) -> Result<usize, StoreError> {
-        let keys: Vec<i64> = sqlx::query_scalar("SELECT id FROM fingerprints ORDER BY id")
-            .fetch_all(&mut *self.inner)
+        let keys: Vec<i64> = query_scalar("SELECT id FROM fingerprints ORDER BY id")
+            .fetch_all(&mut self.inner)
             .await?;
         let progress = Progress::new("encrypting", "fingerprints", keys.len());
         for (row, id) in keys.into_iter().enumerate() {
             progress.report(row);
-            let (user, enrollment, fingerprint): (String, Option<i64>, Vec<u8>) = sqlx::query_as(
-                "SELECT user_id, enrollment_id, fingerprint FROM fingerprints WHERE id = ?",
+            let (user, enrollment, fingerprint): (String, Option<i64>, Vec<u8>) = query_as(
+                "SELECT user_id, enrollment_id, fingerprint FROM fingerprints WHERE id = $1",
             )
             .bind(id)
-            .fetch_one(&mut *self.inner)
+            .fetch_one(&mut self.inner)
             .await?;
             let Some(owner) = self.owner(&user).await? else { continue };
             let context = Context::fingerprint(&user, enrollment);
-            sqlx::query("UPDATE fingerprints SET fingerprint = ? WHERE id = ?")
+            query("UPDATE fingerprints SET fingerprint = $1 WHERE id = $2")
                 .bind(owner.key.seal_row(&context, &fingerprint)?)
                 .bind(id)
-                .execute(&mut *self.inner)
+                .execute(&mut self.inner)
                 .await?;
         }
         Ok(progress.rows)
@@ -154,28 +160,28 @@ impl Transaction {
 
     async fn seal_responses(&mut self) -> Result<usize, StoreError> {
         let keys: Vec<(Vec<u8>, Vec<u8>)> =
-            sqlx::query_as("SELECT key_digest, request_digest FROM replies WHERE body IS NOT NULL")
-                .fetch_all(&mut *self.inner)
+            query_as("SELECT key_digest, request_digest FROM replies WHERE body IS NOT NULL")
+                .fetch_all(&mut self.inner)
                 .await?;
         let progress = Progress::new("encrypting", "stored responses", keys.len());
         for (row, (key, request)) in keys.into_iter().enumerate() {
             progress.report(row);
-            let body: Vec<u8> = sqlx::query_scalar("SELECT body FROM replies WHERE key_digest = ?")
+            let body: Vec<u8> = query_scalar("SELECT body FROM replies WHERE key_digest = $1")
                 .bind(&key)
-                .fetch_one(&mut *self.inner)
+                .fetch_one(&mut self.inner)
                 .await?;
             let users: Vec<String> =
-                sqlx::query_scalar("SELECT user_id FROM reply_users WHERE key_digest = ?")
+                query_scalar("SELECT user_id FROM reply_users WHERE key_digest = $1")
                     .bind(&key)
-                    .fetch_all(&mut *self.inner)
+                    .fetch_all(&mut self.inner)
                     .await?;
             let users: Vec<&str> = users.iter().map(String::as_str).collect();
             let (key_id, body) = self.seal_response(&users, &key, &request, &body).await?;
-            sqlx::query("UPDATE replies SET body = ?, key_id = ? WHERE key_digest = ?")
+            query("UPDATE replies SET body = $1, key_id = $2 WHERE key_digest = $3")
                 .bind(body)
                 .bind(key_id)
                 .bind(key)
-                .execute(&mut *self.inner)
+                .execute(&mut self.inner)
                 .await?;
         }
         Ok(progress.rows)
@@ -183,15 +189,15 @@ impl Transaction {
 
     async fn seal_checkpoints(&mut self) -> Result<usize, StoreError> {
         let rows: Vec<(i64, Vec<u8>)> =
-            sqlx::query_as("SELECT job_id, checkpoint FROM training_checkpoints")
-                .fetch_all(&mut *self.inner)
+            query_as("SELECT job_id, checkpoint FROM training_checkpoints")
+                .fetch_all(&mut self.inner)
                 .await?;
         let key = self.store.keyring.database_key();
         for (job, checkpoint) in &rows {
-            sqlx::query("UPDATE training_checkpoints SET checkpoint = ? WHERE job_id = ?")
+            query("UPDATE training_checkpoints SET checkpoint = $1 WHERE job_id = $2")
                 .bind(key.seal_row(&Context::checkpoint(*job), checkpoint)?)
                 .bind(job)
-                .execute(&mut *self.inner)
+                .execute(&mut self.inner)
                 .await?;
         }
         Ok(rows.len())
@@ -200,40 +206,18 @@ impl Transaction {
     /// Makes digests of erased users such that nobody can guess ids from them.
     async fn key_erasures(&mut self) -> Result<usize, StoreError> {
         let rows: Vec<(i64, Vec<u8>)> =
-            sqlx::query_as("SELECT id, user_digest FROM erasures WHERE keyed = 0")
-                .fetch_all(&mut *self.inner)
+            query_as("SELECT id, user_digest FROM erasures WHERE keyed = 0")
+                .fetch_all(&mut self.inner)
                 .await?;
         let secret = self.store.keyring.secret(ERASURES);
         for (id, digest) in &rows {
-            sqlx::query("UPDATE erasures SET user_digest = ?, keyed = 1 WHERE id = ?")
+            query("UPDATE erasures SET user_digest = $1, keyed = 1 WHERE id = $2")
                 .bind(&secret.digest(digest)[..])
                 .bind(id)
-                .execute(&mut *self.inner)
+                .execute(&mut self.inner)
                 .await?;
         }
         Ok(rows.len())
-    }
-}
-
-/// Tells the log how far the work on a table is.
-pub(super) struct Progress {
-    work: &'static str,
-    table: &'static str,
-    rows: usize,
-}
-
-impl Progress {
-    pub fn new(work: &'static str, table: &'static str, rows: usize) -> Self {
-        if rows > 0 {
-            tracing::info!(table, rows, "{work}");
-        }
-        Self { work, table, rows }
-    }
-
-    pub fn report(&self, row: usize) {
-        if row > 0 && row.is_multiple_of(10_000) {
-            tracing::info!(table = self.table, row, rows = self.rows, "{}", self.work);
-        }
     }
 }
 
@@ -246,7 +230,8 @@ mod tests {
     use sqlx::migrate::Migrator;
     use sqlx::sqlite::SqliteConnectOptions;
 
-    use super::super::{IdempotentRequest, MIGRATIONS, unix_seconds};
+    use super::super::super::{IdempotentRequest, unix_seconds};
+    use super::super::MIGRATIONS;
     use super::*;
 
     const MODEL: &str = "fedcba9876543210";
@@ -321,21 +306,20 @@ mod tests {
             assert_eq!(checkpoint, SECRET.as_bytes());
             let response = store.stored_response(&request()).await.unwrap().unwrap();
             assert_eq!(response.body, SECRET.as_bytes());
-            let keyed: i64 = sqlx::query_scalar(
+            let keyed: i64 = query_scalar(
                 "SELECT count(*) FROM erasures WHERE keyed = 1 AND user_digest <> zeroblob(32)",
             )
             .fetch_one(&store.readers)
             .await
             .unwrap();
             assert_eq!(keyed, 1);
-            let shared: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM replies WHERE key_id IS NULL")
-                    .fetch_one(&store.readers)
-                    .await
-                    .unwrap();
+            let shared: i64 = query_scalar("SELECT count(*) FROM replies WHERE key_id IS NULL")
+                .fetch_one(&store.readers)
+                .await
+                .unwrap();
             assert_eq!(shared, 1);
             // As if the program had ended before the plain text was removed.
-            sqlx::query("PRAGMA user_version = 1").execute(&store.writer).await.unwrap();
+            query("PRAGMA user_version = 1").execute(&store.writer).await.unwrap();
             store.close().await;
         }
     }

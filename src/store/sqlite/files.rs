@@ -24,7 +24,7 @@ pub fn database_files(database: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// If it cannot be made.
-pub(super) fn make_private(path: &Path) -> io::Result<()> {
+pub(in crate::store) fn make_private(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
@@ -35,7 +35,7 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// If the folder or the file cannot be read, or root cannot change the owner.
-pub(super) fn give_to_owner_of(folder: &Path, file: &Path) -> io::Result<()> {
+pub(in crate::store) fn give_to_owner_of(folder: &Path, file: &Path) -> io::Result<()> {
     let (folder, made) = (fs::metadata(folder)?, fs::metadata(file)?);
     if !rustix::process::geteuid().is_root() || folder.uid() == made.uid() {
         return Ok(());
@@ -47,7 +47,7 @@ pub(super) fn give_to_owner_of(folder: &Path, file: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// If their modes cannot be changed.
-pub(super) fn narrow_all(path: &Path) -> io::Result<()> {
+pub(in crate::store) fn narrow_all(path: &Path) -> io::Result<()> {
     narrow(path)?;
     COMPANIONS.into_iter().try_for_each(|suffix| match narrow(&beside(path, suffix)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -69,7 +69,7 @@ fn narrow(path: &Path) -> io::Result<()> {
 }
 
 /// Files that are open, with what tells them from others: device and inode.
-pub(super) struct OpenFiles(Vec<(PathBuf, (u64, u64))>);
+pub(in crate::store) struct OpenFiles(Vec<(PathBuf, (u64, u64))>);
 
 impl OpenFiles {
     /// Databases that SQLite has open, with their logs and shared memory.

@@ -10,6 +10,7 @@ use sqlx::{ConnectOptions, Connection};
 use super::error::is_of_other_version;
 use super::keyring::{self, keyring_file};
 use super::restore::refuse_unfinished;
+use super::sql::Pool;
 use super::{
     APPLICATION_ID, DAY_SECONDS, Store, StoreError, date_and_time, folder_of, opening, options,
     read_only, unix_seconds,
@@ -56,12 +57,15 @@ pub struct BackupTimes {
 }
 
 impl Store {
-    /// When this database was backed up.
+    /// When this database was backed up. `None` with PostgreSQL, whose own tools do that.
     ///
     /// # Errors
     /// If the statement fails.
-    pub async fn backup_times(&self) -> Result<BackupTimes, StoreError> {
-        read_backup_times(&self.readers).await
+    pub async fn backup_times(&self) -> Result<Option<BackupTimes>, StoreError> {
+        match &self.readers {
+            Pool::Sqlite(readers) => read_backup_times(readers).await.map(Some),
+            Pool::Postgres(_) => Ok(None),
+        }
     }
 }
 
@@ -69,7 +73,7 @@ impl Store {
 ///
 /// # Errors
 /// If the statement fails.
-pub(super) async fn read_backup_times(
+pub(in crate::store) async fn read_backup_times(
     database: impl SqliteExecutor<'_>,
 ) -> Result<BackupTimes, StoreError> {
     let times = sqlx::query_as(
@@ -237,7 +241,7 @@ async fn note(
 }
 
 /// Copies a database to a file that is empty, and checks the copy.
-pub(super) async fn copy_to(
+pub(in crate::store) async fn copy_to(
     database: &Path,
     part: &Path,
     application_id: i32,

@@ -11,6 +11,7 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::super::audit::user_digest;
 use super::super::error::is_unreadable;
+use super::super::sql::{query, query_as, query_scalar};
 use super::super::users::ERASURES;
 use super::super::{APPLICATION_ID, Store, StoreError, Transaction};
 
@@ -107,7 +108,7 @@ pub(super) async fn continue_audit(backup: &mut SqliteConnection) -> Result<(), 
 
 /// Attaches the replaced database to a store.
 pub(super) async fn attach_to(store: &Store, path: &Path) -> Result<(), StoreError> {
-    sqlx::query("ATTACH ? AS old").bind(read_only_uri(path)).execute(&store.writer).await?;
+    query("ATTACH $1 AS old").bind(read_only_uri(path)).execute(&store.writer).await?;
     Ok(())
 }
 
@@ -119,8 +120,17 @@ fn read_only_uri(path: &Path) -> String {
 
 /// The number of the secret that templates of the replaced database are transformed with.
 pub(super) async fn generation(store: &Store) -> Result<u32, StoreError> {
-    let query = sqlx::query_scalar("SELECT generation FROM old.template_generation");
-    Ok(query.fetch_one(&store.writer).await?)
+    let query = query_scalar("SELECT generation FROM old.template_generation");
+    let generation: i64 = query.fetch_one(&store.writer).await?;
+    Ok(generation as u32)
+}
+
+/// Selects the records of erasures that the backup lacks.
+macro_rules! erasures_since {
+    () => {
+        "SELECT user_digest, salt, enrollments, erased_at_unix_seconds, keyed FROM old.erasures EXCEPT
+         SELECT user_digest, salt, enrollments, erased_at_unix_seconds, keyed FROM main.erasures"
+    };
 }
 
 impl Transaction {
@@ -161,22 +171,20 @@ impl Transaction {
 
     /// Users of the backup of whose erasure there is a record that the backup lacks.
     async fn erased_since(&mut self) -> Result<Vec<UserId>, StoreError> {
-        const SINCE: &str = "SELECT user_digest, salt, enrollments, erased_at_unix_seconds, keyed
-             FROM old.erasures EXCEPT
-             SELECT user_digest, salt, enrollments, erased_at_unix_seconds, keyed
-             FROM main.erasures";
-        let query = sqlx::AssertSqlSafe(format!(
-            "SELECT user_digest, salt, erased_at_unix_seconds FROM ({SINCE}) WHERE keyed = 1"
-        ));
-        let erasures: Vec<(Vec<u8>, Vec<u8>, i64)> =
-            sqlx::query_as(query).fetch_all(&mut *self.inner).await?;
+        let erasures: Vec<(Vec<u8>, Vec<u8>, i64)> = query_as(concat!(
+            "SELECT user_digest, salt, erased_at_unix_seconds FROM (",
+            erasures_since!(),
+            ") WHERE keyed = 1"
+        ))
+        .fetch_all(&mut self.inner)
+        .await?;
         // Others cannot have been erased. Those who were created again have another key.
-        let users: Vec<(String, i64)> = sqlx::query_as(
+        let users: Vec<(String, i64)> = query_as(
             "SELECT id, created_at_unix_seconds FROM main.users WHERE NOT EXISTS
              (SELECT 1 FROM old.users WHERE old.users.id = main.users.id
               AND old.users.key_id IS main.users.key_id)",
         )
-        .fetch_all(&mut *self.inner)
+        .fetch_all(&mut self.inner)
         .await?;
         let secret = self.store.keyring.secret(ERASURES);
         let is_erased = |id: &str, created_at: i64| {
@@ -193,21 +201,23 @@ impl Transaction {
             .filter_map(|(id, _)| UserId::from_stored(id).ok())
             .collect();
         // The record of other erasures stays, too.
-        let insert = sqlx::AssertSqlSafe(format!(
+        query(concat!(
             "INSERT INTO main.erasures
-             (user_digest, salt, enrollments, erased_at_unix_seconds, keyed) {SINCE}"
-        ));
-        sqlx::query(insert).execute(&mut *self.inner).await?;
+             (user_digest, salt, enrollments, erased_at_unix_seconds, keyed) ",
+            erasures_since!()
+        ))
+        .execute(&mut self.inner)
+        .await?;
         Ok(erased)
     }
 
     async fn enrollments_erased_since(&mut self) -> Result<Vec<(UserId, i64)>, StoreError> {
-        let rows: Vec<(String, i64, Vec<u8>)> = sqlx::query_as(
+        let rows: Vec<(String, i64, Vec<u8>)> = query_as(
             "SELECT user_id, enrollments.id, user_digest
              FROM old.audit JOIN main.enrollments ON enrollments.id = CAST(detail AS INTEGER)
              WHERE action = 'enrollment_deleted' AND at_unix_seconds >= created_at_unix_seconds",
         )
-        .fetch_all(&mut *self.inner)
+        .fetch_all(&mut self.inner)
         .await?;
         let of_user = |(user, id, digest): (String, i64, Vec<u8>)| {
             let user = UserId::from_stored(&user).ok()?;
@@ -217,33 +227,33 @@ impl Transaction {
     }
 
     async fn models_deleted_since(&mut self) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query_scalar(
+        let query = query_scalar(
             "SELECT DISTINCT detail FROM old.audit WHERE action = 'model_deleted'
              AND detail IN (SELECT id FROM main.models)
              AND detail NOT IN (SELECT id FROM old.models)",
         );
-        Ok(query.fetch_all(&mut *self.inner).await?)
+        Ok(query.fetch_all(&mut self.inner).await?)
     }
 
     /// Keys that were created since are revoked, too: their rows show what there was, and a server that
     /// had keys does not become open to everybody.
     async fn revoke_keys(&mut self) -> Result<u64, StoreError> {
-        let revoked = sqlx::query(
+        let revoked = query(
             "UPDATE main.api_keys SET revoked = 1 WHERE revoked = 0
              AND id IN (SELECT id FROM old.api_keys WHERE revoked = 1)",
         )
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
-        let added = sqlx::query(
+        let added = query(
             "INSERT INTO main.api_keys (id, secret_digest, name, scopes, created_at_unix_seconds,
              expires_at_unix_seconds, revoked, last_used_at_unix_seconds)
              SELECT id, secret_digest, name, scopes, created_at_unix_seconds,
              expires_at_unix_seconds, 1, last_used_at_unix_seconds FROM old.api_keys
              WHERE id NOT IN (SELECT id FROM main.api_keys)",
         )
-        .execute(&mut *self.inner)
+        .execute(&mut self.inner)
         .await?;
-        Ok(revoked.rows_affected() + added.rows_affected())
+        Ok(revoked + added)
     }
 
     /// Locks of users, when they were last active, and how far the clock is trusted: nobody may look
@@ -264,20 +274,20 @@ impl Transaction {
              (SELECT seen_at_unix_seconds, steady_since_unix_seconds, leapt_from_unix_seconds
               FROM old.retention_clock)",
         ] {
-            sqlx::query(statement).execute(&mut *self.inner).await?;
+            query(statement).execute(&mut self.inner).await?;
         }
         Ok(())
     }
 
     async fn added_since(&mut self) -> Result<(i64, i64), StoreError> {
-        let query = sqlx::query_as(
+        let query = query_as(
             "SELECT
              (SELECT count(*) FROM old.users WHERE key_id NOT IN
               (SELECT key_id FROM main.users WHERE key_id NOT NULL)),
              (SELECT count(*) FROM old.enrollments WHERE id NOT IN
               (SELECT id FROM main.enrollments))",
         );
-        Ok(query.fetch_one(&mut *self.inner).await?)
+        Ok(query.fetch_one(&mut self.inner).await?)
     }
 }
 

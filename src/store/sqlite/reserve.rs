@@ -20,7 +20,7 @@ const MARGIN_BYTES: u64 = 64 << 10;
 const USE: Duration = Duration::from_secs(5);
 
 /// A file without meaning, which gives its space to deletions.
-pub(super) struct Reserve {
+pub(in crate::store) struct Reserve {
     path: PathBuf,
     released: Mutex<Option<Instant>>,
 }

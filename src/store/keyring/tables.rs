@@ -1,0 +1,89 @@
+//! A keyring in PostgreSQL: the schema `keyring`, so that a dump can leave it out.
+
+use std::path::Path;
+use std::sync::RwLock;
+
+use sqlx::postgres::PgPool;
+
+use super::super::StoreError;
+use super::super::sql::in_time;
+use super::master_key::MasterKey;
+use super::{KeyId, Keyring, NewKey, Place, SecretKey, context, key_id, unwrap, wrong};
+
+/// The tables of encrypted keys.
+pub(super) struct KeyTables(PgPool);
+
+impl Keyring {
+    /// Opens the keyring of a database. Makes it if there is none.
+    ///
+    /// # Errors
+    /// If the master key does not open it, or a statement fails.
+    pub async fn in_postgres(
+        pool: PgPool,
+        name: &Path,
+        master: &MasterKey,
+    ) -> Result<Self, StoreError> {
+        let (id, root) = (KeyId::random()?, SecretKey::random()?);
+        let wrapped = master.key.seal(&context("root", &id), root.bytes())?;
+        // Of servers that start at the same time, one makes it.
+        let made = sqlx::query(
+            "INSERT INTO keyring.root (id, wrapped) SELECT $1, $2
+             WHERE NOT EXISTS (SELECT 1 FROM keyring.keys) ON CONFLICT DO NOTHING",
+        );
+        in_time(made.bind(&id.0[..]).bind(wrapped).execute(&pool)).await?;
+        Self::open_tables(pool, name, master).await
+    }
+
+    /// Opens the keyring of a database.
+    ///
+    /// # Errors
+    /// If there is none, the master key does not open it, or a statement fails.
+    pub async fn open_tables(
+        pool: PgPool,
+        name: &Path,
+        master: &MasterKey,
+    ) -> Result<Self, StoreError> {
+        let found = sqlx::query_as("SELECT id, wrapped FROM keyring.root");
+        let found: Option<(Vec<u8>, Vec<u8>)> = in_time(found.fetch_optional(&pool)).await?;
+        let wrong = |reason: String| wrong(name, reason);
+        let (id, wrapped) = found.ok_or_else(|| wrong("its root is missing".to_owned()))?;
+        let id = key_id(&id).ok_or_else(|| wrong("it is damaged".to_owned()))?;
+        let root = unwrap(&master.key, &context("root", &id), &wrapped).ok_or_else(|| {
+            wrong(format!("the master key from {} does not open it", master.place))
+        })?;
+        let rows = sqlx::query_as("SELECT id, wrapped FROM keyring.keys").fetch_all(&pool).await?;
+        let keyring = Self {
+            id,
+            place: Place::Tables(KeyTables(pool)),
+            master: master.key.clone(),
+            root,
+            keys: RwLock::default(),
+        };
+        keyring.open_keys(&rows);
+        Ok(keyring)
+    }
+}
+
+impl KeyTables {
+    /// Encrypted keys with these ids.
+    pub async fn find(&self, ids: &[Vec<u8>]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let found = sqlx::query_as("SELECT id, wrapped FROM keyring.keys WHERE id = ANY($1)");
+        Ok(in_time(found.bind(ids).fetch_all(&self.0)).await?)
+    }
+
+    pub async fn insert(&self, keys: &[NewKey]) -> Result<(), StoreError> {
+        let ids: Vec<&[u8]> = keys.iter().map(|(id, ..)| &id.0[..]).collect();
+        let wrapped: Vec<&[u8]> = keys.iter().map(|(.., wrapped)| &wrapped[..]).collect();
+        let inserted =
+            sqlx::query("INSERT INTO keyring.keys SELECT * FROM unnest($1::bytea[], $2::bytea[])");
+        in_time(inserted.bind(ids).bind(wrapped).execute(&self.0)).await?;
+        Ok(())
+    }
+
+    pub async fn delete(&self, ids: &[KeyId]) -> Result<(), StoreError> {
+        let ids: Vec<&[u8]> = ids.iter().map(|id| &id.0[..]).collect();
+        let deleted = sqlx::query("DELETE FROM keyring.keys WHERE id = ANY($1)");
+        in_time(deleted.bind(ids).execute(&self.0)).await?;
+        Ok(())
+    }
+}

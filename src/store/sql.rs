@@ -1,0 +1,406 @@
+//! Statements that run on SQLite and on PostgreSQL: what the store needs of sqlx's interface, over both.
+//! sqlx's own `Any` copies each row with the names of its columns, and takes no options of SQLite.
+//!
+//! Statements use the language that both have in common: `$1` for parameters, `TRUE` for truth, and a
+//! column for each `ON CONFLICT`. [`either`] is for what they say differently.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow, Postgres};
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::{Arguments, ColumnIndex, Decode, Encode, FromRow, Type};
+
+/// How long PostgreSQL may take for a statement before its connection counts as broken. A network that
+/// fails in one direction says nothing.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections.
+#[derive(Clone)]
+pub(super) enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// A transaction. Dropped, it is rolled back.
+pub(super) enum Tx {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres {
+        transaction: sqlx::Transaction<'static, Postgres>,
+        /// Whether a statement failed. PostgreSQL would answer COMMIT with success, and roll back.
+        has_failed: bool,
+    },
+}
+
+/// What runs a statement.
+pub(super) enum Target<'c> {
+    Sqlite(&'c SqlitePool),
+    SqliteConnection(&'c mut SqliteConnection),
+    Postgres(&'c PgPool),
+    PostgresTransaction(&'c mut PgConnection, &'c mut bool),
+}
+
+impl<'c> From<&'c Pool> for Target<'c> {
+    fn from(pool: &'c Pool) -> Self {
+        match pool {
+            Pool::Sqlite(pool) => Self::Sqlite(pool),
+            Pool::Postgres(pool) => Self::Postgres(pool),
+        }
+    }
+}
+
+impl<'c> From<&'c mut Tx> for Target<'c> {
+    fn from(transaction: &'c mut Tx) -> Self {
+        match transaction {
+            Tx::Sqlite(transaction) => Self::SqliteConnection(transaction),
+            Tx::Postgres { transaction, has_failed } => {
+                Self::PostgresTransaction(transaction, has_failed)
+            }
+        }
+    }
+}
+
+impl<'c> From<&'c mut SqliteConnection> for Target<'c> {
+    fn from(connection: &'c mut SqliteConnection) -> Self {
+        Self::SqliteConnection(connection)
+    }
+}
+
+impl Tx {
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(transaction) => transaction.commit().await,
+            Self::Postgres { has_failed: true, .. } => Err(sqlx::Error::Protocol(
+                "a statement of the transaction failed, so it was rolled back".to_owned(),
+            )),
+            Self::Postgres { transaction, .. } => in_time(transaction.commit()).await,
+        }
+    }
+}
+
+impl Pool {
+    /// Begins a transaction with a statement of the database at hand.
+    pub async fn begin_with(
+        &self,
+        sqlite: &'static str,
+        postgres: &'static str,
+    ) -> Result<Tx, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with(sqlite).await?),
+            Self::Postgres(pool) => {
+                let transaction = in_time(pool.begin_with(postgres)).await?;
+                Tx::Postgres { transaction, has_failed: false }
+            }
+        })
+    }
+
+    pub fn size(&self) -> u32 {
+        match self {
+            Self::Sqlite(pool) => pool.size(),
+            Self::Postgres(pool) => pool.size(),
+        }
+    }
+
+    pub fn num_idle(&self) -> usize {
+        match self {
+            Self::Sqlite(pool) => pool.num_idle(),
+            Self::Postgres(pool) => pool.num_idle(),
+        }
+    }
+
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A parameter. `None` is NULL of its type.
+pub(super) enum Value<'q> {
+    Bool(Option<bool>),
+    Integer(Option<i64>),
+    Real(Option<f64>),
+    Text(Option<Cow<'q, str>>),
+    Bytes(Option<Cow<'q, [u8]>>),
+}
+
+/// Implements conversions of a type and of its options to a parameter.
+macro_rules! values {
+    ($($type:ty => $variant:ident($value:ident) $converted:expr;)*) => {$(
+        impl<'q> From<$type> for Value<'q> {
+            fn from($value: $type) -> Self {
+                Self::$variant(Some($converted))
+            }
+        }
+
+        impl<'q> From<Option<$type>> for Value<'q> {
+            fn from(value: Option<$type>) -> Self {
+                Self::$variant(value.map(|$value| $converted))
+            }
+        }
+    )*};
+}
+
+values! {
+    bool => Bool(value) value;
+    i64 => Integer(value) value;
+    u32 => Integer(value) value.into();
+    u16 => Integer(value) value.into();
+    f64 => Real(value) value;
+    f32 => Real(value) value.into();
+    &'q str => Text(value) value.into();
+    String => Text(value) value.into();
+    &'q String => Text(value) value.as_str().into();
+    &'q [u8] => Bytes(value) value.into();
+    Vec<u8> => Bytes(value) value.into();
+    &'q Vec<u8> => Bytes(value) value.as_slice().into();
+}
+
+impl<'q> From<&'q Option<String>> for Value<'q> {
+    fn from(value: &'q Option<String>) -> Self {
+        value.as_deref().into()
+    }
+}
+
+impl<'q> From<&i64> for Value<'q> {
+    fn from(value: &i64) -> Self {
+        (*value).into()
+    }
+}
+
+/// A row of either database.
+pub(super) trait Row:
+    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{
+}
+
+impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{}
+
+/// The first column of a row.
+pub(super) struct First<T>(T);
+
+impl<'r, R: sqlx::Row, T> FromRow<'r, R> for First<T>
+where
+    usize: ColumnIndex<R>,
+    T: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        row.try_get(0).map(Self)
+    }
+}
+
+/// The text of a statement in the language of either database.
+#[derive(Clone, Copy)]
+pub(super) struct Text {
+    sqlite: &'static str,
+    postgres: &'static str,
+}
+
+/// A statement that the two databases say differently.
+pub(super) fn either(sqlite: &'static str, postgres: &'static str) -> Text {
+    Text { sqlite, postgres }
+}
+
+impl From<&'static str> for Text {
+    fn from(text: &'static str) -> Self {
+        either(text, text)
+    }
+}
+
+/// A statement with its parameters.
+pub(super) struct Query<'q> {
+    text: Text,
+    values: Vec<Value<'q>>,
+}
+
+/// A statement that returns rows.
+pub(super) struct QueryAs<'q, O> {
+    query: Query<'q>,
+    row: std::marker::PhantomData<O>,
+}
+
+/// A statement that returns the first column of its rows.
+pub(super) struct QueryScalar<'q, O>(QueryAs<'q, First<O>>);
+
+pub(super) fn query<'q>(text: impl Into<Text>) -> Query<'q> {
+    Query { text: text.into(), values: Vec::new() }
+}
+
+pub(super) fn query_as<'q, O>(text: impl Into<Text>) -> QueryAs<'q, O> {
+    QueryAs { query: query(text), row: std::marker::PhantomData }
+}
+
+pub(super) fn query_scalar<'q, O>(text: impl Into<Text>) -> QueryScalar<'q, O> {
+    QueryScalar(query_as(text))
+}
+
+/// Runs a query by the sqlx method `$method` on any target.
+macro_rules! run {
+    ($query:expr, $target:expr, $make:ident, $method:ident) => {{
+        let Query { text, values } = $query;
+        match $target {
+            Target::Sqlite(pool) => sqlx::$make(text.sqlite, sqlite(values)?).$method(pool).await,
+            Target::SqliteConnection(connection) => {
+                sqlx::$make(text.sqlite, sqlite(values)?).$method(connection).await
+            }
+            Target::Postgres(pool) => {
+                in_time(sqlx::$make(text.postgres, postgres(values)?).$method(pool)).await
+            }
+            Target::PostgresTransaction(connection, has_failed) => {
+                let query = sqlx::$make(text.postgres, postgres(values)?);
+                let done = in_time(query.$method(connection)).await;
+                *has_failed |= is_failure(&done);
+                done
+            }
+        }
+    }};
+}
+
+impl<'q> Query<'q> {
+    pub fn bind(mut self, value: impl Into<Value<'q>>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Returns the number of rows that were changed.
+    pub async fn execute<'c>(self, target: impl Into<Target<'c>>) -> Result<u64, sqlx::Error> {
+        let Query { text, values } = self;
+        Ok(match target.into() {
+            Target::Sqlite(pool) => {
+                let query = sqlx::query_with(text.sqlite, sqlite(values)?);
+                query.execute(pool).await?.rows_affected()
+            }
+            Target::SqliteConnection(connection) => {
+                let query = sqlx::query_with(text.sqlite, sqlite(values)?);
+                query.execute(connection).await?.rows_affected()
+            }
+            Target::Postgres(pool) => {
+                let query = sqlx::query_with(text.postgres, postgres(values)?);
+                in_time(query.execute(pool)).await?.rows_affected()
+            }
+            Target::PostgresTransaction(connection, has_failed) => {
+                let query = sqlx::query_with(text.postgres, postgres(values)?);
+                let done = in_time(query.execute(connection)).await;
+                *has_failed |= is_failure(&done);
+                done?.rows_affected()
+            }
+        })
+    }
+}
+
+impl<'q, O: Row> QueryAs<'q, O> {
+    pub fn bind(mut self, value: impl Into<Value<'q>>) -> Self {
+        self.query = self.query.bind(value);
+        self
+    }
+
+    pub async fn fetch_one<'c>(self, target: impl Into<Target<'c>>) -> Result<O, sqlx::Error> {
+        run!(self.query, target.into(), query_as_with, fetch_one)
+    }
+
+    pub async fn fetch_optional<'c>(
+        self,
+        target: impl Into<Target<'c>>,
+    ) -> Result<Option<O>, sqlx::Error> {
+        run!(self.query, target.into(), query_as_with, fetch_optional)
+    }
+
+    pub async fn fetch_all<'c>(self, target: impl Into<Target<'c>>) -> Result<Vec<O>, sqlx::Error> {
+        run!(self.query, target.into(), query_as_with, fetch_all)
+    }
+
+    /// The rows one by one.
+    pub fn fetch<'c>(self, transaction: &'c mut Tx) -> BoxStream<'c, Result<O, sqlx::Error>>
+    where
+        O: 'c,
+    {
+        let Query { text, values } = self.query;
+        let failed = |error| futures_util::stream::once(async { Err(error) }).boxed();
+        match transaction {
+            Tx::Sqlite(connection) => match sqlite(values) {
+                Ok(values) => sqlx::query_as_with(text.sqlite, values).fetch(&mut **connection),
+                Err(error) => failed(error),
+            },
+            Tx::Postgres { transaction, .. } => match postgres(values) {
+                Ok(values) => sqlx::query_as_with(text.postgres, values).fetch(&mut **transaction),
+                Err(error) => failed(error),
+            },
+        }
+    }
+}
+
+impl<'q, O> QueryScalar<'q, O>
+where
+    First<O>: Row,
+{
+    pub fn bind(self, value: impl Into<Value<'q>>) -> Self {
+        Self(self.0.bind(value))
+    }
+
+    pub async fn fetch_one<'c>(self, target: impl Into<Target<'c>>) -> Result<O, sqlx::Error> {
+        self.0.fetch_one(target).await.map(|First(value)| value)
+    }
+
+    pub async fn fetch_optional<'c>(
+        self,
+        target: impl Into<Target<'c>>,
+    ) -> Result<Option<O>, sqlx::Error> {
+        Ok(self.0.fetch_optional(target).await?.map(|First(value)| value))
+    }
+
+    pub async fn fetch_all<'c>(self, target: impl Into<Target<'c>>) -> Result<Vec<O>, sqlx::Error> {
+        Ok(self.0.fetch_all(target).await?.into_iter().map(|First(value)| value).collect())
+    }
+}
+
+fn sqlite(values: Vec<Value<'_>>) -> Result<SqliteArguments, sqlx::Error> {
+    let mut arguments = SqliteArguments::default();
+    // Owned text and bytes are moved, borrowed ones are copied once.
+    values.into_iter().try_for_each(|value| add(&mut arguments, value))?;
+    Ok(arguments)
+}
+
+fn postgres(values: Vec<Value<'_>>) -> Result<PgArguments, sqlx::Error> {
+    let mut arguments = PgArguments::default();
+    values.into_iter().try_for_each(|value| add(&mut arguments, value))?;
+    Ok(arguments)
+}
+
+fn add<A: Arguments>(arguments: &mut A, value: Value<'_>) -> Result<(), sqlx::Error>
+where
+    for<'t> Option<bool>: Encode<'t, A::Database> + Type<A::Database>,
+    for<'t> Option<i64>: Encode<'t, A::Database> + Type<A::Database>,
+    for<'t> Option<f64>: Encode<'t, A::Database> + Type<A::Database>,
+    for<'t> Option<String>: Encode<'t, A::Database> + Type<A::Database>,
+    for<'t> Option<Vec<u8>>: Encode<'t, A::Database> + Type<A::Database>,
+{
+    match value {
+        Value::Bool(value) => arguments.add(value),
+        Value::Integer(value) => arguments.add(value),
+        Value::Real(value) => arguments.add(value),
+        Value::Text(value) => arguments.add(value.map(Cow::into_owned)),
+        Value::Bytes(value) => arguments.add(value.map(Cow::into_owned)),
+    }
+    .map_err(sqlx::Error::Encode)
+}
+
+/// Whether the statement failed. A row that was expected and is missing is no failure.
+fn is_failure<T>(done: &Result<T, sqlx::Error>) -> bool {
+    matches!(done, Err(error) if !matches!(error, sqlx::Error::RowNotFound))
+}
+
+/// Ends a wait for PostgreSQL that takes too long.
+pub(super) async fn in_time<T>(
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let late = |_| {
+        let late =
+            std::io::Error::new(std::io::ErrorKind::TimedOut, "PostgreSQL did not answer in time");
+        Err(sqlx::Error::Io(late))
+    };
+    tokio::time::timeout(ANSWER_TIMEOUT, answer).await.unwrap_or_else(late)
+}
