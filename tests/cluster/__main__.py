@@ -12,7 +12,7 @@ import traceback
 from scenario import ALL, Skipped
 
 # Each has scenarios.
-for module in ("kills", "swaps", "outages", "rolling", "dumps"):
+for module in ("kills", "swaps", "outages", "rolling", "dumps", "versions"):
     importlib.import_module(module)
 
 
