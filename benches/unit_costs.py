@@ -1,9 +1,9 @@
 """Measures what docs/scale.md computes with: bytes a user, processor time of each request, and of following changes.
 
-Usage: python3 benches/unit_costs.py PROGRAM [USERS...]
+Usage: python3 benches/unit_costs.py PROGRAM [--sqlite] [USERS...]
 
-For each number of USERS, replicas on PostgreSQL get as many users with a walk of 10 s each. A commit waits for the disk.
-Needs postgresql.
+For each number of USERS, replicas on PostgreSQL, or a server with SQLite, get as many users with a walk of 10 s each. A
+commit waits for the disk. Needs postgresql.
 """
 
 import pathlib
@@ -51,7 +51,8 @@ class Meter:
 
     def now(self):
         replicas = [replica.processor_seconds() for replica in self.cluster.replicas]
-        return [*replicas, processor_seconds(self.cluster.postgres.process), time.monotonic()]
+        postgres = self.cluster.postgres
+        return [*replicas, processor_seconds(postgres.process) if postgres else 0.0, time.monotonic()]
 
     def __enter__(self):
         self.before = self.now()
@@ -69,12 +70,25 @@ def gallery(cluster, users):
         wait_for(lambda: replica.metric("bipedalnet_gallery_users") == users)
 
 
+def sizes(cluster):
+    """Bytes in the memory of a replica, and of the database."""
+    if cluster.sqlite:
+        stored = sum(file.stat().st_size for file in cluster.folder.glob("cluster.db*"))
+    else:
+        stored = int(cluster.postgres.sql("SELECT pg_database_size('app')"))
+    return resident_bytes(cluster.replicas[-1]), stored
+
+
 def costs(program, walks, replicas, users):
-    """Rows of the table, for one number of replicas and users. All requests go to the first replica."""
-    flags = ("--max-users", "10000000")
-    with Cluster(program, replicas=replicas, settings=SETTINGS.items(), flags=flags, direct=True) as cluster:
-        size = "SELECT pg_database_size('app')"
-        empty = [resident_bytes(cluster.replicas[-1]), int(cluster.postgres.sql(size))]
+    """Rows of the table, for one number of replicas and users. All requests go to the first replica.
+
+    No replicas: a server with SQLite.
+    """
+    flags, sqlite = ("--max-users", "10000000"), replicas == 0
+    with Cluster(
+        program, replicas=replicas, sqlite=sqlite, settings=SETTINGS.items(), flags=flags, direct=True
+    ) as cluster:
+        empty = sizes(cluster)
         with Meter(cluster, users) as meter:
             send_all(cluster, enrollments(walks, 0, users), only=0)
             gallery(cluster, users)
@@ -85,9 +99,8 @@ def costs(program, walks, replicas, users):
         with Meter(cluster, REQUESTS) as meter:
             send_all(cluster, identifications(walks), only=0)
         print(f"| {users} | {replicas} | identify | {row(meter)} | {REQUESTS / meter.seconds:.0f} |", flush=True)
-        full = [resident_bytes(cluster.replicas[-1]), int(cluster.postgres.sql(size))]
-        memory, disk = ((after - before) / users for before, after in zip(empty, full))
-        return f"- {users} users, {replicas} replicas: {memory:.0f} B a user in each replica, {disk:.0f} B in PostgreSQL"
+        memory, disk = ((after - before) / users for before, after in zip(empty, sizes(cluster)))
+        return f"- {users} users, {replicas} replicas: {memory:.0f} B a user in memory, {disk:.0f} B in the database"
 
 
 def row(meter):
@@ -97,11 +110,15 @@ def row(meter):
 
 def main():
     program, *numbers = sys.argv[1:]
+    counts = (1, 3)
+    if "--sqlite" in numbers:
+        numbers.remove("--sqlite")
+        counts = (0,)
     walks = Walks(program)
     print("| users | replicas | request | µs on its replica | µs on each other replica | µs of PostgreSQL | a second |")
     print("|--:|--:|---|--:|--:|--:|--:|")
     lines = [
-        costs(program, walks, replicas, int(users)) for users in numbers or ["1000"] for replicas in (1, 3)
+        costs(program, walks, replicas, int(users)) for users in numbers or ["1000"] for replicas in counts
     ]
     print("", *lines, sep="\n")
 
