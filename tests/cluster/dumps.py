@@ -1,4 +1,4 @@
-"""PostgreSQL is dumped and restored, as docs/operation.md says."""
+"""PostgreSQL is dumped and restored, as docs/scale.md says."""
 
 import signal
 

@@ -20,7 +20,7 @@ SQLITE = "packaging/kubernetes/sqlite"
 # A file, what is replaced in it by what, and what is said of it.
 MISTAKES = [
     (CLUSTER, "BIPEDALNET_CONNECTIONS_PER_ADDRESS", "BIPEDALNET_ADDRESS_CONNECTIONS", "no such variable"),
-    (CLUSTER, "[migrate]", "[upgrade]", "no such command"),
+    (f"{SQLITE}/first-key.yaml", "[keys, create,", "[key, create,", "no such command"),
     ("docker/compose.yaml", '--keep, "28"', '--keep-newest, "28"', "no such flag"),
     (CLUSTER, "secrets: [master-key, pgpass]", "secrets: [master-key]", "names a secret that it does not get"),
     (CLUSTER, "secrets: [certificate.pem]", "secrets: [certificate]", "no such secret"),
@@ -38,7 +38,7 @@ MISTAKES = [
     (HAPROXY, "timeout server 40s", "timeout server 30s", "is shorter than a request may take"),
     (HAPROXY, "bind :8443", "bind :443", "nothing listens on the published port"),
     (HAPROXY, "crt /run/secrets/certificate.pem", "crt /run/secrets/tls.pem", "does not get the secret tls.pem"),
-    (f"{POSTGRES}/deployment.yaml", "[migrate]", "[migrate, --all]", "no such flag"),
+    (f"{POSTGRES}/deployment.yaml", "args: [serve]", "args: [serve, --postgres]", "no such flag"),
     (f"{POSTGRES}/deployment.yaml", "BIPEDALNET_LOG_FORMAT", "BIPEDALNET_LOGS", "no such variable"),
     (f"{POSTGRES}/deployment.yaml", "maxUnavailable: 0", "maxUnavailable: 1", "takes a server away"),
     (f"{POSTGRES}/deployment.yaml", "GracePeriodSeconds: 40", "GracePeriodSeconds: 26", "is too short"),
