@@ -65,7 +65,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for InCollection<T> {
             }
         };
         let collection = principal(parts).collection(named)?;
-        app.service.collections.check(&collection)?;
+        app.service.collections.check(&collection).await?;
         Ok(Self { collection, parameters: parsed(&others.join("&"))? })
     }
 }

@@ -1,7 +1,7 @@
 //! Collections of users: create, read, limit, delete.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bipedalnet_core::identity::CollectionId;
 
@@ -16,7 +16,8 @@ use crate::telemetry::Metrics;
 /// Most collections. Each takes memory.
 const MAX_COLLECTIONS: u64 = 100_000;
 
-/// Manages collections. Knows which exist, so that no request waits for the database to find out.
+/// Manages collections. Knows which exist, so that a request waits for the database only if it names one
+/// that is not known.
 pub struct Collections {
     store: Store,
     active: ActiveModel,
@@ -33,9 +34,15 @@ struct Known {
 struct Ids {
     all: HashSet<CollectionId>,
     oldest_first: Vec<CollectionId>,
+    /// The store's mark as they were read.
+    mark: (i64, i64),
 }
 
 impl Known {
+    fn read(&self) -> RwLockReadGuard<'_, Ids> {
+        self.ids.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn change(&self, change: impl FnOnce(&mut Ids)) {
         let mut ids = self.ids.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut ids);
@@ -52,21 +59,39 @@ impl Collections {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let known = Arc::new(Known { ids: RwLock::default(), metrics: Arc::clone(metrics) });
-        let ids = store.collection_ids().await?;
-        known.change(|known| known.oldest_first = ids);
-        Ok(Self { store, active, writes, known })
+        let collections = Self { store, active, writes, known };
+        collections.refresh().await?;
+        Ok(collections)
+    }
+
+    /// Reads which collections there are, if that changed: another server may share the database.
+    pub(super) async fn refresh(&self) -> Result<(), StoreError> {
+        let mark = self.store.collections_mark().await?;
+        if self.known.read().mark == mark {
+            return Ok(());
+        }
+        let ids = self.store.collection_ids().await?;
+        let before = self.known.read().all.clone();
+        self.known.change(|known| {
+            known.oldest_first = ids;
+            known.mark = mark;
+        });
+        let model = self.active.get();
+        for gone in before.difference(&self.known.read().all) {
+            model.galleries.forget(gone);
+        }
+        Ok(())
     }
 
     /// Checks that a collection exists.
     ///
     /// # Errors
-    /// If it does not.
-    pub fn check(&self, id: &CollectionId) -> Result<(), ServiceError> {
-        let ids = self.known.ids.read().unwrap_or_else(PoisonError::into_inner);
-        match ids.all.contains(id) {
-            true => Ok(()),
-            false => Err(ServiceError::NoSuchCollection(id.clone())),
+    /// If it does not, or the database fails.
+    pub async fn check(&self, id: &CollectionId) -> Result<(), ServiceError> {
+        if !self.known.read().all.contains(id) {
+            self.store.collection(id).await?;
         }
+        Ok(())
     }
 
     /// At most `limit` collections in the order of their ids, beginning after `after`: only those of the
@@ -120,7 +145,14 @@ impl Collections {
         let collection = write.transaction.collection(&id).await?;
         if is_new {
             let known = Arc::clone(&self.known);
-            write.after_commit(move || known.change(|ids| ids.oldest_first.push(id)));
+            write.after_commit(move || {
+                known.change(|ids| {
+                    // It may have been read already.
+                    if !ids.all.contains(&id) {
+                        ids.oldest_first.push(id);
+                    }
+                });
+            });
         }
         Ok((is_new, collection, write))
     }

@@ -46,6 +46,7 @@ impl Service {
             }
             files = checked.is_ok();
             report("API keys were not read", self.keys.refresh().await);
+            report("collections were not read", self.collections.refresh().await);
             let clock = self.look_at_clock(tick == 0).await;
             if let Ok(clock) = clock
                 && (tick.is_multiple_of(RETENTION_TICKS) || clock.event.is_some())

@@ -110,6 +110,18 @@ impl Store {
         row.ok_or_else(|| StoreError::NoSuchCollection(id.clone()))?.collection(self)
     }
 
+    /// A mark that changes if a collection is created or deleted.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn collections_mark(&self) -> Result<(i64, i64), StoreError> {
+        let mark = query_as(
+            "SELECT count(*), CAST(coalesce(sum(created_at_unix_seconds), 0) AS BIGINT)
+             FROM collections",
+        );
+        Ok(mark.fetch_one(&self.readers).await?)
+    }
+
     /// The number of users of each collection that has any.
     ///
     /// # Errors
