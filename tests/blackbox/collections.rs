@@ -615,6 +615,37 @@ async fn a_change_of_the_model_changes_all_collections() {
     }
 }
 
+#[tokio::test]
+async fn servers_of_one_database_know_each_others_collections() {
+    let one = Server::start();
+    if one.database().is_absolute() {
+        eprintln!("skipped: a database of SQLite serves one server");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let url = "database-url";
+    std::fs::copy(one.folder.path().join(url), folder.path().join(url)).unwrap();
+    let other = Server::start_in(folder);
+    assert_eq!(put_collection(&one, "shop", json!({"max_users": 1})).await.status, 201);
+    // At once, and within its limits.
+    let put = async |server: &Server, user: &str| {
+        server.send(Method::PUT, &format!("/v1/users/{user}{SHOP}"), "").await
+    };
+    assert_eq!(put(&other, "ann").await.status, 201);
+    assert_eq!(put(&one, "bob").await.problem(), (409, "too-many-users"));
+    let label = "bipedalnet_collection_users{collection=\"shop\"}";
+    while other.scrape().await.get(label) != Some(&1.0) {
+        tokio::task::yield_now().await;
+    }
+    let path = format!("/v1/users/ann{SHOP}");
+    assert_eq!(one.send(Method::DELETE, &path, "").await.status, 204);
+    assert_eq!(one.send(Method::DELETE, "/v1/collections/shop", "").await.status, 204);
+    assert_eq!(put(&other, "ann").await.problem(), (404, "unknown-collection"));
+    while other.get(&format!("/v1/users{SHOP}")).await.status != 404 {
+        tokio::task::yield_now().await;
+    }
+}
+
 fn run(folder: &TempDir, arguments: &[&str]) -> String {
     let database = database_in(folder.path());
     printed(program().args(arguments).arg("--database").arg(database)).unwrap()
