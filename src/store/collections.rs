@@ -2,6 +2,7 @@
 
 use bipedalnet_core::identity::{CollectionId, UserIdError};
 
+use super::error::broken_reference;
 use super::sql::{query, query_as, query_scalar};
 use super::{AuditEvent, Database, Store, StoreError, Transaction, unix_seconds};
 
@@ -205,7 +206,12 @@ impl Transaction {
         query("DELETE FROM collections WHERE id = $1")
             .bind(id.as_str())
             .execute(&mut self.inner)
-            .await?;
+            .await
+            .map_err(|error| {
+                // Another server created a user just now.
+                let in_use = StoreError::CollectionInUse { collection: id.clone(), users: 1 };
+                broken_reference(error, in_use)
+            })?;
         self.audit(AuditEvent::CollectionDeleted(id)).await
     }
 }

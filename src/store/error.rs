@@ -274,8 +274,13 @@ impl StoreError {
 
 /// Turns a broken foreign key into [`StoreError::NoSuchUser`].
 pub(super) fn no_such_user(error: sqlx::Error, user: &UserId) -> StoreError {
+    broken_reference(error, StoreError::NoSuchUser(user.clone()))
+}
+
+/// Turns a broken foreign key into what it means.
+pub(super) fn broken_reference(error: sqlx::Error, meaning: StoreError) -> StoreError {
     match error.as_database_error() {
-        Some(reason) if reason.is_foreign_key_violation() => StoreError::NoSuchUser(user.clone()),
+        Some(reason) if reason.is_foreign_key_violation() => meaning,
         _ => StoreError::Statement(error),
     }
 }

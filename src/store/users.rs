@@ -6,6 +6,7 @@ use std::path::Path;
 use bipedalnet_core::identity::{CollectionId, UserId, UserIdError};
 use sha2::{Digest, Sha256};
 
+use super::error::broken_reference;
 use super::keyring::{KeyId, SecretKey, key_id};
 use super::sql::{Target, either, query, query_as, query_scalar};
 use super::{AuditEvent, Store, StoreError, Transaction, unix_seconds};
@@ -224,7 +225,9 @@ impl Transaction {
         .bind(&key.0[..])
         .bind(collection.as_str())
         .execute(&mut self.inner)
-        .await?;
+        .await
+        // Another server deleted it just now.
+        .map_err(|error| broken_reference(error, StoreError::NoSuchCollection(collection)))?;
         self.audit(AuditEvent::UserCreated(user)).await?;
         Ok(true)
     }

@@ -644,6 +644,16 @@ async fn servers_of_one_database_know_each_others_collections() {
     while other.get(&format!("/v1/users{SHOP}")).await.status != 404 {
         tokio::task::yield_now().await;
     }
+    // Either the user comes first or the deletion.
+    for round in 0..20 {
+        put_collection(&one, "shop", json!({})).await;
+        let user = format!("u{round}");
+        let delete = one.send(Method::DELETE, "/v1/collections/shop", "");
+        let (created, deleted) = tokio::join!(put(&other, &user), delete);
+        let statuses = (created.status, deleted.status);
+        assert!([(201, 409), (404, 204)].contains(&statuses), "{created:?} {deleted:?}");
+        one.send(Method::DELETE, &format!("/v1/users/{user}{SHOP}"), "").await;
+    }
 }
 
 fn run(folder: &TempDir, arguments: &[&str]) -> String {
