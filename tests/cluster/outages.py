@@ -16,6 +16,9 @@ from world import Cluster, Threads, wait_for
 
 USERS = 8
 
+# Of users who are enrolled meanwhile, so that they are not found in the place of others.
+NEW_WALKER = 100
+
 # How long a write may take to be refused. The server's own limits are shorter.
 REFUSED_WITHIN_SECONDS = 30
 
@@ -37,7 +40,7 @@ class Outage:
 
     def enroll(self, at, user, key):
         path = f"/v1/users/{user}/enrollments?create_user=true"
-        return self.connections[at].send("POST", path, self.walks.get(1, 1), {"idempotency-key": key})
+        return self.connections[at].send("POST", path, self.walks.get(NEW_WALKER, 1), {"idempotency-key": key})
 
     def write(self, at):
         """Sends a new write to a replica. Returns the answer, or None, and notes what must become of it."""
@@ -142,6 +145,8 @@ def restart(program, report):
         with outage(program, report) as world:
             world.cluster.postgres.stop(how)
             refuse_on_all(world, report)
+            for replica in world.cluster.replicas:
+                wait_for(lambda: "behind" in replica.ready()[1])
             age = [f"{replica.metric('bipedalnet_gallery_age_seconds'):.1f}" for replica in world.cluster.replicas]
             report("age of the galleries in seconds", ", ".join(age))
             world.cluster.postgres.start()
@@ -225,7 +230,8 @@ def slow(program, report):
     """Every packet between one replica and PostgreSQL takes 200 ms more."""
     with outage(program, report) as world:
         world.cluster.links[0].delay_seconds = 0.2
-        for at in world.all:
+        # The first write may need a new connection.
+        for at in [*world.all, 0]:
             start = time.monotonic()
             answer = world.write(at)
             report(f"write on replica {at}", f"{answer and answer.status} after {time.monotonic() - start:.1f} s")
@@ -283,7 +289,7 @@ def kept_answers(world, first, second):
     user, key = f"written-{next(world.numbers)}", str(uuid.uuid4())
     path = f"/v1/users/{user}/enrollments?create_user=true"
     answers = [
-        connection.send("POST", path, world.walks.get(1, 1), {"idempotency-key": key})
+        connection.send("POST", path, world.walks.get(NEW_WALKER, 1), {"idempotency-key": key})
         for connection in (first, second)
     ]
     assert [answer.status for answer in answers] == [201, 201], answers
