@@ -156,28 +156,25 @@ def restart(program, report):
 @on_postgres
 def failover(program, report):
     """A standby is promoted, and the addresses lead there. Nothing that was acknowledged is lost."""
-    with outage(program, report, settings={"synchronous_commit": "on"}.items()) as world:
+    settings = {"synchronous_commit": "on"}.items()
+    # The standby is there until all users were looked for.
+    with contextlib.ExitStack() as stack, outage(program, report, settings=settings) as world:
         primary = world.cluster.postgres
         standby = primary.standby()
-        try:
-            primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
-            primary.sql("SELECT pg_reload_conf()")
-            state = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
-            wait_for(lambda: primary.sql(state) == "1")
-            for at in [*world.all, *world.all]:
-                assert world.write(at).status == 201
-            primary.stop(signal.SIGQUIT)
-            refuse_on_all(world, report)
-            standby.promote()
-            for link in world.cluster.links:
-                link.targets = [("127.0.0.1", standby.port)]
-                link.cut_all()
-            report("writes again after seconds", f"{world.back():.1f}")
-            world.check()
-        finally:
-            for link in world.cluster.links:
-                link.cut_all()
-            standby.delete()
+        stack.callback(standby.delete)
+        primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.sql("SELECT pg_reload_conf()")
+        state = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+        wait_for(lambda: primary.sql(state) == "1")
+        for at in [*world.all, *world.all]:
+            assert world.write(at).status == 201
+        primary.stop(signal.SIGQUIT)
+        refuse_on_all(world, report)
+        standby.promote()
+        for link in world.cluster.links:
+            link.targets = [("127.0.0.1", standby.port)]
+            link.cut_all()
+        report("writes again after seconds", f"{world.back():.1f}")
 
 
 @on_postgres
