@@ -68,6 +68,17 @@ enum Computed {
     Verification(Verification),
 }
 
+impl Computed {
+    /// The user who is written to.
+    fn user(&self) -> Option<&UserId> {
+        match self {
+            Self::Walk(user, ..) => Some(user),
+            Self::Identification(..) => None,
+            Self::Verification(verification) => Some(&verification.user),
+        }
+    }
+}
+
 /// Carries out batches.
 pub struct Batch {
     pub(super) enroll: Enroll,
@@ -105,6 +116,8 @@ impl Batch {
             }
         }
         let mut write = self.writes.begin(reservation).await?;
+        let users = computed.iter().filter_map(|item| item.as_ref().ok()?.user()).collect();
+        write.transaction.lock_users(&users).await?;
         let mut outcomes = Vec::with_capacity(computed.len());
         for item in computed {
             let outcome = match item {

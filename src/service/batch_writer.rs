@@ -142,6 +142,8 @@ impl BatchWriter {
         batch: &mut [Waiting],
     ) -> Result<Vec<Result<StoredResponse, ServiceError>>, ServiceError> {
         let mut write = self.writes.begin_in(turn, Reservation::default()).await?;
+        let users = batch.iter().map(|waiting| &waiting.user).collect();
+        write.transaction.lock_users(&users).await?;
         let max_enrollments = self.reader.settings.get().max_enrollments_per_user;
         let mut results = Vec::with_capacity(batch.len());
         for Waiting { reservation, user, walk, permit, encode, .. } in batch {

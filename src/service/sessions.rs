@@ -119,8 +119,8 @@ impl SessionUse {
         }
     }
 
-    /// Keeps the session open, and says what happened since the decision, now that no other write is
-    /// under way.
+    /// Keeps the session open, and says what happened since the decision, now that no other write to
+    /// the user is under way.
     pub async fn renew(
         &self,
         write: &mut Write,

@@ -1,5 +1,6 @@
 //! Verification (1:1): whether the walker is the claimed user.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -161,6 +162,7 @@ impl Verify {
         let mut verification = self.decide(self.active.get(), claim, &mut NewWalks::new()).await?;
         drop(admitted);
         let mut write = self.writes.begin(reservation).await?;
+        write.transaction.lock_users(&BTreeSet::from([&verification.user])).await?;
         self.settle(&mut write, &mut verification).await?;
         Ok((verification, write))
     }
@@ -236,7 +238,8 @@ impl Verify {
         }
     }
 
-    /// Checks again what may have changed since the decision, now that no other write is under way.
+    /// Checks again what may have changed since the decision, now that no other write to this user is under
+    /// way.
     /// Then writes the result of the verification.
     pub(super) async fn settle(
         &self,

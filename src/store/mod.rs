@@ -29,6 +29,7 @@ mod templates;
 mod text;
 mod trainees;
 mod training_jobs;
+mod user_locks;
 mod users;
 mod walks;
 

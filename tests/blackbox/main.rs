@@ -39,6 +39,7 @@ mod restore;
 mod retention;
 mod retries;
 mod server;
+mod servers;
 mod serving;
 mod storage_faults;
 mod support;
