@@ -57,6 +57,9 @@ class Connection:
         try:
             self.http.request(method, path, body, headers)
             response = self.http.getresponse()
+            # Otherwise, headers that were cut look as if they were whole.
+            if response.status != 204 and response.length is None:
+                raise http.client.IncompleteRead(b"")
             return Answer(response.status, response.headers, response.read())
         except (OSError, http.client.HTTPException):
             self.close()
