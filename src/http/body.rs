@@ -244,6 +244,7 @@ impl Format {
             content_type,
             body: self.encode(body),
             location: None,
+            change: None,
         }
     }
 }

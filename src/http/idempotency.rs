@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-use super::body;
+use super::{body, replica};
 use super::problem::{Problem, ProblemType};
 use crate::access::Principal;
 use crate::service::{
@@ -103,6 +103,8 @@ fn response(stored: StoredResponse, replayed: bool) -> Response {
     headers.extend(content_type.map(|name| (header::CONTENT_TYPE, name)));
     let location = stored.location.and_then(|path| HeaderValue::try_from(path).ok());
     headers.extend(location.map(|path| (header::LOCATION, path)));
+    let change = stored.change.and_then(|it| HeaderValue::try_from(it.to_string()).ok());
+    headers.extend(change.map(|change| (replica::CHANGE, change)));
     headers.insert(body::VARY.0, HeaderValue::from_static(body::VARY.1));
     if replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));

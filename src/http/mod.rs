@@ -28,6 +28,7 @@ mod problem;
 mod range;
 mod rate_limit;
 mod recognition;
+mod replica;
 mod request_body;
 mod server;
 mod training_jobs;
@@ -173,6 +174,7 @@ fn with_middleware(
             .layer(from_fn_with_state(http.clone(), deadline::deadline))
             .layer(from_fn_with_state(guard, guard::limit_by_address))
             .layer(from_fn_with_state((service.clone(), is_local), host::check))
+            .layer(from_fn_with_state(service.clone(), replica::after_change))
             .layer(from_fn(etag::etag)),
     )
 }

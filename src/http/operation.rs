@@ -76,7 +76,8 @@ pub(super) async fn live() -> &'static str {
 ///
 /// The status is 503 while the server stops, and if a file of its database was deleted or replaced. Open
 /// requests are still answered. If nothing can be stored for a while, it stays 200, because the server
-/// still identifies people, and a second line begins with `read-only:` and says why.
+/// still identifies people, and a line begins with `read-only:` and says why. If it cannot read what other
+/// servers of the same database change, a line begins with `behind:` and says since when.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "operation", responses(
     (status = 200, description = "The server accepts requests",
         body = String, content_type = "text/plain", example = json!("ready\n"))
@@ -86,10 +87,14 @@ pub(super) async fn ready(State(service): State<Arc<Service>>) -> Result<String,
         return Err(Problem::database_gone());
     }
     if service.is_ready() {
-        return Ok(match service.read_only() {
-            None => "ready\n".to_owned(),
-            Some(reason) => format!("ready\nread-only: {reason}\n"),
-        });
+        let mut text = "ready\n".to_owned();
+        if let Some(reason) = service.read_only() {
+            text += &format!("read-only: {reason}\n");
+        }
+        if let Some(age) = service.behind() {
+            text += &format!("behind: the gallery is {} s old\n", age.as_secs());
+        }
+        return Ok(text);
     }
     Err(Problem::new(
         ProblemType::NotReady,

@@ -85,6 +85,7 @@ impl Models {
         let comparison = compare(&self.store, &self.pool, &active, &next).await?;
         self.keep_comparison(&next, comparison.as_ref()).await?;
         crash_point("models compared");
+        self.replica.announce(next.id()).await?;
         let (activation, mut write) = self.switch(reservation, next, comparison, force).await?;
         write.after_commit(move || drop(one_at_a_time));
         Ok((activation, write))
@@ -97,7 +98,7 @@ impl Models {
         comparison: Option<Comparison>,
         force: bool,
     ) -> Result<(Activation, Write), ServiceError> {
-        let mut write = self.writes.begin(reservation).await?;
+        let mut write = self.writes.begin_alone(reservation).await?;
         let active = self.active.get();
         let (old, new) = (active.id().to_owned(), next.id().to_owned());
         // Walks that were enrolled meanwhile.
@@ -105,6 +106,7 @@ impl Models {
         while let Some(page) = self.read_page(&next, last).await? {
             for (enrollment, template) in &page.templates {
                 write.transaction.add_template(&new, *enrollment, template).await?;
+                write.transaction.note_change_of_walk(*enrollment).await?;
             }
             last = page.last;
         }
@@ -121,6 +123,8 @@ impl Models {
         self.pool.run(Admission::Always, fill).await?;
         fit_all(&self.pool, &next).await?;
         write.transaction.activate_model(&new).await?;
+        write.transaction.lock_users(&[]).await?;
+        write.is_change = true;
         crash_point("switch not committed");
         let active = self.active.clone();
         let (model, previous) = (new.clone(), old.clone());

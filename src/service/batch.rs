@@ -69,7 +69,7 @@ enum Computed {
 }
 
 impl Computed {
-    /// The user who is written to.
+    /// The user whom it changes.
     fn user(&self) -> Option<&UserId> {
         match self {
             Self::Walk(user, ..) => Some(user),
@@ -116,8 +116,8 @@ impl Batch {
             }
         }
         let mut write = self.writes.begin(reservation).await?;
-        let users = computed.iter().filter_map(|item| item.as_ref().ok()?.user()).collect();
-        write.transaction.lock_users(&users).await?;
+        let users: Vec<&UserId> = computed.iter().flatten().filter_map(Computed::user).collect();
+        write.claim(&users).await?;
         let mut outcomes = Vec::with_capacity(computed.len());
         for item in computed {
             let outcome = match item {

@@ -142,19 +142,25 @@ impl BatchWriter {
         batch: &mut [Waiting],
     ) -> Result<Vec<Result<StoredResponse, ServiceError>>, ServiceError> {
         let mut write = self.writes.begin_in(turn, Reservation::default()).await?;
-        let users = batch.iter().map(|waiting| &waiting.user).collect();
-        write.transaction.lock_users(&users).await?;
+        let users: Vec<&UserId> = batch.iter().map(|waiting| &waiting.user).collect();
+        write.claim(&users).await?;
         let max_enrollments = self.reader.settings.get().max_enrollments_per_user;
         let mut results = Vec::with_capacity(batch.len());
         for Waiting { reservation, user, walk, permit, encode, .. } in batch {
             write.transaction.act_for(reservation.principal.actor());
+            // Another server may have activated a model meanwhile.
+            if let Err(error) = self.reader.read_again(&self.active, walk).await {
+                results.push(Err(error));
+                continue;
+            }
             let enrolled = match self.admission.admit(&mut write, permit, user, walk).await {
                 Ok(()) => write.add_enrollment(&self.active, max_enrollments, user, walk).await,
                 Err(error) => Err(error),
             };
             results.push(match enrolled {
                 Ok(enrolled) => {
-                    let (response, named) = (encode(enrolled), BTreeSet::from([user.clone()]));
+                    let response = write.naming_change(encode(enrolled));
+                    let named = BTreeSet::from([user.clone()]);
                     reservation.store(&mut write.transaction, &named, &response).await?;
                     Ok(response)
                 }

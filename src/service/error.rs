@@ -269,6 +269,8 @@ impl From<StoreError> for ServiceError {
             StoreError::CollectionFull { most } => Self::CollectionFull { most },
             error @ StoreError::CollectionInUse { .. } => Self::CollectionInUse(error.to_string()),
             StoreError::OtherRequest => Self::OtherRequest,
+            // A retry gets the stored response.
+            StoreError::AnsweredElsewhere => Self::InFlight,
             StoreError::AnswerErased => Self::AnswerErased,
             StoreError::TooManyEnrollments { user, most } => {
                 Self::TooManyEnrollments { user, most }

@@ -48,13 +48,16 @@ impl Service {
             report("API keys were not read", self.keys.refresh().await);
             report("collections were not read", self.collections.refresh().await);
             let clock = self.look_at_clock(tick == 0).await;
+            // One of several servers deletes for all.
             if let Ok(clock) = clock
+                && self.store.is_keeper().await.unwrap_or(false)
                 && (tick.is_multiple_of(RETENTION_TICKS) || clock.event.is_some())
             {
                 let forgotten = self.store.forget_failing_clients().await;
                 report("addresses of failed verifications were not deleted", forgotten);
                 let forgotten = self.store.forget_used_challenges().await;
                 report("used challenges were not deleted", forgotten);
+                report("old changes were not deleted", self.store.prune_changes().await);
                 let prunes_audit = tick.is_multiple_of(AUDIT_TICKS);
                 let deleted = self.delete_by_the_clock(clock, prunes_audit).await;
                 report("data past its time was not deleted", deleted);

@@ -24,6 +24,7 @@ mod metrics;
 mod model_comparison;
 mod models;
 mod pool;
+mod replica;
 mod sessions;
 mod storage_watch;
 mod template_update;
@@ -38,6 +39,7 @@ mod walk_reader;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use activation::Activation;
 use active_model::ActiveModel;
@@ -55,6 +57,7 @@ use maintenance::LogScrubber;
 pub use models::{Comparison, GivenModel, Models, Outcomes, StoredModel};
 pub use pool::{Admission, Cost, Pool, PoolError, Sender, sender, sent_by, until};
 pub use sessions::SessionId;
+use replica::Replica;
 use storage_watch::Disk;
 pub use thresholds::Thresholds;
 use trainer::Trainer;
@@ -70,7 +73,7 @@ use write::Writes;
 
 use crate::access::random_hex;
 use crate::config::{Live, ServiceSettings};
-use crate::store::{AuditEntry, PoolUse, Store, StoreError};
+use crate::store::{AuditEntry, ChangeToken, PoolUse, Store, StoreError};
 pub use crate::store::{Collection, CollectionLimits, IdempotentRequest, StoredResponse};
 use crate::telemetry::Metrics;
 
@@ -115,6 +118,7 @@ pub struct Service {
     log: LogScrubber,
     signals: Arc<JobSignals>,
     trainer: Trainer,
+    replica: Replica,
     disk: Disk,
 }
 
@@ -132,7 +136,15 @@ impl Service {
         let metrics = Arc::new(Metrics::new());
         let max_models = settings.get().max_models;
         let pool = Pool::new(Arc::clone(&metrics));
-        let active = ActiveModel::new(models::load_active(given, &store, max_models, &pool).await?);
+        let (model, state) = models::load_active(given, &store, max_models, &pool).await?;
+        let active = ActiveModel::new(model);
+        let replica = Replica::new(
+            store.clone(),
+            active.clone(),
+            pool.clone(),
+            Arc::clone(&metrics),
+            state,
+        );
         let log = LogScrubber::new(store.clone());
         let signals = Arc::<JobSignals>::default();
         let challenges = Challenges::new(store.clone(), active.clone());
@@ -142,6 +154,7 @@ impl Service {
             pool.clone(),
             Arc::clone(&metrics),
             log.clone(),
+            replica.clone(),
         );
         let reader = WalkReader {
             settings: settings.clone(),
@@ -183,6 +196,7 @@ impl Service {
             writes: writes.clone(),
             pool: pool.clone(),
             metrics: Arc::clone(&metrics),
+            replica: replica.clone(),
             activating: Arc::default(),
         };
         Ok(Self {
@@ -238,6 +252,7 @@ impl Service {
             active,
             log,
             signals,
+            replica,
             disk: Disk::default(),
         })
     }
@@ -273,7 +288,18 @@ impl Service {
             () = self.watch_storage() => {}
             () = self.thresholds.follow_galleries() => {}
             () = self.trainer.run() => {}
+            () = self.replica.follow() => {}
         }
+    }
+
+    /// Waits until the memory has a change that another server may have made. Returns whether it has it.
+    pub async fn wait_for(&self, change: ChangeToken) -> bool {
+        self.replica.wait_for(change).await
+    }
+
+    /// How old the galleries are, if that is more than it should be.
+    pub fn behind(&self) -> Option<Duration> {
+        self.replica.behind()
     }
 
     /// Refuses a request because there is no memory for its body.
@@ -326,6 +352,9 @@ impl Service {
             tracing::error!(%error, "it was not stored who was recognised of late");
         }
         self.trainer.release().await;
+        if let Err(error) = self.store.forget_server().await {
+            tracing::error!(%error, "other servers were not told of the stop");
+        }
         if let Err(error) = self.store.note_clock().await {
             tracing::error!(%error, "the time was not stored");
         }

@@ -10,11 +10,12 @@ use tokio::sync::Mutex;
 use super::active_model::{ActiveModel, LoadedModel, model_from_file};
 use super::idempotency::Reservation;
 use super::pool::{Admission, Cost, Pool};
+use super::replica::Replica;
 use super::thresholds::fit_all;
 use super::write::{Write, Writes};
 use super::{ServiceError, StartError};
 pub use crate::store::{Comparison, Outcomes, StoredModel};
-use crate::store::{Store, StoreError};
+use crate::store::{State, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// The model that the service is started with.
@@ -34,6 +35,7 @@ pub struct Models {
     pub(super) writes: Writes,
     pub(super) pool: Pool,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) replica: Replica,
     /// Locked during an activation.
     pub(super) activating: Arc<Mutex<()>>,
 }
@@ -46,7 +48,8 @@ async fn register(
     store: &Store,
     max_models: u32,
 ) -> Result<(), StoreError> {
-    let mut transaction = store.begin().await?;
+    // Several servers may start at the same time.
+    let mut transaction = store.begin_alone().await?;
     transaction.put_model(given, file, None, shipped).await?;
     if transaction.active_model().await?.is_none() {
         // The database may have walks from before it had models.
@@ -64,7 +67,7 @@ pub(super) async fn load_active(
     store: &Store,
     max_models: u32,
     pool: &Pool,
-) -> Result<LoadedModel, StartError> {
+) -> Result<(LoadedModel, Option<State>), StartError> {
     let GivenModel { file, shipped } = given;
     let given = GaitModel::new(Model::from_bytes(&file)?)?;
     let given_id = given.id().to_owned();
@@ -87,6 +90,7 @@ pub(super) async fn load_active(
         _ => given,
     };
     let model = LoadedModel::new(model, &store.template_secret());
+    let state = transaction.state().await?;
     let walks = transaction.templates(model.id(), model.feature_len()).await?;
     model.galleries.fill(&walks);
     drop(walks);
@@ -103,7 +107,7 @@ pub(super) async fn load_active(
     }
     match store.set_damaged_aside().await {
         Err(error) if !error.is_temporary() => Err(error.into()),
-        _ => Ok(model),
+        _ => Ok((model, state)),
     }
 }
 

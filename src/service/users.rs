@@ -174,6 +174,7 @@ impl Users {
             return Err(ServiceError::NoDeviceTemplates);
         }
         let mut write = self.writes.begin(Reservation::of(principal)).await?;
+        write.claim(&[user]).await?;
         write.transaction.user(user).await?;
         let model = self.active.get();
         let template = {
@@ -205,6 +206,7 @@ impl Users {
         user: UserId,
     ) -> Result<Write, ServiceError> {
         let mut write = self.writes.begin(reservation).await?;
+        write.claim(&[&user]).await?;
         self.erase(&mut write, user).await?;
         Ok(write)
     }
@@ -248,6 +250,7 @@ impl Users {
         id: i64,
     ) -> Result<Write, ServiceError> {
         let mut write = self.writes.begin(reservation).await?;
+        write.claim(&[&user]).await?;
         let model = self.active.get();
         write.transaction.erase_enrollment(&user, id).await?;
         let (model_id, feature_len) = (model.id(), model.feature_len());

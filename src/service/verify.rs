@@ -1,6 +1,5 @@
 //! Verification (1:1): whether the walker is the claimed user.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -162,7 +161,7 @@ impl Verify {
         let mut verification = self.decide(self.active.get(), claim, &mut NewWalks::new()).await?;
         drop(admitted);
         let mut write = self.writes.begin(reservation).await?;
-        write.transaction.lock_users(&BTreeSet::from([&verification.user])).await?;
+        write.claim(&[&verification.user]).await?;
         self.settle(&mut write, &mut verification).await?;
         Ok((verification, write))
     }

@@ -17,6 +17,7 @@ use super::active_model::ActiveModel;
 use super::idempotency::Reservation;
 use super::maintenance::LogScrubber;
 use super::pool::{Pool, PoolError};
+use super::replica::Replica;
 use crate::store::{Store, StoreError, StoredResponse, Transaction};
 use crate::telemetry::Metrics;
 
@@ -31,6 +32,7 @@ pub(super) struct Writes {
     pool: Pool,
     metrics: Arc<Metrics>,
     log: LogScrubber,
+    replica: Replica,
     turn: Arc<Mutex<()>>,
     /// A permit for each write that waits for its turn.
     places: Arc<Semaphore>,
@@ -48,6 +50,8 @@ pub struct Write {
     pub(super) named_users: BTreeSet<UserId>,
     /// Numbers of walks that it added to sessions.
     pub(super) session_walks: Vec<i64>,
+    /// Whether it changes more in memory than the gallery: the active model.
+    pub(super) is_change: bool,
     /// Whether data was deleted that must leave the write-ahead log before the response.
     pub(super) scrubs_log: bool,
     after_commit: Vec<Box<dyn FnOnce() + Send>>,
@@ -74,19 +78,34 @@ impl Writes {
         pool: Pool,
         metrics: Arc<Metrics>,
         log: LogScrubber,
+        replica: Replica,
     ) -> Self {
         let places = Arc::new(Semaphore::new(MAX_WAITING));
-        Self { store, active, pool, metrics, log, turn: Arc::default(), places }
+        Self { store, active, pool, metrics, log, replica, turn: Arc::default(), places }
     }
 
     /// Waits for the turn and begins a write.
     pub async fn begin(&self, reservation: Reservation) -> Result<Write, ServiceError> {
+        let turn = self.next_turn().await?;
+        Ok(self.begin_in(&turn, reservation).await?)
+    }
+
+    /// As [`Writes::begin`], while no other server of the same database writes. The memory has all that
+    /// they wrote.
+    pub async fn begin_alone(&self, reservation: Reservation) -> Result<Write, ServiceError> {
+        let turn = self.next_turn().await?;
+        let transaction = self.store.begin_alone().await?;
+        self.replica.catch_up().await?;
+        Ok(self.write(&turn, reservation, transaction))
+    }
+
+    async fn next_turn(&self) -> Result<Turn, ServiceError> {
         let place = self.place()?;
         let queued = Instant::now();
         let turn = self.turn().await;
         drop(place);
         self.metrics.stages.turn.ended(queued);
-        Ok(self.begin_in(&turn, reservation).await?)
+        Ok(turn)
     }
 
     /// A place in the queue.
@@ -111,25 +130,42 @@ impl Writes {
         turn: &Turn,
         reservation: Reservation,
     ) -> Result<Write, StoreError> {
-        let begin = Instant::now();
-        let mut transaction = self.store.begin().await?;
+        Ok(self.write(turn, reservation, self.store.begin().await?))
+    }
+
+    fn write(&self, turn: &Turn, reservation: Reservation, mut transaction: Transaction) -> Write {
         transaction.act_for(reservation.principal.actor());
-        Ok(Write {
+        Write {
             transaction,
             gallery: GalleryChanges::default(),
             named_users: BTreeSet::new(),
             session_walks: Vec::new(),
+            is_change: false,
             scrubs_log: false,
             after_commit: Vec::new(),
             reservation,
             writes: self.clone(),
-            begin,
+            begin: Instant::now(),
             _turn: Arc::clone(turn),
-        })
+        }
     }
 }
 
 impl Write {
+    /// Keeps other servers from changing these users until the write ends. The memory has all that they
+    /// wrote about them. To be called before anything of the users is read.
+    pub(super) async fn claim(&mut self, users: &[&UserId]) -> Result<(), ServiceError> {
+        self.transaction.lock_users(users).await?;
+        self.writes.replica.catch_up().await
+    }
+
+    /// A response that names the change, if other servers must have it to answer alike.
+    pub(super) fn naming_change(&self, response: StoredResponse) -> StoredResponse {
+        let changes_memory = self.is_change || !self.gallery.users.is_empty();
+        let change = self.transaction.change().filter(|_| changes_memory);
+        StoredResponse { change, ..response }
+    }
+
     /// Commits the change together with its response, which a retry gets back. Returns the response.
     ///
     /// # Errors
@@ -138,6 +174,7 @@ impl Write {
         mut self,
         response: StoredResponse,
     ) -> Result<StoredResponse, ServiceError> {
+        let response = self.naming_change(response);
         self.reservation.store(&mut self.transaction, &self.named_users, &response).await?;
         self.commit().await?;
         Ok(response)
@@ -159,9 +196,11 @@ impl Write {
     }
 
     /// As [`Write::commit`]. The caller must not be dropped before this ends.
-    pub(super) async fn finish(self) -> Result<(), StoreError> {
-        let Writes { active, metrics, log, .. } = &self.writes;
+    pub(super) async fn finish(mut self) -> Result<(), StoreError> {
+        self.transaction.note_changes(self.gallery.users.keys()).await?;
+        let Writes { active, metrics, log, replica, .. } = &self.writes;
         let begin = Instant::now();
+        let memory = replica.hold().await;
         self.transaction.commit().await?;
         metrics.database.commit_seconds.observe(begin.elapsed().as_secs_f64());
         if self.gallery.updates > 0 {
@@ -170,6 +209,7 @@ impl Write {
         }
         self.gallery.apply(active, metrics);
         self.after_commit.into_iter().for_each(|change| change());
+        drop(memory);
         if self.scrubs_log {
             log.scrub().await;
         }

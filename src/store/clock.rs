@@ -6,15 +6,15 @@
 //! than a day away has leapt. Until an operator confirms it or it comes back, the process goes by the time
 //! from before. A small leap is also settled by a day without another.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 
 use super::audit::AuditEvent;
-use super::sql::{query, query_as};
-use super::{DAY_SECONDS, Database, Store, StoreError};
+use super::sql::{query, query_as, query_scalar};
+use super::{DAY_SECONDS, Database, Engine, Store, StoreError};
 
 /// By how much a clock may differ from the trusted time.
 const TOLERANCE_SECONDS: i64 = DAY_SECONDS;
@@ -30,6 +30,15 @@ const UNWATCHED: i64 = i64::MIN;
 /// clock, so a process has one of these.
 static ORIGIN: AtomicI64 = AtomicI64::new(UNWATCHED);
 
+/// Whether this process goes by PostgreSQL's clock, so that all servers of a database agree.
+static FOLLOWS_DATABASE: AtomicBool = AtomicBool::new(false);
+
+/// Goes by the clock of PostgreSQL from now on.
+pub(super) fn follow_database(unix_seconds: i64) {
+    ORIGIN.store(unix_seconds - uptime_seconds(), Ordering::Relaxed);
+    FOLLOWS_DATABASE.store(true, Ordering::Relaxed);
+}
+
 /// Seconds since 1970, UTC. In a process that watches the clock, without leaps.
 pub fn unix_seconds() -> i64 {
     let wall = wall_seconds();
@@ -37,7 +46,7 @@ pub fn unix_seconds() -> i64 {
         UNWATCHED => wall,
         origin => {
             let trusted = origin + uptime_seconds();
-            if is_near(wall, trusted) { wall } else { trusted }
+            if !FOLLOWS_DATABASE.load(Ordering::Relaxed) && is_near(wall, trusted) { wall } else { trusted }
         }
     }
 }
@@ -201,7 +210,7 @@ impl Store {
     /// If a statement fails. The next look then tells the same.
     pub async fn look_at_clock(&self) -> Result<Clock, StoreError> {
         let row: Row = query_as("SELECT * FROM retention_clock").fetch_one(&self.readers).await?;
-        let (wall, uptime) = (wall_seconds(), uptime_seconds());
+        let (wall, uptime) = (self.wall_seconds().await?, uptime_seconds());
         let watched = *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut watch = watched.unwrap_or_else(|| Watch::new(&row, wall, uptime));
         let is_confirmed = row.confirmations != watch.confirmations;
@@ -241,6 +250,17 @@ impl Store {
 }
 
 impl Database {
+    /// What the clock shows: this machine's, or PostgreSQL's.
+    async fn wall_seconds(&self) -> Result<i64, StoreError> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(wall_seconds()),
+            Engine::Postgres(_) => {
+                let now = query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint");
+                Ok(now.fetch_one(&self.readers).await?)
+            }
+        }
+    }
+
     /// What the clock showed before its last leap, and shows now, in seconds since 1970. `None` if it did
     /// not leap, or if that is settled.
     ///
@@ -248,7 +268,7 @@ impl Database {
     /// If the statement fails.
     pub async fn clock_leap(&self) -> Result<Option<(i64, i64)>, StoreError> {
         let row: Row = query_as("SELECT * FROM retention_clock").fetch_one(&self.readers).await?;
-        let wall = wall_seconds();
+        let wall = self.wall_seconds().await?;
         let unnoticed = Some(row.seen_at_unix_seconds).filter(|seen| !is_near(wall, *seen));
         Ok(row.leapt_from_unix_seconds.or(unnoticed).map(|from| (from, wall)))
     }

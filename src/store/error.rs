@@ -233,6 +233,9 @@ pub enum StoreError {
     /// The idempotency key was used for another request.
     #[error("this idempotency key was used for another request")]
     OtherRequest,
+    /// Another server of the same database carried the request out meanwhile.
+    #[error("another server has carried this request out")]
+    AnsweredElsewhere,
     /// The stored response named a user who was deleted since.
     #[error("this request was carried out; its response named a user who was deleted since")]
     AnswerErased,
@@ -253,7 +256,7 @@ impl StoreError {
 
     /// Whether a retry may succeed soon: the file was locked, or no connection became free.
     pub fn is_transient(&self) -> bool {
-        self.is_lock() || matches!(self, Self::Statement(sqlx::Error::PoolTimedOut))
+        self.is_lock() || matches!(self, Self::Statement(error) if is_away(error))
     }
 
     /// Whether nothing can be written for now: the disk is full, or another process has the file locked.
@@ -269,6 +272,21 @@ impl StoreError {
             Self::Statement(error) => is_full(error),
             _ => false,
         }
+    }
+}
+
+/// Whether the database cannot be reached or used for now.
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
+        // Of PostgreSQL: no connection, a conflict with another server, resources, an operator who stops it,
+        // a timeout, or a standby.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            code.len() == 5
+                && ["08", "40", "53", "57", "55P03", "25006"].iter().any(|class| code.starts_with(class))
+        }),
+        sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => true,
+        _ => false,
     }
 }
 

@@ -29,7 +29,6 @@ mod templates;
 mod text;
 mod trainees;
 mod training_jobs;
-mod user_locks;
 mod users;
 mod walks;
 
@@ -54,6 +53,7 @@ pub use keyring::{MASTER_KEY_VARIABLE, SecretKey, rotate_master_key};
 pub use models::{Comparison, Outcomes, StoredModel};
 use number::Number;
 use postgres::Server;
+pub use postgres::{ChangeToken, Changed, Snapshot, State};
 use progress::Progress;
 pub use renewal::renew_templates;
 pub use sessions::{MAX_SESSION_WALKS, SessionKey, SessionWalk};
@@ -136,6 +136,8 @@ pub struct Transaction {
     store: Store,
     /// Who acts, in the audit trail.
     actor: String,
+    /// The change that it is, for other servers.
+    change: Option<ChangeToken>,
 }
 
 impl Transaction {
@@ -288,7 +290,26 @@ impl Store {
             }
             begun => begun?,
         };
-        Ok(Transaction { inner, store: self.clone(), actor: audit::SERVER.to_owned() })
+        Ok(self.transaction(inner))
+    }
+
+    /// As [`Store::begin`], while no other server of the same database writes.
+    ///
+    /// # Errors
+    /// As [`Store::begin`].
+    pub async fn begin_alone(&self) -> Result<Transaction, StoreError> {
+        match &self.engine {
+            Engine::Sqlite(_) => self.begin().await,
+            Engine::Postgres(_) => {
+                let inner = self.writer.begin_with("BEGIN IMMEDIATE", postgres::BEGIN_ALONE);
+                Ok(self.transaction(inner.await?))
+            }
+        }
+    }
+
+    fn transaction(&self, inner: Tx) -> Transaction {
+        let actor = audit::SERVER.to_owned();
+        Transaction { inner, store: self.clone(), actor, change: None }
     }
 
     /// Begins a transaction that only reads, and waits for nobody.
@@ -297,7 +318,7 @@ impl Store {
     /// If the statement fails.
     pub async fn begin_reading(&self) -> Result<Transaction, StoreError> {
         let inner = self.readers.begin_with("BEGIN", postgres::BEGIN_READING).await?;
-        Ok(Transaction { inner, store: self.clone(), actor: audit::SERVER.to_owned() })
+        Ok(self.transaction(inner))
     }
 
     /// Removes what was deleted from where it still is: destroys keys of deleted users, and empties the

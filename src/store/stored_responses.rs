@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::sealed::Context;
 use super::sql::{query, query_as};
-use super::{Store, StoreError, Transaction, unix_seconds};
+use super::{ChangeToken, Store, StoreError, Transaction, unix_seconds};
 
 /// How long a response is stored.
 const KEPT_SECONDS: i64 = 24 * 60 * 60;
@@ -35,12 +35,14 @@ pub struct StoredResponse {
     pub body: Vec<u8>,
     /// Path of a created resource.
     pub location: Option<String>,
+    /// The change that it tells of, for other servers of the same database.
+    pub change: Option<ChangeToken>,
 }
 
 impl StoredResponse {
     /// A response without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, content_type: None, body: Vec::new(), location: None }
+        Self { status, content_type: None, body: Vec::new(), location: None, change: None }
     }
 }
 
@@ -65,6 +67,7 @@ struct ResponseRow {
     body: Option<Vec<u8>>,
     key_id: Option<Vec<u8>>,
     location: Option<String>,
+    change: Option<String>,
 }
 
 impl Store {
@@ -78,7 +81,7 @@ impl Store {
         request: &IdempotentRequest,
     ) -> Result<Option<StoredResponse>, StoreError> {
         let row: Option<ResponseRow> = query_as(
-            "SELECT request_digest, status, content_type, body, key_id, location FROM replies
+            "SELECT request_digest, status, content_type, body, key_id, location, change FROM replies
              WHERE key_digest = $1 AND created_at_unix_seconds > $2",
         )
         .bind(&request.key_digest()[..])
@@ -100,6 +103,7 @@ impl Store {
             content_type: row.content_type,
             body: row.body.and_then(open).ok_or(StoreError::AnswerErased)?,
             location: row.location,
+            change: row.change.and_then(|change| change.parse().ok()),
         }))
     }
 }
@@ -108,7 +112,7 @@ impl Transaction {
     /// Stores the response to this change, which names `users`. Deletes old responses.
     ///
     /// # Errors
-    /// If a statement fails.
+    /// If another server carried the request out meanwhile, or a statement fails.
     pub async fn keep_response(
         &mut self,
         request: &IdempotentRequest,
@@ -124,11 +128,11 @@ impl Transaction {
         let names: Vec<&str> = users.iter().map(UserId::as_str).collect();
         let (key_id, body) =
             self.seal_response(&names, &key, &request.digest, &response.body).await?;
-        query(
+        let kept = query(
             "INSERT INTO replies
              (key_digest, request_digest, status, content_type, body, key_id, location,
-              created_at_unix_seconds)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+              created_at_unix_seconds, change)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (key_digest) DO NOTHING",
         )
         .bind(&key[..])
         .bind(&request.digest[..])
@@ -138,8 +142,12 @@ impl Transaction {
         .bind(key_id)
         .bind(&response.location)
         .bind(now)
+        .bind(response.change.map(|change| change.to_string()))
         .execute(&mut self.inner)
         .await?;
+        if kept == 0 {
+            return Err(StoreError::AnsweredElsewhere);
+        }
         for user in users {
             query("INSERT INTO reply_users (user_id, key_digest) VALUES ($1, $2)")
                 .bind(user.as_str())

@@ -215,10 +215,10 @@ impl Transaction {
         }
         // If the transaction fails, the keyring has a key too many, which does no harm.
         let key = self.store.noting_full(self.store.keyring.make_key().await)?;
-        query(
+        let created = query(
             "INSERT INTO users
              (id, created_at_unix_seconds, last_active_at_unix_seconds, key_id, collection)
-             VALUES ($1, $2, $2, $3, $4)",
+             VALUES ($1, $2, $2, $3, $4) ON CONFLICT (id) DO NOTHING",
         )
         .bind(user.as_str())
         .bind(unix_seconds())
@@ -228,6 +228,10 @@ impl Transaction {
         .await
         // Another server deleted it just now.
         .map_err(|error| broken_reference(error, StoreError::NoSuchCollection(collection)))?;
+        // Another server may have created the user meanwhile.
+        if created == 0 {
+            return Ok(false);
+        }
         self.audit(AuditEvent::UserCreated(user)).await?;
         Ok(true)
     }
@@ -316,6 +320,7 @@ impl Transaction {
         .bind(user.as_str())
         .execute(&mut self.inner)
         .await?;
+        self.note_deletion(user).await?;
         query("DELETE FROM users WHERE id = $1")
             .bind(user.as_str())
             .execute(&mut self.inner)

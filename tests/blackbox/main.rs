@@ -35,6 +35,7 @@ mod poisoning;
 mod readme;
 mod recordings;
 mod renewal;
+mod replicas;
 mod restore;
 mod retention;
 mod retries;

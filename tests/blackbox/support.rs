@@ -255,6 +255,14 @@ impl Server {
         server
     }
 
+    /// Starts another server with the same database. `None` with SQLite, where there can be only one.
+    pub fn beside(&self, arguments: &[&str]) -> Option<Self> {
+        postgres()?;
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("database-url"), self.database().to_str().unwrap()).unwrap();
+        Some(Self::start_with(folder, arguments))
+    }
+
     /// Waits for a line of the log that contains a text. Forgets the lines before it.
     pub fn logged(&self, text: &str) -> String {
         let log = self.log.lock().unwrap();

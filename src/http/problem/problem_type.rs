@@ -41,6 +41,8 @@ problem_types! {
         "The body is empty.";
     IncompleteBody: 400 "incomplete-body", "The body is incomplete",
         "The connection ended before the body did. Nothing was changed.";
+    InvalidChange: 400 "invalid-change", "The change is invalid",
+        "`Bipedalnet-After` is not a value that an answer had in `Bipedalnet-Change`.";
     InvalidDeadline: 400 "invalid-deadline", "The deadline is invalid",
         "`Request-Deadline-Ms` is not a whole number of at least 1.";
     InvalidIdempotencyKey: 400 "invalid-idempotency-key", "The idempotency key is invalid",
@@ -90,6 +92,8 @@ problem_types! {
         "The request was not received and answered within the time that the server allows.";
     BadChallenge: 409 "bad-challenge", "The challenge is invalid",
         "The challenge is unknown, used, expired, or belongs to another user or API key. Create a new one.";
+    ChangeNotHere: 409 "change-not-here", "The server does not have the change yet",
+        "Another server made the change that `Bipedalnet-After` names, and this one did not learn of it within a second. `Retry-After` says when to try again.";
     CollectionInUse: 409 "collection-in-use", "The collection cannot be deleted",
         "The collection has users, or is the default one.";
     KeyLost: 409 "key-lost", "The user's data cannot be read",

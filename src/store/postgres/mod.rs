@@ -1,8 +1,22 @@
-//! What is PostgreSQL's alone: connections and migrations.
+//! What is PostgreSQL's alone: connections, migrations, and other servers.
+//!
+//! | file | what it has |
+//! |---|---|
+//! | `changes.rs` | what other servers changed |
+//! | `servers.rs` | which servers run |
+//! | `snapshot.rs` | what a server has seen of the others' changes |
+
+mod changes;
+mod servers;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+
+pub use changes::{Changed, State};
+pub use snapshot::{ChangeToken, Snapshot};
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -10,7 +24,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::keyring::{Keyring, MasterKey};
 use super::sql::{Pool, in_time, query_scalar};
-use super::{Database, DatabaseAddress, Engine, FoundKey, Inspection, Store, StoreError};
+use super::{Database, clock, DatabaseAddress, Engine, FoundKey, Inspection, Store, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -18,7 +32,12 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 /// to the transaction, because a connection of PgBouncer does not.
 pub(super) const BEGIN: &str =
     "BEGIN; SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '8s';
-    SET LOCAL idle_in_transaction_session_timeout = '15s'";
+    SET LOCAL idle_in_transaction_session_timeout = '15s'; SELECT pg_advisory_xact_lock_shared(1112559189)";
+
+/// As [`BEGIN`], while no other server writes. A lock of the transaction: PgBouncer may give the next
+/// transaction another session.
+pub(super) const BEGIN_ALONE: &str = "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '10s';
+    SET LOCAL idle_in_transaction_session_timeout = '15s'; SELECT pg_advisory_xact_lock(1112559189)";
 
 pub(super) const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
@@ -27,7 +46,7 @@ const WRITERS: u32 = 2;
 const READERS: u32 = 4;
 
 /// How long a request waits for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long an idle connection may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,8 +54,23 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// One server migrates at a time.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(1112559188)";
 
-/// An open database.
-pub(super) struct Server;
+/// A server that shares the database with others.
+pub(super) struct Server {
+    /// Names this process.
+    id: String,
+    /// PostgreSQL's, as far as this process has seen.
+    timeline: AtomicI64,
+}
+
+impl Server {
+    fn timeline(&self) -> i64 {
+        self.timeline.load(Ordering::Relaxed)
+    }
+
+    fn note_timeline(&self, timeline: i64) {
+        self.timeline.store(timeline, Ordering::Relaxed);
+    }
+}
 
 /// Opens a database. Creates or upgrades its tables if needed.
 ///
@@ -54,11 +88,8 @@ pub(super) async fn open(options: &PgConnectOptions) -> Result<Database, StoreEr
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .before_acquire(|connection, idle| {
+            .before_acquire(|connection, _| {
                 Box::pin(async move {
-                    if idle.idle_for < PING_TIMEOUT {
-                        return Ok(true);
-                    }
                     // A network that fails in one direction says nothing.
                     let answer = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
                     Ok(matches!(answer, Ok(Ok(()))))
@@ -66,11 +97,17 @@ pub(super) async fn open(options: &PgConnectOptions) -> Result<Database, StoreEr
             })
             .connect_lazy_with(options.clone())
     };
+    let writer = Pool::Postgres(pool(WRITERS));
+    let now = query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint");
+    clock::follow_database(now.fetch_one(&writer).await?);
     Ok(Database {
-        writer: Pool::Postgres(pool(WRITERS)),
+        writer,
         readers: Pool::Postgres(pool(READERS)),
         path,
-        engine: Engine::Postgres(Arc::new(Server)),
+        engine: Engine::Postgres(Arc::new(Server {
+            id: crate::access::random_hex::<8>()?,
+            timeline: AtomicI64::new(0),
+        })),
     })
 }
 

@@ -69,6 +69,7 @@ pub struct DatabaseMetrics {
     pub locked_seconds: Counter,
     pub locked_writes: IntCounter,
     pub retention_paused: IntGauge,
+    pub gallery_age_seconds: Gauge,
     pub disk_full: IntGauge,
     pub read_only_file_system: IntGauge,
 }
@@ -139,6 +140,14 @@ impl DatabaseMetrics {
                 registry,
                 "database_locked_writes_total",
                 "Writes that failed because another process had the file locked",
+            ),
+            gallery_age_seconds: keep(
+                registry,
+                Gauge::new(
+                    name("gallery_age_seconds"),
+                    "Time since this server last read what other servers changed; 0 with SQLite",
+                )
+                .expect(VALID),
             ),
             retention_paused: gauge(
                 registry,
