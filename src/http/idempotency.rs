@@ -7,8 +7,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-use super::{body, replica};
 use super::problem::{Problem, ProblemType};
+use super::{body, replica};
 use crate::access::Principal;
 use crate::service::{
     IdempotentRequest, PoolError, Reservation, Reserved, Service, StoredResponse,

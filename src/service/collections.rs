@@ -83,19 +83,6 @@ impl Collections {
         Ok(())
     }
 
-    /// Reads which collections exist, since other servers and restores change them.
-    pub(super) async fn refresh(&self) -> Result<(), StoreError> {
-        let ids = self.store.collection_ids().await?;
-        let is_same = {
-            let known = self.known.ids.read().unwrap_or_else(PoisonError::into_inner);
-            known.oldest_first == ids
-        };
-        if !is_same {
-            self.known.change(|known| known.oldest_first = ids);
-        }
-        Ok(())
-    }
-
     /// Checks that a collection exists.
     ///
     /// # Errors

@@ -56,8 +56,8 @@ pub use keys::{AccessError, Keys};
 use maintenance::LogScrubber;
 pub use models::{Comparison, GivenModel, Models, Outcomes, StoredModel};
 pub use pool::{Admission, Cost, Pool, PoolError, Sender, sender, sent_by, until};
-pub use sessions::SessionId;
 use replica::Replica;
+pub use sessions::SessionId;
 use storage_watch::Disk;
 pub use thresholds::Thresholds;
 use trainer::Trainer;
@@ -138,13 +138,8 @@ impl Service {
         let pool = Pool::new(Arc::clone(&metrics));
         let (model, state) = models::load_active(given, &store, max_models, &pool).await?;
         let active = ActiveModel::new(model);
-        let replica = Replica::new(
-            store.clone(),
-            active.clone(),
-            pool.clone(),
-            Arc::clone(&metrics),
-            state,
-        );
+        let replica =
+            Replica::new(store.clone(), active.clone(), pool.clone(), Arc::clone(&metrics), state);
         let log = LogScrubber::new(store.clone());
         let signals = Arc::<JobSignals>::default();
         let challenges = Challenges::new(store.clone(), active.clone());

@@ -11,10 +11,10 @@ use bipedalnet_core::identity::{UserId, UserTemplates};
 use tokio::sync::{MutexGuard, Notify, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::ServiceError;
 use super::active_model::{ActiveModel, LoadedModel, model_from_file};
 use super::pool::{Admission, Pool};
 use super::thresholds::fit_all;
-use super::ServiceError;
 use crate::store::{ChangeToken, Changed, Snapshot, State, Store, Transaction};
 use crate::telemetry::Metrics;
 
@@ -286,4 +286,3 @@ impl Replica {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = model;
     }
 }
-

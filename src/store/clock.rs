@@ -46,7 +46,11 @@ pub fn unix_seconds() -> i64 {
         UNWATCHED => wall,
         origin => {
             let trusted = origin + uptime_seconds();
-            if !FOLLOWS_DATABASE.load(Ordering::Relaxed) && is_near(wall, trusted) { wall } else { trusted }
+            if !FOLLOWS_DATABASE.load(Ordering::Relaxed) && is_near(wall, trusted) {
+                wall
+            } else {
+                trusted
+            }
         }
     }
 }

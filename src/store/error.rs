@@ -283,7 +283,9 @@ fn is_away(error: &sqlx::Error) -> bool {
         // a timeout, or a standby.
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             code.len() == 5
-                && ["08", "40", "53", "57", "55P03", "25006"].iter().any(|class| code.starts_with(class))
+                && ["08", "40", "53", "57", "55P03", "25006"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
         }),
         sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => true,
         _ => false,

@@ -132,12 +132,10 @@ impl Transaction {
         if ids.is_empty() {
             return Ok(());
         }
-        query(
-            "INSERT INTO changes (user_id) SELECT jsonb_array_elements_text($1::text::jsonb)",
-        )
-        .bind(serde_json::Value::from(ids).to_string())
-        .execute(&mut self.inner)
-        .await?;
+        query("INSERT INTO changes (user_id) SELECT jsonb_array_elements_text($1::text::jsonb)")
+            .bind(serde_json::Value::from(ids).to_string())
+            .execute(&mut self.inner)
+            .await?;
         Ok(())
     }
 
@@ -145,12 +143,17 @@ impl Transaction {
     ///
     /// # Errors
     /// If the statement fails.
-    pub(in super::super) async fn note_deletion(&mut self, user: &UserId) -> Result<(), StoreError> {
+    pub(in super::super) async fn note_deletion(
+        &mut self,
+        user: &UserId,
+    ) -> Result<(), StoreError> {
         if let Engine::Postgres(_) = &self.store.engine {
-            query("INSERT INTO changes (user_id, key_id) SELECT id, key_id FROM users WHERE id = $1")
-                .bind(user.as_str())
-                .execute(&mut self.inner)
-                .await?;
+            query(
+                "INSERT INTO changes (user_id, key_id) SELECT id, key_id FROM users WHERE id = $1",
+            )
+            .bind(user.as_str())
+            .execute(&mut self.inner)
+            .await?;
         }
         Ok(())
     }
@@ -225,7 +228,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
         std::fs::write(&key, [7; 32]).unwrap();
-        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
         let pool = sqlx::PgPool::connect(&server).await.unwrap();
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}_{}", std::process::id()));
         sqlx::query(create).execute(&pool).await.unwrap();

@@ -24,7 +24,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::keyring::{Keyring, MasterKey};
 use super::sql::{Pool, in_time, query_scalar};
-use super::{Database, clock, DatabaseAddress, Engine, FoundKey, Inspection, Store, StoreError};
+use super::{Database, DatabaseAddress, Engine, FoundKey, Inspection, Store, StoreError, clock};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
