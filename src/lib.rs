@@ -9,7 +9,7 @@
 //! | `field_trial` | measures a server with the people of a data set as clients |
 //! | `http` | routes, codecs, access control, problem+json |
 //! | `service` | use cases, the inference pool |
-//! | `store` | SQLite |
+//! | `store` | SQLite and PostgreSQL |
 //! | `telemetry` | metrics and logs |
 //! | `access` | API keys and scopes |
 //! | `config` | settings |

@@ -13,7 +13,8 @@ use super::Failure;
 use super::serve::Server;
 use crate::access::{ApiKey, Scope, Scopes};
 use crate::config::Config;
-use crate::store::{DatabaseAddress, Store, unix_seconds};
+use crate::config::DatabaseAddress;
+use crate::store::{Store, unix_seconds};
 
 const USER: &str = "me";
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::config::ConfigFile;
-use crate::store::DatabaseAddress;
+use crate::config::DatabaseAddress;
 
 #[derive(clap::Args)]
 pub struct ServerDatabase {

@@ -11,6 +11,7 @@
 //! | `origins.rs` | web pages that may call the API |
 //! | `live.rs` | settings that change while the server runs |
 
+mod database;
 mod file;
 mod http;
 mod live;
@@ -22,14 +23,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches};
+pub use database::DatabaseAddress;
 pub use file::{File, Setting, Source, effective, nearest};
 pub use http::{ConnectionSettings, HttpSettings};
 pub use live::Live;
 pub use origins::CorsOrigins;
 pub use service::ServiceSettings;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-
-use crate::store::DatabaseAddress;
 
 /// The flag that names the settings file.
 #[derive(clap::Args, Clone, Debug)]

@@ -3,7 +3,6 @@
 //! what is theirs alone. This file opens the database. `keyring` has the keys that its biometric data is
 //! encrypted with.
 
-mod address;
 mod api_keys;
 mod audit;
 mod challenges;
@@ -37,7 +36,6 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use address::DatabaseAddress;
 pub use audit::{AuditEntry, AuditEvent};
 use clock::ClockWatch;
 pub use clock::{Clock, ClockEvent, date_and_time, unix_seconds};
@@ -69,6 +67,8 @@ pub use trainees::Trainee;
 pub use training_jobs::{JobEnd, JobEvent, JobLength, JobRequest, Lease, TrainingJob};
 pub use users::{Consent, User};
 pub use walks::{COMPARED, ENROLLED_COMPARED};
+
+use crate::config::DatabaseAddress;
 
 /// Seconds of a day.
 pub const DAY_SECONDS: i64 = 24 * 60 * 60;

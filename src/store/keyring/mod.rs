@@ -68,7 +68,7 @@ pub struct Keyring {
 
 /// Where the encrypted keys are.
 enum Place {
-    File(KeyFile),
+    File(Box<KeyFile>),
     Tables(KeyTables),
 }
 
@@ -163,11 +163,11 @@ impl Keyring {
             sqlx::query_as("SELECT id, wrapped FROM keys").fetch_all(&mut file).await?;
         let keyring = Self {
             id,
-            place: Place::File(KeyFile {
+            place: Place::File(Box::new(KeyFile {
                 path: path.to_owned(),
                 connection: Mutex::new(Some(file)),
                 lock: ForeignLock::of(path),
-            }),
+            })),
             master: master.key.clone(),
             root,
             keys: RwLock::default(),
