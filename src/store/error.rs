@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use bipedalnet_core::identity::{CollectionId, UserId};
+use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -281,12 +284,11 @@ fn is_away(error: &sqlx::Error) -> bool {
         sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
         // Of PostgreSQL: no connection, a conflict with another server, resources, an operator who stops it,
         // a timeout, or a standby.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            code.len() == 5
-                && ["08", "40", "53", "57", "55P03", "25006"]
-                    .iter()
-                    .any(|class| code.starts_with(class))
-        }),
+        sqlx::Error::Database(error) => {
+            const CLASSES: [&str; 6] = ["08", "40", "53", "57", "55P03", "25006"];
+            let code = error.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::code);
+            code.is_some_and(|code| CLASSES.iter().any(|class| code.starts_with(class)))
+        }
         sqlx::Error::Protocol(_) | sqlx::Error::BeginFailed => true,
         _ => false,
     }
@@ -346,7 +348,7 @@ fn primary_code(error: &sqlx::Error) -> Option<i32> {
 
 /// SQLite's extended result code.
 fn code(error: &sqlx::Error) -> Option<i32> {
-    error.as_database_error()?.code()?.parse().ok()
+    error.as_database_error()?.try_downcast_ref::<SqliteError>()?.code()?.parse().ok()
 }
 
 fn in_use(collection: &CollectionId, users: u64) -> String {
