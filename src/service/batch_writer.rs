@@ -148,10 +148,19 @@ impl BatchWriter {
         let mut results = Vec::with_capacity(batch.len());
         for Waiting { reservation, user, walk, permit, encode, .. } in batch {
             write.transaction.act_for(reservation.principal.actor());
-            // Another server may have activated a model meanwhile.
-            if let Err(error) = self.reader.read_again(&self.active, walk).await {
-                results.push(Err(error));
-                continue;
+            // What another server may have done meanwhile.
+            let checked = reservation.check(&mut write.transaction).await;
+            let checked = match checked.map_err(ServiceError::from) {
+                Ok(()) => self.reader.read_again(&self.active, walk).await,
+                refused => refused,
+            };
+            match checked {
+                Err(error @ ServiceError::Store(_)) => return Err(error),
+                Err(error) => {
+                    results.push(Err(error));
+                    continue;
+                }
+                Ok(()) => {}
             }
             let enrolled = match self.admission.admit(&mut write, permit, user, walk).await {
                 Ok(()) => write.add_enrollment(&self.active, max_enrollments, user, walk).await,

@@ -74,6 +74,14 @@ impl Reservation {
         Self { principal, held: None }
     }
 
+    /// Refuses the request if another server has carried it out meanwhile. Its users are locked already.
+    pub(super) async fn check(&self, transaction: &mut Transaction) -> Result<(), StoreError> {
+        match &self.held {
+            Some((request, _)) => transaction.refuse_answered(request).await,
+            None => Ok(()),
+        }
+    }
+
     /// Stores the response in the transaction of the change. `users` are those whom it names.
     pub(super) async fn store(
         &self,

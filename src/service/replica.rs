@@ -182,7 +182,7 @@ impl Replica {
         // Another task may have looked meanwhile.
         let Some(before) = self.seen.borrow().clone() else { return Ok(()) };
         let began = Instant::now();
-        let mut reading = self.store.begin_reading().await?;
+        let mut reading = self.store.begin_following().await?;
         let Some(state) = reading.state().await? else { return Ok(()) };
         let changed = match before.at.elapsed() < TOO_LONG {
             true => reading.changes_between(&before.snapshot, &state.snapshot).await?,

@@ -156,6 +156,7 @@ impl Write {
     /// wrote about them. To be called before anything of the users is read.
     pub(super) async fn claim(&mut self, users: &[&UserId]) -> Result<(), ServiceError> {
         self.transaction.lock_users(users).await?;
+        self.reservation.check(&mut self.transaction).await?;
         self.writes.replica.catch_up().await
     }
 

@@ -198,8 +198,9 @@ impl Database {
     pub async fn close(&self) {
         // The last connection to close writes the log of SQLite back, which a reader cannot.
         self.readers.close().await;
-        if let Engine::Sqlite(file) = &self.engine {
-            file.checkpointer.close().await;
+        match &self.engine {
+            Engine::Sqlite(file) => file.checkpointer.close().await,
+            Engine::Postgres(server) => server.close().await,
         }
         self.writer.close().await;
     }

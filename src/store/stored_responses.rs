@@ -7,8 +7,8 @@ use bipedalnet_core::identity::UserId;
 use sha2::{Digest, Sha256};
 
 use super::sealed::Context;
-use super::sql::{query, query_as};
-use super::{ChangeToken, Store, StoreError, Transaction, unix_seconds};
+use super::sql::{query, query_as, query_scalar};
+use super::{ChangeToken, Engine, Store, StoreError, Transaction, unix_seconds};
 
 /// How long a response is stored.
 const KEPT_SECONDS: i64 = 24 * 60 * 60;
@@ -109,6 +109,25 @@ impl Store {
 }
 
 impl Transaction {
+    /// Refuses a request that another server has carried out meanwhile. To be called once its users are
+    /// locked.
+    ///
+    /// # Errors
+    /// [`StoreError::AnsweredElsewhere`], or if the statement fails.
+    pub async fn refuse_answered(&mut self, request: &IdempotentRequest) -> Result<(), StoreError> {
+        let Engine::Postgres(_) = &self.store.engine else { return Ok(()) };
+        let answered = query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM replies
+             WHERE key_digest = $1 AND created_at_unix_seconds > $2)",
+        );
+        let key = request.key_digest();
+        let answered = answered.bind(&key[..]).bind(unix_seconds() - KEPT_SECONDS);
+        match answered.fetch_one(&mut self.inner).await? {
+            true => Err(StoreError::AnsweredElsewhere),
+            false => Ok(()),
+        }
+    }
+
     /// Stores the response to this change, which names `users`. Deletes old responses.
     ///
     /// # Errors

@@ -45,6 +45,9 @@ pub(super) const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ RE
 const WRITERS: u32 = 2;
 const READERS: u32 = 4;
 
+/// Connections of one server that follow the others.
+const FOLLOWERS: u32 = 2;
+
 /// How long a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -60,11 +63,29 @@ pub(super) struct Server {
     id: String,
     /// PostgreSQL's, as far as this process has seen.
     timeline: AtomicI64,
+    /// For what follows other servers. Requests must not make it wait.
+    follower: Pool,
+}
+
+impl Store {
+    /// As [`Store::begin_reading`], beside all requests.
+    ///
+    /// # Errors
+    /// If the statement fails.
+    pub async fn begin_following(&self) -> Result<super::Transaction, StoreError> {
+        let Engine::Postgres(server) = &self.engine else { return self.begin_reading().await };
+        let inner = server.follower.begin_with("BEGIN", BEGIN_READING).await?;
+        Ok(self.transaction(inner))
+    }
 }
 
 impl Server {
     fn timeline(&self) -> i64 {
         self.timeline.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn close(&self) {
+        self.follower.close().await;
     }
 
     fn note_timeline(&self, timeline: i64) {
@@ -107,6 +128,7 @@ pub(super) async fn open(options: &PgConnectOptions) -> Result<Database, StoreEr
         engine: Engine::Postgres(Arc::new(Server {
             id: crate::access::random_hex::<8>()?,
             timeline: AtomicI64::new(0),
+            follower: Pool::Postgres(pool(FOLLOWERS)),
         })),
     })
 }

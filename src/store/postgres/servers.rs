@@ -23,7 +23,7 @@ impl Store {
         .bind(name.nodename().to_string_lossy().into_owned())
         .bind(env!("CARGO_PKG_VERSION"))
         .bind(next_model);
-        self.write(noted.execute(&self.writer)).await?;
+        noted.execute(&server.follower).await?;
         Ok(())
     }
 
