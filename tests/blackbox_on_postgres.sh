@@ -18,6 +18,11 @@ skipped=(
     operation::metrics_count_requests
     retention::
     server::a_database_of_another_version
+    traces::debug_shows
+    training_jobs::a_damaged_parent
+    training_jobs::a_full_disk
+    training_jobs::a_job_ends_as_usual
+    users::a_deleted_user_leaves
     # Takes longer than the simulated walkers have walks that no replay detector mixes up. tests/cluster.sh
     # changes models under load.
     model_changes::no_request_fails
