@@ -35,6 +35,13 @@ pub enum StoreError {
         /// The server's process and host.
         holder: String,
     },
+    /// Servers of a PostgreSQL database run that would go on with what a command changes.
+    #[error("database {path} is used by {servers} running servers; stop all of them first", path = path.display())]
+    ServersRun {
+        /// The address.
+        path: PathBuf,
+        servers: i64,
+    },
     /// A database of another program.
     #[error("database {path} belongs to another program; choose another file", path = path.display())]
     Foreign {

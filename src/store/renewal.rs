@@ -22,7 +22,10 @@ pub async fn renew_templates(
     master_key_file: Option<&Path>,
 ) -> Result<usize, StoreError> {
     let mut store = Store::open_alone(database, master_key_file).await?;
-    let renewed = store.renew(COMMAND_LINE).await;
+    let renewed = match store.refuse_running_servers().await {
+        Ok(()) => store.renew(COMMAND_LINE).await,
+        Err(error) => Err(error),
+    };
     store.close().await;
     renewed
 }

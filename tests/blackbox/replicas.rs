@@ -5,7 +5,9 @@ use std::time::Instant;
 use reqwest::{Method, Response};
 
 use crate::models::{self, twin};
-use crate::support::{self, Answer, READ_TIMEOUT, Server, create_key, run_sql, simulated};
+use crate::support::{
+    self, Answer, READ_TIMEOUT, Server, create_key, printed, program, run_sql, simulated,
+};
 
 /// Two servers of one database. `None` without PostgreSQL, which the tests then say.
 fn two(arguments: &[&str]) -> Option<[Server; 2]> {
@@ -206,4 +208,19 @@ async fn keys_and_collections_of_one_server_count_on_the_other() {
     create_key(&one.database(), "admin");
     until(&other, "/v1/users", 401).await;
     until(&one, "/v1/users", 401).await;
+}
+
+#[tokio::test]
+async fn templates_are_not_renewed_while_a_server_runs() {
+    let Some([one, other]) = two(&[]) else { return };
+    one.put_user("ann").await;
+    let ann = enroll(&one, "ann", 11, 1).await;
+    assert_eq!(identify_after(&other, &ann, 11).await.as_deref(), Some("ann"));
+    let renew = || {
+        let mut command = program();
+        printed(command.arg("renew-templates").arg("--database").arg(one.database()))
+    };
+    let refused = renew().unwrap_err();
+    assert!(refused.contains("running servers; stop all of them first"), "{refused}");
+    assert_eq!(identify_after(&other, &ann, 11).await.as_deref(), Some("ann"));
 }

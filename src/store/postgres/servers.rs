@@ -1,6 +1,6 @@
 //! The servers that share the database.
 
-use super::super::sql::{query, query_as};
+use super::super::sql::{query, query_as, query_scalar};
 use super::super::{Engine, Store, StoreError};
 
 impl Store {
@@ -53,6 +53,21 @@ impl Store {
              FROM servers WHERE seen_at > clock_timestamp() - interval '3 seconds'",
         );
         Ok(counts.bind(&server.id).bind(next_model).fetch_one(&self.readers).await?)
+    }
+
+    /// Refuses what must not happen while servers run.
+    ///
+    /// # Errors
+    /// If one runs, or the statement fails.
+    pub(in super::super) async fn refuse_running_servers(&self) -> Result<(), StoreError> {
+        let Engine::Postgres(_) = &self.engine else { return Ok(()) };
+        let running = query_scalar(
+            "SELECT count(*) FROM servers WHERE seen_at > clock_timestamp() - interval '3 seconds'",
+        );
+        match running.fetch_one(&self.readers).await? {
+            0 => Ok(()),
+            servers => Err(StoreError::ServersRun { path: self.path.clone(), servers }),
+        }
     }
 
     /// Whether this server does what one server does for all. It stays the one until it stops.
