@@ -9,8 +9,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::body::Format;
+use super::page;
 use super::path::Parameters;
-use super::problem::{Problem, ProblemType};
+use super::problem::Problem;
 use crate::service::Service;
 
 /// Most entries on a page, and the default.
@@ -38,11 +39,7 @@ pub(super) async fn list(
     format: Format,
     Parameters(AuditParameters { after, limit }): Parameters<AuditParameters>,
 ) -> Result<Response, Problem> {
-    let limit = limit.unwrap_or(PAGE);
-    if !(1..=PAGE).contains(&limit) {
-        let detail = format!("limit is {limit}; expected 1 to {PAGE}");
-        return Err(Problem::new(ProblemType::InvalidQuery, detail).at("limit"));
-    }
+    let limit = page::limit(limit, PAGE)?;
     // One more shows whether there is a next page.
     let mut entries = service.audit_entries(after.unwrap_or(0), limit + 1).await?;
     let more = entries.len() > limit as usize;

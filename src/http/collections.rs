@@ -13,8 +13,9 @@ use utoipa::IntoParams;
 
 use super::body::{Document, Format, invalid_field};
 use super::idempotency::{IdempotencyKey, no_content};
+use super::page;
 use super::path::{CollectionPath, Parameters};
-use super::problem::{Problem, ProblemType};
+use super::problem::Problem;
 use crate::access::Principal;
 use crate::service::{Collection, CollectionLimits, Service, StoredResponse};
 
@@ -53,11 +54,7 @@ pub(super) async fn list(
         .map(|id| id.parse())
         .transpose()
         .map_err(|error| Problem::from(error).at("after"))?;
-    let limit = page.limit.unwrap_or(PAGE);
-    if !(1..=PAGE).contains(&limit) {
-        let detail = format!("limit is {limit}; expected 1 to {PAGE}");
-        return Err(Problem::new(ProblemType::InvalidQuery, detail).at("limit"));
-    }
+    let limit = page::limit(page.limit, PAGE)?;
     // One more shows whether there is a next page.
     let binding = principal.binding.as_ref();
     let mut found = service.collections.list(binding, after.as_ref(), limit + 1).await?;

@@ -22,6 +22,7 @@ mod misread;
 mod models;
 mod observe;
 mod operation;
+mod page;
 mod path;
 mod phone;
 mod problem;

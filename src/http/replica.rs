@@ -11,13 +11,13 @@ use axum::response::Response;
 use super::problem::{Problem, ProblemType};
 use crate::service::Service;
 
-/// Of an answer to a write, if other servers must have it in memory to answer alike.
+/// An answer to a write has it if other servers need the change in memory to answer alike.
 pub(super) const CHANGE: HeaderName = HeaderName::from_static("bipedalnet-change");
 
-/// Of a request.
+/// A request has it.
 const AFTER: HeaderName = HeaderName::from_static("bipedalnet-after");
 
-/// Of an answer, in seconds, if the server cannot read what others change.
+/// An answer has it, in seconds, if the server cannot read what others change.
 const GALLERY_AGE: HeaderName = HeaderName::from_static("bipedalnet-gallery-age");
 
 /// Answers once the memory has the change that a request names. Says how old the memory is if the database

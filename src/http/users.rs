@@ -15,6 +15,7 @@ use super::App;
 use super::body::{Document, Format, invalid_field};
 use super::export;
 use super::idempotency::{IdempotencyKey, no_content, to_the_end};
+use super::page;
 use super::path::{EnrollmentPath, InCollection, UserPath, user_location};
 use super::problem::{Problem, ProblemType};
 use super::walk::{enrolled_answer, evidence, user_answer};
@@ -63,14 +64,7 @@ pub(super) async fn list(
         .map(|name| collection.user(&name))
         .transpose()
         .map_err(|error| Problem::from(error).at("after"))?;
-    let limit = page.limit.unwrap_or(PAGE);
-    if !(1..=PAGE).contains(&limit) {
-        let problem = Problem::new(
-            ProblemType::InvalidQuery,
-            format!("limit is {limit}; expected 1 to {PAGE}"),
-        );
-        return Err(problem.at("limit"));
-    }
+    let limit = page::limit(page.limit, PAGE)?;
     if let Some(days) = page.inactive_days.filter(|days| !(1..=MAX_DAYS).contains(days)) {
         let detail = format!("inactive_days is {days}; expected 1 to {MAX_DAYS}");
         return Err(Problem::new(ProblemType::InvalidQuery, detail).at("inactive_days"));

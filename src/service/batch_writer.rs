@@ -148,25 +148,14 @@ impl BatchWriter {
         let mut results = Vec::with_capacity(batch.len());
         for Waiting { reservation, user, walk, permit, encode, .. } in batch {
             write.transaction.act_for(reservation.principal.actor());
-            // What another server may have done meanwhile.
-            let checked = reservation.check(&mut write.transaction).await;
-            let checked = match checked.map_err(ServiceError::from) {
-                Ok(()) => self.reader.read_again(&self.active, walk).await,
-                refused => refused,
+            let enrolled = async {
+                // Another server may have carried it out, or activated a model.
+                reservation.check(&mut write.transaction).await?;
+                self.reader.read_again(&self.active, walk).await?;
+                self.admission.admit(&mut write, permit, user, walk).await?;
+                write.add_enrollment(&self.active, max_enrollments, user, walk).await
             };
-            match checked {
-                Err(error @ ServiceError::Store(_)) => return Err(error),
-                Err(error) => {
-                    results.push(Err(error));
-                    continue;
-                }
-                Ok(()) => {}
-            }
-            let enrolled = match self.admission.admit(&mut write, permit, user, walk).await {
-                Ok(()) => write.add_enrollment(&self.active, max_enrollments, user, walk).await,
-                Err(error) => Err(error),
-            };
-            results.push(match enrolled {
+            results.push(match enrolled.await {
                 Ok(enrolled) => {
                     let response = write.naming_change(encode(enrolled));
                     let named = BTreeSet::from([user.clone()]);

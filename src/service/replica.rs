@@ -174,12 +174,10 @@ impl Replica {
     /// # Errors
     /// If the database or the pool fails.
     pub async fn catch_up(&self) -> Result<(), ServiceError> {
-        let before = self.seen.borrow().clone();
-        if before.is_none() {
+        if self.seen.borrow().is_none() {
             return Ok(());
         }
         let _memory = self.memory.lock().await;
-        // Another task may have looked meanwhile.
         let Some(before) = self.seen.borrow().clone() else { return Ok(()) };
         let began = Instant::now();
         let mut reading = self.store.begin_following().await?;

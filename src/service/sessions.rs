@@ -237,7 +237,7 @@ mod tests {
         let copy = verify(&other, &first.part(0.3, 7.0).unwrap()).await;
         assert_eq!(copy.verdict, Verdict::SuspectedReplay);
 
-        // Whoever is unlocked starts again.
+        // A user who is unlocked starts again.
         let user: UserId = "ann".parse().unwrap();
         let released = other.attempts.release(Reservation::default(), user).await.unwrap();
         released.commit().await.unwrap();

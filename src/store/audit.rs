@@ -236,7 +236,7 @@ impl Transaction {
     /// Numbers and chains an entry, and adds it.
     async fn append(&mut self, mut entry: AuditEntry) -> Result<(), StoreError> {
         if let Engine::Postgres(_) = &self.store.engine {
-            // Whoever has this row is the only one who chains.
+            // One transaction at a time has this row, and chains.
             query("SELECT 1 FROM audit_start FOR UPDATE").execute(&mut self.inner).await?;
         }
         // The newest entry is never pruned.

@@ -73,7 +73,7 @@ impl Inspection {
         self.version == self.own_version
     }
 
-    /// Of a database with these tables.
+    /// An inspection that has read the version of the tables and nothing else.
     pub(super) fn new(version: i64, own_version: i64) -> Self {
         Self {
             damage: None,

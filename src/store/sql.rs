@@ -238,23 +238,28 @@ pub(super) fn query_scalar<'q, O>(text: impl Into<Text>) -> QueryScalar<'q, O> {
     QueryScalar(query_as(text))
 }
 
-/// Runs a query by the sqlx method `$method` on any target.
+/// Runs a query by the sqlx method `$method` on any target. Returns the result's `$part`, if one is named.
 macro_rules! run {
-    ($query:expr, $target:expr, $make:ident, $method:ident) => {{
+    ($query:expr, $target:expr, $make:ident, $method:ident $(, $part:ident)?) => {{
         let Query { text, values } = $query;
         match $target {
-            Target::Sqlite(pool) => sqlx::$make(text.sqlite, sqlite(values)?).$method(pool).await,
+            Target::Sqlite(pool) => {
+                let done = sqlx::$make(text.sqlite, sqlite(values)?).$method(pool).await;
+                done $(.map(|done| done.$part()))?
+            }
             Target::SqliteConnection(connection) => {
-                sqlx::$make(text.sqlite, sqlite(values)?).$method(connection).await
+                let done = sqlx::$make(text.sqlite, sqlite(values)?).$method(connection).await;
+                done $(.map(|done| done.$part()))?
             }
             Target::Postgres(pool) => {
-                in_time(sqlx::$make(text.postgres, postgres(values)?).$method(pool)).await
+                let query = sqlx::$make(text.postgres, postgres(values)?);
+                in_time(query.$method(pool)).await $(.map(|done| done.$part()))?
             }
             Target::PostgresTransaction(connection, has_failed) => {
                 let query = sqlx::$make(text.postgres, postgres(values)?);
                 let done = in_time(query.$method(connection)).await;
                 *has_failed |= is_failure(&done);
-                done
+                done $(.map(|done| done.$part()))?
             }
         }
     }};
@@ -268,27 +273,7 @@ impl<'q> Query<'q> {
 
     /// Returns the number of rows that were changed.
     pub async fn execute<'c>(self, target: impl Into<Target<'c>>) -> Result<u64, sqlx::Error> {
-        let Query { text, values } = self;
-        Ok(match target.into() {
-            Target::Sqlite(pool) => {
-                let query = sqlx::query_with(text.sqlite, sqlite(values)?);
-                query.execute(pool).await?.rows_affected()
-            }
-            Target::SqliteConnection(connection) => {
-                let query = sqlx::query_with(text.sqlite, sqlite(values)?);
-                query.execute(connection).await?.rows_affected()
-            }
-            Target::Postgres(pool) => {
-                let query = sqlx::query_with(text.postgres, postgres(values)?);
-                in_time(query.execute(pool)).await?.rows_affected()
-            }
-            Target::PostgresTransaction(connection, has_failed) => {
-                let query = sqlx::query_with(text.postgres, postgres(values)?);
-                let done = in_time(query.execute(connection)).await;
-                *has_failed |= is_failure(&done);
-                done?.rows_affected()
-            }
-        })
+        run!(self, target.into(), query_with, execute, rows_affected)
     }
 }
 

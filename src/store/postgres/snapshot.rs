@@ -7,8 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A snapshot of one timeline. A standby that is promoted begins another, and may lack the last transactions
-/// of the one before.
+/// A snapshot of one timeline. A standby that is promoted begins another timeline, and may lack the last
+/// transactions of the old one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     timeline: i64,
