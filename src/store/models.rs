@@ -76,7 +76,7 @@ struct ModelRow {
 }
 
 impl Store {
-    /// All models, the oldest first.
+    /// All models, in the order in which they were stored.
     ///
     /// # Errors
     /// If a row is invalid, or the statement fails.
@@ -85,7 +85,7 @@ impl Store {
         let rows: Vec<ModelRow> = query_as(
             "SELECT id, parent, name, training_data, metrics, shipped, active, comparison,
              created_at_unix_seconds, sha256, CAST(length(file) AS BIGINT) AS size_bytes
-             FROM models ORDER BY created_at_unix_seconds, rowid",
+             FROM models ORDER BY rowid",
         )
         .fetch_all(&self.readers)
         .await?;
@@ -197,7 +197,7 @@ impl Transaction {
         let dropped: Vec<String> = query_scalar(
             "SELECT id FROM models WHERE NOT active AND NOT shipped AND id <> $1
              AND id NOT IN (SELECT parent FROM models WHERE active AND parent IS NOT NULL)
-             ORDER BY created_at_unix_seconds, rowid
+             ORDER BY rowid
              LIMIT CASE WHEN (SELECT count(*) FROM models) > $2
                  THEN (SELECT count(*) FROM models) - $2 ELSE 0 END",
         )

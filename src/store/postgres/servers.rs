@@ -1,7 +1,23 @@
 //! The servers that share the database.
 
+use std::time::Duration;
+
 use super::super::sql::{query, query_as, query_scalar};
 use super::super::{Engine, Store, StoreError};
+
+/// Selects from the servers that run: those that said so in the last seconds.
+macro_rules! running_servers {
+    ($columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM servers WHERE seen_at > clock_timestamp() - interval '3 seconds'"
+        )
+    };
+}
+
+/// How often to look whether a server runs.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Store {
     /// Says that this server runs, and which model it has in memory besides the active one. To be called
@@ -48,25 +64,32 @@ impl Store {
     /// If the statement fails.
     pub async fn servers_without(&self, next_model: &str) -> Result<(i64, i64), StoreError> {
         let Engine::Postgres(server) = &self.engine else { return Ok((1, 0)) };
-        let counts = query_as(
-            "SELECT count(*), count(*) FILTER (WHERE id <> $1 AND next_model IS DISTINCT FROM $2)
-             FROM servers WHERE seen_at > clock_timestamp() - interval '3 seconds'",
-        );
+        let counts = query_as(running_servers!(
+            "count(*), count(*) FILTER (WHERE id <> $1 AND next_model IS DISTINCT FROM $2)"
+        ));
         Ok(counts.bind(&server.id).bind(next_model).fetch_one(&self.readers).await?)
     }
 
-    /// Refuses what must not happen while servers run.
+    /// Refuses what must not happen while servers run. Waits for those that may have been killed just now.
     ///
     /// # Errors
-    /// If one runs, or the statement fails.
+    /// If one runs, or a statement fails.
     pub(in super::super) async fn refuse_running_servers(&self) -> Result<(), StoreError> {
         let Engine::Postgres(_) = &self.engine else { return Ok(()) };
-        let running = query_scalar(
-            "SELECT count(*) FROM servers WHERE seen_at > clock_timestamp() - interval '3 seconds'",
-        );
-        match running.fetch_one(&self.readers).await? {
-            0 => Ok(()),
-            servers => Err(StoreError::ServersRun { path: self.path.clone(), servers }),
+        let last_seen = || query_scalar(running_servers!("coalesce(max(seen_at)::text, '')"));
+        let before: String = last_seen().fetch_one(&self.readers).await?;
+        loop {
+            let now: String = last_seen().fetch_one(&self.readers).await?;
+            if now.is_empty() {
+                return Ok(());
+            }
+            if now != before {
+                let path = self.path.clone();
+                let servers = query_scalar(running_servers!("count(*)"));
+                let servers = servers.fetch_one(&self.readers).await?;
+                return Err(StoreError::ServersRun { path, servers });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
