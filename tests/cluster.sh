@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs replicas of the program on one PostgreSQL, lets processes, networks and disks fail, and checks that nothing is
-# lost, counted twice or answered wrongly. Needs postgresql, haproxy, a C compiler and python3.
+# lost, counted twice or answered wrongly. Needs postgresql, pgbouncer, haproxy, a C compiler and python3.
 #   tests/cluster.sh [--sqlite] [--size N] [SCENARIO...]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -42,6 +42,12 @@ pub enum StoreError {
         path: PathBuf,
         servers: i64,
     },
+    /// A pooler gives each transaction another session, and the address does not say so.
+    #[error("database {path} is behind a pooler that gives each transaction another session; add `?statement-cache-capacity=0` to its address", path = path.display())]
+    Pooler {
+        /// The address.
+        path: PathBuf,
+    },
     /// A database of another program.
     #[error("database {path} belongs to another program; choose another file", path = path.display())]
     Foreign {

@@ -16,6 +16,8 @@ pub struct Inspection {
     pub version: i64,
     /// Version of the tables that this program makes.
     pub own_version: i64,
+    /// Whether this program can use the tables as they are.
+    pub is_usable: bool,
     /// Whether changes are in a log that could not be read, as the file that belongs to it is missing.
     pub has_unread_log: bool,
     /// Users; 0 if the tables have another version than this program's.
@@ -68,17 +70,13 @@ impl Inspection {
         }
     }
 
-    /// Whether this program made the tables.
-    pub fn is_current(&self) -> bool {
-        self.version == self.own_version
-    }
-
     /// An inspection that has read the version of the tables and nothing else.
-    pub(super) fn new(version: i64, own_version: i64) -> Self {
+    pub(super) fn new(version: i64, own_version: i64, is_usable: bool) -> Self {
         Self {
             damage: None,
             version,
             own_version,
+            is_usable,
             has_unread_log: false,
             users: 0,
             api_keys: Vec::new(),

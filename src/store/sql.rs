@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{Arguments, ColumnIndex, Decode, Encode, FromRow, Type};
+use sqlx::{Arguments, ColumnIndex, ConnectOptions, Decode, Encode, FromRow, Type};
 
 /// How long PostgreSQL may take for a statement before its connection counts as broken. A network that
 /// fails in one direction says nothing.
@@ -21,7 +21,16 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) enum Pool {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    Postgres(PgPool, Statements),
+}
+
+/// How a connection to PostgreSQL prepares statements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Statements {
+    /// Once, under a name that belongs to the session.
+    Named,
+    /// Each time, in a transaction. Behind a pooler, each transaction may have another session.
+    Unnamed,
 }
 
 /// A transaction. Dropped, it is rolled back.
@@ -29,6 +38,7 @@ pub(super) enum Tx {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
     Postgres {
         transaction: sqlx::Transaction<'static, Postgres>,
+        statements: Statements,
         /// Whether a statement failed. PostgreSQL would answer COMMIT with success, and roll back.
         has_failed: bool,
     },
@@ -38,15 +48,15 @@ pub(super) enum Tx {
 pub(super) enum Target<'c> {
     Sqlite(&'c SqlitePool),
     SqliteConnection(&'c mut SqliteConnection),
-    Postgres(&'c PgPool),
-    PostgresTransaction(&'c mut PgConnection, &'c mut bool),
+    Postgres(&'c PgPool, Statements),
+    PostgresTransaction(&'c mut PgConnection, Statements, &'c mut bool),
 }
 
 impl<'c> From<&'c Pool> for Target<'c> {
     fn from(pool: &'c Pool) -> Self {
         match pool {
             Pool::Sqlite(pool) => Self::Sqlite(pool),
-            Pool::Postgres(pool) => Self::Postgres(pool),
+            Pool::Postgres(pool, statements) => Self::Postgres(pool, *statements),
         }
     }
 }
@@ -55,8 +65,8 @@ impl<'c> From<&'c mut Tx> for Target<'c> {
     fn from(transaction: &'c mut Tx) -> Self {
         match transaction {
             Tx::Sqlite(transaction) => Self::SqliteConnection(transaction),
-            Tx::Postgres { transaction, has_failed } => {
-                Self::PostgresTransaction(transaction, has_failed)
+            Tx::Postgres { transaction, statements, has_failed } => {
+                Self::PostgresTransaction(transaction, *statements, has_failed)
             }
         }
     }
@@ -80,6 +90,21 @@ impl Tx {
     }
 }
 
+impl Statements {
+    /// What an address asks for, by the name that sqlx gives it: `?statement-cache-capacity=0`.
+    pub fn of(address: &PgConnectOptions) -> Self {
+        let url = address.to_url_lossy();
+        let is_unnamed = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
+            name == "statement-cache-capacity" && value == "0"
+        };
+        if url.query_pairs().any(is_unnamed) { Self::Unnamed } else { Self::Named }
+    }
+
+    fn have_names(self) -> bool {
+        self == Self::Named
+    }
+}
+
 impl Pool {
     /// Begins a transaction with a statement of the database at hand.
     pub async fn begin_with(
@@ -89,9 +114,9 @@ impl Pool {
     ) -> Result<Tx, sqlx::Error> {
         Ok(match self {
             Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with(sqlite).await?),
-            Self::Postgres(pool) => {
+            Self::Postgres(pool, statements) => {
                 let transaction = in_time(pool.begin_with(postgres)).await?;
-                Tx::Postgres { transaction, has_failed: false }
+                Tx::Postgres { transaction, statements: *statements, has_failed: false }
             }
         })
     }
@@ -99,21 +124,21 @@ impl Pool {
     pub fn size(&self) -> u32 {
         match self {
             Self::Sqlite(pool) => pool.size(),
-            Self::Postgres(pool) => pool.size(),
+            Self::Postgres(pool, _) => pool.size(),
         }
     }
 
     pub fn num_idle(&self) -> usize {
         match self {
             Self::Sqlite(pool) => pool.num_idle(),
-            Self::Postgres(pool) => pool.num_idle(),
+            Self::Postgres(pool, _) => pool.num_idle(),
         }
     }
 
     pub async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(pool, _) => pool.close().await,
         }
     }
 }
@@ -125,6 +150,8 @@ pub(super) enum Value<'q> {
     Real(Option<f64>),
     Text(Option<Cow<'q, str>>),
     Bytes(Option<Cow<'q, [u8]>>),
+    /// For PostgreSQL only.
+    List(Vec<Vec<u8>>),
 }
 
 /// Implements conversions of a type and of its options to a parameter.
@@ -157,6 +184,12 @@ values! {
     &'q [u8] => Bytes(value) value.into();
     Vec<u8> => Bytes(value) value.into();
     &'q Vec<u8> => Bytes(value) value.as_slice().into();
+}
+
+impl From<Vec<Vec<u8>>> for Value<'_> {
+    fn from(values: Vec<Vec<u8>>) -> Self {
+        Self::List(values)
+    }
 }
 
 impl<'q> From<&'q Option<String>> for Value<'q> {
@@ -251,12 +284,23 @@ macro_rules! run {
                 let done = sqlx::$make(text.sqlite, sqlite(values)?).$method(connection).await;
                 done $(.map(|done| done.$part()))?
             }
-            Target::Postgres(pool) => {
+            Target::Postgres(pool, Statements::Named) => {
                 let query = sqlx::$make(text.postgres, postgres(values)?);
                 in_time(query.$method(pool)).await $(.map(|done| done.$part()))?
             }
-            Target::PostgresTransaction(connection, has_failed) => {
+            Target::Postgres(pool, Statements::Unnamed) => {
+                let query = sqlx::$make(text.postgres, postgres(values)?).persistent(false);
+                let in_transaction = async {
+                    let mut transaction = pool.begin().await?;
+                    let done = query.$method(&mut *transaction).await?;
+                    transaction.commit().await?;
+                    Ok(done)
+                };
+                in_time(in_transaction).await $(.map(|done| done.$part()))?
+            }
+            Target::PostgresTransaction(connection, statements, has_failed) => {
                 let query = sqlx::$make(text.postgres, postgres(values)?);
+                let query = query.persistent(statements.have_names());
                 let done = in_time(query.$method(connection)).await;
                 *has_failed |= is_failure(&done);
                 done $(.map(|done| done.$part()))?
@@ -310,8 +354,10 @@ impl<'q, O: Row> QueryAs<'q, O> {
                 Ok(values) => sqlx::query_as_with(text.sqlite, values).fetch(&mut **connection),
                 Err(error) => failed(error),
             },
-            Tx::Postgres { transaction, .. } => match postgres(values) {
-                Ok(values) => sqlx::query_as_with(text.postgres, values).fetch(&mut **transaction),
+            Tx::Postgres { transaction, statements, .. } => match postgres(values) {
+                Ok(values) => sqlx::query_as_with(text.postgres, values)
+                    .persistent(statements.have_names())
+                    .fetch(&mut **transaction),
                 Err(error) => failed(error),
             },
         }
@@ -351,7 +397,12 @@ fn sqlite(values: Vec<Value<'_>>) -> Result<SqliteArguments, sqlx::Error> {
 
 fn postgres(values: Vec<Value<'_>>) -> Result<PgArguments, sqlx::Error> {
     let mut arguments = PgArguments::default();
-    values.into_iter().try_for_each(|value| add(&mut arguments, value))?;
+    for value in values {
+        match value {
+            Value::List(values) => arguments.add(values).map_err(sqlx::Error::Encode)?,
+            value => add(&mut arguments, value)?,
+        }
+    }
     Ok(arguments)
 }
 
@@ -369,6 +420,7 @@ where
         Value::Real(value) => arguments.add(value),
         Value::Text(value) => arguments.add(value.map(Cow::into_owned)),
         Value::Bytes(value) => arguments.add(value.map(Cow::into_owned)),
+        Value::List(_) => Err("SQLite has no lists".into()),
     }
     .map_err(sqlx::Error::Encode)
 }

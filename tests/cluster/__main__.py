@@ -12,7 +12,7 @@ import traceback
 from scenario import ALL, Skipped
 
 # Each has scenarios.
-for module in ("kills", "swaps", "outages", "rolling", "dumps", "versions"):
+for module in ("kills", "swaps", "outages", "rolling", "dumps", "versions", "pooler"):
     importlib.import_module(module)
 
 

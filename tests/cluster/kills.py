@@ -101,8 +101,13 @@ def listed(replica):
 @scenario
 def kills(program, sqlite, size, report):
     """A replica is killed every 5 s, and connections are cut, while users are enrolled."""
+    with Cluster(program, sqlite=sqlite, flags=("--max-users", "1000000")) as cluster:
+        enroll_under_kills(cluster, program, size, report)
+
+
+def enroll_under_kills(cluster, program, size, report):
     walks = Walks(program)
-    with Cluster(program, sqlite=sqlite, flags=("--max-users", "1000000")) as cluster, Threads() as threads:
+    with Threads() as threads:
         cluster.proxy.cut_share = 0.02
         clients = [
             Enrolling(cluster, walks, number, (size + number) // CLIENTS, seed=number)

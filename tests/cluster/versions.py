@@ -1,7 +1,10 @@
 """A newer version has expanded the schema, while replicas of this one go on."""
 
-from outages import outage
+import signal
+
+from outages import NEW_WALKER, outage
 from scenario import on_postgres
+from world import START_SECONDS, Replica
 
 # A column more in each table, and a table more, as the next version may add them.
 EXPAND = """
@@ -22,9 +25,13 @@ INSERT INTO _sqlx_migrations (version, description, success, checksum, execution
 """
 
 
+# What the version after it may do: take away what this one reads.
+CONTRACT = "UPDATE compatibility SET oldest_schema = 9999"
+
+
 @on_postgres
 def versions(program, report):
-    """The next version's first replica has migrated. Those of this version read and write as before."""
+    """The next version's first replica has migrated. Those of this version go on, and start again."""
     with outage(program, report) as world:
         for at in world.all:
             assert world.write(at).status == 201
@@ -34,3 +41,17 @@ def versions(program, report):
             answer = world.write(at)
             assert answer and answer.status == 201, answer
         report("identifications before and after", (before, len(world.seconds) - before))
+        # One of this version starts, as after a way back.
+        cluster = world.cluster
+        running = cluster.replicas[0]
+        late = Replica(program, cluster.folder, len(cluster.replicas), running.database, running.variables)
+        late.start()
+        late.wait_until_ready()
+        path = "/v1/users/late/enrollments?create_user=true"
+        answer = late.connect().send("POST", path, world.walks.get(NEW_WALKER, 1))
+        assert answer.status == 201, answer
+        late.stop(signal.SIGTERM)
+        cluster.postgres.sql(CONTRACT, database="app")
+        late.start()
+        assert late.process.wait(timeout=START_SECONDS) != 0
+        assert "made by a newer version" in late.log.read_text()

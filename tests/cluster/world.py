@@ -130,7 +130,8 @@ class Cluster:
     """`with Cluster(...) as cluster:` has replicas that are ready. They share PostgreSQL, or one has SQLite."""
 
     def __init__(
-        self, program, replicas=3, sqlite=False, flags=(), settings=(), folder=None, variables=None, direct=False
+        self, program, replicas=3, sqlite=False, flags=(), settings=(), folder=None, variables=None, direct=False,
+        pooler=None,
     ):
         self.program, self.sqlite, self.direct = program, sqlite, direct
         self.folder = pathlib.Path(tempfile.mkdtemp())
@@ -139,6 +140,8 @@ class Cluster:
         self.variables = variables or (lambda number: {})
         self.count, self.flags = 1 if sqlite else replicas, flags
         self.settings, self.database_folder = settings, folder
+        # `pooler(server)`: what stands before PostgreSQL.
+        self.pooler = pooler
         self.postgres, self.links, self.replicas = None, [], []
 
     def __enter__(self):
@@ -149,6 +152,8 @@ class Cluster:
                 # Not a superuser.
                 self.postgres.sql(f"CREATE ROLE app LOGIN PASSWORD '{self.postgres.password}'")
                 self.postgres.sql("CREATE DATABASE app OWNER app")
+                if self.pooler:
+                    self.pooler = stack.enter_context(self.pooler(self.postgres))
             master_key = secrets.token_hex(32)
             for number in range(self.count):
                 variables = {"BIPEDALNET_MASTER_KEY": master_key, **self.variables(number)}
@@ -176,10 +181,10 @@ class Cluster:
             return self.folder / "cluster.db"
         if self.direct:
             return self.postgres.url(user="app", database="app")
-        link = Proxy([("127.0.0.1", self.postgres.port)])
+        link = Proxy([("127.0.0.1", (self.pooler or self.postgres).port)])
         self.links.append(link)
         stack.callback(link.close)
-        return self.postgres.url(link.port, "app", "app")
+        return self.postgres.url(link.port, "app", "app") + (self.pooler.options if self.pooler else "")
 
     @staticmethod
     def end(replica):

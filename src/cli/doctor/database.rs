@@ -47,7 +47,7 @@ fn check_tables(report: &mut Report, config: &Config, inspection: &Inspection) {
             "stop the server and restore a backup; then check the disk (`smartctl`, `journalctl -k`)",
         );
     }
-    if version > own {
+    if version > own && !inspection.is_usable {
         report.problem(
             AREA,
             format!("a newer version wrote {path} (schema {version}, this one knows {own})"),
@@ -131,7 +131,7 @@ fn check_models(report: &mut Report, config: &Config, inspection: &Inspection) {
             }
             Err(error) => report.problem(AREA, format!("{id}: {error}"), "restore a backup"),
         },
-        None if inspection.is_current() => report.warning(
+        None if inspection.is_usable => report.warning(
             AREA,
             "none is active",
             "the next start activates the one that it is given",

@@ -3,15 +3,13 @@
 use std::path::Path;
 use std::sync::RwLock;
 
-use sqlx::postgres::PgPool;
-
 use super::super::StoreError;
-use super::super::sql::in_time;
+use super::super::sql::{Pool, query, query_as};
 use super::master_key::MasterKey;
 use super::{KeyId, Keyring, NewKey, Place, SecretKey, context, key_id, unwrap, wrong};
 
 /// The tables of encrypted keys.
-pub(super) struct KeyTables(PgPool);
+pub(super) struct KeyTables(Pool);
 
 impl Keyring {
     /// Opens the keyring of a database. Makes it if there is none.
@@ -19,18 +17,18 @@ impl Keyring {
     /// # Errors
     /// If the master key does not open it, or a statement fails.
     pub async fn in_postgres(
-        pool: PgPool,
+        pool: Pool,
         name: &Path,
         master: &MasterKey,
     ) -> Result<Self, StoreError> {
         let (id, root) = (KeyId::random()?, SecretKey::random()?);
         let wrapped = master.key.seal(&context("root", &id), root.bytes())?;
         // Of servers that start at the same time, one makes it.
-        let made = sqlx::query(
+        let made = query(
             "INSERT INTO keyring.root (id, wrapped) SELECT $1, $2
              WHERE NOT EXISTS (SELECT 1 FROM keyring.keys) ON CONFLICT DO NOTHING",
         );
-        in_time(made.bind(&id.0[..]).bind(wrapped).execute(&pool)).await?;
+        made.bind(&id.0[..]).bind(wrapped).execute(&pool).await?;
         Self::open_tables(pool, name, master).await
     }
 
@@ -39,19 +37,19 @@ impl Keyring {
     /// # Errors
     /// If there is none, the master key does not open it, or a statement fails.
     pub async fn open_tables(
-        pool: PgPool,
+        pool: Pool,
         name: &Path,
         master: &MasterKey,
     ) -> Result<Self, StoreError> {
-        let found = sqlx::query_as("SELECT id, wrapped FROM keyring.root");
-        let found: Option<(Vec<u8>, Vec<u8>)> = in_time(found.fetch_optional(&pool)).await?;
+        let found = query_as("SELECT id, wrapped FROM keyring.root");
+        let found: Option<(Vec<u8>, Vec<u8>)> = found.fetch_optional(&pool).await?;
         let wrong = |reason: String| wrong(name, reason);
         let (id, wrapped) = found.ok_or_else(|| wrong("its root is missing".to_owned()))?;
         let id = key_id(&id).ok_or_else(|| wrong("it is damaged".to_owned()))?;
         let root = unwrap(&master.key, &context("root", &id), &wrapped).ok_or_else(|| {
             wrong(format!("the master key from {} does not open it", master.place))
         })?;
-        let rows = sqlx::query_as("SELECT id, wrapped FROM keyring.keys").fetch_all(&pool).await?;
+        let rows = query_as("SELECT id, wrapped FROM keyring.keys").fetch_all(&pool).await?;
         let keyring = Self {
             id,
             place: Place::Tables(KeyTables(pool)),
@@ -67,23 +65,22 @@ impl Keyring {
 impl KeyTables {
     /// Encrypted keys with these ids.
     pub async fn find(&self, ids: &[Vec<u8>]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        let found = sqlx::query_as("SELECT id, wrapped FROM keyring.keys WHERE id = ANY($1)");
-        Ok(in_time(found.bind(ids).fetch_all(&self.0)).await?)
+        let found = query_as("SELECT id, wrapped FROM keyring.keys WHERE id = ANY($1)");
+        Ok(found.bind(ids.to_vec()).fetch_all(&self.0).await?)
     }
 
     pub async fn insert(&self, keys: &[NewKey]) -> Result<(), StoreError> {
-        let ids: Vec<&[u8]> = keys.iter().map(|(id, ..)| &id.0[..]).collect();
-        let wrapped: Vec<&[u8]> = keys.iter().map(|(.., wrapped)| &wrapped[..]).collect();
+        let ids: Vec<Vec<u8>> = keys.iter().map(|(id, ..)| id.0.to_vec()).collect();
+        let wrapped: Vec<Vec<u8>> = keys.iter().map(|(.., wrapped)| wrapped.clone()).collect();
         let inserted =
-            sqlx::query("INSERT INTO keyring.keys SELECT * FROM unnest($1::bytea[], $2::bytea[])");
-        in_time(inserted.bind(ids).bind(wrapped).execute(&self.0)).await?;
+            query("INSERT INTO keyring.keys SELECT * FROM unnest($1::bytea[], $2::bytea[])");
+        inserted.bind(ids).bind(wrapped).execute(&self.0).await?;
         Ok(())
     }
 
     pub async fn delete(&self, ids: &[KeyId]) -> Result<(), StoreError> {
-        let ids: Vec<&[u8]> = ids.iter().map(|id| &id.0[..]).collect();
-        let deleted = sqlx::query("DELETE FROM keyring.keys WHERE id = ANY($1)");
-        in_time(deleted.bind(ids).execute(&self.0)).await?;
+        let ids: Vec<Vec<u8>> = ids.iter().map(|id| id.0.to_vec()).collect();
+        query("DELETE FROM keyring.keys WHERE id = ANY($1)").bind(ids).execute(&self.0).await?;
         Ok(())
     }
 }

@@ -244,7 +244,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_change_is_left_out_and_none_is_read_twice() {
         let Some(store) = store("changes").await else { return };
-        let Pool::Postgres(writers) = &store.writer else { unreachable!() };
+        let Pool::Postgres(writers, _) = &store.writer else { unreachable!() };
         let options = writers.connect_options().as_ref().clone();
         let pool = sqlx::postgres::PgPoolOptions::new().max_connections(WRITERS as u32 + 4);
         let pool = pool.connect_with(options).await.unwrap();

@@ -3,10 +3,12 @@
 //! | file | what it has |
 //! |---|---|
 //! | `changes.rs` | what other servers changed |
+//! | `schema.rs` | the version of the tables |
 //! | `servers.rs` | which servers run |
 //! | `snapshot.rs` | what a server has seen of the others' changes |
 
 mod changes;
+mod schema;
 mod servers;
 mod snapshot;
 
@@ -16,17 +18,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 pub use changes::{Changed, State};
+use schema::{Schema, own_version};
 pub use snapshot::{ChangeToken, Snapshot};
 
-use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
 
 use super::keyring::{Keyring, MasterKey};
-use super::sql::{Pool, in_time, query_scalar};
+use super::sql::{Pool, Statements, in_time, query_scalar};
 use super::{Database, DatabaseAddress, Engine, FoundKey, Inspection, Store, StoreError, clock};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Begins a transaction that writes. The limits end it if its server or the network is gone. They belong
 /// to the transaction, because a connection of PgBouncer does not.
@@ -54,8 +54,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an idle connection may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// One server migrates at a time.
-const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(1112559188)";
+/// SQLSTATE of a statement's name that is taken, and of one that is not known.
+const WRONG_NAME: [&str; 2] = ["42P05", "26000"];
 
 /// A server that shares the database with others.
 pub(super) struct Server {
@@ -103,7 +103,11 @@ pub(super) async fn open(options: &PgConnectOptions) -> Result<Database, StoreEr
         .clone()
         .application_name("bipedalnet")
         .log_statements(tracing::log::LevelFilter::Off);
-    migrate(&options, &path).await?;
+    let statements = Statements::of(&options);
+    if statements == Statements::Named {
+        check_names(&options, &path).await?;
+    }
+    schema::migrate(&options, &path).await?;
     let pool = |connections| {
         PgPoolOptions::new()
             .max_connections(connections)
@@ -118,17 +122,17 @@ pub(super) async fn open(options: &PgConnectOptions) -> Result<Database, StoreEr
             })
             .connect_lazy_with(options.clone())
     };
-    let writer = Pool::Postgres(pool(WRITERS));
+    let writer = Pool::Postgres(pool(WRITERS), statements);
     let now = query_scalar("SELECT extract(epoch FROM clock_timestamp())::bigint");
     clock::follow_database(now.fetch_one(&writer).await?);
     Ok(Database {
         writer,
-        readers: Pool::Postgres(pool(READERS)),
+        readers: Pool::Postgres(pool(READERS), statements),
         path,
         engine: Engine::Postgres(Arc::new(Server {
             id: crate::access::random_hex::<8>()?,
             timeline: AtomicI64::new(0),
-            follower: Pool::Postgres(pool(FOLLOWERS)),
+            follower: Pool::Postgres(pool(FOLLOWERS), statements),
         })),
     })
 }
@@ -143,8 +147,7 @@ pub(super) async fn open_store(
 ) -> Result<Store, StoreError> {
     let master = MasterKey::find_shared(master_key_file)?;
     let database = open(options).await?;
-    let Pool::Postgres(pool) = &database.writer else { unreachable!("it was opened above") };
-    let keyring = Keyring::in_postgres(pool.clone(), &database.path, &master).await?;
+    let keyring = Keyring::in_postgres(database.writer.clone(), &database.path, &master).await?;
     Store::prepare(database, keyring, None).await
 }
 
@@ -157,25 +160,19 @@ pub(super) async fn inspect(
     let fail = |error| StoreError::Open { path: path.clone(), error };
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     let pool = pool.connect_with(options.clone()).await.map_err(fail)?;
-    let database = Pool::Postgres(pool.clone());
-    let is_new = query_scalar("SELECT to_regclass('_sqlx_migrations') IS NULL");
-    let is_new: bool = is_new.fetch_one(&database).await.map_err(fail)?;
-    let version = match is_new {
-        true => 0,
-        false => {
-            let newest = query_scalar("SELECT coalesce(max(version), 0) FROM _sqlx_migrations");
-            newest.fetch_one(&database).await.map_err(fail)?
-        }
-    };
-    let mut inspection = Inspection::new(version, own_version());
-    if inspection.is_current() {
+    let mut connection = pool.acquire().await.map_err(fail)?;
+    let schema = Schema::read(&mut connection).await.map_err(fail)?;
+    drop(connection);
+    let database = Pool::Postgres(pool, Statements::of(options));
+    let mut inspection = Inspection::new(schema.version, own_version(), schema.is_usable());
+    if inspection.is_usable {
         inspection.read_tables(&database, &path).await?;
         let is_made: bool =
             query_scalar("SELECT EXISTS (SELECT 1 FROM keyring.root)").fetch_one(&database).await?;
         inspection.master_key = match MasterKey::find_shared(master_key_file) {
             Err(error) => FoundKey::Unusable(error),
             Ok(_) if !is_made => FoundKey::NotNeeded,
-            Ok(master) => match Keyring::open_tables(pool, &path, &master).await {
+            Ok(master) => match Keyring::open_tables(database.clone(), &path, &master).await {
                 Ok(_) => FoundKey::Opens { place: master.place, is_beside_database: false },
                 Err(error) => FoundKey::Unusable(error),
             },
@@ -185,30 +182,30 @@ pub(super) async fn inspect(
     Ok(inspection)
 }
 
-fn own_version() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
-}
-
-/// Creates or upgrades the tables. Servers that start together take turns.
-async fn migrate(options: &PgConnectOptions, path: &Path) -> Result<(), StoreError> {
+/// Refuses a pooler that gives each transaction another session, unless the address says so. There, a
+/// name may stand for a statement of another client.
+async fn check_names(options: &PgConnectOptions, path: &Path) -> Result<(), StoreError> {
+    let connect = || in_time(options.connect());
     let fail = |error| StoreError::Open { path: path.to_owned(), error };
-    let mut turn = in_time(options.connect()).await.map_err(fail)?;
-    let mut turn = turn.begin().await.map_err(fail)?;
-    // Of the transaction, not of the session: PgBouncer may give the next statement another session.
-    sqlx::query(MIGRATION_LOCK).execute(&mut *turn).await.map_err(fail)?;
-    let mut connection = in_time(options.connect()).await.map_err(fail)?;
-    let mut migrator = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
-    migrator.set_locking(false);
-    migrator.run(&mut connection).await.map_err(|error| match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fail(error),
-        MigrateError::VersionMissing(found) => {
-            StoreError::Newer { path: path.to_owned(), found, known: own_version() }
+    let mut connections = [connect().await.map_err(fail)?, connect().await.map_err(fail)?];
+    for _ in 0..3 {
+        for (connection, (text, expected)) in
+            connections.iter_mut().zip([("SELECT $1 + 1", 2), ("SELECT $1 + 2", 3)])
+        {
+            let answer = sqlx::query_scalar::<_, i64>(text).bind(1_i64).fetch_one(connection);
+            let is_wrong = match in_time(answer).await {
+                Ok(sum) => Ok(sum != expected),
+                Err(error) => match error.as_database_error().and_then(|error| error.code()) {
+                    Some(code) if WRONG_NAME.contains(&code.as_ref()) => Ok(true),
+                    _ => Err(fail(error)),
+                },
+            };
+            if is_wrong? {
+                return Err(StoreError::Pooler { path: path.to_owned() });
+            }
         }
-        error => StoreError::Version { path: path.to_owned(), error },
-    })?;
-    // What is left is closed with the connections.
-    let _ = connection.close().await;
-    turn.rollback().await.map_err(fail)
+    }
+    Ok(())
 }
 
 /// The address without the password.

@@ -64,7 +64,7 @@ impl Store {
     pub async fn backup_times(&self) -> Result<Option<BackupTimes>, StoreError> {
         match &self.readers {
             Pool::Sqlite(readers) => read_backup_times(readers).await.map(Some),
-            Pool::Postgres(_) => Ok(None),
+            Pool::Postgres(..) => Ok(None),
         }
     }
 }

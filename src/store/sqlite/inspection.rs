@@ -34,10 +34,10 @@ pub(in crate::store) async fn inspect(
         .await
         .map_err(fail)?;
     let own_version = MIGRATIONS.iter().map(|it| it.version).max().unwrap_or_default();
-    let mut inspection = Inspection::new(version, own_version);
+    let mut inspection = Inspection::new(version, own_version, version == own_version);
     inspection.damage = (verdict != "ok").then_some(verdict);
     inspection.has_unread_log = has_unread_log(path);
-    if inspection.is_current() {
+    if inspection.is_usable {
         inspection.backup_times = Some(read_backup_times(&database).await?);
         let pool = Pool::Sqlite(database.clone());
         inspection.read_tables(&pool, path).await?;
