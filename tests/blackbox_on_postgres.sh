@@ -30,5 +30,5 @@ skipped=(
 arguments=()
 for test in "${skipped[@]}"; do arguments+=(--skip "$test"); done
 
-tests/postgres.sh cargo test --lib -p bipedalnet store::postgres
+tests/postgres.sh cargo test --lib store::postgres
 tests/postgres.sh cargo test --test blackbox -- "${arguments[@]}"
