@@ -13,6 +13,7 @@ mod evaluate;
 mod healthcheck;
 mod identify;
 mod keys;
+mod migrate;
 mod model_file;
 mod output_file;
 mod phone_demo;
@@ -77,6 +78,7 @@ enum Command {
     ConfirmClock(confirm_clock::Arguments),
     Backup(backup::Arguments),
     Restore(restore::Arguments),
+    Migrate(migrate::Arguments),
     RotateMasterKey(rotate_master_key::Arguments),
     RenewTemplates(renew_templates::Arguments),
     Doctor(doctor::Arguments),
@@ -118,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::ConfirmClock(arguments) => confirm_clock::run(arguments).map(done),
         Command::Backup(arguments) => backup::run(arguments).map(done),
         Command::Restore(arguments) => restore::run(arguments).map(done),
+        Command::Migrate(arguments) => migrate::run(arguments).map(done),
         Command::RotateMasterKey(arguments) => rotate_master_key::run(arguments).map(done),
         Command::RenewTemplates(arguments) => renew_templates::run(arguments).map(done),
         Command::Demo(arguments) => demo::run(arguments).map(done),

@@ -24,6 +24,7 @@ mod field_trial;
 mod guesses;
 mod healthcheck;
 mod made_up_features;
+mod migrations;
 mod model_changes;
 mod models;
 mod operation;

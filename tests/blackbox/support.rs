@@ -61,7 +61,7 @@ pub fn signal(process: &Child, signal: Signal) {
 }
 
 /// URL of the PostgreSQL server to test on.
-fn postgres() -> Option<String> {
+pub fn postgres() -> Option<String> {
     std::env::var("BIPEDALNET_TEST_POSTGRES").ok()
 }
 
@@ -162,7 +162,7 @@ pub struct Server {
 }
 
 /// A response with its body as JSON, or as a JSON string if it is no JSON.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub status: u16,
     pub content_type: String,

@@ -70,6 +70,11 @@ async fn a_database_of_an_earlier_release_opens_with_everything_in_it() {
         let folder = tempfile::tempdir().unwrap();
         unpack(&release, folder.path(), "test.db");
         has_everything(folder).await;
+        let folder = tempfile::tempdir().unwrap();
+        unpack(&release, folder.path(), "test.db");
+        let said = run(folder.path(), &["migrate"]).unwrap();
+        assert!(said.contains(" to schema ") || said.contains(" already"), "{said}");
+        has_everything(folder).await;
     }
 }
 
@@ -162,6 +167,7 @@ async fn a_database_of_a_later_release_is_refused_with_the_cure_and_stays_as_it_
         &["keys", "create", "--name", "a", "--scopes", "admin"],
         &["audit"],
         &["renew-templates"],
+        &["migrate"],
     ] {
         let refused = run(folder, command).unwrap_err();
         for part in ["made by a newer version", "schema 9999", "start that version", "restore"] {

@@ -151,6 +151,15 @@ pub(super) async fn open_store(
     Store::prepare(database, keyring, None).await
 }
 
+/// The version of a database's tables; 0 without tables.
+pub(super) async fn schema_version(options: &PgConnectOptions) -> Result<i64, StoreError> {
+    let fail = |error| StoreError::Open { path: name(options), error };
+    let mut connection = in_time(options.connect()).await.map_err(fail)?;
+    let schema = Schema::read(&mut connection).await.map_err(fail)?;
+    let _ = connection.close().await;
+    Ok(schema.version)
+}
+
 /// As [`Inspection::of`].
 pub(super) async fn inspect(
     options: &PgConnectOptions,

@@ -27,12 +27,12 @@ pub(super) use lock::DatabaseLock;
 pub use lock::lock_holder;
 use reserve::Reserve;
 pub use restore::{RestoreRequest, Restored, restore};
-use sqlx::ConnectOptions;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
+use sqlx::{ConnectOptions, Connection};
 
 use super::keyring::{Keyring, MasterKeyPlace, key_id, keyring_file};
 use super::sql::{Pool, query, query_scalar};
@@ -128,6 +128,21 @@ pub(super) async fn open(path: &Path) -> Result<Database, StoreError> {
         path,
         engine: Engine::Sqlite(Arc::new(file)),
     })
+}
+
+/// The version of a database's tables; 0 without tables.
+pub(super) async fn schema_version(path: &Path) -> Result<i64, StoreError> {
+    let fail = |error| opening(path.to_owned(), error);
+    let mut file = read_only(path).await.map_err(fail)?;
+    let exists = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations')";
+    let exists: bool = sqlx::query_scalar(exists).fetch_one(&mut file).await.map_err(fail)?;
+    let newest = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+    let version = match exists {
+        true => sqlx::query_scalar(newest).fetch_one(&mut file).await.map_err(fail)?,
+        false => 0,
+    };
+    file.close().await?;
+    Ok(version)
 }
 
 /// Opens a database with its keyring. Creates or upgrades them if needed.
