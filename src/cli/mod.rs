@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod config;
 mod confirm_clock;
+mod copy;
 mod data;
 mod demo;
 mod descriptors;
@@ -78,6 +79,7 @@ enum Command {
     ConfirmClock(confirm_clock::Arguments),
     Backup(backup::Arguments),
     Restore(restore::Arguments),
+    Copy(copy::Arguments),
     Migrate(migrate::Arguments),
     RotateMasterKey(rotate_master_key::Arguments),
     RenewTemplates(renew_templates::Arguments),
@@ -120,6 +122,7 @@ pub fn run() -> ExitCode {
         Command::ConfirmClock(arguments) => confirm_clock::run(arguments).map(done),
         Command::Backup(arguments) => backup::run(arguments).map(done),
         Command::Restore(arguments) => restore::run(arguments).map(done),
+        Command::Copy(arguments) => copy::run(arguments).map(done),
         Command::Migrate(arguments) => migrate::run(arguments).map(done),
         Command::RotateMasterKey(arguments) => rotate_master_key::run(arguments).map(done),
         Command::RenewTemplates(arguments) => renew_templates::run(arguments).map(done),

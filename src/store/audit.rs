@@ -65,6 +65,8 @@ pub enum AuditEvent<'a> {
     AuditPruned(i64),
     /// With the time of the backup, in seconds since 1970.
     DatabaseRestored(i64),
+    /// From another one. With its kind.
+    DatabaseCopied(&'static str),
 }
 
 impl<'a> AuditEvent<'a> {
@@ -110,6 +112,7 @@ impl<'a> AuditEvent<'a> {
             ),
             Self::AuditPruned(last) => (PRUNED, None, Some(last.to_string())),
             Self::DatabaseRestored(at) => ("database_restored", None, Some(at.to_string())),
+            Self::DatabaseCopied(kind) => of_system("database_copied", kind),
         }
     }
 

@@ -238,6 +238,14 @@ pub enum StoreError {
         /// Why not.
         reason: String,
     },
+    /// A database was not copied.
+    #[error("copy to {path}: {reason}; nothing was copied", path = path.display())]
+    Copy {
+        /// The database that it should be copied to.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A restore ended between the old database and the new one.
     #[error("a restore of database {path} is not finished: {reason}; start the server, or restore again", path = path.display())]
     RestoreUnfinished {

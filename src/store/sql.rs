@@ -11,7 +11,10 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{Arguments, ColumnIndex, ConnectOptions, Decode, Encode, FromRow, Type};
+use sqlx::{
+    Arguments, AssertSqlSafe, ColumnIndex, ConnectOptions, Decode, Encode, FromRow, SqlSafeStr,
+    SqlStr, Type,
+};
 
 /// How long PostgreSQL may take for a statement before its connection counts as broken. A network that
 /// fails in one direction says nothing.
@@ -227,20 +230,25 @@ where
 }
 
 /// The text of a statement in the language of either database.
-#[derive(Clone, Copy)]
 pub(super) struct Text {
-    sqlite: &'static str,
-    postgres: &'static str,
+    sqlite: SqlStr,
+    postgres: SqlStr,
 }
 
 /// A statement that the two databases say differently.
-pub(super) fn either(sqlite: &'static str, postgres: &'static str) -> Text {
-    Text { sqlite, postgres }
+pub(super) fn either(sqlite: impl SqlSafeStr, postgres: impl SqlSafeStr) -> Text {
+    Text { sqlite: sqlite.into_sql_str(), postgres: postgres.into_sql_str() }
 }
 
 impl From<&'static str> for Text {
     fn from(text: &'static str) -> Self {
         either(text, text)
+    }
+}
+
+impl From<AssertSqlSafe<String>> for Text {
+    fn from(AssertSqlSafe(text): AssertSqlSafe<String>) -> Self {
+        either(AssertSqlSafe(text.clone()), AssertSqlSafe(text))
     }
 }
 

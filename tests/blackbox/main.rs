@@ -15,6 +15,7 @@ mod concurrent_enrollments;
 mod config;
 mod connections;
 mod conventions;
+mod copies;
 mod description;
 mod device_templates;
 mod doctor;

@@ -8,6 +8,7 @@ mod history;
 mod key;
 mod master_key;
 mod rotation;
+mod stored;
 mod tables;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ pub use master_key::{MASTER_KEY_VARIABLE, MasterKey, MasterKeyPlace, own_key_fil
 pub use rotation::rotate_master_key;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool};
 use sqlx::{ConnectOptions, Connection, QueryBuilder};
+pub use stored::StoredKeyring;
 use tables::KeyTables;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
@@ -29,18 +31,6 @@ use super::{StoreError, beside};
 
 /// "BPNK": tells keyrings from other databases.
 pub(super) const APPLICATION_ID: i32 = 1_112_559_179;
-
-const SCHEMA: &str = "
-    PRAGMA application_id = 1112559179;
-    -- One row: the name of this keyring, and the root of all secrets that are no user's.
-    CREATE TABLE root (
-        id BLOB PRIMARY KEY CHECK (length(id) = 16),
-        wrapped BLOB NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE keys (
-        id BLOB PRIMARY KEY CHECK (length(id) = 16),
-        wrapped BLOB NOT NULL
-    ) STRICT, WITHOUT ROWID;";
 
 /// Keys that one statement stores.
 const KEYS_AT_A_TIME: usize = 1000;
@@ -123,27 +113,8 @@ impl Keyring {
 
     async fn make(path: &Path, master: MasterKey) -> Result<Self, StoreError> {
         let (id, root) = (KeyId::random()?, SecretKey::random()?);
-        let wrapped = master.key.seal(&context("root", &id), root.bytes())?;
-        // It gets its name only when it is complete.
-        let part = beside(path, ".part");
-        for left in ["", "-wal", "-shm", "-journal"] {
-            let _ = std::fs::remove_file(beside(&part, left));
-        }
-        let failed = |error: std::io::Error| wrong(path, error.to_string());
-        files::make_private(&part).map_err(failed)?;
-        let mut file = connect(&part).await?;
-        sqlx::raw_sql(SCHEMA).execute(&mut file).await?;
-        sqlx::query("INSERT INTO root VALUES (?, ?)")
-            .bind(&id.0[..])
-            .bind(wrapped)
-            .execute(&mut file)
-            .await?;
-        // Closing writes the log back.
-        file.close().await?;
-        std::fs::rename(&part, path).map_err(failed)?;
-        std::fs::File::open(super::folder_of(path))
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed)?;
+        let root = master.key.seal(&context("root", &id), root.bytes())?;
+        StoredKeyring { id, root, keys: Vec::new() }.write(path).await?;
         Self::read(path, &master).await
     }
 

@@ -4,9 +4,13 @@ use std::path::Path;
 use std::sync::RwLock;
 
 use super::super::StoreError;
-use super::super::sql::{Pool, query, query_as};
+use super::super::sql::{Pool, query, query_as, query_scalar};
 use super::master_key::MasterKey;
 use super::{KeyId, Keyring, NewKey, Place, SecretKey, context, key_id, unwrap, wrong};
+
+/// Stores ids, and as many encrypted keys.
+pub(super) const INSERT_KEYS: &str =
+    "INSERT INTO keyring.keys SELECT * FROM unnest($1::bytea[], $2::bytea[])";
 
 /// The tables of encrypted keys.
 pub(super) struct KeyTables(Pool);
@@ -63,6 +67,13 @@ impl Keyring {
 }
 
 impl KeyTables {
+    /// The encrypted root, and all keys.
+    pub async fn all(&self) -> Result<(Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>), StoreError> {
+        let root = query_scalar("SELECT wrapped FROM keyring.root").fetch_one(&self.0).await?;
+        let keys = query_as("SELECT id, wrapped FROM keyring.keys").fetch_all(&self.0).await?;
+        Ok((root, keys))
+    }
+
     /// Encrypted keys with these ids.
     pub async fn find(&self, ids: &[Vec<u8>]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
         let found = query_as("SELECT id, wrapped FROM keyring.keys WHERE id = ANY($1)");
@@ -72,9 +83,7 @@ impl KeyTables {
     pub async fn insert(&self, keys: &[NewKey]) -> Result<(), StoreError> {
         let ids: Vec<Vec<u8>> = keys.iter().map(|(id, ..)| id.0.to_vec()).collect();
         let wrapped: Vec<Vec<u8>> = keys.iter().map(|(.., wrapped)| wrapped.clone()).collect();
-        let inserted =
-            query("INSERT INTO keyring.keys SELECT * FROM unnest($1::bytea[], $2::bytea[])");
-        inserted.bind(ids).bind(wrapped).execute(&self.0).await?;
+        query(INSERT_KEYS).bind(ids).bind(wrapped).execute(&self.0).await?;
         Ok(())
     }
 

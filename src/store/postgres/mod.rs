@@ -39,6 +39,10 @@ pub(super) const BEGIN: &str =
 pub(super) const BEGIN_ALONE: &str = "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '10s';
     SET LOCAL idle_in_transaction_session_timeout = '15s'; SELECT pg_advisory_xact_lock(1112559189)";
 
+/// As [`BEGIN_ALONE`], for as long as a copy takes.
+pub(super) const BEGIN_COPYING: &str =
+    "BEGIN; SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock(1112559189)";
+
 pub(super) const BEGIN_READING: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Connections of one server that write, and that read.
@@ -158,6 +162,15 @@ pub(super) async fn schema_version(options: &PgConnectOptions) -> Result<i64, St
     let schema = Schema::read(&mut connection).await.map_err(fail)?;
     let _ = connection.close().await;
     Ok(schema.version)
+}
+
+/// Refuses tables of a newer version, which may hold what this program does not know.
+pub(super) async fn refuse_newer(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let (found, known) = (schema_version(options).await?, own_version());
+    if found > known {
+        return Err(StoreError::Newer { path: name(options), found, known });
+    }
+    Ok(())
 }
 
 /// As [`Inspection::of`].

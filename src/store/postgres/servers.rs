@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::sql::{query, query_as, query_scalar};
-use super::super::{Engine, Store, StoreError};
+use super::super::{Database, Engine, Store, StoreError};
 
 /// Selects from the servers that run: those that said so in the last seconds.
 macro_rules! running_servers {
@@ -70,6 +70,23 @@ impl Store {
         Ok(counts.bind(&server.id).bind(next_model).fetch_one(&self.readers).await?)
     }
 
+    /// Whether this server does what one server does for all. It stays the one until it stops.
+    ///
+    /// # Errors
+    /// If a statement fails.
+    pub async fn is_keeper(&self) -> Result<bool, StoreError> {
+        let Engine::Postgres(server) = &self.engine else { return Ok(true) };
+        let kept = query(
+            "INSERT INTO keeper (server, until)
+             VALUES ($1, clock_timestamp() + interval '10 seconds')
+             ON CONFLICT (one) DO UPDATE SET server = excluded.server, until = excluded.until
+             WHERE keeper.server = excluded.server OR keeper.until < clock_timestamp()",
+        );
+        Ok(self.write(kept.bind(&server.id).execute(&self.writer)).await? > 0)
+    }
+}
+
+impl Database {
     /// Refuses what must not happen while servers run. Waits for those that may have been killed just now.
     ///
     /// # Errors
@@ -91,20 +108,5 @@ impl Store {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-    }
-
-    /// Whether this server does what one server does for all. It stays the one until it stops.
-    ///
-    /// # Errors
-    /// If a statement fails.
-    pub async fn is_keeper(&self) -> Result<bool, StoreError> {
-        let Engine::Postgres(server) = &self.engine else { return Ok(true) };
-        let kept = query(
-            "INSERT INTO keeper (server, until)
-             VALUES ($1, clock_timestamp() + interval '10 seconds')
-             ON CONFLICT (one) DO UPDATE SET server = excluded.server, until = excluded.until
-             WHERE keeper.server = excluded.server OR keeper.until < clock_timestamp()",
-        );
-        Ok(self.write(kept.bind(&server.id).execute(&self.writer)).await? > 0)
     }
 }

@@ -33,6 +33,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection};
+pub(super) use upgrade::MARK_ENCRYPTED;
 
 use super::keyring::{Keyring, MasterKeyPlace, key_id, keyring_file};
 use super::sql::{Pool, query, query_scalar};

@@ -10,6 +10,9 @@ const SEALED: i64 = 1;
 /// And of one that has none.
 const CLEAN: i64 = 2;
 
+/// Says that a database is encrypted and holds no plain text.
+pub(in crate::store) const MARK_ENCRYPTED: &str = "PRAGMA user_version = 2";
+
 impl Store {
     /// Encrypts what an earlier version stored, in one transaction. Then removes what is left of the
     /// plain text. If the program ends at any point, the next start goes on.
@@ -45,7 +48,7 @@ impl Store {
 impl Transaction {
     async fn set_version(&mut self, version: i64) -> Result<(), StoreError> {
         query(match version {
-            CLEAN => "PRAGMA user_version = 2",
+            CLEAN => MARK_ENCRYPTED,
             _ => "PRAGMA user_version = 1",
         })
         .execute(&mut self.inner)
