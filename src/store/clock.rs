@@ -39,6 +39,14 @@ pub(super) fn follow_database(unix_seconds: i64) {
     FOLLOWS_DATABASE.store(true, Ordering::Relaxed);
 }
 
+/// Goes by a time line from now on. Clocks that count whole seconds differ by one now and then: a change of
+/// one would only make the time step back.
+fn follow(origin: i64) {
+    if origin.abs_diff(ORIGIN.load(Ordering::Relaxed)) > 1 {
+        ORIGIN.store(origin, Ordering::Relaxed);
+    }
+}
+
 /// Seconds since 1970, UTC. In a process that watches the clock, without leaps.
 pub fn unix_seconds() -> i64 {
     let wall = wall_seconds();
@@ -222,7 +230,7 @@ impl Store {
             watch = Watch::new(&row, wall, uptime);
         }
         let mut event = watch.look(wall, uptime);
-        ORIGIN.store(watch.kept, Ordering::Relaxed);
+        follow(watch.kept);
         if is_confirmed && event.is_none() {
             event = Some(ClockEvent::Confirmed);
         }
