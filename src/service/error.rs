@@ -254,9 +254,9 @@ impl ServiceError {
 }
 
 impl ServiceError {
-    /// Whether the watch of the storage tells the operator: a lock or a full disk.
+    /// Whether a watch tells the operator: a lock, a full disk, or PostgreSQL that is away.
     pub(super) fn is_watched(&self) -> bool {
-        matches!(self, Self::Store(error) if error.is_lock() || error.is_disk_full())
+        matches!(self, Self::Store(error) if error.is_temporary())
     }
 }
 

@@ -35,7 +35,7 @@ impl Service {
     pub(super) async fn maintain(&self) {
         let mut timer = tokio::time::interval(KEYS);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut files = true;
+        let (mut files, mut is_keeper) = (true, false);
         for tick in 0u64.. {
             timer.tick().await;
             let checked = self.store.check_files();
@@ -48,18 +48,20 @@ impl Service {
             report("API keys were not read", self.keys.refresh().await);
             report("collections were not read", self.collections.refresh().await);
             let clock = self.look_at_clock(tick == 0).await;
-            // One of several servers deletes for all.
+            // One of several servers deletes for all. The next one does at once what may be due.
+            let was_keeper = is_keeper;
+            is_keeper = clock.is_ok() && self.store.is_keeper().await.unwrap_or(false);
+            let is_due = |ticks| tick.is_multiple_of(ticks) || !was_keeper;
             if let Ok(clock) = clock
-                && self.store.is_keeper().await.unwrap_or(false)
-                && (tick.is_multiple_of(RETENTION_TICKS) || clock.event.is_some())
+                && is_keeper
+                && (is_due(RETENTION_TICKS) || clock.event.is_some())
             {
                 let forgotten = self.store.forget_failing_clients().await;
                 report("addresses of failed verifications were not deleted", forgotten);
                 let forgotten = self.store.forget_used_challenges().await;
                 report("used challenges were not deleted", forgotten);
                 report("old changes were not deleted", self.store.prune_changes().await);
-                let prunes_audit = tick.is_multiple_of(AUDIT_TICKS);
-                let deleted = self.delete_by_the_clock(clock, prunes_audit).await;
+                let deleted = self.delete_by_the_clock(clock, is_due(AUDIT_TICKS)).await;
                 report("data past its time was not deleted", deleted);
             }
             report("the clock was not checked", clock.map(drop));

@@ -48,7 +48,7 @@ pub use enrollments::Enrollment;
 pub use error::StoreError;
 use error::no_such_user;
 pub use failed_verifications::{CLIENT_SECONDS, ClientFailures, FailuresByKey};
-pub use inspection::{FoundKey, Inspection};
+pub use inspection::{FoundKey, Inspection, RunningServer};
 use keyring::{Keyring, MasterKeyPlace};
 pub use keyring::{MASTER_KEY_VARIABLE, SecretKey, rotate_master_key};
 pub use migration::migrate;
@@ -58,6 +58,7 @@ use postgres::Server;
 pub use postgres::{ChangeToken, Changed, Snapshot, State};
 use progress::Progress;
 pub use renewal::renew_templates;
+use sealed::Owner;
 pub use sessions::{MAX_SESSION_WALKS, SessionKey, SessionWalk};
 use sql::{Pool, Tx, query_as};
 pub use sqlite::{
@@ -69,6 +70,7 @@ pub use stored_responses::{IdempotentRequest, StoredResponse};
 pub use templates::{ExportedTemplate, StoredTemplate};
 pub use trainees::Trainee;
 pub use training_jobs::{JobEnd, JobEvent, JobLength, JobRequest, Lease, TrainingJob};
+use users::UserCount;
 pub use users::{Consent, User};
 pub use walks::{COMPARED, ENROLLED_COMPARED};
 
@@ -104,6 +106,7 @@ pub struct Store {
     /// `None` with PostgreSQL.
     files: Option<Arc<Files>>,
     clock: Arc<ClockWatch>,
+    user_count: Arc<UserCount>,
     /// The number of the secret that templates are transformed with.
     template_generation: u32,
 }
@@ -142,6 +145,8 @@ pub struct Transaction {
     actor: String,
     /// The change that it is, for other servers.
     change: Option<ChangeToken>,
+    /// The user whose key was needed last. It is needed several times.
+    owner: Option<Owner>,
 }
 
 impl Transaction {
@@ -263,6 +268,7 @@ impl Store {
             damage: Damage::default(),
             files: files.map(Arc::new),
             clock: Arc::default(),
+            user_count: Arc::default(),
             template_generation: 0,
         };
         // If nothing can be written for now, this is done later, or by the next start.
@@ -314,7 +320,7 @@ impl Store {
 
     fn transaction(&self, inner: Tx) -> Transaction {
         let actor = audit::SERVER.to_owned();
-        Transaction { inner, store: self.clone(), actor, change: None }
+        Transaction { inner, store: self.clone(), actor, change: None, owner: None }
     }
 
     /// Begins a transaction that only reads, and waits for nobody.

@@ -114,6 +114,7 @@ impl Keyring {
 }
 
 /// Whose a row is.
+#[derive(Clone)]
 pub(super) struct Owner {
     pub user: String,
     pub key_id: KeyId,
@@ -136,6 +137,9 @@ impl Transaction {
 
     /// A user with their key. `None` if they were deleted.
     pub(super) async fn owner(&mut self, user: &str) -> Result<Option<Owner>, StoreError> {
+        if let Some(owner) = self.owner.as_ref().filter(|owner| owner.user == user) {
+            return Ok(Some(owner.clone()));
+        }
         let key: Option<Option<Vec<u8>>> = query_scalar("SELECT key_id FROM users WHERE id = $1")
             .bind(user)
             .fetch_optional(&mut self.inner)
@@ -144,13 +148,17 @@ impl Transaction {
         self.owner_with(user.to_owned(), key).await.map(Some)
     }
 
-    async fn owner_with(&self, user: String, key: Option<Vec<u8>>) -> Result<Owner, StoreError> {
+    async fn owner_with(
+        &mut self,
+        user: String,
+        key: Option<Vec<u8>>,
+    ) -> Result<Owner, StoreError> {
         let keyring = &self.store.keyring;
         keyring.learn([key.as_deref()].into_iter()).await?;
         let found = key.as_deref().and_then(key_id).and_then(|id| Some((id, keyring.key(id)?)));
-        match found {
-            Some((key_id, key)) => Ok(Owner { user, key_id, key }),
-            None => Err(StoreError::KeyLost),
-        }
+        let (key_id, key) = found.ok_or(StoreError::KeyLost)?;
+        let owner = Owner { user, key_id, key };
+        self.owner = Some(owner.clone());
+        Ok(owner)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bipedalnet_core::identity::{CollectionId, UserId, UserIdError};
 use sha2::{Digest, Sha256};
@@ -16,6 +18,17 @@ pub(super) const ERASURES: &str = "erasures";
 
 /// The purpose of the secret that signs a user's tokens.
 const TOKENS: &[u8] = b"tokens";
+
+/// How long a count of all users is used.
+const COUNTED_FOR: Duration = Duration::from_secs(10);
+
+/// Users that other servers may create meanwhile.
+const CREATED_ELSEWHERE: u64 = 1000;
+
+/// A count of all users, with those that were created since. It spares a new user the count of all, except
+/// near the limit.
+#[derive(Default)]
+pub(super) struct UserCount(Mutex<Option<(u64, Instant)>>);
 
 /// A user, and how much is known of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +197,24 @@ impl Store {
 }
 
 impl Transaction {
+    /// Whether there may be one user more.
+    async fn has_room(&mut self, most: u64) -> Result<bool, StoreError> {
+        let counted = self.store.user_count.clone();
+        let count = || counted.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((users, at)) = &mut *count()
+            && at.elapsed() < COUNTED_FOR
+            && *users + CREATED_ELSEWHERE < most
+        {
+            *users += 1;
+            return Ok(true);
+        }
+        let users: i64 =
+            query_scalar("SELECT count(*) FROM users").fetch_one(&mut self.inner).await?;
+        let users = users.unsigned_abs();
+        *count() = Some((users + 1, Instant::now()));
+        Ok(users < most)
+    }
+
     /// Creates a user with a key, unless there are `most` already, or as many in the collection as it may
     /// have. Returns whether they are new.
     ///
@@ -191,9 +222,8 @@ impl Transaction {
     /// If there are too many users, the collection does not exist, the keyring cannot be written, or a statement fails.
     pub async fn put_user(&mut self, user: &UserId, most: u64) -> Result<bool, StoreError> {
         let collection = user.collection();
-        let found: Option<(bool, i64, Option<i64>, i64)> = query_as(
-            "SELECT EXISTS (SELECT 1 FROM users WHERE id = $1), (SELECT count(*) FROM users),
-             max_users, CASE WHEN max_users IS NULL THEN 0
+        let found: Option<(bool, Option<i64>, i64)> = query_as(
+            "SELECT EXISTS (SELECT 1 FROM users WHERE id = $1), max_users, CASE WHEN max_users IS NULL THEN 0
              ELSE (SELECT count(*) FROM users WHERE collection = $2) END
              FROM collections WHERE id = $2",
         )
@@ -201,13 +231,13 @@ impl Transaction {
         .bind(collection.as_str())
         .fetch_optional(&mut self.inner)
         .await?;
-        let Some((is_known, users, most_here, users_here)) = found else {
+        let Some((is_known, most_here, users_here)) = found else {
             return Err(StoreError::NoSuchCollection(collection));
         };
         if is_known {
             return Ok(false);
         }
-        if users as u64 >= most {
+        if !self.has_room(most).await? {
             return Err(StoreError::TooManyUsers { most });
         }
         if let Some(most) = most_here.filter(|most| users_here >= *most) {
@@ -325,6 +355,7 @@ impl Transaction {
             .bind(user.as_str())
             .execute(&mut self.inner)
             .await?;
+        self.owner = None;
         self.erase_responses(user).await?;
         query(
             "INSERT INTO erasures (user_digest, salt, enrollments, erased_at_unix_seconds, keyed)

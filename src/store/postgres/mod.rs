@@ -55,6 +55,9 @@ const FOLLOWERS: u32 = 2;
 /// How long a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long an idle connection is used again unasked. A question takes as long as a short statement.
+const TRUSTED_FOR: Duration = Duration::from_millis(200);
+
 /// How long an idle connection may take to say that it is there.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -117,8 +120,11 @@ pub(super) async fn open(options: &PgConnectOptions) -> Result<Database, StoreEr
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .before_acquire(|connection, _| {
+            .before_acquire(|connection, metadata| {
                 Box::pin(async move {
+                    if metadata.idle_for < TRUSTED_FOR {
+                        return Ok(true);
+                    }
                     // A network that fails in one direction says nothing.
                     let answer = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
                     Ok(matches!(answer, Ok(Ok(()))))
@@ -173,6 +179,14 @@ pub(super) async fn refuse_newer(options: &PgConnectOptions) -> Result<(), Store
     Ok(())
 }
 
+/// Writes the keyring's tables to new files, and deletes the old ones.
+pub(super) async fn rewrite_keyring(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let mut connection = in_time(options.connect()).await?;
+    sqlx::raw_sql("VACUUM FULL keyring.root, keyring.keys").execute(&mut connection).await?;
+    let _ = connection.close().await;
+    Ok(())
+}
+
 /// As [`Inspection::of`].
 pub(super) async fn inspect(
     options: &PgConnectOptions,
@@ -189,6 +203,7 @@ pub(super) async fn inspect(
     let mut inspection = Inspection::new(schema.version, own_version(), schema.is_usable());
     if inspection.is_usable {
         inspection.read_tables(&database, &path).await?;
+        inspection.servers = Some(servers::running(&database).await?);
         let is_made: bool =
             query_scalar("SELECT EXISTS (SELECT 1 FROM keyring.root)").fetch_one(&database).await?;
         inspection.master_key = match MasterKey::find_shared(master_key_file) {
