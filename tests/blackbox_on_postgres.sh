@@ -12,11 +12,13 @@ skipped=(
     audit::the_database_refuses
     clock::
     concurrent_enrollments::
-    durability::
+    durability::a_backup
+    durability::a_deleted_user
+    durability::a_deletion_does_not_wait
+    durability::a_log_that_grew
     model_changes::after_a_kill
     models::a_damaged_model
     operation::metrics_count_requests
-    retention::
     server::a_database_of_another_version
     traces::debug_shows
     training_jobs::a_damaged_parent

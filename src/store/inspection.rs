@@ -36,6 +36,16 @@ pub struct Inspection {
     pub active_model: Option<(String, Vec<u8>)>,
     /// The master key.
     pub master_key: FoundKey,
+    /// The servers that run. `None` for SQLite, whose lock tells.
+    pub servers: Option<Vec<RunningServer>>,
+}
+
+/// A server of a PostgreSQL database.
+#[derive(sqlx::FromRow)]
+pub struct RunningServer {
+    pub host: String,
+    /// The program's version.
+    pub version: String,
 }
 
 /// Whether there is a master key, and where.
@@ -86,6 +96,7 @@ impl Inspection {
             backup_times: None,
             active_model: None,
             master_key: FoundKey::NotNeeded,
+            servers: None,
         }
     }
 

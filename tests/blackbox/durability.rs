@@ -7,7 +7,9 @@ use bipedalnet_core::gait::{Recording, RecordingDocument};
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{self, Server, open_database, printed, program, run_sql, simulated};
+use crate::support::{
+    self, Server, database_in, open_database, printed, program, run_sql, simulated,
+};
 
 async fn with_ann(arguments: &[&str]) -> Server {
     Server::with_users(arguments, &[("ann", 11)]).await
@@ -31,13 +33,14 @@ async fn recordings_are_kept_only_if_configured_and_only_for_a_time() {
 
     // After a month the recording is deleted. The template stays.
     let folder = server.kill();
-    let database = folder.path().join("test.db");
+    let database = database_in(folder.path());
     let age = "UPDATE recordings SET created_at_unix_seconds = created_at_unix_seconds - 2592000";
     run_sql(&database, age);
     // If the clock leapt, the month may never have passed.
     run_sql(&database, "UPDATE retention_clock SET seen_at_unix_seconds = unixepoch() - 90000");
     let server = Server::start_with(folder, &["--keep-recordings-days", "30"]);
-    let noticed = "SELECT seen_at_unix_seconds > unixepoch() - 1000 FROM retention_clock";
+    let noticed =
+        "SELECT count(*) FROM retention_clock WHERE seen_at_unix_seconds > unixepoch() - 1000";
     while run_sql(&database, noticed) != "1" {
         tokio::task::yield_now().await;
     }

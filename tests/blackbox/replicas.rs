@@ -1,5 +1,6 @@
 //! Several servers that share a PostgreSQL database answer as one.
 
+use std::path::Path;
 use std::time::Instant;
 
 use reqwest::{Method, Response};
@@ -220,7 +221,38 @@ async fn templates_are_not_renewed_while_a_server_runs() {
         let mut command = program();
         printed(command.arg("renew-templates").arg("--database").arg(one.database()))
     };
+    let doctor = printed(program().arg("doctor").arg("--database").arg(one.database())).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(doctor.contains(&format!("2 of version {version} run on ")), "{doctor}");
     let refused = renew().unwrap_err();
     assert!(refused.contains("running servers; stop all of them first"), "{refused}");
     assert_eq!(identify_after(&other, &ann, 11).await.as_deref(), Some("ann"));
+}
+
+#[tokio::test]
+async fn a_rotated_master_key_opens_the_keyring_and_the_old_one_does_not() {
+    let server = Server::with_users(&[], &[("ann", 11)]).await;
+    let database = server.database();
+    if database.is_absolute() {
+        eprintln!("skipped: storage_faults.rs rotates the master key of SQLite");
+        return;
+    }
+    let key = server.folder.path().join("new-key");
+    let rotate = |arguments: &[&Path]| {
+        let mut command = program();
+        command.arg("rotate-master-key").arg("--database").arg(&database);
+        printed(command.args(arguments))
+    };
+    let named = [Path::new("--new-master-key-file"), &key];
+    let refused = rotate(&named).unwrap_err();
+    assert!(refused.contains("running servers; stop all of them first"), "{refused}");
+    let folder = server.kill();
+    let refused = rotate(&[]).unwrap_err();
+    assert!(refused.contains("name a file with --new-master-key-file"), "{refused}");
+    rotate(&named).unwrap();
+    let refused = rotate(&named).unwrap_err();
+    assert!(refused.contains("does not open it"), "{refused}");
+    let server = Server::start_with(folder, &["--master-key-file", key.to_str().unwrap()]);
+    assert_eq!(server.identified(&simulated(11, 2)).await.as_deref(), Some("ann"));
+    assert_eq!(server.enroll("ann", &simulated(11, 3)).await.status, 201);
 }

@@ -75,10 +75,16 @@ pub fn database_in(folder: &Path) -> PathBuf {
         let name = format!("test_{}_{count}", std::process::id());
         psql(&server, &format!("CREATE DATABASE {name}"));
         let (server, _) = server.rsplit_once('/').unwrap();
-        fs::write(&url, format!("{server}/{name}")).unwrap();
+        let database = format!("{server}/{name}");
+        psql(&database, LIKE_SQLITE);
+        fs::write(&url, database).unwrap();
     }
     fs::read_to_string(url).unwrap().into()
 }
+
+/// What tests ask either database for.
+const LIKE_SQLITE: &str = "CREATE FUNCTION unixepoch() RETURNS BIGINT LANGUAGE sql
+    AS 'SELECT extract(epoch FROM clock_timestamp())::bigint'";
 
 fn psql(url: &str, statements: &str) -> String {
     let mut command = Command::new("psql");

@@ -1,10 +1,12 @@
+use std::collections::BTreeSet;
+
 use bipedalnet_core::GaitModel;
 use bipedalnet_core::bnn::Model;
 
 use super::super::model_file;
 use super::report::Report;
 use crate::config::Config;
-use crate::store::{FoundKey, Inspection, StoreError, lock_holder};
+use crate::store::{FoundKey, Inspection, RunningServer, StoreError, lock_holder};
 
 const AREA: &str = "database";
 
@@ -35,6 +37,9 @@ pub fn check(
     check_tables(report, config, inspection);
     check_master_key(report, config, &inspection.master_key);
     check_models(report, config, inspection);
+    if let Some(servers) = &inspection.servers {
+        check_servers(report, servers);
+    }
 }
 
 fn check_tables(report: &mut Report, config: &Config, inspection: &Inspection) {
@@ -102,6 +107,27 @@ fn check_master_key(report: &mut Report, config: &Config, key: &FoundKey) {
             "without the right key and keyring, nothing can be read: find them, or restore a backup",
         ),
         FoundKey::NotNeeded => {}
+    }
+}
+
+fn check_servers(report: &mut Report, servers: &[RunningServer]) {
+    const AREA: &str = "server";
+    let names = |name: fn(&RunningServer) -> &str| -> Vec<&str> {
+        let names: BTreeSet<&str> = servers.iter().map(name).collect();
+        names.into_iter().collect()
+    };
+    let hosts = names(|server| &server.host).join(", ");
+    let versions = names(|server| &server.version);
+    match (servers.len(), &versions[..]) {
+        (0, _) => report.ok(AREA, "no server of the database runs"),
+        (count, [version]) => {
+            report.ok(AREA, format!("{count} of version {version} run on {hosts}"));
+        }
+        (count, _) => report.warning(
+            AREA,
+            format!("{count} of versions {} run on {hosts}", versions.join(" and ")),
+            "finish the upgrade, or go back (docs/upgrade.md, Several servers)",
+        ),
     }
 }
 

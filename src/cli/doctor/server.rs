@@ -12,9 +12,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Returns the process of the server that uses the database.
 pub fn check(report: &mut Report, config: &Config) -> Option<u32> {
-    // Servers of PostgreSQL lock nothing.
-    let holder = config.database.file().and_then(lock_holder);
-    let Some((process, holder)) = holder else {
+    // Servers of PostgreSQL lock nothing, and may run elsewhere.
+    let Some((process, holder)) = lock_holder(config.database.file()?) else {
         report.ok(AREA, "no server uses the database, as far as this user can see");
         return None;
     };

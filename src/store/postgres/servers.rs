@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::sql::{query, query_as, query_scalar};
+use super::super::inspection::RunningServer;
+use super::super::sql::{Pool, query, query_as, query_scalar};
 use super::super::{Database, Engine, Store, StoreError};
 
 /// Selects from the servers that run: those that said so in the last seconds.
@@ -18,6 +19,12 @@ macro_rules! running_servers {
 
 /// How often to look whether a server runs.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// The servers that run, by host.
+pub(super) async fn running(database: &Pool) -> Result<Vec<RunningServer>, sqlx::Error> {
+    let text = concat!(running_servers!("host, version"), " ORDER BY host, version");
+    query_as(text).fetch_all(database).await
+}
 
 impl Store {
     /// Says that this server runs, and which model it has in memory besides the active one. To be called
