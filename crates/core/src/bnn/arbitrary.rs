@@ -212,13 +212,15 @@ fn offset(random: &mut Pcg64Mcg) -> f32 {
 /// A random window. Some have only extreme values.
 pub fn window(length: usize, seed: u64) -> Vec<i16> {
     let mut random = Pcg64Mcg::seed_from_u64(seed);
-    let kind = random.random_range(0..5);
+    let kind = random.random_range(0..6);
     (0..length)
         .map(|_| match kind {
             0 => i16::MIN,
             1 => i16::MAX,
             2 => [i16::MIN, i16::MAX, 0, -1, 1][random.random_range(0..5)],
             3 => random.random(),
+            // Around the largest sums of 16 bits.
+            4 => random.random_range(-7300..7300),
             _ => random.random_range(-1024..1024),
         })
         .collect()

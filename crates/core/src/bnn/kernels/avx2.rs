@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{FACTORS, FirstBlock, LANES, Lanes, MAX_SIGN_WORDS, Windows, pair};
+use super::narrow::FILTERS;
+use super::{FACTORS, FirstBlock, LANES, Lanes, MAX_SIGN_WORDS, Table, Windows, pair};
 
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx2")
@@ -33,7 +34,106 @@ fn tables(taps: &[i16]) -> [__m256i; 2] {
 }
 
 #[target_feature(enable = "avx2")]
-pub(super) fn first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
+pub(super) fn first_block(
+    block: &FirstBlock,
+    input: &[i16],
+    tables: &mut Vec<Table>,
+    bits: &mut [u64],
+) {
+    if !block.is_narrow(input) {
+        return wide_first_block(block, input, bits);
+    }
+    block.table_rows(input, tables).for_each(|(row, tables)| narrow_tables(row, tables));
+    let positions = block.samples - 2;
+    for (at, group) in block.narrow.iter().enumerate() {
+        for half in 0..2 {
+            let places = group.places.each_ref().map(|places| half_of(places, half));
+            let thresholds = half_of(&group.thresholds, half);
+            for column in 0..block.pooled_samples {
+                // The tables of an even and of an odd position.
+                let pair = |row: usize| {
+                    let tables = &tables[row * positions + 2 * column..][..2];
+                    [broadcast(&tables[0]), broadcast(&tables[1])]
+                };
+                let (mut top, mut second) = (pair(0), pair(1));
+                for row in 0..block.pooled_rows {
+                    let (third, bottom) = (pair(2 * row + 2), pair(2 * row + 3));
+                    let sum = |rows: [__m256i; 3]| {
+                        let sum = _mm256_add_epi16(
+                            _mm256_shuffle_epi8(rows[0], places[0]),
+                            _mm256_shuffle_epi8(rows[1], places[1]),
+                        );
+                        _mm256_add_epi16(sum, _mm256_shuffle_epi8(rows[2], places[2]))
+                    };
+                    let larger = |rows: [[__m256i; 2]; 3]| {
+                        _mm256_max_epi16(sum(rows.map(|row| row[0])), sum(rows.map(|row| row[1])))
+                    };
+                    let upper = larger([top, second, third]);
+                    let lower = larger([second, third, bottom]);
+                    let largest = _mm256_max_epi16(upper, lower);
+                    let below = _mm256_cmpgt_epi16(thresholds, largest);
+                    // One byte a filter, in the lower half of each half.
+                    let below = _mm256_packs_epi16(below, _mm256_setzero_si256());
+                    let below = _mm256_movemask_epi8(below) as u32;
+                    let mask = !((below & 0xff) | (below >> 8 & 0xff00)) & 0xffff;
+                    let position = row * block.pooled_samples + column;
+                    let bit = FILTERS * (at % 2) + FILTERS / 2 * half;
+                    bits[position * block.words + at / 2] |= u64::from(mask) << bit;
+                    (top, second) = (third, bottom);
+                }
+            }
+        }
+    }
+}
+
+/// Makes two tables at a time, in the halves of a register.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn narrow_tables(row: &[i16], tables: &mut [Table]) {
+    // In half `h`, the bytes of sample `h`.
+    let spread: [u8; 64] = std::array::from_fn(|byte| (2 * (byte / 16) + byte % 2) as u8);
+    let spread = half_of(&spread, 0);
+    let signs = [0, 1, 2].map(|tap| {
+        half_of(
+            &std::array::from_fn::<i16, 32, _>(|word| if word >> tap & 1 == 1 { 1 } else { -1 }),
+            0,
+        )
+    });
+    let last = tables.len() - 2;
+    for first in (0..tables.len()).step_by(2) {
+        // The last two may overlap others.
+        let first = first.min(last);
+        let product = |tap: usize| {
+            let taps = _mm256_set1_epi32(pair(row[first + tap], row[first + tap + 1]));
+            _mm256_sign_epi16(_mm256_shuffle_epi8(taps, spread), signs[tap])
+        };
+        let sums = _mm256_add_epi16(_mm256_add_epi16(product(0), product(1)), product(2));
+        let tables = &mut tables[first..][..2];
+        // SAFETY: two tables are 32 bytes.
+        unsafe { _mm256_storeu_si256(tables.as_mut_ptr().cast(), sums) }
+    }
+}
+
+/// Loads the lower or upper half of 64 bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn half_of<T, const COUNT: usize>(values: &[T; COUNT], half: usize) -> __m256i {
+    const { assert!(size_of::<[T; COUNT]>() == 2 * BYTES) };
+    let half = &values[half * COUNT / 2..][..COUNT / 2];
+    // SAFETY: half of the array has 32 bytes.
+    unsafe { _mm256_loadu_si256(half.as_ptr().cast()) }
+}
+
+/// A table in each half of a register.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn broadcast(table: &Table) -> __m256i {
+    // SAFETY: a table has 16 bytes.
+    _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(table.as_ptr().cast()) })
+}
+
+#[target_feature(enable = "avx2")]
+fn wide_first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
     for column in 0..block.pooled_samples {
         let tables = |row: usize| tables(&input[row * block.samples + 2 * column..][..4]);
         let (mut top, mut second) = (tables(0), tables(1));

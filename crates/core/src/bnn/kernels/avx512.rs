@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{FACTORS, FirstBlock, LANES, Lanes, Windows, lanes, pair};
+use super::narrow::FILTERS;
+use super::{FACTORS, FirstBlock, LANES, Lanes, Table, Windows, lanes, pair};
 
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
@@ -28,7 +29,98 @@ fn tables(taps: &[i16], factors: [__m512i; 2]) -> __m512i {
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
+pub(super) fn first_block(
+    block: &FirstBlock,
+    input: &[i16],
+    tables: &mut Vec<Table>,
+    bits: &mut [u64],
+) {
+    if !block.is_narrow(input) {
+        return wide_first_block(block, input, bits);
+    }
+    block.table_rows(input, tables).for_each(|(row, tables)| narrow_tables(row, tables));
+    let positions = block.samples - 2;
+    for (at, group) in block.narrow.iter().enumerate() {
+        let places = group.places.each_ref().map(|places| load_all(places));
+        let thresholds = load_all(&group.thresholds);
+        for column in 0..block.pooled_samples {
+            // The tables of an even and of an odd position.
+            let pair = |row: usize| {
+                let tables = &tables[row * positions + 2 * column..][..2];
+                [broadcast(&tables[0]), broadcast(&tables[1])]
+            };
+            let (mut top, mut second) = (pair(0), pair(1));
+            for row in 0..block.pooled_rows {
+                let (third, bottom) = (pair(2 * row + 2), pair(2 * row + 3));
+                let sum = |rows: [__m512i; 3]| {
+                    let sum = _mm512_add_epi16(
+                        _mm512_shuffle_epi8(rows[0], places[0]),
+                        _mm512_shuffle_epi8(rows[1], places[1]),
+                    );
+                    _mm512_add_epi16(sum, _mm512_shuffle_epi8(rows[2], places[2]))
+                };
+                let larger = |rows: [[__m512i; 2]; 3]| {
+                    _mm512_max_epi16(sum(rows.map(|row| row[0])), sum(rows.map(|row| row[1])))
+                };
+                let upper = larger([top, second, third]);
+                let lower = larger([second, third, bottom]);
+                let largest = _mm512_max_epi16(upper, lower);
+                let mask = _mm512_cmpge_epi16_mask(largest, thresholds);
+                let position = row * block.pooled_samples + column;
+                bits[position * block.words + at / 2] |= u64::from(mask) << (FILTERS * (at % 2));
+                (top, second) = (third, bottom);
+            }
+        }
+    }
+}
+
+/// Makes four tables at a time, in the quarters of a register.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn narrow_tables(row: &[i16], tables: &mut [Table]) {
+    // In quarter `q`, the bytes of sample `q`.
+    let spread: [u8; 64] = std::array::from_fn(|byte| (2 * (byte / 16) + byte % 2) as u8);
+    let spread = load_all(&spread);
+    let signs = [0, 1, 2].map(|tap| {
+        load_all(&std::array::from_fn::<i16, 32, _>(
+            |word| if word >> tap & 1 == 1 { 1 } else { -1 },
+        ))
+    });
+    let last = tables.len() - 4;
+    for first in (0..tables.len()).step_by(4) {
+        // The last four may overlap others.
+        let first = first.min(last);
+        let product = |tap: usize| {
+            let taps = row[first + tap..][..4].as_array().expect("four were taken");
+            // SAFETY: four values have the size of a lane of 64 bits.
+            let taps: i64 = unsafe { std::mem::transmute::<[i16; 4], i64>(*taps) };
+            _mm512_mullo_epi16(_mm512_shuffle_epi8(_mm512_set1_epi64(taps), spread), signs[tap])
+        };
+        let sums = _mm512_add_epi16(_mm512_add_epi16(product(0), product(1)), product(2));
+        let tables = &mut tables[first..][..4];
+        // SAFETY: four tables are 64 bytes.
+        unsafe { _mm512_storeu_si512(tables.as_mut_ptr().cast(), sums) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_all<T, const COUNT: usize>(values: &[T; COUNT]) -> __m512i {
+    const { assert!(size_of::<[T; COUNT]>() == 64) };
+    // SAFETY: the array has 64 bytes.
+    unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+}
+
+/// A table in each quarter of a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn broadcast(table: &Table) -> __m512i {
+    // SAFETY: a table has 16 bytes.
+    _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(table.as_ptr().cast()) })
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn wide_first_block(block: &FirstBlock, input: &[i16], bits: &mut [u64]) {
     let factors = [load(&FACTORS[0]), load(&FACTORS[1])];
     for (half, thresholds) in block.thresholds.chunks_exact(2).enumerate() {
         let thresholds = [load(&thresholds[0]), load(&thresholds[1])];

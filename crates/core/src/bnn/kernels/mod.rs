@@ -18,15 +18,21 @@ mod avx2;
 mod avx512;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod blocks;
+mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod narrow;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod series;
 
 use std::sync::OnceLock;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use blocks::{Block, Blocks};
+pub(super) use matrix::Matrix;
 pub(super) use portable::add_mismatches;
+pub(super) use series::Block as SeriesBlock;
 
 /// The instructions that packed networks use. A value exists only if the processor has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +137,12 @@ pub(super) struct FirstBlock {
     /// Smallest sums with a sign of +1. `i32::MAX`, which no sum reaches, after the last filter.
     thresholds: Vec<Lanes>,
     words: usize,
+    #[cfg(target_arch = "x86_64")]
+    narrow: Vec<narrow::Group>,
 }
+
+/// The sums of three neighbouring samples, one for each pattern of signs, in 16 bits.
+pub(super) type Table = [i16; 8];
 
 /// Values for the widest vector register, one per filter.
 #[repr(C, align(64))]
@@ -150,32 +161,38 @@ impl FirstBlock {
         thresholds: &[i32],
     ) -> Self {
         let filters = thresholds.len();
+        let words = filters.div_ceil(64);
         let pattern = |row: usize, filter: usize| {
             (0..3).map(|tap| (1 + negative[(3 * row + tap) * filters + filter]) << tap).sum()
         };
+        let patterns =
+            [0, 1, 2].map(|row| lanes((0..filters).map(|filter| pattern(row, filter)), 0));
+        let thresholds = lanes(thresholds.iter().copied(), i32::MAX);
         Self {
             kernels,
             samples,
             pooled_rows: (rows - 2) / 2,
             pooled_samples: (samples - 2) / 2,
-            patterns: [0, 1, 2]
-                .map(|row| lanes((0..filters).map(|filter| pattern(row, filter)), 0)),
-            thresholds: lanes(thresholds.iter().copied(), i32::MAX),
-            words: filters.div_ceil(64),
+            #[cfg(target_arch = "x86_64")]
+            narrow: narrow::groups(&patterns, &thresholds),
+            patterns,
+            thresholds,
+            words,
         }
     }
 
-    /// Reads rows x samples values and replaces `bits` with the words of each pooled position.
-    pub(super) fn run(&self, input: &[i16], bits: &mut Vec<u64>) {
+    /// Reads rows x samples values and replaces `bits` with the words of each pooled position. `tables`
+    /// is working memory.
+    pub(super) fn run(&self, input: &[i16], tables: &mut Vec<Table>, bits: &mut Vec<u64>) {
         bits.clear();
         bits.resize(self.pooled_rows * self.pooled_samples * self.words, 0);
         match self.kernels.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: kernels exist only if the processor has their instructions.
-            Instructions::Avx512 => unsafe { avx512::first_block(self, input, bits) },
+            Instructions::Avx512 => unsafe { avx512::first_block(self, input, tables, bits) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Instructions::Avx2 => unsafe { avx2::first_block(self, input, bits) },
+            Instructions::Avx2 => unsafe { avx2::first_block(self, input, tables, bits) },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
             Instructions::Neon => unsafe { neon::first_block(self, input, bits) },

@@ -26,13 +26,30 @@ impl Step {
         }
     }
 
-    #[inline]
-    pub fn apply(&self, value: f32, channel: usize) -> f32 {
+    fn apply(&self, value: f32, channel: usize) -> f32 {
         match self {
             Self::Scale(scale) => value * scale[channel],
             Self::Bias(bias) => value + bias[channel],
             Self::BatchNorm { beta, mean, deviation } => {
                 batch_norm(value, beta[channel], mean[channel], deviation[channel])
+            }
+        }
+    }
+
+    /// Applies the step to one value per channel.
+    pub fn apply_all(&self, values: &mut [f32]) {
+        match self {
+            Self::Scale(scale) => {
+                values.iter_mut().zip(scale).for_each(|(value, scale)| *value *= scale);
+            }
+            Self::Bias(bias) => {
+                values.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+            }
+            Self::BatchNorm { beta, mean, deviation } => {
+                let channels = beta.iter().zip(mean.iter().zip(deviation));
+                for (value, (&beta, (&mean, &deviation))) in values.iter_mut().zip(channels) {
+                    *value = batch_norm(*value, beta, mean, deviation);
+                }
             }
         }
     }
@@ -49,13 +66,12 @@ impl Affine {
     }
 
     pub fn apply_all(&self, integers: &[i32], channels: usize, into: &mut Vec<f32>) {
-        into.clear();
-        into.extend(integers.iter().map(|&integer| integer as f32 * self.scale));
+        into.resize(integers.len(), 0.0);
+        let scale = self.scale;
+        into.iter_mut().zip(integers).for_each(|(value, &integer)| *value = integer as f32 * scale);
         for step in &self.steps {
             for values in into.chunks_exact_mut(channels) {
-                for (channel, value) in values.iter_mut().enumerate() {
-                    *value = step.apply(*value, channel);
-                }
+                step.apply_all(values);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The last layers of a network, which read reals.
 
+use super::super::kernels::{Kernels, Matrix};
 use super::super::parameters::normaliser;
 use super::Scratch;
 use super::affine::{Affine, Step};
@@ -24,9 +25,9 @@ pub(super) struct Reals {
 /// A layer that reads reals.
 #[derive(Debug)]
 pub(super) enum RealLayer {
-    /// Weights are `[value][unit]`, with one bias per unit.
+    /// One bias per unit.
     Dense {
-        weights: Vec<f32>,
+        weights: Matrix,
         bias: Vec<f32>,
     },
     BatchNorm(Step),
@@ -40,33 +41,32 @@ pub(super) enum RealLayer {
 #[derive(Debug)]
 pub(super) struct Deflation {
     centre: Vec<f32>,
-    count: usize,
-    /// `[value][direction]`
-    by_value: Vec<f32>,
-    /// `[direction][value]`
-    by_direction: Vec<f32>,
+    /// From values to their components along the directions.
+    to_directions: Matrix,
+    /// Back to values.
+    from_directions: Matrix,
 }
 
 impl Deflation {
-    pub fn new(centre: &[f32], directions: &[f32]) -> Self {
+    pub fn new(kernels: Kernels, centre: &[f32], directions: &[f32]) -> Self {
         let (values, count) = (centre.len(), directions.len() / centre.len());
-        let by_value = (0..directions.len()).map(|at| directions[at % count * values + at / count]);
+        let weight = |value, direction| directions[direction * values + value];
         Self {
             centre: centre.to_vec(),
-            count,
-            by_value: by_value.collect(),
-            by_direction: directions.to_vec(),
+            to_directions: Matrix::new(kernels, [values, count], weight),
+            from_directions: Matrix::new(kernels, [count, values], |direction, value| {
+                weight(value, direction)
+            }),
         }
     }
 
     /// Replaces `values`; `spare` is working memory.
     fn run(&self, values: &mut [f32], spare: &mut Vec<f32>) {
         values.iter_mut().zip(&self.centre).for_each(|(value, centre)| *value -= centre);
-        spare.clear();
-        spare.resize(self.count + values.len(), 0.0);
-        let (along, removed) = spare.split_at_mut(self.count);
-        add_products(values, &self.by_value, along);
-        add_products(along, &self.by_direction, removed);
+        spare.resize(self.to_directions.outputs() + values.len(), 0.0);
+        let (along, removed) = spare.split_at_mut(self.to_directions.outputs());
+        self.to_directions.multiply(values, along);
+        self.from_directions.multiply(along, removed);
         values.iter_mut().zip(removed).for_each(|(value, removed)| *value -= *removed);
     }
 }
@@ -107,25 +107,18 @@ impl Head {
     }
 }
 
-/// Number of values that [`add_products`] multiplies at a time.
-const REALS_AT_A_TIME: usize = 8;
-
 impl RealLayer {
     /// Replaces `values`; `spare` is working memory.
     fn run(&self, values: &mut Vec<f32>, spare: &mut Vec<f32>, feature: &mut Vec<f32>) {
         match self {
             Self::Dense { weights, bias } => {
-                let units = bias.len();
-                spare.clear();
-                spare.resize(units, 0.0);
-                add_products(values, weights, spare);
+                spare.resize(bias.len(), 0.0);
+                weights.multiply(values, spare);
                 spare.iter_mut().zip(bias).for_each(|(sum, bias)| *sum += bias);
                 values.clone_from(spare);
             }
             Self::BatchNorm(step) => {
-                for (channel, value) in values.iter_mut().enumerate() {
-                    *value = step.apply(*value, channel);
-                }
+                step.apply_all(values);
             }
             Self::Normalise => {
                 feature.clone_from(values);
@@ -137,32 +130,6 @@ impl RealLayer {
                 feature.clone_from(values);
                 values.clear();
             }
-        }
-    }
-}
-
-/// Adds to each sum the products of values and weights, which are `[value][sum]`.
-fn add_products(values: &[f32], weights: &[f32], sums: &mut [f32]) {
-    let units = sums.len();
-    // Several values at a time, so that sums are loaded and stored less often. They are added one
-    // after another, as in the reference.
-    let blocks = values.chunks(REALS_AT_A_TIME);
-    for (values, weights) in blocks.zip(weights.chunks(REALS_AT_A_TIME * units)) {
-        if let Ok(values) = <[f32; REALS_AT_A_TIME]>::try_from(values) {
-            let rows: [&[f32]; REALS_AT_A_TIME] =
-                std::array::from_fn(|row| &weights[row * units..][..units]);
-            let sums = &mut sums[..units];
-            for unit in 0..units {
-                let mut sum = sums[unit];
-                for (value, row) in values.iter().zip(rows) {
-                    sum += value * row[unit];
-                }
-                sums[unit] = sum;
-            }
-            continue;
-        }
-        for (value, weights) in values.iter().zip(weights.chunks_exact(units)) {
-            sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
         }
     }
 }

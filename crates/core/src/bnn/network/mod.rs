@@ -9,7 +9,7 @@ mod stage;
 use head::Head;
 use stage::Stage;
 
-use super::kernels::Kernels;
+use super::kernels::{Kernels, SeriesBlock, Table};
 use super::{Architecture, NetworkError, Parameters};
 
 /// Inputs are fixed point: a value of 1.0 is `1 << INPUT_FRACTION_BITS`.
@@ -31,9 +31,13 @@ pub struct Network {
 #[derive(Debug, Default)]
 pub struct Scratch {
     integers: Vec<i32>,
+    /// Sums of the first block.
+    tables: Vec<Table>,
     bits: Vec<u64>,
     /// Output of a stage from bits to bits, until it replaces its input.
     next_bits: Vec<u64>,
+    /// Signs of a row, channel by channel.
+    blocks: Vec<SeriesBlock>,
     feature: Vec<f32>,
     logits: Vec<f32>,
     /// Output of a layer of reals, until it replaces its input.
@@ -70,7 +74,7 @@ impl Network {
         parameters: &Parameters,
         kernels: Kernels,
     ) -> Result<Self, NetworkError> {
-        let mut network = packing::pack(architecture, parameters)?;
+        let mut network = packing::pack(architecture, parameters, kernels)?;
         network.stages = stage::with_kernels(&network.stages, kernels);
         Ok(network)
     }

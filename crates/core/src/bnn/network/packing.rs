@@ -1,5 +1,6 @@
 //! Layers and parameters to stages and a head.
 
+use super::super::kernels::{Kernels, Matrix};
 use super::super::parameters::time_share;
 use super::super::{
     Architecture, Layer, LayerParameters, NetworkError, Parameters, Shape, Weights,
@@ -30,6 +31,7 @@ type Reason = &'static str;
 pub(super) fn pack(
     architecture: &Architecture,
     parameters: &Parameters,
+    kernels: Kernels,
 ) -> Result<Network, NetworkError> {
     parameters.check(architecture)?;
     let unsupported = |layer, reason| NetworkError::Unsupported { layer, reason };
@@ -39,6 +41,7 @@ pub(super) fn pack(
     let mut packing = Packing {
         architecture,
         parameters,
+        kernels,
         shapes: architecture.shapes()?,
         weight_counts: architecture.weight_counts()?,
         feature_sign: feature_sign(architecture),
@@ -112,6 +115,7 @@ impl Flow {
 struct Packing<'a> {
     architecture: &'a Architecture,
     parameters: &'a Parameters,
+    kernels: Kernels,
     shapes: Vec<Shape>,
     weight_counts: Vec<usize>,
     /// The sign before which the values are the feature.
@@ -161,11 +165,11 @@ impl Packing<'_> {
                 Ok(Flow::Bits)
             }
             (Layer::Mean, _, Flow::Bits) => {
-                self.stages.push(Stage::Mean { from, words });
+                self.stages.push(self.series(from, &[]));
                 Ok(Flow::Means(Affine::new(time_share(from.samples))))
             }
             (Layer::Autocorrelation { lags }, _, Flow::Bits) => {
-                self.stages.push(Stage::Autocorrelation { from, words, lags });
+                self.stages.push(self.series(from, &lags));
                 let counts = [0, lags[0], lags[1], lags[2]].map(|lag| from.samples - lag);
                 let series = from.rows * from.channels;
                 let scales = counts.iter().flat_map(|&count| vec![time_share(count); series]);
@@ -173,7 +177,8 @@ impl Packing<'_> {
                 Ok(Flow::Means(Affine { scale: 1.0, steps }))
             }
             (_, Some(LayerParameters::Deflation { centre, directions }), flow) => {
-                let deflation = RealLayer::Deflation(Deflation::new(centre, directions));
+                let deflation =
+                    RealLayer::Deflation(Deflation::new(self.kernels, centre, directions));
                 self.add_feature(index, deflation, flow)
             }
             (Layer::Normalise, _, flow) => self.add_feature(index, RealLayer::Normalise, flow),
@@ -199,9 +204,9 @@ impl Packing<'_> {
                 flow @ (Flow::Means(_) | Flow::Reals(_)),
             ) => {
                 let mut reals = flow.into_reals(from.channels).ok_or(NEEDS_SUMS)?;
-                let weight = |at| weights[at % to.channels * taps + at / to.channels];
+                let weight = |input, unit| weights[unit * taps + input];
                 reals.layers.push(RealLayer::Dense {
-                    weights: (0..weights.len()).map(weight).collect(),
+                    weights: Matrix::new(self.kernels, [taps, to.channels], weight),
                     bias: bias.map_or_else(|| vec![0.0; to.channels], <[f32]>::to_vec),
                 });
                 return Ok(Flow::Reals(reals));
@@ -226,6 +231,11 @@ impl Packing<'_> {
         };
         affine.steps.extend(bias.map(|bias| Step::Bias(bias.to_vec())));
         Ok(Flow::Integers { bound, affine })
+    }
+
+    fn series(&self, from: Shape, lags: &[usize]) -> Stage {
+        let (kernels, words) = (self.kernels, from.channels.div_ceil(64));
+        Stage::Series { kernels, from, words, lags: lags.to_vec() }
     }
 
     /// Adds a layer of reals that makes the feature.

@@ -17,11 +17,9 @@ pub(super) enum Stage {
     MaxPool { from: Shape, to: Shape, size: [usize; 2] },
     /// From bits to bits.
     MaxPoolBits { from: Shape, to: Shape, size: [usize; 2], words: usize },
-    /// From bits to integers: the sum of each row's signs over time.
-    Mean { from: Shape, words: usize },
     /// From bits to integers: the sum of each row's signs over time, then for each lag the sum of
     /// the products of two signs this far apart.
-    Autocorrelation { from: Shape, words: usize, lags: [usize; 3] },
+    Series { kernels: Kernels, from: Shape, words: usize, lags: Vec<usize> },
     /// From integers to bits. `feature` is there if the values before the sign are the feature.
     Sign { thresholds: Vec<i32>, words: usize, feature: Option<Affine> },
     /// Convolution, max-pool and sign: from the fixed-point input to bits.
@@ -76,8 +74,7 @@ impl Stage {
             self,
             Self::MaxPool { .. }
                 | Self::MaxPoolBits { .. }
-                | Self::Mean { .. }
-                | Self::Autocorrelation { .. }
+                | Self::Series { .. }
                 | Self::Sign { .. }
         )
     }
@@ -94,7 +91,7 @@ impl Stage {
 
     /// Reads the window or the scratch, and writes the scratch.
     pub(super) fn run(&self, input: &[i16], scratch: &mut Scratch) {
-        let Scratch { integers, bits, next_bits, feature, .. } = scratch;
+        let Scratch { integers, tables, bits, next_bits, blocks, feature, .. } = scratch;
         match self {
             Self::FirstConvolution { geometry, negative } => {
                 let filters = geometry.to.channels;
@@ -132,30 +129,9 @@ impl Stage {
             Self::MaxPoolBits { from, to, size, words } => {
                 pool_in_place(bits, *from, *to, *size, *words, |a, b| a | b);
             }
-            Self::Mean { from, words } => {
-                integers.clear();
-                for row in bits.chunks_exact(from.samples * words) {
-                    let words = row.chunks_exact(*words);
-                    add_sums_by_channel(words, from.channels, |words, at| words[at], integers);
-                }
-            }
-            Self::Autocorrelation { from, words, lags } => {
-                integers.clear();
-                let rows = || bits.chunks_exact(from.samples * words);
-                for row in rows() {
-                    let words = row.chunks_exact(*words);
-                    add_sums_by_channel(words, from.channels, |words, at| words[at], integers);
-                }
-                for lag in lags {
-                    for row in rows() {
-                        let pairs =
-                            row.chunks_exact(*words).zip(row[lag * words..].chunks_exact(*words));
-                        // The product of two equal signs is +1.
-                        let product =
-                            |(now, later): (&[u64], &[u64]), at: usize| !(now[at] ^ later[at]);
-                        add_sums_by_channel(pairs, from.channels, product, integers);
-                    }
-                }
+            Self::Series { kernels, from, words, lags } => {
+                let shape = [from.samples, *words, from.channels];
+                kernels.sums_over_time(bits, shape, lags, blocks, integers);
             }
             Self::Sign { thresholds, words, feature: affine } => {
                 let channels = thresholds.len();
@@ -169,7 +145,7 @@ impl Stage {
                     affine.apply_all(integers, channels, feature);
                 }
             }
-            Self::FirstBlock(block) => block.run(input, bits),
+            Self::FirstBlock(block) => block.run(input, tables, bits),
             Self::FilterSigns { geometry, filters } => {
                 let row_words = geometry.to.samples * geometry.to.channels.div_ceil(64);
                 next_bits.resize(geometry.to.rows * row_words, 0);
@@ -194,63 +170,6 @@ impl Stage {
 /// Each input that matches a filter adds 1 to its sum; each that does not subtracts 1.
 fn to_sums(mismatches: &mut [i32], inputs: usize) {
     mismatches.iter_mut().for_each(|value| *value = inputs as i32 - 2 * *value);
-}
-
-/// Appends the sum of each channel's signs over positions. `bits` returns a word of a position.
-fn add_sums_by_channel<P>(
-    positions: impl ExactSizeIterator<Item = P> + Clone,
-    channels: usize,
-    bits: impl Fn(P, usize) -> u64,
-    sums: &mut Vec<i32>,
-) {
-    let count = positions.len() as i32;
-    for word in 0..channels.div_ceil(64) {
-        let ones = ones_by_bit(positions.clone().map(|position| bits(position, word)));
-        let channels = (channels - 64 * word).min(64);
-        sums.extend(ones[..channels].iter().map(|ones| 2 * ones - count));
-    }
-}
-
-/// For each bit, the number of words in which it is set.
-///
-/// Counts in binary, 64 bits side by side. Eight words at a time are added to the first three
-/// digits; the carry ripples on to the others.
-fn ones_by_bit(mut words: impl ExactSizeIterator<Item = u64>) -> [i32; 64] {
-    let mut digits = [0u64; i32::BITS as usize];
-    let (low, high) = digits.split_at_mut(3);
-    let [ones, twos, fours] = low else { unreachable!("three digits were split off") };
-    for _ in 0..words.len().div_ceil(8) {
-        // Missing words at the end count as zeros.
-        let mut pair_to = |digit: &mut u64| {
-            let [a, b] = [(); 2].map(|()| words.next().unwrap_or(0));
-            add_pair(digit, a, b)
-        };
-        let [a, b, c, d] = [(); 4].map(|()| pair_to(ones));
-        let [a, b] = [add_pair(twos, a, b), add_pair(twos, c, d)];
-        let mut carry = add_pair(fours, a, b);
-        for digit in high.iter_mut() {
-            if carry == 0 {
-                break;
-            }
-            (*digit, carry) = (*digit ^ carry, *digit & carry);
-        }
-    }
-    let used = digits.iter().rposition(|digit| *digit != 0).map_or(0, |last| last + 1);
-    let mut ones = [0; 64];
-    for (place, digit) in digits[..used].iter().enumerate() {
-        for (bit, ones) in ones.iter_mut().enumerate() {
-            *ones |= ((digit >> bit & 1) as i32) << place;
-        }
-    }
-    ones
-}
-
-/// Adds two bits to each bit of a digit. Returns the carry.
-fn add_pair(digit: &mut u64, a: u64, b: u64) -> u64 {
-    let either = *digit ^ a;
-    let carry = (*digit & a) | (either & b);
-    *digit = either ^ b;
-    carry
 }
 
 /// Packs one position: bit `c` is set if value `c` is at least threshold `c`.

@@ -36,7 +36,7 @@ fn assert_run_equals_reference(
     values: &[i16],
     scratch: &mut Scratch,
 ) {
-    let network = packing::pack(architecture, parameters).unwrap();
+    let network = packing::pack(architecture, parameters, Kernels::preferred()).unwrap();
     let input: Vec<f32> = values.iter().map(|&value| f32::from(value) / 1024.0).collect();
     let expected = reference::forward(architecture, parameters, &input).unwrap();
     let shapes = architecture.shapes().unwrap();
@@ -201,24 +201,23 @@ fn the_largest_sums_of_the_first_block_are_exact() {
         "binary 4x20 conv32/3x3 pool2x2 bn sign dense32 sign dense1".parse().unwrap();
     let mut parameters = parameters(&architecture, 1);
     let mut scratch = Scratch::default();
-    // Nine values of 32 are the largest sum: thresholds below, at and above it, and its negative.
-    let largest = 9.0 * 32.0;
-    let thresholds: Vec<f32> = (0..32)
-        .map(|filter| {
+    // Nine values of 3640 are a sum of 16 bits, nine of 3641 are not.
+    for value in [i16::MIN, i16::MIN + 1, i16::MAX, 3640, -3640, 3641, -3641] {
+        // Thresholds below, at and above the largest sum, and its negative.
+        let largest = 9.0 * f32::from(value) / 1024.0;
+        let threshold = |filter: i32| {
             let sign = if filter % 2 == 0 { 1.0 } else { -1.0 };
             sign * largest + (filter / 2 - 8) as f32 / 1024.0
-        })
-        .collect();
-    for weight in [1.0, -1.0] {
-        let first = LayerParameters::Weights { weights: vec![weight; 32 * 9], bias: None };
-        let batch_norm = LayerParameters::BatchNorm {
-            beta: vec![0.0; 32],
-            mean: thresholds.clone(),
-            variance: vec![1.0; 32],
         };
-        parameters.layers[0] = Some(first);
-        parameters.layers[2] = Some(batch_norm);
-        for value in [i16::MIN, i16::MIN + 1, i16::MAX] {
+        for weight in [1.0, -1.0] {
+            let first = LayerParameters::Weights { weights: vec![weight; 32 * 9], bias: None };
+            let batch_norm = LayerParameters::BatchNorm {
+                beta: vec![0.0; 32],
+                mean: (0..32).map(threshold).collect(),
+                variance: vec![1.0; 32],
+            };
+            parameters.layers[0] = Some(first);
+            parameters.layers[2] = Some(batch_norm);
             assert_run_equals_reference(&architecture, &parameters, &[value; 80], &mut scratch);
         }
     }
