@@ -16,5 +16,6 @@ pub mod cbor;
 pub mod gait;
 mod gait_model;
 pub mod identity;
+mod rounding;
 
 pub use gait_model::{GaitModel, Reading, UnfitModel};

@@ -13,8 +13,8 @@ pub mod reference;
 mod sums;
 
 pub use architecture::{Architecture, ArchitectureError, Layer, Padding, Shape, Weights};
-pub(crate) use kernels::alignments;
 pub use kernels::{Kernels, KernelsError};
+pub(crate) use kernels::{alignments, vectors};
 pub use model_file::{MAX_FILE_BYTES, Metadata, Model, ModelFileError, decode, encode};
 pub use network::{INPUT_FRACTION_BITS, Network, Output, Scratch};
 pub use parameters::{BATCH_NORM_EPSILON, LayerParameters, NetworkError, Parameters};

@@ -3,6 +3,7 @@
 use super::orientation::{AXES, ROWS, axes, norm};
 use super::recipe::{Recipe, Rows, WINDOW_ROWS};
 use super::resample::Signal;
+use crate::rounding::nearest;
 
 /// Windows are fixed point: a value of 1.0 is `1 << WINDOW_FRACTION_BITS`.
 pub const WINDOW_FRACTION_BITS: u32 = 10;
@@ -97,14 +98,8 @@ fn derivative(row: &[f32], rate_hz: f32) -> impl Iterator<Item = f32> + '_ {
 /// Fixed point, rounded to nearest, clamped to the range of `i16`.
 pub fn quantise(rows: &[f32]) -> Vec<i16> {
     let one = (1u32 << WINDOW_FRACTION_BITS) as f32;
-    // The same as `f32::round`, which is a function call for each value on the oldest x86-64.
-    let rounded = |value: f32| {
-        let whole = value as i32;
-        let rest = value - whole as f32;
-        whole + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)
-    };
     let bounded = |value: f32| value.clamp(f32::from(i16::MIN), f32::from(i16::MAX));
-    rows.iter().map(|value| rounded(bounded(value * one)) as i16).collect()
+    rows.iter().map(|value| nearest(bounded(value * one)) as i16).collect()
 }
 
 #[cfg(test)]

@@ -142,8 +142,13 @@ impl Template {
 
     /// The direction, with a length of 1. Zero if the windows cancel out.
     pub(super) fn direction(&self) -> impl Iterator<Item = f32> {
-        let scale = 1.0 / norm(&self.sum).max(f32::MIN_POSITIVE);
+        let scale = self.inverse_length();
         self.sum.iter().map(move |value| value * scale)
+    }
+
+    /// The factor that makes a direction of the values. It takes longer than a product of two templates.
+    pub(super) fn inverse_length(&self) -> f32 {
+        1.0 / norm(&self.sum).max(f32::MIN_POSITIVE)
     }
 }
 

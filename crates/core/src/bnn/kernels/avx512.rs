@@ -9,6 +9,7 @@ use super::{FACTORS, FirstBlock, LANES, Lanes, Table, Windows, lanes, pair};
 pub(super) fn is_available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vnni")
         && is_x86_feature_detected!("avx512vpopcntdq")
 }
 

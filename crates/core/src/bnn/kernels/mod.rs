@@ -25,6 +25,7 @@ mod narrow;
 mod neon;
 mod portable;
 mod series;
+pub(crate) mod vectors;
 
 use std::sync::OnceLock;
 

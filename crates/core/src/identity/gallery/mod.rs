@@ -2,26 +2,30 @@
 
 mod cohort;
 mod directions;
+mod members;
+mod rounded;
 
 use std::collections::{BTreeSet, HashMap};
 use std::iter::zip;
 use std::mem::size_of;
 
 pub use cohort::Cohort;
-use directions::{Directions, Line, rounded};
-use sha2::{Digest, Sha256};
+use directions::{Directions, Probe};
+use members::Members;
+use rounded::Rounded;
 
 use super::calibration::{Calibration, Reference, Tail, Tails};
 use super::decision::{Decision, Doubt, Verdict};
 use super::device_template::DeviceTemplate;
 use super::user_templates::{MOST_TEMPLATES, UserTemplates};
 use super::{Template, UserId};
+use crate::bnn::Kernels;
 
 /// Templates of all enrolled users, in memory.
 ///
-/// An enrollment takes a hash look-up. An identification passes once over the rounded directions of
-/// all templates, and computes exact scores for the users who may be nearest. Each comparison is then
-/// normalised by a cohort of at most `COHORT_USERS` users.
+/// An enrollment takes a hash look-up. An identification passes once over the directions of all
+/// templates in four bits, and computes exact scores for the users who may be nearest. Each comparison
+/// is then normalised by a cohort of at most 128 users.
 #[derive(Debug)]
 pub struct Gallery {
     feature_len: usize,
@@ -29,8 +33,8 @@ pub struct Gallery {
     tails: Tails,
     users: HashMap<UserId, UserTemplates>,
     directions: Directions,
-    /// Users in an order that does not depend on what they are. The first are the cohort.
-    order: BTreeSet<(u64, UserId)>,
+    members: Members,
+    kernels: Kernels,
     /// Length of all ids.
     ids_bytes: usize,
 }
@@ -38,9 +42,6 @@ pub struct Gallery {
 /// At least this many of the nearest users are normalised: a slightly less similar user may be
 /// stronger.
 const NORMALISED: usize = 8;
-
-/// Number of users that a comparison is normalised by.
-const COHORT_USERS: usize = 128;
 
 /// A probe is like many people if, at one of these false match rates, this many other users match it.
 /// Each rule loses none of the accepted genuine walks in galleries of 44 to 54 people of left-out data
@@ -72,13 +73,15 @@ impl Gallery {
     /// An empty gallery for features of this length.
     pub fn new(feature_len: usize, calibration: Calibration) -> Self {
         let tails = calibration.refine(&[], 0);
+        let kernels = Kernels::preferred();
         Self {
             feature_len,
             calibration,
             tails,
             users: HashMap::new(),
-            directions: Directions::new(feature_len),
-            order: BTreeSet::new(),
+            directions: Directions::new(feature_len, kernels),
+            members: Members::default(),
+            kernels,
             ids_bytes: 0,
         }
     }
@@ -114,17 +117,20 @@ impl Gallery {
     /// # Panics
     /// See [`Gallery::add`].
     pub fn replace(&mut self, user: &UserId, templates: UserTemplates) {
-        let ordered = (hash(user), user.clone());
-        if self.users.remove(user).is_some() {
-            self.ids_bytes -= user.as_str().len();
-            self.order.remove(&ordered);
-        }
-        self.directions.replace(user, templates.as_slice());
+        self.directions.replace(user, templates.as_slice(), &self.calibration);
+        let is_new = !self.contains(user);
         if templates.is_empty() {
+            if !is_new {
+                self.ids_bytes -= user.as_str().len();
+                self.users.remove(user);
+                self.members.remove(user, &self.calibration, |next| &self.users[next]);
+            }
             return;
         }
-        self.ids_bytes += user.as_str().len();
-        self.order.insert(ordered);
+        if is_new {
+            self.ids_bytes += user.as_str().len();
+        }
+        self.members.replace(user, templates.as_slice(), &self.calibration);
         self.users.insert(user.clone(), templates);
     }
 
@@ -148,7 +154,7 @@ impl Gallery {
         let templates = self.directions.owners().len() * (self.feature_len + 1) * size_of::<f32>();
         self.users.capacity() * size_of::<(UserId, UserTemplates)>()
             + self.directions.bytes()
-            + self.order.len() * size_of::<(u64, UserId)>()
+            + self.members.bytes()
             // Four copies of each id, if the user has one template.
             + 4 * self.ids_bytes
             + templates
@@ -183,7 +189,7 @@ impl Gallery {
         original: impl Fn(&Template) -> Template,
     ) -> Option<DeviceTemplate> {
         let templates = self.users.get(user)?;
-        let strangers = self.of_templates(user, templates, &self.cohort_positions());
+        let strangers = self.of_templates(user, &self.rounded(user), &self.members.cohort());
         let original: Vec<Template> = templates.as_slice().iter().map(original).collect();
         Some(DeviceTemplate::new(model, user, &original, strangers, self.tails))
     }
@@ -201,7 +207,7 @@ impl Gallery {
         templates: &UserTemplates,
         probe: &Template,
     ) -> Candidate {
-        let cohort = self.cohort_positions();
+        let cohort = self.members.cohort();
         let similarities = self.similarities(&cohort, probe);
         self.normalised(user, templates, probe, &cohort, &similarities)
     }
@@ -241,7 +247,7 @@ impl Gallery {
     /// Whether a probe of one user also matches others of the cohort. Walks do not; a vector that was
     /// made up to resemble many templates does.
     fn matches_others(&self, user: &UserId, probe: &Template, asked: f64) -> bool {
-        let cohort = self.cohort_positions();
+        let cohort = self.members.cohort();
         let similarities = self.similarities(&cohort, probe);
         let mut others: Vec<(f32, &UserId)> = zip(&cohort, &similarities)
             .filter(|((other, _), _)| *other != user)
@@ -261,7 +267,7 @@ impl Gallery {
         let rate = |strength| self.tails.single.fmr(strength);
         // Rules most walks out without a look at the other users' templates.
         let least = others.iter().map(|&(similarity, other)| {
-            let reference = self.of_probe(other, &cohort, &similarities);
+            let reference = self.reference_without(other, &cohort, &similarities);
             rate(self.calibration.most_strength(similarity, reference, probe.windows()))
         });
         if !are_alike(&least.collect::<Vec<f64>>()) {
@@ -297,33 +303,37 @@ impl Gallery {
     ) -> Vec<Candidate> {
         assert_eq!(probe.values().len(), self.feature_len);
         let normalised = limit.max(NORMALISED);
+        let searched = Probe::new(probe);
         let near: BTreeSet<&UserId> = match among {
             Some(users) => users.iter().filter(|user| self.contains(user)).collect(),
             None => {
-                let near = self.directions.near(probe, limit * MOST_TEMPLATES);
-                near.into_iter().map(|at| &self.directions.owners()[at]).collect()
+                // So many directions have at least as many owners as needed, even without the absent.
+                let more = self.directions.owners().len() - self.len();
+                let users = normalised + usize::from(absent.is_some());
+                let count = (users + more).min(users * MOST_TEMPLATES);
+                self.directions.near(&searched, count).collect()
             }
         };
-        let similarity = |user: &UserId| {
-            let templates = self.users[user].as_slice().iter();
-            let similarities = templates.map(|template| {
-                template.cosine(probe) / self.calibration.attenuation(template.windows())
-            });
-            similarities.fold(f32::MIN, f32::max)
-        };
-        let present = near.into_iter().filter(|user| Some(*user) != absent);
-        let mut nearest: Vec<(f32, &UserId)> =
-            present.map(|user| (similarity(user), user)).collect();
-        nearest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        let present: Vec<&UserId> = near.into_iter().filter(|user| Some(*user) != absent).collect();
+        let mut nearest: Vec<(&UserId, (f32, f32))> =
+            zip(present.iter().copied(), self.exact(&present, &searched)).collect();
+        nearest.sort_by(|a, b| b.1.0.total_cmp(&a.1.0).then(a.0.cmp(b.0)));
         nearest.truncate(normalised);
         if nearest.is_empty() {
             return Vec::new();
         }
-        let mut cohort = self.cohort_positions();
+        let mut cohort = self.members.cohort();
         cohort.retain(|(user, _)| Some(*user) != absent);
         let similarities = self.similarities(&cohort, probe);
-        let candidate = |(_, user): (f32, &UserId)| {
-            self.normalised(user, &self.users[user], probe, &cohort, &similarities)
+        let attenuation = self.calibration.attenuation(probe.windows());
+        let candidate = |(user, (similarity, score)): (&UserId, (f32, f32))| {
+            let strength = self.calibration.strength(
+                similarity / attenuation,
+                self.of_templates(user, &self.rounded(user), &cohort),
+                self.reference_without(user, &cohort, &similarities),
+                probe.windows(),
+            );
+            Candidate { user: user.clone(), score, strength }
         };
         let mut candidates: Vec<Candidate> = nearest.into_iter().map(candidate).collect();
         candidates
@@ -332,27 +342,34 @@ impl Gallery {
         candidates
     }
 
-    /// The users of the cohort, with the positions of their directions.
-    fn cohort_positions(&self) -> Vec<(&UserId, &[usize])> {
-        let cohort = self.order.iter().take(COHORT_USERS);
-        cohort.map(|(_, user)| (user, self.directions.of(user))).collect()
+    /// For each user, the highest similarity of their templates to a probe without the probe's
+    /// attenuation, and the cosine behind it.
+    fn exact(&self, users: &[&UserId], probe: &Probe) -> Vec<(f32, f32)> {
+        let templates = users.iter().enumerate().flat_map(|(at, user)| {
+            let templates = self.users[*user].as_slice().iter();
+            templates.zip(self.directions.inverse_lengths(user)).map(move |it| (at, it))
+        });
+        let templates: Vec<(usize, (&Template, f32))> = templates.collect();
+        let mut highest = vec![(f32::MIN, 0.0); users.len()];
+        for some in templates.chunks(COSINES) {
+            // Repeats the last one if there are too few.
+            let of = |at: usize| some[at.min(some.len() - 1)].1;
+            let cosines = cosines(std::array::from_fn(of), &probe.direction);
+            for (&(at, (template, _)), cosine) in zip(some, cosines) {
+                let similarity = cosine / self.calibration.attenuation(template.windows());
+                if similarity >= highest[at].0 {
+                    highest[at] = (similarity, cosine);
+                }
+            }
+        }
+        highest
     }
 
     /// Similarity of a probe to the nearest template of each user of a cohort.
-    fn similarities(&self, cohort: &[(&UserId, &[usize])], probe: &Template) -> Vec<f32> {
-        let lines = rounded(probe);
-        let attenuation = self.calibration.attenuation(probe.windows());
-        cohort
-            .iter()
-            .map(|(_, positions)| {
-                let similarities = positions.iter().map(|&position| {
-                    self.directions.cosine(position, &lines)
-                        / (attenuation
-                            * self.calibration.attenuation(self.directions.windows(position)))
-                });
-                similarities.fold(f32::MIN, f32::max)
-            })
-            .collect()
+    fn similarities(&self, cohort: &[(&UserId, &[Rounded])], probe: &Template) -> Vec<f32> {
+        let probe = Rounded::new(probe, &self.calibration);
+        let highest = |(_, directions): &(_, &[Rounded])| probe.highest(directions, self.kernels);
+        cohort.iter().map(highest).collect()
     }
 
     fn normalised(
@@ -360,83 +377,73 @@ impl Gallery {
         user: &UserId,
         templates: &UserTemplates,
         probe: &Template,
-        cohort: &[(&UserId, &[usize])],
+        cohort: &[(&UserId, &[Rounded])],
         similarities: &[f32],
     ) -> Candidate {
         let calibration = &self.calibration;
-        let (similarity, score) =
-            calibration.nearest(templates.as_slice(), probe).unwrap_or((0.0, 0.0));
+        let templates = templates.as_slice();
+        let (similarity, score) = calibration.nearest(templates, probe).unwrap_or((0.0, 0.0));
+        let rounded: Vec<Rounded> =
+            templates.iter().map(|template| Rounded::new(template, calibration)).collect();
         let strength = calibration.strength(
             similarity,
-            self.of_templates(user, templates, cohort),
-            self.of_probe(user, cohort, similarities),
+            self.of_templates(user, &rounded, cohort),
+            self.reference_without(user, cohort, similarities),
             probe.windows(),
         );
         Candidate { user: user.clone(), score, strength }
+    }
+
+    /// The directions of an enrolled user's templates.
+    fn rounded(&self, user: &UserId) -> Vec<Rounded> {
+        zip(self.users[user].as_slice(), self.directions.inverse_lengths(user))
+            .map(|(template, length)| Rounded::with_length(template, length, &self.calibration))
+            .collect()
     }
 
     /// The reference of a user's templates, from the similarities of all of a cohort but the user.
     fn of_templates(
         &self,
         user: &UserId,
-        templates: &UserTemplates,
-        cohort: &[(&UserId, &[usize])],
+        templates: &[Rounded],
+        cohort: &[(&UserId, &[Rounded])],
     ) -> Reference {
-        let calibration = &self.calibration;
-        let own: Vec<(Vec<Line>, f32)> = templates
-            .as_slice()
-            .iter()
-            .map(|template| (rounded(template), calibration.attenuation(template.windows())))
-            .collect();
-        let others = cohort.iter().filter(|(other, _)| *other != user);
-        let mut similarities: Vec<f32> =
-            others.map(|(_, positions)| self.mean_similarity(positions, &own)).collect();
-        calibration.reference(&mut similarities)
+        let mean = |(_, directions): &(_, &[Rounded])| self.mean_similarity(directions, templates);
+        let similarities: Vec<f32> = cohort.iter().map(mean).collect();
+        self.reference_without(user, cohort, &similarities)
     }
 
-    /// The reference of a probe, from its similarities to all of a cohort but one user.
-    fn of_probe(
+    /// The reference from similarities to all of a cohort but one user.
+    fn reference_without(
         &self,
         user: &UserId,
-        cohort: &[(&UserId, &[usize])],
+        cohort: &[(&UserId, &[Rounded])],
         similarities: &[f32],
     ) -> Reference {
-        let others = zip(cohort, similarities).filter(|((other, _), _)| *other != user);
-        let mut similarities: Vec<f32> = others.map(|(_, similarity)| *similarity).collect();
+        let mut similarities = similarities.to_vec();
+        if let Some(own) = cohort.iter().position(|(member, _)| *member == user) {
+            similarities.remove(own);
+        }
         self.calibration.reference(&mut similarities)
     }
 
     /// Mean similarity of a user's templates, each as a probe, to the nearest of other templates.
-    fn mean_similarity(&self, probes: &[usize], templates: &[(Vec<Line>, f32)]) -> f32 {
-        let of_probe = |&position: &usize| {
-            let attenuation = self.calibration.attenuation(self.directions.windows(position));
-            let similarities = templates
-                .iter()
-                .map(|(lines, own)| self.directions.cosine(position, lines) / (own * attenuation));
-            similarities.fold(f32::MIN, f32::max)
-        };
-        probes.iter().map(of_probe).sum::<f32>() / probes.len().max(1) as f32
+    fn mean_similarity(&self, probes: &[Rounded], templates: &[Rounded]) -> f32 {
+        let similarities = probes.iter().map(|probe| probe.highest(templates, self.kernels));
+        similarities.sum::<f32>() / probes.len().max(1) as f32
     }
 
     /// The similarities between the users of the cohort. Costs a thousand times as much as one
     /// comparison.
     pub fn cohort(&self) -> Cohort {
-        let cohort = self.cohort_positions();
+        let cohort = self.members.cohort();
         let mut similarities = Vec::new();
         let (mut windows, mut owners) = (Vec::new(), Vec::new());
-        for (row, (_, positions)) in cohort.iter().enumerate() {
-            for &probe in *positions {
-                let lines = self.directions.lines(probe);
-                let of_probe = self.calibration.attenuation(self.directions.windows(probe));
-                similarities.extend(cohort.iter().map(|(_, positions)| {
-                    let similarities = positions.iter().map(|&position| {
-                        let attenuation =
-                            self.calibration.attenuation(self.directions.windows(position));
-                        self.directions.cosine(position, lines) / (attenuation * of_probe)
-                    });
-                    similarities.fold(f32::MIN, f32::max)
-                }));
-                windows.push(self.directions.windows(probe));
+        for (row, (_, probes)) in cohort.iter().enumerate() {
+            for probe in *probes {
+                let highest = |(_, others): &(_, &[Rounded])| probe.highest(others, self.kernels);
+                similarities.extend(cohort.iter().map(highest));
+                windows.push(probe.windows);
                 owners.push(row);
             }
         }
@@ -446,11 +453,21 @@ impl Gallery {
     }
 }
 
-/// The same in every version and on every machine, so that a restart does not change thresholds.
-fn hash(user: &UserId) -> u64 {
-    let digest = Sha256::digest(user.as_str());
-    let (first, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
-    u64::from_be_bytes(*first)
+/// Cosines that are computed together.
+const COSINES: usize = 4;
+
+/// The same as [`Template::cosine`] for several templates, each with its inverse length. One sum at a time
+/// would wait for each of its additions.
+fn cosines(templates: [(&Template, f32); COSINES], direction: &[f32]) -> [f32; COSINES] {
+    let templates =
+        templates.map(|(template, length)| (&template.values()[..direction.len()], length));
+    let mut sums = [0.0; COSINES];
+    for (at, value) in direction.iter().enumerate() {
+        for (sum, (values, length)) in sums.iter_mut().zip(templates) {
+            *sum += values[at] * length * value;
+        }
+    }
+    sums
 }
 
 #[cfg(test)]

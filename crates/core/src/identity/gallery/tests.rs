@@ -140,26 +140,52 @@ proptest! {
     }
 
     #[test]
-    fn the_nearest_users_have_the_highest_scores(
+    fn a_search_finds_those_that_a_comparison_with_everybody_finds(
         seed: u64,
         users in 0..400usize,
-        feature_len in prop::sample::select(vec![2usize, 32, 40]),
-        spread in prop::sample::select(vec![1e-5f32, 1e-3, 1.0]),
+        feature_len in prop::sample::select(vec![2usize, 32, 40, 200]),
+        spread in prop::sample::select(vec![1e-5f32, 1e-3, 1.0, 30.0]),
         limit in 0..9usize,
+        absent in prop::option::of(0..400usize),
     ) {
         let mut random = Pcg64Mcg::seed_from_u64(seed);
         let mut near = || {
             let values = (0..feature_len).map(|_| 1.0 + random.random_range(-spread..spread));
-            walk(&values.collect::<Vec<f32>>(), 1)
+            walk(&values.collect::<Vec<f32>>(), random.random_range(1..40))
         };
         let mut gallery = Gallery::new(feature_len, calibration());
         for number in 0..users {
-            gallery.add(&user(&format!("user{number}")), &near());
+            // Some users have two ways of walking.
+            for _ in 0..1 + usize::from(number % 5 == 0) {
+                gallery.add(&user(&format!("user{number}")), &near());
+            }
         }
         let probe = near();
         let all = gallery.users.keys().cloned().collect();
-        let ranked = gallery.rank(&probe, None, limit);
-        prop_assert_eq!(ranked, gallery.rank(&probe, Some(&all), limit));
+        let absent = absent.map(|number| user(&format!("user{number}")));
+        let found = |among| gallery.rank_without(absent.as_ref(), &probe, among, limit);
+        prop_assert_eq!(found(None), found(Some(&all)));
+    }
+
+    #[test]
+    fn the_cohort_is_the_first_of_an_order(
+        changes in prop::collection::vec((0..200usize, any::<bool>()), 0..400),
+    ) {
+        let mut changed = gallery();
+        for (number, stays) in changes {
+            let templates = match stays {
+                true => UserTemplates::new([&template([1.0, number as f32, 0.0])], &calibration()),
+                false => UserTemplates::default(),
+            };
+            changed.replace(&user(&format!("user{number}")), templates);
+        }
+        let mut fresh = gallery();
+        for (user, templates) in &changed.users {
+            fresh.replace(user, templates.clone());
+        }
+        let (changed, fresh) = (changed.cohort(), fresh.cohort());
+        prop_assert_eq!(changed.similarities, fresh.similarities);
+        prop_assert_eq!(changed.users, fresh.users);
     }
 }
 
