@@ -55,10 +55,8 @@ impl Signal {
                 axes.turn_acceleration(acceleration, 1.0, first);
                 let rows = first.chunks_exact(samples);
                 for (jerks, row) in second.chunks_exact_mut(samples).zip(rows) {
-                    for (jerk, value) in jerks.iter_mut().zip(derivative(row, self.rate_hz as f32))
-                    {
-                        *jerk = value / JERK_SCALE_M_S3;
-                    }
+                    differentiate(row, self.rate_hz as f32, jerks);
+                    jerks.iter_mut().for_each(|jerk| *jerk /= JERK_SCALE_M_S3);
                 }
             }
         }
@@ -75,24 +73,33 @@ pub fn unit_scale_rows(mut rows: Vec<f32>) -> Vec<f32> {
     let mean = magnitudes.iter().sum::<f32>() / samples as f32;
     rows.extend(magnitudes.iter().map(|magnitude| magnitude - mean));
     // The unit of the jerk does not matter: it is divided by its root mean square.
-    let jerks = rows.chunks_exact(samples).flat_map(|row| derivative(row, 1.0));
-    rows.extend(jerks.collect::<Vec<f32>>());
-    for half in rows.chunks_exact_mut(ROWS * samples) {
-        let axes = &half[..AXES * samples];
-        let mean_square = axes.iter().map(|value| value * value).sum::<f32>() / axes.len() as f32;
+    rows.resize(WINDOW_ROWS * samples, 0.0);
+    let (first, second) = rows.split_at_mut(ROWS * samples);
+    for (row, jerks) in first.chunks_exact(samples).zip(second.chunks_exact_mut(samples)) {
+        differentiate(row, 1.0, jerks);
+    }
+    // Side by side, because each sum waits for each of its additions.
+    let (mut squares, mut of_jerks) = (0.0, 0.0);
+    for (value, jerk) in first.iter().zip(&*second).take(AXES * samples) {
+        squares += value * value;
+        of_jerks += jerk * jerk;
+    }
+    for (half, squares) in [(first, squares), (second, of_jerks)] {
+        let mean_square: f32 = squares / (AXES * samples) as f32;
         let scale = 1.0 / mean_square.sqrt().max(LEAST_RMS);
         half.iter_mut().for_each(|value| *value *= scale);
     }
     rows
 }
 
-/// Central differences, one-sided at the ends.
-fn derivative(row: &[f32], rate_hz: f32) -> impl Iterator<Item = f32> + '_ {
+/// Central differences of at least two values, one-sided at the ends.
+fn differentiate(row: &[f32], rate_hz: f32, derivative: &mut [f32]) {
     let last = row.len() - 1;
-    (0..row.len()).map(move |index| {
-        let (before, after) = (index.saturating_sub(1), (index + 1).min(last));
-        (row[after] - row[before]) * rate_hz / (after - before).max(1) as f32
-    })
+    derivative[0] = (row[1] - row[0]) * rate_hz;
+    derivative[last] = (row[last] - row[last - 1]) * rate_hz;
+    for (value, (before, after)) in derivative[1..last].iter_mut().zip(row.iter().zip(&row[2..])) {
+        *value = (after - before) * rate_hz / 2.0;
+    }
 }
 
 /// Fixed point, rounded to nearest, clamped to the range of `i16`.

@@ -100,6 +100,9 @@ fn running(marks: impl Iterator<Item = bool>) -> Vec<u32> {
 /// Marks samples in runs of equal values at an axis's extreme. Extremes below `least` do not count.
 pub(super) fn clipped(samples: &[[f32; 3]], least: f32) -> Vec<bool> {
     let mut marks = vec![false; samples.len()];
+    if !has_run(samples) {
+        return marks;
+    }
     let (mut largest, mut smallest) = ([f32::MIN; 3], [f32::MAX; 3]);
     for sample in samples {
         for axis in 0..3 {
@@ -122,6 +125,17 @@ pub(super) fn clipped(samples: &[[f32; 3]], least: f32) -> Vec<bool> {
         }
     }
     marks
+}
+
+/// Whether an axis has a run of equal values. Nearly always, none has.
+fn has_run(samples: &[[f32; 3]]) -> bool {
+    let values = samples.as_flattened();
+    let later = |runs: usize| &values[(3 * runs).min(values.len())..];
+    let runs = values.iter().zip(later(1)).zip(later(CLIP_RUN - 1));
+    // Without an early end, so that the compiler vectorises it.
+    runs.fold(false, |found, ((first, second), last)| {
+        found | ((first == second) & (second == last))
+    })
 }
 
 /// How to send angular rates with this root mean square, as it was sent.

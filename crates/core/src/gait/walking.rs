@@ -181,13 +181,20 @@ struct Correlations {
 impl Correlations {
     fn new(movement: &Movement, lags: RangeInclusive<usize>) -> Self {
         let samples = movement.samples;
-        let first = *lags.start();
-        let correlation = |(lag, [a, b, c, d]): (usize, [f32; LANES])| {
-            let energies = movement.energy(0..samples - lag) * movement.energy(lag..samples);
-            (a + b + (c + d)) / energies.sqrt().max(f32::MIN_POSITIVE)
-        };
-        let products = lags.clone().step_by(LAGS).flat_map(|lag| movement.products(lag));
-        Self { first, values: lags.zip(products).map(correlation).collect() }
+        let (first, last) = lags.into_inner();
+        let mut values = Vec::with_capacity(last + LAGS - first);
+        for lag in (first..=last).step_by(LAGS) {
+            values.extend(movement.products(lag).map(|[a, b, c, d]| a + b + (c + d)));
+        }
+        values.truncate(last + 1 - first);
+        let early = movement.sums[..=samples - first].iter().rev();
+        let late = movement.sums[first..].iter();
+        let (none, all) = (movement.sums[0], movement.sums[samples]);
+        for (value, (early, late)) in values.iter_mut().zip(early.zip(late)) {
+            let energies = (early - none) as f32 * (all - late) as f32;
+            *value /= energies.sqrt().max(f32::MIN_POSITIVE);
+        }
+        Self { first, values }
     }
 
     fn at(&self, lag: usize) -> f32 {
