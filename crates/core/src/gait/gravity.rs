@@ -144,6 +144,7 @@ pub(super) fn advice(mean_m_s2: f32, sent: f32) -> String {
 mod tests {
     use super::*;
     use crate::gait::Recording;
+    use crate::gait::orientation::means;
     use crate::gait::simulator::{Conditions, Walker};
 
     fn checked(change: impl Fn([f32; 3], f32) -> [f32; 3], unit: f32) -> Result<(), SignalError> {
@@ -198,7 +199,8 @@ mod tests {
     #[test]
     fn acceleration_without_gravity_is_refused_as_that_however_strong() {
         let walk = Walker::new(3).walk(1, &Conditions { seconds: 12.0, ..Conditions::default() });
-        let gravity = super::super::orientation::mean(walk.acceleration_m_s2());
+        let samples = walk.acceleration_m_s2();
+        let (gravity, _) = means(samples, &vec![0.0; samples.len()]);
         for factor in [0.1, 0.3, 1.0, 3.0] {
             let error = checked(
                 |sample, _| [0, 1, 2].map(|axis| factor * (sample[axis] - gravity[axis])),

@@ -20,8 +20,8 @@ pub(crate) struct Axes {
 /// perpendicular to both. The strongest direction has no sign. Forward is chosen so that forward
 /// velocity rises and falls with vertical acceleration. On real walks, 99 % of the windows then agree
 /// with the majority of their recording; the best of ten other rules, such as skewness, gives 91 %.
-pub(crate) fn axes(acceleration_m_s2: &[[f32; 3]]) -> Axes {
-    let gravity = mean(acceleration_m_s2);
+pub(crate) fn axes(acceleration_m_s2: &[[f32; 3]], magnitudes_m_s2: &[f32]) -> Axes {
+    let (gravity, mean_magnitude_m_s2) = means(acceleration_m_s2, magnitudes_m_s2);
     let vertical = unit(gravity).unwrap_or([0.0, 0.0, 1.0]);
     // Any horizontal pair works. The axis farthest from the vertical keeps it well conditioned.
     let least =
@@ -53,7 +53,7 @@ pub(crate) fn axes(acceleration_m_s2: &[[f32; 3]]) -> Axes {
     Axes {
         directions: [forward, cross(vertical, forward), vertical],
         gravity_m_s2,
-        mean_magnitude_m_s2: mean_of(acceleration_m_s2.iter().map(|&sample| norm(sample))),
+        mean_magnitude_m_s2,
     }
 }
 
@@ -87,6 +87,7 @@ impl Axes {
         self.turn(samples, [0.0; ROWS], scale, rows);
     }
 
+    /// Leaves out the magnitudes if there is no row for them.
     fn turn(&self, samples: &[[f32; 3]], offsets: [f32; ROWS], scale: f32, rows: &mut [f32]) {
         let (along, magnitudes) = rows.split_at_mut(AXES * samples.len());
         let directions = self.directions.iter().zip(offsets);
@@ -101,19 +102,18 @@ impl Axes {
     }
 }
 
-pub(crate) fn mean(samples: &[[f32; 3]]) -> [f32; 3] {
-    let mut sum = [0.0; 3];
-    for sample in samples {
+/// The mean of samples, and that of their magnitudes. Side by side, because each sum waits for each of its
+/// additions.
+pub(crate) fn means(samples: &[[f32; 3]], magnitudes: &[f32]) -> ([f32; 3], f32) {
+    let (mut sum, mut of_magnitudes) = ([0.0; 3], 0.0);
+    for (sample, magnitude) in samples.iter().zip(magnitudes) {
+        of_magnitudes += magnitude;
         for (sum, value) in sum.iter_mut().zip(sample) {
             *sum += value;
         }
     }
-    sum.map(|sum| sum / samples.len().max(1) as f32)
-}
-
-fn mean_of(values: impl ExactSizeIterator<Item = f32>) -> f32 {
-    let count = values.len().max(1) as f32;
-    values.sum::<f32>() / count
+    let count = samples.len().max(1) as f32;
+    (sum.map(|sum| sum / count), of_magnitudes / count)
 }
 
 fn combine(a: [f32; 3], by_a: f32, b: [f32; 3], by_b: f32) -> [f32; 3] {

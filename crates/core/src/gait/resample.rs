@@ -1,6 +1,7 @@
 //! Resampling to an even time grid.
 
 use super::gravity;
+use super::orientation::norm;
 use super::sensor::{Changes, Gyroscope, clipped};
 use super::{Recipe, Recording, SignalError};
 
@@ -14,6 +15,8 @@ const LEAST_CLIP_M_S2: f32 = 15.0;
 pub struct Signal {
     pub(crate) rate_hz: f64,
     pub(crate) acceleration_m_s2: Vec<[f32; 3]>,
+    /// Length of each acceleration.
+    pub(crate) magnitude_m_s2: Vec<f32>,
     pub(crate) angular_rate_rad_s: Option<Vec<[f32; 3]>>,
     /// For each grid point, the length in seconds of the gap that it lies in, or 0.
     pub(crate) gap_seconds: Vec<f32>,
@@ -50,6 +53,7 @@ impl Signal {
         let mut signal = Self {
             rate_hz: recipe.rate_hz,
             acceleration_m_s2: Vec::with_capacity(length),
+            magnitude_m_s2: Vec::new(),
             angular_rate_rad_s: angular_rate.map(|_| Vec::with_capacity(length)),
             gap_seconds: Vec::with_capacity(length),
             clipped: Vec::with_capacity(length),
@@ -90,6 +94,7 @@ impl Signal {
             signal.sample.push(left as u32);
             signal.clipped.push(clipped_samples[left] || clipped_samples[left + 1]);
         }
+        signal.magnitude_m_s2 = signal.acceleration_m_s2.iter().map(|&it| norm(it)).collect();
         Ok(signal)
     }
 

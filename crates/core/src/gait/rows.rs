@@ -35,18 +35,24 @@ impl Signal {
     /// Forward, lateral and vertical acceleration without gravity, in m/s^2, row by row.
     pub fn acceleration_axes(&self, start: usize, samples: usize) -> Vec<f32> {
         let acceleration = &self.acceleration_m_s2[start..start + samples];
-        let mut rows = vec![0.0; ROWS * samples];
-        axes(acceleration).turn_acceleration(acceleration, 1.0, &mut rows);
-        rows.truncate(AXES * samples);
+        let mut rows = vec![0.0; AXES * samples];
+        axes(acceleration, &self.magnitude_m_s2[start..start + samples]).turn_acceleration(
+            acceleration,
+            1.0,
+            &mut rows,
+        );
         rows
     }
 
     fn fixed_scale_rows(&self, start: usize, samples: usize, gyroscope: bool) -> Vec<f32> {
         let range = start..start + samples;
         let acceleration = &self.acceleration_m_s2[range.clone()];
-        let angular_rate =
-            self.angular_rate_rad_s.as_ref().filter(|_| gyroscope).map(|rates| &rates[range]);
-        let axes = axes(acceleration);
+        let angular_rate = self
+            .angular_rate_rad_s
+            .as_ref()
+            .filter(|_| gyroscope)
+            .map(|rates| &rates[range.clone()]);
+        let axes = axes(acceleration, &self.magnitude_m_s2[range]);
         let mut values = vec![0.0; WINDOW_ROWS * samples];
         let (first, second) = values.split_at_mut(ROWS * samples);
         match angular_rate {
@@ -114,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::gait::orientation::mean;
+    use crate::gait::orientation::means;
     use crate::gait::simulator::{Conditions, Walker};
     use crate::gait::{Recording, cut_windows};
 
@@ -154,7 +160,7 @@ mod tests {
         ) {
             let original = openset_window(seed, <[_]>::to_vec);
             let scaled = openset_window(seed, |samples| {
-                let gravity = mean(&samples[..Recipe::OPENSET.samples]);
+                let (gravity, _) = means(&samples[..Recipe::OPENSET.samples], &[0.0; 100]);
                 let scaled = |sample: &[f32; 3]| {
                     [0, 1, 2].map(|axis| gravity[axis] + scale * (sample[axis] - gravity[axis]))
                 };

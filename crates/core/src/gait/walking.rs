@@ -4,7 +4,7 @@
 use std::ops::{Range, RangeInclusive};
 
 use super::SignalError;
-use super::orientation::{dot, mean, norm};
+use super::orientation::{dot, means};
 use super::resample::{LONGEST_GAP_SECONDS, Signal};
 
 const LEAST_DEVIATION_M_S2: f32 = 0.5;
@@ -49,8 +49,8 @@ impl Signal {
         }
 
         let count = samples as f32;
-        let magnitudes: Vec<f32> = acceleration.iter().map(|&sample| norm(sample)).collect();
-        let mean_magnitude = magnitudes.iter().sum::<f32>() / count;
+        let magnitudes = &self.magnitude_m_s2[range.clone()];
+        let (mean, mean_magnitude) = means(acceleration, magnitudes);
         let deviation =
             (magnitudes.iter().map(|m| (m - mean_magnitude).powi(2)).sum::<f32>() / count).sqrt();
         if deviation < LEAST_DEVIATION_M_S2 {
@@ -64,7 +64,7 @@ impl Signal {
         let taken = self.sample[range.start] as usize..self.sample[range.end - 1] as usize + 1;
         self.changes.check("acceleration", &taken, seconds)?;
 
-        let movement = Movement::new(acceleration);
+        let movement = Movement::new(acceleration, mean);
         let rms_m_s2 = (movement.energy(0..samples) / count).sqrt();
         let lag = |seconds: f64| ((seconds * self.rate_hz).round() as usize).min(samples - 1);
         let [shortest, step, longest] =
@@ -129,9 +129,8 @@ const LAGS: usize = 6;
 const PADDING: usize = LANES + 3 * LAGS;
 
 impl Movement {
-    fn new(acceleration: &[[f32; 3]]) -> Self {
+    fn new(acceleration: &[[f32; 3]], mean: [f32; 3]) -> Self {
         let samples = acceleration.len();
-        let mean = mean(acceleration);
         let mut values = Vec::with_capacity(3 * samples + PADDING);
         let mut sums = Vec::with_capacity(samples + 1);
         let mut sum = 0.0;
