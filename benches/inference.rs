@@ -1,7 +1,7 @@
 //! Time of one window with each kind of kernels, and with the float reference.
 //!
-//! `benches/instructions.sh` runs this program as `inference count KERNELS WINDOWS`. It then runs
-//! that many windows without measuring, and valgrind counts the instructions.
+//! `benches/instructions.sh` runs this program as `inference count NETWORK KERNELS WINDOWS`. It then
+//! runs that many windows without measuring, and valgrind counts the instructions.
 
 use std::hint::black_box;
 
@@ -55,6 +55,15 @@ fn random_parameters(architecture: &Architecture, random: &mut Pcg64Mcg) -> Para
     Parameters { layers: layers.collect() }
 }
 
+fn networks() -> [(&'static str, Architecture); 4] {
+    [
+        ("bipedalnet", Architecture::bipedalnet(100, 38)),
+        ("openset", Architecture::openset(100)),
+        ("pooled", Architecture::pooled(100, 38)),
+        ("binarized-idnet", Architecture::binarized_idnet(38)),
+    ]
+}
+
 fn random_window(network: &Network, random: &mut Pcg64Mcg) -> Vec<i16> {
     (0..network.input_len()).map(|_| random.random_range(-2048..2048)).collect()
 }
@@ -62,12 +71,7 @@ fn random_window(network: &Network, random: &mut Pcg64Mcg) -> Vec<i16> {
 fn inference(criterion: &mut Criterion) {
     let mut random = Pcg64Mcg::seed_from_u64(1);
     let mut group = criterion.benchmark_group("window");
-    for (name, architecture) in [
-        ("bipedalnet", Architecture::bipedalnet(100, 38)),
-        ("openset", Architecture::openset(100)),
-        ("pooled", Architecture::pooled(100, 38)),
-        ("binarized-idnet", Architecture::binarized_idnet(38)),
-    ] {
+    for (name, architecture) in networks() {
         let parameters = random_parameters(&architecture, &mut random);
         let mut window = Vec::new();
         let mut scratch = Scratch::default();
@@ -91,9 +95,10 @@ fn inference(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn run_windows(kernels: &str, windows: usize) {
+fn run_windows(network: &str, kernels: &str, windows: usize) {
     let mut random = Pcg64Mcg::seed_from_u64(1);
-    let architecture = Architecture::bipedalnet(100, 38);
+    let (_, architecture) =
+        networks().into_iter().find(|(name, _)| *name == network).expect("a network of the bench");
     let parameters = random_parameters(&architecture, &mut random);
     let kernels = Kernels::available()
         .into_iter()
@@ -112,10 +117,10 @@ criterion_group!(benches, inference);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [mode, kernels, windows, ..] = &arguments[..]
+    if let [mode, network, kernels, windows, ..] = &arguments[..]
         && mode == "count"
     {
-        run_windows(kernels, windows.parse().expect("a number of windows"));
+        run_windows(network, kernels, windows.parse().expect("a number of windows"));
     } else {
         benches();
         Criterion::default().configure_from_args().final_summary();

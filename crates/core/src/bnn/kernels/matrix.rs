@@ -1,6 +1,8 @@
 //! Products of reals and a matrix.
 
-use super::{Instructions, Kernels};
+#[cfg(target_arch = "x86_64")]
+use super::Instructions;
+use super::Kernels;
 
 /// Sums that are computed together. They fit the registers of each kind of processor.
 const STRIPE: usize = 48;

@@ -184,6 +184,7 @@ impl FirstBlock {
 
     /// Reads rows x samples values and replaces `bits` with the words of each pooled position. `tables`
     /// is working memory.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))]
     pub(super) fn run(&self, input: &[i16], tables: &mut Vec<Table>, bits: &mut Vec<u64>) {
         bits.clear();
         bits.resize(self.pooled_rows * self.pooled_samples * self.words, 0);

@@ -1,6 +1,8 @@
 //! Sums of signs over time, and of the products of signs that are some samples apart.
 
-use super::{Instructions, Kernels};
+#[cfg(target_arch = "x86_64")]
+use super::Instructions;
+use super::Kernels;
 
 /// Signs of 64 channels in 64 samples: one word per channel, one bit per sample.
 pub(in crate::bnn) type Block = [u64; 64];
@@ -84,41 +86,35 @@ impl Row<'_> {
     }
 
     /// The block of one word, from the sample `first` on. Samples after the last are zeros.
-    ///
-    /// Each of the six digits of the number of a sample changes places with the same digit of the number
-    /// of a channel, all pairs side by side. The lower three go first, so that each loop is over
-    /// neighbouring words.
     #[inline(always)]
     fn block(self, word: usize, first: usize) -> Block {
-        // `[sample % 8][sample / 8]`
-        let mut low = [[0; 8]; 8];
-        let words = &self.bits[first * self.words..];
-        for sample in 0..64 {
-            let word = words.get(sample * self.words + word);
-            low[sample % 8][sample / 8] = word.copied().unwrap_or(0);
+        let mut block = [0; 64];
+        let words = self.bits[first * self.words + word..].iter().step_by(self.words);
+        for (sample, word) in block.iter_mut().zip(words) {
+            *sample = *word;
         }
-        exchange(&mut low, 4, 4, 0x0f0f_0f0f_0f0f_0f0f);
-        exchange(&mut low, 2, 2, 0x3333_3333_3333_3333);
-        exchange(&mut low, 1, 1, 0x5555_5555_5555_5555);
-        let mut block: [[u64; 8]; 8] =
-            std::array::from_fn(|high| std::array::from_fn(|at| low[at][high]));
-        exchange(&mut block, 4, 32, 0x0000_0000_ffff_ffff);
-        exchange(&mut block, 2, 16, 0x0000_ffff_0000_ffff);
-        exchange(&mut block, 1, 8, 0x00ff_00ff_00ff_00ff);
-        std::array::from_fn(|channel| block[channel / 8][channel % 8])
+        // Each of the six digits of the number of a sample changes places with the same digit of the
+        // number of a channel.
+        exchange::<32>(&mut block, 0x0000_0000_ffff_ffff);
+        exchange::<16>(&mut block, 0x0000_ffff_0000_ffff);
+        exchange::<8>(&mut block, 0x00ff_00ff_00ff_00ff);
+        exchange::<4>(&mut block, 0x0f0f_0f0f_0f0f_0f0f);
+        exchange::<2>(&mut block, 0x3333_3333_3333_3333);
+        exchange::<1>(&mut block, 0x5555_5555_5555_5555);
+        block
     }
 }
 
-/// Exchanges the bits of each word that are not in `mask` with those of the word `step` rows later that
-/// are, `shift` places lower.
+/// Exchanges the bits of each word that are not in `mask` with those of the word `STEP` later that are,
+/// `STEP` places lower.
 #[inline(always)]
-fn exchange(rows: &mut [[u64; 8]; 8], step: usize, shift: u32, mask: u64) {
-    for upper in (0..8).filter(|row| row & step == 0) {
-        for at in 0..8 {
-            let (early, late) = (rows[upper][at], rows[upper + step][at]);
-            let changed = (early >> shift ^ late) & mask;
-            rows[upper][at] = early ^ changed << shift;
-            rows[upper + step][at] = late ^ changed;
+fn exchange<const STEP: usize>(block: &mut Block, mask: u64) {
+    for words in block.chunks_exact_mut(2 * STEP) {
+        let (early, late) = words.split_at_mut(STEP);
+        for at in 0..STEP {
+            let changed = (early[at] >> STEP ^ late[at]) & mask;
+            early[at] ^= changed << STEP;
+            late[at] ^= changed;
         }
     }
 }

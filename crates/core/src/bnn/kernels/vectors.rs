@@ -1,6 +1,8 @@
 //! Products of long vectors, for galleries.
 
-use super::{Instructions, Kernels};
+#[cfg(target_arch = "x86_64")]
+use super::Instructions;
+use super::Kernels;
 
 /// 128 values of four bits in a cache line: value `v` in the lower half of byte `v`, and value `v + 64`
 /// in its upper half.
