@@ -161,9 +161,9 @@ mod x86 {
         };
         let mut sums = [_mm256_setzero_si256(); 2];
         for (a, b) in a.iter().zip(b) {
-            for half in 0..2 {
+            for (half, lanes) in sums.iter_mut().enumerate() {
                 let products = _mm256_madd_epi16(load(a, half), load(b, half));
-                sums[half] = _mm256_add_epi32(sums[half], products);
+                *lanes = _mm256_add_epi32(*lanes, products);
             }
         }
         sum(_mm256_add_epi32(sums[0], sums[1]))
