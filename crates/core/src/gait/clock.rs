@@ -124,14 +124,13 @@ impl Clock {
         }
         let mut stale = usize::from(clock.times[1] < clock.times[0]);
         rising_or_equal(&clock.times, stale)?;
-        let mut rising: Vec<f64> =
+        let mut sorted: Vec<f64> =
             intervals(&clock.times[stale..]).filter(|&it| it > 0.0).collect();
-        if rising.is_empty() {
+        sorted.sort_unstable_by(f64::total_cmp);
+        let Some(&median) = sorted.get(sorted.len() / 2) else {
             return Err(rounded(&clock.times, 0.0));
-        }
-        let middle = rising.len() / 2;
-        let median = nth(&mut rising, middle);
-        batched(&clock.times[stale..], &mut rising)?;
+        };
+        batched(&clock.times[stale..], &sorted)?;
         in_seconds(median)?;
 
         let repeats: Vec<usize> = (stale + 1..clock.times.len())
@@ -236,24 +235,18 @@ fn rounded(times: &[f64], step_seconds: f64) -> SignalError {
 }
 
 /// Times of arrival, if samples are delivered in batches. The sensor took them evenly.
-fn batched(times: &[f64], intervals: &mut [f64]) -> Result<(), SignalError> {
-    let within = nth(intervals, intervals.len() * 2 / 5);
-    let mut gaps: Vec<f64> = intervals.iter().copied().filter(|&it| it > 4.0 * within).collect();
+fn batched(times: &[f64], sorted: &[f64]) -> Result<(), SignalError> {
+    let within = sorted[sorted.len() * 2 / 5];
+    let gaps = &sorted[sorted.partition_point(|&it| it <= 4.0 * within)..];
     let batches = gaps.len() + 1;
     let samples = times.len() as f64 / batches as f64;
     let batch_seconds = within * (samples - 1.0);
-    let middle = gaps.len() / 2;
-    let gap_seconds = if gaps.is_empty() { 0.0 } else { nth(&mut gaps, middle) };
+    let gap_seconds = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
     if batches >= 5 && samples >= 1.8 && batch_seconds < (0.5 * gap_seconds).min(1.0) {
         let samples = samples.round() as usize;
         return Err(SignalError::BatchedTimes { samples, gap_seconds, rate_hz: rate_hz(times) });
     }
     Ok(())
-}
-
-/// The value that would be at `index` if the values were in order.
-fn nth(values: &mut [f64], index: usize) -> f64 {
-    *values.select_nth_unstable_by(index, f64::total_cmp).1
 }
 
 fn in_seconds(median: f64) -> Result<(), SignalError> {

@@ -95,26 +95,28 @@ impl Row<'_> {
         }
         // Each of the six digits of the number of a sample changes places with the same digit of the
         // number of a channel.
-        exchange::<32>(&mut block, 0x0000_0000_ffff_ffff);
-        exchange::<16>(&mut block, 0x0000_ffff_0000_ffff);
-        exchange::<8>(&mut block, 0x00ff_00ff_00ff_00ff);
-        exchange::<4>(&mut block, 0x0f0f_0f0f_0f0f_0f0f);
-        exchange::<2>(&mut block, 0x3333_3333_3333_3333);
-        exchange::<1>(&mut block, 0x5555_5555_5555_5555);
+        exchange(&mut block, 32, 0x0000_0000_ffff_ffff);
+        exchange(&mut block, 16, 0x0000_ffff_0000_ffff);
+        exchange(&mut block, 8, 0x00ff_00ff_00ff_00ff);
+        exchange(&mut block, 4, 0x0f0f_0f0f_0f0f_0f0f);
+        exchange(&mut block, 2, 0x3333_3333_3333_3333);
+        exchange(&mut block, 1, 0x5555_5555_5555_5555);
         block
     }
 }
 
-/// Exchanges the bits of each word that are not in `mask` with those of the word `STEP` later that are,
-/// `STEP` places lower.
-#[inline(always)]
-fn exchange<const STEP: usize>(block: &mut Block, mask: u64) {
-    for words in block.chunks_exact_mut(2 * STEP) {
-        let (early, late) = words.split_at_mut(STEP);
-        for at in 0..STEP {
-            let changed = (early[at] >> STEP ^ late[at]) & mask;
-            early[at] ^= changed << STEP;
-            late[at] ^= changed;
+/// Exchanges the bits of each word that are not in `mask` with those of the word `step` later that are,
+/// `step` places lower.
+// Once in a file for browsers, whose size counts.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+fn exchange(block: &mut Block, step: usize, mask: u64) {
+    for words in block.chunks_exact_mut(2 * step) {
+        let (early, late) = words.split_at_mut(step);
+        for (early, late) in early.iter_mut().zip(late) {
+            let changed = (*early >> step ^ *late) & mask;
+            *early ^= changed << step;
+            *late ^= changed;
         }
     }
 }
