@@ -12,7 +12,7 @@ from scenario import Skipped, on_postgres
 from world import Cluster, wait_for
 
 # Fewer than the connections of all replicas.
-SESSIONS = 8
+SESSIONS = 12
 
 ENROLLMENTS = 200
 

@@ -4,7 +4,22 @@ import signal
 
 from outages import NEW_WALKER, outage
 from scenario import on_postgres
-from world import START_SECONDS, Replica
+from world import START_SECONDS, Replica, wait_for
+
+# Undoes the newest migration, so that the next start has one to make.
+BACK = """
+DROP TABLE compatibility;
+DELETE FROM _sqlx_migrations WHERE version = 31;
+"""
+
+# As migrations do, so that no other session gets an error.
+LOCK_TABLES = """
+SET lock_timeout = '500ms';
+DO $$ BEGIN
+    EXECUTE (SELECT 'LOCK TABLE ' || string_agg(format('%I.%I', schemaname, tablename), ', ')
+        FROM pg_tables WHERE schemaname IN ('public', 'keyring'));
+END $$;
+"""
 
 # A column more in each table, and a table more, as the next version may add them.
 EXPAND = """
@@ -24,27 +39,44 @@ INSERT INTO _sqlx_migrations (version, description, success, checksum, execution
     VALUES (9999, 'next version', TRUE, '\\x00', 0);
 """
 
-
 # What the version after it may do: take away what this one reads.
 CONTRACT = "UPDATE compatibility SET oldest_schema = 9999"
 
 
+def change(postgres, statements):
+    """Changes tables that replicas use."""
+
+    def done():
+        try:
+            postgres.sql(LOCK_TABLES + statements, database="app")
+        except AssertionError as error:
+            assert "lock timeout" in str(error), error
+            return False
+        return True
+
+    wait_for(done)
+
+
 @on_postgres
 def versions(program, report):
-    """The next version's first replica has migrated. Those of this version go on, and start again."""
+    """Replicas go on while tables are brought up to date, and with those of the next version."""
     with outage(program, report) as world:
         for at in world.all:
             assert world.write(at).status == 201
         before = len(world.seconds)
-        world.cluster.postgres.sql(EXPAND, database="app")
+        cluster = world.cluster
+        running = cluster.replicas[0]
+        late = Replica(program, cluster.folder, len(cluster.replicas), running.database, running.variables)
+        change(cluster.postgres, BACK)
+        late.start()
+        late.wait_until_ready()
+        late.stop(signal.SIGTERM)
+        change(cluster.postgres, EXPAND)
         for at in [*world.all, *world.all]:
             answer = world.write(at)
             assert answer and answer.status == 201, answer
         report("identifications before and after", (before, len(world.seconds) - before))
         # One of this version starts, as after a way back.
-        cluster = world.cluster
-        running = cluster.replicas[0]
-        late = Replica(program, cluster.folder, len(cluster.replicas), running.database, running.variables)
         late.start()
         late.wait_until_ready()
         path = "/v1/users/late/enrollments?create_user=true"

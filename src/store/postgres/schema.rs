@@ -1,6 +1,7 @@
 //! The version of the tables, and how they come to it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::PgConnectOptions;
@@ -16,6 +17,24 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(1112559188)";
 
 /// The migrator names its statements, and behind a pooler the session goes on to others.
 const FORGET_NAMES: &str = "DEALLOCATE ALL";
+
+/// A migration changes several tables, while servers of the version before use them in any order. So it has
+/// all tables before it begins. It gives up sooner than PostgreSQL looks for a deadlock (a second), so that
+/// no other server gets an error.
+const LOCK_TABLES: &str = "SET LOCAL lock_timeout = '500ms';
+    DO $$ BEGIN
+        EXECUTE (SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE',
+                string_agg(format('%I.%I', schemaname, tablename), ', '))
+            FROM pg_tables WHERE schemaname IN (current_schema(), 'keyring'));
+    END $$;
+    SET LOCAL lock_timeout TO DEFAULT";
+
+/// SQLSTATE of a lock that was not to be had in time.
+const NOT_LOCKED: &str = "55P03";
+
+/// How often to try, and how long to let the others work in between.
+const LOCK_TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The version of a database's tables.
 pub(super) struct Schema {
@@ -58,6 +77,24 @@ async fn exists(connection: &mut PgConnection, text: &'static str) -> Result<boo
     raw_sql(text).fetch_one(connection).await?.try_get(0)
 }
 
+async fn lock_tables(transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
+    for _ in 0..LOCK_TRIES {
+        let mut locks = transaction.begin().await?;
+        match raw_sql(LOCK_TABLES).execute(&mut *locks).await {
+            Ok(_) => return locks.commit().await,
+            Err(error) => {
+                locks.rollback().await?;
+                let code = error.as_database_error().and_then(|error| error.code());
+                if code.as_deref() != Some(NOT_LOCKED) {
+                    return Err(error);
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    raw_sql(LOCK_TABLES).execute(transaction).await.map(drop)
+}
+
 /// Creates or upgrades the tables. Servers that start together take turns.
 pub(super) async fn migrate(options: &PgConnectOptions, path: &Path) -> Result<(), StoreError> {
     let fail = |error| StoreError::Open { path: path.to_owned(), error };
@@ -66,6 +103,9 @@ pub(super) async fn migrate(options: &PgConnectOptions, path: &Path) -> Result<(
     raw_sql(LOCK).execute(&mut *transaction).await.map_err(fail)?;
     raw_sql(FORGET_NAMES).execute(&mut *transaction).await.map_err(fail)?;
     let schema = Schema::read(&mut transaction).await.map_err(fail)?;
+    if (1..own_version()).contains(&schema.version) {
+        lock_tables(&mut transaction).await.map_err(fail)?;
+    }
     let mut migrator = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
     migrator.set_locking(false).set_ignore_missing(schema.is_usable_newer());
     migrator.run(&mut *transaction).await.map_err(|error| match error {
