@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use bipedalnet_core::identity::UserId;
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
 use super::serve::Server;
@@ -32,6 +33,8 @@ pub async fn run() -> Result<(), Failure> {
     // Phones connect from the local network.
     config.listen = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
     let key = prepare(&config.database).await?;
+    // From before the link is printed, so that Ctrl-C always deletes the folder.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let server = Server::start(&config).await?;
     let origin = format!("https://{}", SocketAddr::new(address, server.address.port()));
     let link = format!("{origin}/phone#user={USER}&token={key}");
@@ -52,9 +55,8 @@ pub async fn run() -> Result<(), Failure> {
          The link holds the key of this server. Ctrl-C stops the server and deletes its walks."
     );
     server
-        .run(async {
-            // Without a signal handler, Ctrl-C ends the program at once.
-            let _ = tokio::signal::ctrl_c().await;
+        .run(async move {
+            interrupt.recv().await;
         })
         .await;
     Ok(())
