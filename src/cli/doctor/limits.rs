@@ -15,7 +15,7 @@ const BASE_MIB: u64 = 64;
 const BUFFERS_MIB: u64 = 256;
 
 /// A user's templates, and those of a second model while it is activated.
-const USER_BYTES: u64 = 2400;
+const USER_BYTES: u64 = 12_300;
 
 /// `server`: the process, if one runs. Its limits differ from those of this command.
 pub fn check(
