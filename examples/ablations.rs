@@ -23,7 +23,9 @@ use bipedalnet_training::{
 };
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use plotters::prelude::*;
+use scatter::scatter;
+
+mod scatter;
 
 #[derive(Parser)]
 struct Arguments {
@@ -318,46 +320,12 @@ fn print(outcomes: &[Outcome]) {
 
 /// Plots bytes against the error rate, with a point for each variant.
 fn plot(outcomes: &[Outcome]) -> Result<String, Box<dyn Error + Send + Sync>> {
-    let points: Vec<(f32, f32, &str)> = by_variant(outcomes)
+    let points: Vec<(f32, f32, String)> = by_variant(outcomes)
         .map(|(variant, outcomes)| {
             let [top1, ..] = spread(&outcomes, |outcome| outcome.top1);
-            (outcomes[0].bytes, 100.0 - top1, variant.name)
+            (outcomes[0].bytes, 100.0 - top1, variant.name.to_owned())
         })
         .collect();
-    let extent = |value: fn(&(f32, f32, &str)) -> f32| {
-        let values = points.iter().map(value);
-        (values.clone().fold(f32::INFINITY, f32::min), values.fold(0.0, f32::max))
-    };
-    let ((fewest, most), (_, worst)) = (extent(|point| point.0), extent(|point| point.1));
-    let mut svg = String::new();
-    let canvas = SVGBackend::with_string(&mut svg, (900, 560)).into_drawing_area();
-    canvas.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&canvas)
-        .caption("Size and error rate of networks", ("sans-serif", 24))
-        .margin(12)
-        .x_label_area_size(52)
-        .y_label_area_size(64)
-        .build_cartesian_2d(
-            (fewest / 1.5..most * 20.0).log_scale(),
-            (0.05..worst * 1.5).log_scale(),
-        )?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .label_style(("sans-serif", 18))
-        .x_desc("bytes")
-        .x_label_formatter(&|bytes| format!("{bytes:.0}"))
-        .y_desc("wrongly classified windows of 2 s, %")
-        .draw()?;
-    chart.draw_series(points.iter().map(|&(bytes, wrong, name)| {
-        // Zero has no place on a logarithmic axis.
-        let at = (bytes, wrong.max(0.05));
-        EmptyElement::at(at)
-            + Circle::new((0, 0), 4, RGBColor(0, 114, 178).filled())
-            + Text::new(name, (8, -7), ("sans-serif", 15))
-    }))?;
-    canvas.present()?;
-    drop(chart);
-    drop(canvas);
-    Ok(svg)
+    let error = "wrongly classified windows of 2 s, %";
+    scatter("Size and error rate of networks", "bytes", error, &points)
 }

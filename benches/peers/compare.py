@@ -4,8 +4,8 @@
     python3.11 benches/peers/compare.py inference
 
 All sides run alternating, so that other load on the machine affects all of them. Ratios are medians
-over rounds. The first run installs the peers from PyPI into --environments (about 8 GB). Larq 0.13
-needs Keras 2, hence a pinned TensorFlow on Python 3.11.
+over rounds. The first run installs the peers from PyPI into --environments (about 8 GB; 2 GB for
+`inference --only LiteRT`). Larq 0.13 needs Keras 2, hence a pinned TensorFlow on Python 3.11.
 """
 
 import argparse
@@ -26,7 +26,19 @@ ENVIRONMENTS = {
         "tf_keras==2.16.0",
         "numpy==1.26.4",
     ],
-    "others": ["ai-edge-litert==2.3.0", "onnx==1.23.2", "onnxruntime==1.32.0", "torch==2.4.1"],
+    "litert": ["ai-edge-litert==2.3.0"],
+    "floats": ["onnx==1.23.2", "onnxruntime==1.32.0", "torch==2.4.1"],
+}
+# The environment and the side of inference.py.
+INFERENCE_PEERS = {
+    "LiteRT, BiPedalNet's layers in int8": ("litert", "litert"),
+    "LiteRT, int8, dense": ("litert", "litert_dense"),
+    "LiteRT, int8, means and deflation": ("litert", "litert_means"),
+    "LiteRT, IDNet in int8": ("litert", "litert_idnet"),
+    "Larq Compute Engine": ("larq", "lce"),
+    "ONNX Runtime, float32": ("floats", "onnxruntime"),
+    "ONNX Runtime, IDNet in float32": ("floats", "onnxruntime_idnet"),
+    "PyTorch, IDNet in float32": ("floats", "torch"),
 }
 
 
@@ -74,40 +86,50 @@ def training_sides(options):
 
         yield f"{threads} threads", {
             "bipedalnet": lambda t=threads, c=ours: estimate(output(c, t), "thrpt"),
+        }, {
             "Larq, TensorFlow graph": peer("larq", "larq_training.py"),
-            "PyTorch, eager": peer("others", "torch_training.py"),
+            "PyTorch, eager": peer("floats", "torch_training.py"),
         }
 
 
 def inference_sides(options):
-    larq, others = (python(name, options.environments) for name in ENVIRONMENTS)
+    peers = {
+        name: side
+        for name, side in INFERENCE_PEERS.items()
+        if not options.only or any(part in name for part in options.only.split(","))
+    }
+    environments = {environment for environment, _ in peers.values()}
+    # TensorFlow writes the models that LiteRT reads.
+    converters = {"larq" if name == "litert" else name for name in environments}
+    interpreters = {name: python(name, options.environments) for name in environments | converters}
     with tempfile.TemporaryDirectory() as models:
         script = HERE / "inference.py"
-        for converter in (larq, others):
-            output([converter, script, "convert", models], 1)
-        # The fastest kernels come first.
-        ours = cargo_bench("inference", "bipedalnet/(avx|neon)", options.seconds)
+        for converter in converters:
+            output([interpreters[converter], script, "convert", models], 1)
+
+        window_time = ["cargo", "run", "--release", "--example", "window_time", "--"]
+
+        def ours(model):
+            command = [*window_time, f"models/{model}.safetensors", str(options.seconds)]
+            return lambda: 1.0 / float(output(command, 1))
+
         for batch in (1, 32):
 
-            def peer(interpreter, side, batch=batch):
-                command = [interpreter, script, side, models, str(batch), str(options.seconds)]
+            def peer(environment, side, batch=batch):
+                command = [interpreters[environment], script, side, models, str(batch)]
+                command.append(str(options.seconds))
                 return lambda: 1.0 / float(output(command, 1).split()[-1])
 
             yield f"windows per second, batch {batch}, one thread", {
-                "bipedalnet, packed": lambda: 1.0 / estimate(output(ours, 1), "time"),
-                "Larq Compute Engine": peer(larq, "lce"),
-                "LiteRT, int8": peer(others, "litert"),
-                "LiteRT, IDNet in int8": peer(others, "litert_idnet"),
-                "LiteRT, a small network in int8": peer(others, "litert_small"),
-                "ONNX Runtime, float32": peer(others, "onnxruntime"),
-                "ONNX Runtime, IDNet in float32": peer(others, "onnxruntime_idnet"),
-                "PyTorch, IDNet in float32": peer(others, "torch"),
-            }
+                "the network that ships": ours("bipedalnet-openset"),
+                "BiPedalNet": ours("bipedalnet"),
+            }, {name: peer(*side) for name, side in peers.items()}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["training", "inference"])
+    parser.add_argument("--only", help="peers of inference whose name contains one of A,B,...")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5, help="for each side in each round")
     parser.add_argument(
@@ -116,18 +138,20 @@ def main():
     options = parser.parse_args()
     options.environments.mkdir(exist_ok=True)
     sides = training_sides if options.what == "training" else inference_sides
-    for title, of_title in sides(options):
-        rounds = {name: [] for name in of_title}
+    for title, ours, peers in sides(options):
+        rounds = {name: [] for name in ours | peers}
         for _ in range(options.rounds):
-            for name, measure in of_title.items():
+            for name, measure in (ours | peers).items():
                 rounds[name].append(measure())
-        ours = next(iter(rounds.values()))
-        print(f"\n| {title} | median per second | minimum | maximum | speed of bipedalnet relative to this |")
-        print("|---|--:|--:|--:|--:|")
+        ratios = "".join(f" speed of {name} relative to this |" for name in ours)
+        print(f"\n| {title} | median per second | minimum | maximum |{ratios}")
+        print("|---|" + "--:|" * (3 + len(ours)))
         for name, values in rounds.items():
-            ratio = statistics.median(a / b for a, b in zip(ours, values))
             figures = f"{statistics.median(values):,.0f} | {min(values):,.0f} | {max(values):,.0f}"
-            print(f"| {name} | {figures} | {ratio:.2f} |", flush=True)
+            for own in ours:
+                ratio = statistics.median(a / b for a, b in zip(rounds[own], values))
+                figures += f" | {ratio:.2f}"
+            print(f"| {name} | {figures} |", flush=True)
 
 
 if __name__ == "__main__":

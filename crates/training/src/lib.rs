@@ -34,4 +34,4 @@ pub use retraining::{
     ReadRecording, Retrained, RetrainingError, RetrainingOptions, TooLittle, Users,
     low_priority_pool, retrain, retrained_model,
 };
-pub use trainer::{Accuracy, Design, Progress, Schedule, Trained, accuracy, train};
+pub use trainer::{Accuracy, Design, Progress, Schedule, Trained, accuracy, train, with_deflation};

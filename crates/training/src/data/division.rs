@@ -175,7 +175,7 @@ impl Division {
 
     /// Training windows of `class`, half a window apart and not varied. At most `most`, evenly
     /// spread.
-    fn plain_windows(&self, class: usize, most: usize) -> Vec<Vec<i16>> {
+    pub(crate) fn plain_windows(&self, class: usize, most: usize) -> Vec<Vec<i16>> {
         let recipe = self.recipe;
         let step = (recipe.samples / 2).div_ceil(dense(recipe));
         let starts: Vec<(&Signal, usize)> = self.people[class]

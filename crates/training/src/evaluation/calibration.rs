@@ -32,7 +32,7 @@ const LARGEST_WINDOW_NOISE: f32 = 4.0;
 
 /// Subjects of one data set, as a network that was not trained on them reads their recordings.
 pub struct HeldOutSubjects {
-    crews: Vec<(Protocol, TestCrew)>,
+    pub(super) crews: Vec<(Protocol, TestCrew)>,
     people: usize,
 }
 
@@ -50,10 +50,17 @@ pub struct CalibrationFit {
 impl HeldOutSubjects {
     /// Reads the recordings of one data set. `None` if too few people have enough walking.
     pub fn new(network: &Network, recipe: Recipe, recordings: &[SubjectRecording]) -> Option<Self> {
-        let read = |recording: &Recording| read(network, recipe, recording);
+        Self::read(recordings, |recording| read(network, recipe, recording))
+    }
+
+    /// The same, with any way to read a recording.
+    pub(super) fn read(
+        recordings: &[SubjectRecording],
+        read: impl Fn(&Recording) -> Windows + Sync,
+    ) -> Option<Self> {
         let recordings: Vec<&SubjectRecording> = recordings.iter().collect();
         let crew = |protocol: Protocol| {
-            let crew = TestCrew::new(&recordings, &protocol, read, read)?;
+            let crew = TestCrew::new(&recordings, &protocol, &read, &read)?;
             Some((protocol, crew))
         };
         let crews: Vec<_> = protocols(&recordings).into_iter().filter_map(crew).collect();
@@ -74,7 +81,7 @@ impl HeldOutSubjects {
     }
 
     /// The crews that are probed with the enrolled session.
-    fn same_session(&self) -> impl Iterator<Item = &TestCrew> {
+    pub(super) fn same_session(&self) -> impl Iterator<Item = &TestCrew> {
         let same = self.crews.iter().filter(|(protocol, _)| protocol.is_same_session());
         same.map(|(_, crew)| crew)
     }
@@ -199,7 +206,7 @@ pub fn calibrate(data_sets: &[HeldOutSubjects]) -> Option<CalibrationFit> {
 }
 
 /// A calibration with the coherence of all probes. Everything else has yet to be fitted.
-fn without_thresholds(data_sets: &[HeldOutSubjects]) -> Calibration {
+pub(super) fn without_thresholds(data_sets: &[HeldOutSubjects]) -> Calibration {
     let crews = data_sets.iter().flat_map(|subjects| &subjects.crews);
     let probes = crews.flat_map(|(_, crew)| crew.probe_templates());
     let coherences: Vec<f32> = probes
@@ -226,7 +233,7 @@ fn mean(values: &[f32]) -> f32 {
     values.iter().sum::<f32>() / values.len().max(1) as f32
 }
 
-fn largest(a: (f32, f32), b: (f32, f32)) -> (f32, f32) {
+pub(super) fn largest(a: (f32, f32), b: (f32, f32)) -> (f32, f32) {
     (a.0.max(b.0), a.1.max(b.1))
 }
 

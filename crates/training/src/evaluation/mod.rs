@@ -19,6 +19,7 @@ pub use open_set::{IdentificationRates, OpenSetRates, Strengths, VerificationRat
 use protocol::protocols;
 pub use protocol::{FEWEST_PEOPLE, Piece, Protocol, SESSION_PIECES};
 use rayon::prelude::*;
+pub use separation::{Separation, separation};
 use serde::Serialize;
 use subjects::{Subject, TrainedSubjects, subjects};
 
@@ -32,6 +33,7 @@ mod error_rates;
 mod open_set;
 pub mod plots;
 mod protocol;
+mod separation;
 mod subjects;
 
 /// A folder of recordings.

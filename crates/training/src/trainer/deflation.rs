@@ -8,10 +8,11 @@
 use bipedalnet_core::bnn::{
     self, Architecture, Layer, LayerParameters, NetworkError, Parameters, round_int8,
 };
+use rayon::prelude::*;
 
 use super::eigen::largest;
 use super::spread::Spread;
-use crate::data::Division;
+use crate::data::{Division, dequantise};
 
 /// Most windows of one person that it is fitted to.
 pub const WINDOWS_A_PERSON: usize = 200;
@@ -125,27 +126,41 @@ impl Deflation {
     }
 }
 
-/// Makes an [`Architecture::openset`] from a trained [`Architecture::openset_classifier`]. Its
-/// deflation is fitted to the people of the training.
+/// Gives an architecture whose last layer is a deflation its parameters: the first layers of a trained
+/// network, and a deflation that is fitted to the people of the training. A network that cannot be
+/// packed is slow here.
 ///
 /// # Errors
 /// If the parameters are another network's.
-pub fn openset(
+pub fn with_deflation(
+    architecture: &Architecture,
     trained: &Parameters,
     division: &Division,
-) -> Result<(Architecture, Parameters), NetworkError> {
-    let architecture = Architecture::openset(division.recipe.samples);
+) -> Result<Parameters, NetworkError> {
     let last = architecture.layers.len() - 1;
-    let (length, directions) = (architecture.shapes()?[last].len(), directions(&architecture));
+    let (length, directions) = (architecture.shapes()?[last].len(), directions(architecture));
     let mut parameters = Parameters { layers: trained.layers[..last].to_vec() };
     parameters.layers.push(Some(Deflation::none(length, directions).parameters()));
-    let network = bnn::Network::new(&architecture, &parameters)?;
-    let deflation = Deflation::fit(
-        &division.features(&network, 0..division.people.len(), WINDOWS_A_PERSON),
-        directions,
-    );
-    parameters.layers[last] = Some(deflation.parameters());
-    Ok((architecture, parameters))
+    let people = 0..division.people.len();
+    let features = match bnn::Network::new(architecture, &parameters) {
+        Ok(network) => division.features(&network, people, WINDOWS_A_PERSON),
+        Err(NetworkError::Unsupported { .. }) => {
+            let feature = |window: Vec<i16>| {
+                let mut input = vec![0.0; window.len()];
+                dequantise(&window, &mut input);
+                let outputs = bnn::reference::forward(architecture, &parameters, &input)?;
+                Ok(outputs.into_iter().next_back().expect("the deflation is a layer"))
+            };
+            let of_person = |person| {
+                let windows = division.plain_windows(person, WINDOWS_A_PERSON);
+                windows.into_iter().map(feature).collect()
+            };
+            people.into_par_iter().map(of_person).collect::<Result<_, NetworkError>>()?
+        }
+        Err(error) => return Err(error),
+    };
+    parameters.layers[last] = Some(Deflation::fit(&features, directions).parameters());
+    Ok(parameters)
 }
 
 fn directions(architecture: &Architecture) -> usize {

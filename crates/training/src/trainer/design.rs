@@ -7,7 +7,7 @@ use bipedalnet_core::bnn::{Architecture, NetworkError};
 use bipedalnet_core::gait::Recipe;
 
 use super::accuracy::accuracy;
-use super::deflation::openset;
+use super::deflation::with_deflation;
 use super::epochs::{Progress, Schedule, Trained, train};
 use crate::data::{Augmentation, Division};
 
@@ -98,7 +98,8 @@ impl Design {
         if self != Self::Openset {
             return Ok(Some((learned, trained)));
         }
-        let (architecture, parameters) = openset(&trained.parameters, division)?;
+        let architecture = Architecture::openset(division.recipe.samples);
+        let parameters = with_deflation(&architecture, &trained.parameters, division)?;
         let evaluation = accuracy(&architecture, &parameters, division, &division.validation)?;
         let validation_accuracy = evaluation.top1;
         Ok(Some((architecture, Trained { parameters, validation_accuracy, ..trained })))

@@ -10,7 +10,7 @@ mod phase;
 mod spread;
 
 pub use accuracy::{Accuracy, CONSECUTIVE, accuracy, correct, named};
-pub use deflation::{Deflation, PEOPLE_AT_A_TIME, WINDOWS_A_PERSON};
+pub use deflation::{Deflation, PEOPLE_AT_A_TIME, WINDOWS_A_PERSON, with_deflation};
 pub use design::Design;
 pub use epochs::{CALIBRATION_WINDOWS, Draws, Progress, Schedule, Trained, cross_entropy, train};
 pub use nearest_subject::NearestSubject;
