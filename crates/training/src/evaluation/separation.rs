@@ -56,3 +56,46 @@ pub fn separation(
     };
     subjects.crews.iter().filter_map(measured).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Five people, each with two sessions and an acceleration of their own.
+    fn people(seconds: usize) -> Vec<SubjectRecording> {
+        let walk = |person: usize, session: &str| {
+            let times = (0..seconds * 50).map(|sample| sample as f64 / 50.0).collect();
+            let acceleration = vec![[person as f32, 0.0, 9.8]; seconds * 50];
+            SubjectRecording {
+                subject: person.to_string(),
+                session: session.to_owned(),
+                recording: Recording::new(times, acceleration, None).unwrap(),
+            }
+        };
+        (0..5).flat_map(|person| ["1", "2"].map(|session| walk(person, session))).collect()
+    }
+
+    fn read(recording: &Recording) -> Windows {
+        let person = recording.acceleration_m_s2()[0][0] as usize;
+        let mut feature = vec![0.0; 5];
+        feature[person] = 1.0;
+        Some(vec![feature; recording.duration_seconds() as usize - 1])
+    }
+
+    #[test]
+    fn people_whose_features_differ_are_told_apart() {
+        let pairs = |seconds| {
+            let found = separation(&people(seconds), read, 1);
+            assert!(found.iter().all(|it| it.people == 5 && it.eer.value == 0.0), "{found:?}");
+            found.into_iter().map(|it| it.protocol.is_same_session()).collect::<Vec<_>>()
+        };
+        assert_eq!(pairs(80), [true, true, false, false]);
+        // What is enrolled takes the whole session.
+        assert_eq!(pairs(45), [false, false]);
+    }
+
+    #[test]
+    fn people_without_walking_are_not_measured() {
+        assert!(separation(&people(80), |_| None, 1).is_empty());
+    }
+}
