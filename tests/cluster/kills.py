@@ -21,8 +21,9 @@ VISIBLE_WITHIN_SECONDS = 1.0
 class Enrolling:
     """One client. Enrolls its users one after the other, and looks for each on every replica."""
 
-    def __init__(self, cluster, walks, number, users, seed):
+    def __init__(self, cluster, walks, number, users, seed, visible_within_seconds):
         self.cluster, self.walks = cluster, walks
+        self.visible_within_seconds = visible_within_seconds
         self.users = [f"user-{number}-{user}" for user in range(users)]
         self.client = RetryingClient(cluster.connect(), seed)
         self.replicas = [replica.connect(timeout=5) for replica in cluster.replicas]
@@ -78,7 +79,7 @@ class Enrolling:
             if found:
                 self.delays.append(time.monotonic() - acknowledged)
                 return
-            if sent > acknowledged + VISIBLE_WITHIN_SECONDS:
+            if sent > acknowledged + self.visible_within_seconds:
                 self.problems.append(f"replica {at} does not know {self.users[number]} in time: {answer}")
                 return
             if answer.status not in (200, 404, 422):
@@ -105,12 +106,12 @@ def kills(program, sqlite, size, report):
         enroll_under_kills(cluster, program, size, report)
 
 
-def enroll_under_kills(cluster, program, size, report):
+def enroll_under_kills(cluster, program, size, report, visible_within_seconds=VISIBLE_WITHIN_SECONDS):
     walks = Walks(program)
     with Threads() as threads:
         cluster.proxy.cut_share = 0.02
         clients = [
-            Enrolling(cluster, walks, number, (size + number) // CLIENTS, seed=number)
+            Enrolling(cluster, walks, number, (size + number) // CLIENTS, number, visible_within_seconds)
             for number in range(CLIENTS)
         ]
         start = time.monotonic()

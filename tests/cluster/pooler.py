@@ -16,6 +16,9 @@ SESSIONS = 12
 
 ENROLLMENTS = 200
 
+# Replicas wait for sessions, too.
+VISIBLE_WITHIN_SECONDS = 10.0
+
 
 class PgBouncer:
     """`with PgBouncer(server) as pooler:` takes connections for a server on `pooler.port`."""
@@ -71,7 +74,7 @@ def pooler(program, report):
     if not shutil.which("pgbouncer"):
         raise Skipped("PgBouncer is not installed")
     with Cluster(program, pooler=PgBouncer) as cluster:
-        enroll_under_kills(cluster, program, ENROLLMENTS, report)
+        enroll_under_kills(cluster, program, ENROLLMENTS, report, VISIBLE_WITHIN_SECONDS)
         # Without the option, a name may stand for a statement of another client.
         url = cluster.postgres.url(cluster.pooler.port, "app", "app")
         variables = {**os.environ, "BIPEDALNET_DATABASE": url}
