@@ -123,12 +123,8 @@ impl Keyring {
         let mut file = connect(path).await?;
         check_origin(&mut file, path).await?;
         files::narrow_all(path).map_err(|error| wrong(error.to_string()))?;
-        let (id, wrapped): (Vec<u8>, Vec<u8>) =
-            sqlx::query_as("SELECT id, wrapped FROM root").fetch_one(&mut file).await?;
-        let id = key_id(&id).ok_or_else(|| wrong("it is damaged".to_owned()))?;
-        let root = unwrap(&master.key, &context("root", &id), &wrapped).ok_or_else(|| {
-            wrong(format!("the master key from {} does not open it", master.place))
-        })?;
+        let row = sqlx::query_as("SELECT id, wrapped FROM root").fetch_one(&mut file).await?;
+        let (id, root) = open_root(path, master, row)?;
         history::go_live(&mut file).await?;
         let rows: Vec<(Vec<u8>, Vec<u8>)> =
             sqlx::query_as("SELECT id, wrapped FROM keys").fetch_all(&mut file).await?;
@@ -354,6 +350,19 @@ fn context(kind: &str, id: &KeyId) -> Vec<u8> {
 fn unwrap(master: &SecretKey, context: &[u8], wrapped: &[u8]) -> Option<SecretKey> {
     let opened = zeroize::Zeroizing::new(master.open(context, wrapped)?);
     Some(SecretKey::new(opened[..].try_into().ok()?))
+}
+
+/// The name and the root of a keyring, from the row that holds them.
+fn open_root(
+    path: &Path,
+    master: &MasterKey,
+    (id, wrapped): (Vec<u8>, Vec<u8>),
+) -> Result<(KeyId, SecretKey), StoreError> {
+    let id = key_id(&id).ok_or_else(|| wrong(path, "it is damaged".to_owned()))?;
+    let root = unwrap(&master.key, &context("root", &id), &wrapped).ok_or_else(|| {
+        wrong(path, format!("the master key from {} does not open it", master.place))
+    })?;
+    Ok((id, root))
 }
 
 pub(super) fn key_id(bytes: &[u8]) -> Option<KeyId> {

@@ -9,7 +9,9 @@ use super::super::sql::{query, query_as};
 use super::super::sqlite::DatabaseLock;
 use super::super::{DatabaseAddress, StoreError, postgres};
 use super::master_key::{MasterKey, MasterKeyPlace, finish, own_key_file, own_next_key_file};
-use super::{KEYS_AT_A_TIME, check_origin, connect, context, key_id, keyring_file, unwrap, wrong};
+use super::{
+    KEYS_AT_A_TIME, check_origin, connect, context, key_id, keyring_file, open_root, unwrap, wrong,
+};
 
 /// Encrypts the keyring of a database with a new master key, which is read from `new` or made there.
 /// Without `new`, the file that the program made beside a file of SQLite is replaced. Returns the file of
@@ -46,18 +48,12 @@ async fn rotate_tables(
 ) -> Result<PathBuf, StoreError> {
     let database = postgres::open(server).await?;
     database.refuse_running_servers().await?;
-    let path = &database.path;
     let mut change = database.writer.begin_with("", postgres::BEGIN_COPYING).await?;
-    let root = query_as("SELECT id, wrapped FROM keyring.root").fetch_one(&mut change);
-    let (id, wrapped): (Vec<u8>, Vec<u8>) = root.await?;
-    let id = key_id(&id).ok_or_else(|| wrong(path, "it is damaged".to_owned()))?;
-    let root_context = context("root", &id);
-    let root = unwrap(&master.key, &root_context, &wrapped).ok_or_else(|| {
-        wrong(path, format!("the master key from {} does not open it", master.place))
-    })?;
+    let row = query_as("SELECT id, wrapped FROM keyring.root").fetch_one(&mut change).await?;
+    let (id, root) = open_root(&database.path, master, row)?;
     let next = read_or_make(new)?;
     query("UPDATE keyring.root SET wrapped = $1")
-        .bind(next.key.seal(&root_context, root.bytes())?)
+        .bind(next.key.seal(&context("root", &id), root.bytes())?)
         .execute(&mut change)
         .await?;
     let keys: Vec<(Vec<u8>, Vec<u8>)> =

@@ -6,7 +6,7 @@ use std::sync::RwLock;
 use super::super::StoreError;
 use super::super::sql::{Pool, query, query_as, query_scalar};
 use super::master_key::MasterKey;
-use super::{KeyId, Keyring, NewKey, Place, SecretKey, context, key_id, unwrap, wrong};
+use super::{KeyId, Keyring, NewKey, Place, SecretKey, context, open_root, wrong};
 
 /// Stores ids, and as many encrypted keys.
 pub(super) const INSERT_KEYS: &str =
@@ -47,12 +47,8 @@ impl Keyring {
     ) -> Result<Self, StoreError> {
         let found = query_as("SELECT id, wrapped FROM keyring.root");
         let found: Option<(Vec<u8>, Vec<u8>)> = found.fetch_optional(&pool).await?;
-        let wrong = |reason: String| wrong(name, reason);
-        let (id, wrapped) = found.ok_or_else(|| wrong("its root is missing".to_owned()))?;
-        let id = key_id(&id).ok_or_else(|| wrong("it is damaged".to_owned()))?;
-        let root = unwrap(&master.key, &context("root", &id), &wrapped).ok_or_else(|| {
-            wrong(format!("the master key from {} does not open it", master.place))
-        })?;
+        let row = found.ok_or_else(|| wrong(name, "its root is missing".to_owned()))?;
+        let (id, root) = open_root(name, master, row)?;
         let rows = query_as("SELECT id, wrapped FROM keyring.keys").fetch_all(&pool).await?;
         let keyring = Self {
             id,

@@ -78,21 +78,20 @@ async fn exists(connection: &mut PgConnection, text: &'static str) -> Result<boo
 }
 
 async fn lock_tables(transaction: &mut PgConnection) -> Result<(), sqlx::Error> {
-    for _ in 0..LOCK_TRIES {
+    let mut tries = 0;
+    loop {
         let mut locks = transaction.begin().await?;
-        match raw_sql(LOCK_TABLES).execute(&mut *locks).await {
-            Ok(_) => return locks.commit().await,
-            Err(error) => {
-                locks.rollback().await?;
-                let code = error.as_database_error().and_then(|error| error.code());
-                if code.as_deref() != Some(NOT_LOCKED) {
-                    return Err(error);
-                }
-            }
+        let Err(error) = raw_sql(LOCK_TABLES).execute(&mut *locks).await else {
+            return locks.commit().await;
+        };
+        locks.rollback().await?;
+        tries += 1;
+        let code = error.as_database_error().and_then(|error| error.code());
+        if code.as_deref() != Some(NOT_LOCKED) || tries == LOCK_TRIES {
+            return Err(error);
         }
         tokio::time::sleep(PAUSE).await;
     }
-    raw_sql(LOCK_TABLES).execute(transaction).await.map(drop)
 }
 
 /// Creates or upgrades the tables. Servers that start together take turns.
