@@ -65,7 +65,7 @@ pub enum AuditEvent<'a> {
     AuditPruned(i64),
     /// With the time of the backup, in seconds since 1970.
     DatabaseRestored(i64),
-    /// From another one. With its kind.
+    /// This database is a copy of one of this kind.
     DatabaseCopied(&'static str),
 }
 

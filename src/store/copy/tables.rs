@@ -150,7 +150,7 @@ pub(super) async fn copy_rows(
 /// Rows that are to be inserted.
 struct Batch {
     table: &'static str,
-    /// Of the columns, separated by commas.
+    /// The names of the columns, separated by commas.
     names: String,
     columns: usize,
     values: Vec<Value<'static>>,

@@ -47,7 +47,7 @@ struct Code {
     fine: Part,
     /// The factor from a cosine to a similarity.
     gain: f32,
-    /// Of the template.
+    /// One over the length of the template.
     inverse_length: f32,
 }
 
