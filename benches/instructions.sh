@@ -9,7 +9,7 @@ baseline=benches/instructions.txt
 # Instructions of a run of network $1 with kernels $2 and $3 windows.
 collected() {
     local runner="target.'cfg(all())'.runner=['valgrind', '--tool=callgrind', '--callgrind-out-file=/dev/null']"
-    cargo bench --quiet --bench inference --config "$runner" -- count "$1" "$2" "$3" 2>&1 |
+    cargo bench --quiet -p bipedalnet-core --bench inference --config "$runner" -- count "$1" "$2" "$3" 2>&1 |
         sed -n 's/.*Collected : //p'
 }
 

@@ -1,15 +1,23 @@
-//! Training speed of BiPedalNet in windows per second, including sampling and augmentation.
-//! `benches/peers/larq_training.py` measures Larq on the same machine.
+//! Training speed of BiPedalNet in windows per second, including sampling and augmentation:
+//!
+//!     cargo bench --bench training -- BATCH SECONDS
+//!
+//! `benches/peers/compare.py` runs this and Larq alternating on the same machine.
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use bipedalnet_training::{Design, Division, Schedule, Split, SubjectRecording, train};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const PEOPLE: u64 = 38;
 
-fn training(criterion: &mut Criterion) {
+fn main() {
+    let numbers: Vec<usize> = std::env::args().filter_map(|text| text.parse().ok()).collect();
+    let (batch, seconds) = match numbers[..] {
+        [batch, seconds, ..] => (batch, seconds),
+        _ => (64, 10),
+    };
     let conditions = Conditions { seconds: 120.0, ..Conditions::default() };
     let walks: Vec<SubjectRecording> = (0..PEOPLE)
         .map(|person| SubjectRecording {
@@ -24,26 +32,21 @@ fn training(criterion: &mut Criterion) {
     // Do not measure validation.
     division.validation.clear();
     let architecture = network.architecture(division.subjects.len());
-    let mut group = criterion.benchmark_group("training");
-    group.sample_size(10);
-    for batch in [64, 256] {
-        let schedule = Schedule { epochs: 1, batch, ..network.schedule(1) };
+    let schedule = Schedule { epochs: 1, batch, ..network.schedule(1) };
+    let epoch = || {
         let mut windows = 0;
-        let epoch = |windows: &mut usize| {
-            let trained = train(&architecture, &division, &schedule, |progress| {
-                *windows = progress.step * batch;
-                ControlFlow::Continue(())
-            });
-            trained.expect("the layers fit").expect("one epoch was finished")
-        };
-        epoch(&mut windows);
-        group.throughput(Throughput::Elements(windows as u64));
-        group.bench_function(format!("batch {batch}"), |bencher| {
-            bencher.iter(|| epoch(&mut windows));
+        let trained = train(&architecture, &division, &schedule, |progress| {
+            windows = progress.step * batch;
+            ControlFlow::Continue(())
         });
+        trained.expect("the layers fit").expect("one epoch was finished");
+        windows
+    };
+    epoch();
+    let (mut windows, begin) = (0, Instant::now());
+    while windows == 0 || begin.elapsed().as_secs() < seconds as u64 {
+        windows += epoch();
     }
-    group.finish();
+    let per_second = windows as f64 / begin.elapsed().as_secs_f64();
+    println!("bipedalnet batch={batch} per_second={per_second:.0}");
 }
-
-criterion_group!(benches, training);
-criterion_main!(benches);

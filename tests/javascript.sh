@@ -8,7 +8,7 @@ if [[ -z ${BIPEDALNET_PROGRAM:-} ]]; then
     export BIPEDALNET_PROGRAM=$PWD/target/debug/bipedalnet
 fi
 if [[ -z ${BIPEDALNET_REFERENCE:-} ]]; then
-    cargo build -p bipedalnet-wasm --example reference
+    cargo build --example reference
     export BIPEDALNET_REFERENCE=$PWD/target/debug/examples/reference
 fi
 package=$PWD/clients/js

@@ -62,30 +62,22 @@ def output(command, threads):
     return done.stdout
 
 
-def cargo_bench(bench, name, seconds):
-    command = ["cargo", "bench", "--bench", bench, "--", name]
-    return command + ["--warm-up-time", "1", "--measurement-time", str(max(1, seconds))]
-
-
-def estimate(text, label):
-    """Criterion's middle estimate after a label, in elements per second or in seconds."""
-    low_middle_high = re.search(label + r":\s+\[(.*?)\]", text)[1].split()
-    value, unit = float(low_middle_high[2]), low_middle_high[3]
-    return value * {"elem/s": 1, "Kelem/s": 1e3, "ns": 1e-9, "µs": 1e-6, "ms": 1e-3}[unit]
+def per_second(command, threads):
+    return float(re.search(r"per_second=(\d+)", output(command, threads))[1])
 
 
 def training_sides(options):
     seconds = str(options.seconds)
     for threads in (2, 1):
-        ours = cargo_bench("training", "batch 64", options.seconds)
+        ours = ["cargo", "bench", "--bench", "training", "--", "64", str(round(options.seconds))]
 
         def peer(environment, script, threads=threads):
             command = [python(environment, options.environments), HERE / script]
             command += ["--threads", str(threads), "--batch", "64", "--seconds", seconds]
-            return lambda: float(re.search(r"per_second=(\d+)", output(command, threads))[1])
+            return lambda: per_second(command, threads)
 
         yield f"{threads} threads", {
-            "bipedalnet": lambda t=threads, c=ours: estimate(output(c, t), "thrpt"),
+            "bipedalnet": lambda t=threads, c=ours: per_second(c, t),
         }, {
             "Larq, TensorFlow graph": peer("larq", "larq_training.py"),
             "PyTorch, eager": peer("floats", "torch_training.py"),

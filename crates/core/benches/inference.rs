@@ -4,13 +4,17 @@
 //! runs that many windows without measuring, and valgrind counts the instructions.
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use bipedalnet_core::bnn::{
     Architecture, Kernels, Layer, LayerParameters, Network, Parameters, Scratch, reference,
 };
-use criterion::{Criterion, criterion_group};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
+
+const TIME_A_NETWORK: Duration = Duration::from_secs(6);
+/// Windows that are timed together. The time that the clock takes is small beside theirs.
+const BATCH: u32 = 20;
 
 fn random_parameters(architecture: &Architecture, random: &mut Pcg64Mcg) -> Parameters {
     let shapes = architecture.shapes().expect("a published architecture");
@@ -68,31 +72,46 @@ fn random_window(network: &Network, random: &mut Pcg64Mcg) -> Vec<i16> {
     (0..network.input_len()).map(|_| random.random_range(-2048..2048)).collect()
 }
 
-fn inference(criterion: &mut Criterion) {
-    let mut random = Pcg64Mcg::seed_from_u64(1);
-    let mut group = criterion.benchmark_group("window");
+/// Times each kind of kernels in turn, so that other load on the machine meets all of them. Windows are
+/// timed in small batches, and the best batch and the median one are printed.
+fn compare() {
+    println!("| network | kernels | best, µs a window | median, µs |\n|---|---|--:|--:|");
+    let mut scratch = Scratch::default();
     for (name, architecture) in networks() {
+        let mut random = Pcg64Mcg::seed_from_u64(1);
         let parameters = random_parameters(&architecture, &mut random);
-        let mut window = Vec::new();
-        let mut scratch = Scratch::default();
-        for kernels in Kernels::available() {
-            let network = Network::with_kernels(&architecture, &parameters, kernels)
-                .expect("a binary network");
-            window = random_window(&network, &mut random);
-            group.bench_function(format!("{name}/{}", kernels.name()), |bencher| {
-                bencher.iter(|| {
+        let available = Kernels::available();
+        let compiled: Vec<Network> = available
+            .iter()
+            .map(|&kernels| {
+                Network::with_kernels(&architecture, &parameters, kernels)
+                    .expect("a binary network")
+            })
+            .collect();
+        let window = random_window(&compiled[0], &mut random);
+        let mut times = vec![Vec::new(); compiled.len()];
+        let begin = Instant::now();
+        while begin.elapsed() < TIME_A_NETWORK {
+            for (network, times) in compiled.iter().zip(&mut times) {
+                let start = Instant::now();
+                for _ in 0..BATCH {
                     let output = network.run(black_box(&window), &mut scratch);
-                    output.expect("a window of its length").feature[0]
-                });
-            });
+                    black_box(output.expect("a window of its length"));
+                }
+                times.push(start.elapsed().as_secs_f64() * 1e6 / f64::from(BATCH));
+            }
         }
-
+        for (kernels, times) in available.iter().zip(&mut times) {
+            times.sort_by(f64::total_cmp);
+            let (best, median) = (times[0], times[times.len() / 2]);
+            println!("| {name} | {} | {best:.1} | {median:.1} |", kernels.name());
+        }
         let floats: Vec<f32> = window.iter().map(|&value| f32::from(value) / 1024.0).collect();
-        group.bench_function(format!("{name}/float-reference"), |bencher| {
-            bencher.iter(|| reference::forward(&architecture, &parameters, black_box(&floats)));
-        });
+        let start = Instant::now();
+        black_box(reference::forward(&architecture, &parameters, black_box(&floats)));
+        let once = start.elapsed().as_secs_f64() * 1e6;
+        println!("| {name} | the float reference, once | {once:.0} | |");
     }
-    group.finish();
 }
 
 fn run_windows(network: &str, kernels: &str, windows: usize) {
@@ -113,16 +132,12 @@ fn run_windows(network: &str, kernels: &str, windows: usize) {
     }
 }
 
-criterion_group!(benches, inference);
-
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [mode, network, kernels, windows, ..] = &arguments[..]
-        && mode == "count"
-    {
-        run_windows(network, kernels, windows.parse().expect("a number of windows"));
-    } else {
-        benches();
-        Criterion::default().configure_from_args().final_summary();
+    match &arguments[..] {
+        [mode, network, kernels, windows, ..] if mode == "count" => {
+            run_windows(network, kernels, windows.parse().expect("a number of windows"));
+        }
+        _ => compare(),
     }
 }

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Compiles a crate of this project so that libFuzzer sees which code an input reaches. For RUSTC_WORKSPACE_WRAPPER.
+set -euo pipefail
+
+options=(-Cpasses=sancov-module)
+for option in level=4 inline-8bit-counters pc-table trace-compares stack-depth; do
+    options+=("-Cllvm-args=-sanitizer-coverage-$option")
+done
+# Build scripts run without libFuzzer.
+[[ " $* " != *" build_script_build "* ]] || options=()
+exec "$@" "${options[@]}"
