@@ -216,6 +216,21 @@ pub(super) trait Row:
 impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
 {}
 
+/// A row as the database returned it.
+enum AnyRow {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl AnyRow {
+    fn read<O: Row>(&self) -> Result<O, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => O::from_row(row),
+            Self::Postgres(row) => O::from_row(row),
+        }
+    }
+}
+
 /// The first column of a row.
 pub(super) struct First<T>(T);
 
@@ -279,39 +294,39 @@ pub(super) fn query_scalar<'q, O>(text: impl Into<Text>) -> QueryScalar<'q, O> {
     QueryScalar(query_as(text))
 }
 
-/// Runs a query by the sqlx method `$method` on any target. Returns the result's `$part`, if one is named.
+/// Runs a query by the sqlx method `$method` on any target. Gives what it returns to `$sqlite` or `$postgres`.
 macro_rules! run {
-    ($query:expr, $target:expr, $make:ident, $method:ident $(, $part:ident)?) => {{
+    ($query:expr, $target:expr, $method:ident, $sqlite:expr, $postgres:expr) => {{
         let Query { text, values } = $query;
         match $target {
             Target::Sqlite(pool) => {
-                let done = sqlx::$make(text.sqlite, sqlite(values)?).$method(pool).await;
-                done $(.map(|done| done.$part()))?
+                let query = sqlx::query_with(text.sqlite, sqlite(values)?);
+                query.$method(pool).await.map($sqlite)
             }
             Target::SqliteConnection(connection) => {
-                let done = sqlx::$make(text.sqlite, sqlite(values)?).$method(connection).await;
-                done $(.map(|done| done.$part()))?
+                let query = sqlx::query_with(text.sqlite, sqlite(values)?);
+                query.$method(connection).await.map($sqlite)
             }
             Target::Postgres(pool, Statements::Named) => {
-                let query = sqlx::$make(text.postgres, postgres(values)?);
-                in_time(query.$method(pool)).await $(.map(|done| done.$part()))?
+                let query = sqlx::query_with(text.postgres, postgres(values)?);
+                in_time(query.$method(pool)).await.map($postgres)
             }
             Target::Postgres(pool, Statements::Unnamed) => {
-                let query = sqlx::$make(text.postgres, postgres(values)?).persistent(false);
+                let query = sqlx::query_with(text.postgres, postgres(values)?).persistent(false);
                 let in_transaction = async {
                     let mut transaction = pool.begin().await?;
                     let done = query.$method(&mut *transaction).await?;
                     transaction.commit().await?;
                     Ok(done)
                 };
-                in_time(in_transaction).await $(.map(|done| done.$part()))?
+                in_time(in_transaction).await.map($postgres)
             }
             Target::PostgresTransaction(connection, statements, has_failed) => {
-                let query = sqlx::$make(text.postgres, postgres(values)?);
+                let query = sqlx::query_with(text.postgres, postgres(values)?);
                 let query = query.persistent(statements.have_names());
                 let done = in_time(query.$method(connection)).await;
-                *has_failed |= is_failure(&done);
-                done $(.map(|done| done.$part()))?
+                *has_failed |= done.is_err();
+                done.map($postgres)
             }
         }
     }};
@@ -325,7 +340,50 @@ impl<'q> Query<'q> {
 
     /// Returns the number of rows that were changed.
     pub async fn execute<'c>(self, target: impl Into<Target<'c>>) -> Result<u64, sqlx::Error> {
-        run!(self, target.into(), query_with, execute, rows_affected)
+        self.changed_rows(target.into()).await
+    }
+
+    // These are compiled once, and not for each type of row.
+
+    async fn changed_rows(self, target: Target<'_>) -> Result<u64, sqlx::Error> {
+        run!(self, target, execute, |done| done.rows_affected(), |done| done.rows_affected())
+    }
+
+    async fn row(self, target: Target<'_>) -> Result<Option<AnyRow>, sqlx::Error> {
+        let (sqlite_row, postgres_row) = (AnyRow::Sqlite, AnyRow::Postgres);
+        run!(self, target, fetch_optional, |row| row.map(sqlite_row), |row| row.map(postgres_row))
+    }
+
+    fn stream<'c>(self, transaction: &'c mut Tx) -> BoxStream<'c, Result<AnyRow, sqlx::Error>> {
+        let Query { text, values } = self;
+        let failed = |error| futures_util::stream::once(async { Err(error) }).boxed();
+        match transaction {
+            Tx::Sqlite(connection) => match sqlite(values) {
+                Ok(values) => {
+                    let rows = sqlx::query_with(text.sqlite, values).fetch(&mut **connection);
+                    rows.map(|row| row.map(AnyRow::Sqlite)).boxed()
+                }
+                Err(error) => failed(error),
+            },
+            Tx::Postgres { transaction, statements, .. } => match postgres(values) {
+                Ok(values) => {
+                    let query = sqlx::query_with(text.postgres, values);
+                    let query = query.persistent(statements.have_names());
+                    query.fetch(&mut **transaction).map(|row| row.map(AnyRow::Postgres)).boxed()
+                }
+                Err(error) => failed(error),
+            },
+        }
+    }
+
+    async fn rows(self, target: Target<'_>) -> Result<Vec<AnyRow>, sqlx::Error> {
+        run!(
+            self,
+            target,
+            fetch_all,
+            |rows| rows.into_iter().map(AnyRow::Sqlite).collect(),
+            |rows| rows.into_iter().map(AnyRow::Postgres).collect()
+        )
     }
 }
 
@@ -336,18 +394,19 @@ impl<'q, O: Row> QueryAs<'q, O> {
     }
 
     pub async fn fetch_one<'c>(self, target: impl Into<Target<'c>>) -> Result<O, sqlx::Error> {
-        run!(self.query, target.into(), query_as_with, fetch_one)
+        let row = self.query.row(target.into()).await?;
+        row.ok_or(sqlx::Error::RowNotFound)?.read()
     }
 
     pub async fn fetch_optional<'c>(
         self,
         target: impl Into<Target<'c>>,
     ) -> Result<Option<O>, sqlx::Error> {
-        run!(self.query, target.into(), query_as_with, fetch_optional)
+        self.query.row(target.into()).await?.map(|row| row.read()).transpose()
     }
 
     pub async fn fetch_all<'c>(self, target: impl Into<Target<'c>>) -> Result<Vec<O>, sqlx::Error> {
-        run!(self.query, target.into(), query_as_with, fetch_all)
+        self.query.rows(target.into()).await?.iter().map(AnyRow::read).collect()
     }
 
     /// The rows one by one.
@@ -355,20 +414,7 @@ impl<'q, O: Row> QueryAs<'q, O> {
     where
         O: 'c,
     {
-        let Query { text, values } = self.query;
-        let failed = |error| futures_util::stream::once(async { Err(error) }).boxed();
-        match transaction {
-            Tx::Sqlite(connection) => match sqlite(values) {
-                Ok(values) => sqlx::query_as_with(text.sqlite, values).fetch(&mut **connection),
-                Err(error) => failed(error),
-            },
-            Tx::Postgres { transaction, statements, .. } => match postgres(values) {
-                Ok(values) => sqlx::query_as_with(text.postgres, values)
-                    .persistent(statements.have_names())
-                    .fetch(&mut **transaction),
-                Err(error) => failed(error),
-            },
-        }
+        self.query.stream(transaction).map(|row| row?.read()).boxed()
     }
 }
 
@@ -431,11 +477,6 @@ where
         Value::List(_) => Err("SQLite has no lists".into()),
     }
     .map_err(sqlx::Error::Encode)
-}
-
-/// Whether the statement failed. A row that was expected and is missing is no failure.
-fn is_failure<T>(done: &Result<T, sqlx::Error>) -> bool {
-    matches!(done, Err(error) if !matches!(error, sqlx::Error::RowNotFound))
 }
 
 /// Ends a wait for PostgreSQL that takes too long.
