@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::encoding::Encoding;
@@ -52,9 +51,12 @@ impl FixedBody {
 
 /// Compresses responses as the client prefers. A handler of a [`FixedBody`] adds it to the response's
 /// extensions.
-pub(super) async fn compress(request: Request, next: Next) -> Response {
+pub(super) async fn compress(
+    request: Request,
+    next: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     let encoding = accepted(request.headers());
-    let response = next.run(request).await;
+    let response = next(request).await;
     if !depends_on_encoding(&response) {
         return response;
     }

@@ -1,11 +1,9 @@
 //! Web pages of other origins that may call the API (CORS).
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
@@ -45,12 +43,12 @@ pub(super) fn layer(origins: &CorsOrigins) -> Option<CorsLayer> {
 
 /// Tells why a preflight is refused. One that is not has no content.
 pub(super) async fn answer_preflights(
-    State(origins): State<Arc<CorsOrigins>>,
+    origins: &CorsOrigins,
     request: Request,
-    next: Next,
+    next: impl AsyncFnOnce(Request) -> Response,
 ) -> Response {
     if !is_preflight(request.method(), request.headers()) {
-        return next.run(request).await;
+        return next(request).await;
     }
     if !request.headers().get(header::ORIGIN).is_some_and(|origin| origins.allow(origin)) {
         return Problem::new(
@@ -60,7 +58,7 @@ pub(super) async fn answer_preflights(
         .at("origin")
         .into_response();
     }
-    let mut response = next.run(request).await;
+    let mut response = next(request).await;
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }

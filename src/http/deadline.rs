@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::HeaderMap;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::problem::{Problem, ProblemType};
@@ -20,9 +19,9 @@ const DEADLINE: &str = "request-deadline-ms";
 /// A write that was not committed yet is rolled back, except those that run to their end in a task of
 /// their own. A retry with its idempotency key gets the response, or carries the request out.
 pub(super) async fn deadline(
-    State(settings): State<Live<HttpSettings>>,
+    settings: &Live<HttpSettings>,
     request: Request,
-    next: Next,
+    next: impl AsyncFnOnce(Request) -> Response,
 ) -> Response {
     let allowed = Duration::from_secs(settings.get().request_timeout_seconds.into());
     let deadline = match asked_for(request.headers()) {
@@ -30,7 +29,7 @@ pub(super) async fn deadline(
         Err(problem) => return problem.into_response(),
     };
     let limit = deadline.map_or(allowed, |deadline| deadline.min(allowed));
-    let answer = service::until(Instant::now() + limit, next.run(request));
+    let answer = service::until(Instant::now() + limit, next(request));
     match tokio::time::timeout(limit, answer).await {
         Ok(response) => response,
         Err(_) if limit < allowed => Problem::new(

@@ -3,7 +3,6 @@
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use headers::{ETag, HeaderMapExt, IfNoneMatch};
 use sha2::{Digest, Sha256};
@@ -16,13 +15,16 @@ const CODINGS: [&str; 4] = ["gzip", "br", "zstd", "deflate"];
 
 /// Gives responses to GET an ETag, and answers 304 if the client has the response already. The ETag
 /// is weak, because responses may be compressed later.
-pub(super) async fn etag(mut request: Request, next: Next) -> Response {
+pub(super) async fn etag(
+    mut request: Request,
+    next: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     drop_codings(request.headers_mut());
     if request.method() != Method::GET {
-        return next.run(request).await;
+        return next(request).await;
     }
     let known = request.headers().typed_get::<IfNoneMatch>();
-    let response = next.run(request).await;
+    let response = next(request).await;
     let length = response.body().size_hint().exact();
     if response.headers().contains_key(header::ETAG)
         || response.status() != StatusCode::OK

@@ -215,9 +215,9 @@ fn sender(principal: &Principal) -> Sender {
 
 /// Limits requests for each address, to paths that do not exist as well.
 pub(super) async fn limit_by_address(
-    State(guard): State<Arc<Guard>>,
+    guard: &Guard,
     mut request: Request,
-    next: Next,
+    next: impl AsyncFnOnce(Request) -> Response,
 ) -> Response {
     let allowance = match request.extensions().get::<Peer>() {
         None => Ok(None),
@@ -231,7 +231,7 @@ pub(super) async fn limit_by_address(
             if let Some(allowance) = allowance {
                 request.extensions_mut().insert(allowance);
             }
-            announce(allowance, next.run(request).await)
+            announce(allowance, next(request).await)
         }
         Err(problem) => problem.into_response(),
     }

@@ -1,12 +1,10 @@
 //! The server that a request names: `Host`, or the authority of its target (RFC 9112, section 3.2).
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{Version, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::problem::{Problem, ProblemType};
@@ -17,9 +15,10 @@ use crate::service::Service;
 /// With `is_local`, refuses other names than this machine's own as long as there is no API key. A web page
 /// could otherwise let its own name resolve to 127.0.0.1 and do everything here (DNS rebinding).
 pub(super) async fn check(
-    State((service, is_local)): State<(Arc<Service>, bool)>,
+    service: &Service,
+    is_local: bool,
     request: Request,
-    next: Next,
+    next: impl AsyncFnOnce(Request) -> Response,
 ) -> Response {
     let is_foreign = match names_another(&request) {
         Ok(is_foreign) => is_foreign,
@@ -34,7 +33,7 @@ pub(super) async fn check(
         .at("host")
         .into_response();
     }
-    next.run(request).await
+    next(request).await
 }
 
 /// Whether a request names a host that may be another machine. Only HTTP/1.0 need not name one.

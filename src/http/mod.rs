@@ -18,6 +18,7 @@ mod host;
 mod idempotency;
 mod locks;
 mod memory;
+mod middleware;
 mod misread;
 mod models;
 mod observe;
@@ -40,17 +41,11 @@ mod walk;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
 use guard::{Guard, Requires};
 use memory::Bodies;
-use observe::RequestIds;
 pub use operation::operator_router;
-use problem::{PROBLEM_JSON, Problem};
+use problem::Problem;
 pub use server::{ConnectionLimits, Tls, TlsFiles, serve};
-use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -91,12 +86,8 @@ pub fn router(service: Arc<Service>, http: Live<HttpSettings>, browsers: Browser
         .fallback(async || Problem::no_such_resource())
         .method_not_allowed_fallback(async || Problem::method_not_allowed());
     let bodies = Bodies::new(Arc::clone(&service));
-    with_middleware(routes, &service, &http, Arc::clone(&guard), browsers).with_state(App {
-        service,
-        http,
-        bodies,
-        guard,
-    })
+    let app = App { service, http, bodies, guard };
+    middleware::around(routes, &app, browsers).with_state(app)
 }
 
 /// The routes of the API by what they require of a key.
@@ -149,49 +140,4 @@ fn api(guard: &Arc<Guard>) -> OpenApiRouter<App> {
         .merge(guard.protect(Requires::WholeService(Scope::Train), train))
         .merge(guard.protect(Requires::WholeService(Scope::Admin), whole))
         .merge(guard.protect(Requires::Scope(Scope::Admin), admin))
-}
-
-/// What every request passes, outermost first.
-fn with_middleware(
-    routes: Router<App>,
-    service: &Arc<Service>,
-    http: &Live<HttpSettings>,
-    guard: Arc<Guard>,
-    browsers: Browsers,
-) -> Router<App> {
-    let Browsers { cors_origins, is_local, .. } = browsers;
-    let cors = cors::layer(&cors_origins);
-    let ids = Arc::new(RequestIds::new());
-    routes.layer(
-        ServiceBuilder::new()
-            .layer(from_fn_with_state((service.clone(), ids), observe::observe))
-            .layer(from_fn_with_state(Arc::new(cors_origins), cors::answer_preflights))
-            .option_layer(cors)
-            .map_response(explain_bare_errors)
-            .layer(CatchPanicLayer::custom(Problem::of_panic))
-            .layer(from_fn(compression::compress))
-            .layer(from_fn_with_state(http.clone(), request_body::read_the_rest))
-            // tower's time-out has no deadline for each request, and its limit cannot change.
-            .layer(from_fn_with_state(http.clone(), deadline::deadline))
-            .layer(from_fn_with_state(guard, guard::limit_by_address))
-            .layer(from_fn_with_state((service.clone(), is_local), host::check))
-            .layer(from_fn_with_state(service.clone(), replica::after_change))
-            .layer(from_fn(etag::etag)),
-    )
-}
-
-/// Gives a problem+json body to errors of layers that have none.
-fn explain_bare_errors(response: impl IntoResponse) -> Response {
-    let response = response.into_response();
-    let is_error = response.status().is_client_error() || response.status().is_server_error();
-    let is_explained = response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON);
-    if !is_error || is_explained {
-        return response;
-    }
-    let (mut parts, _) = response.into_parts();
-    parts.headers.remove(header::CONTENT_TYPE);
-    parts.headers.remove(header::CONTENT_LENGTH);
-    let mut explanation = Problem::of_status(parts.status).into_response();
-    explanation.headers_mut().extend(parts.headers);
-    explanation
 }

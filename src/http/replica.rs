@@ -1,12 +1,9 @@
 //! Several servers that share a database answer alike: a client that sends what an answer to a write had in
 //! `Bipedalnet-Change` as `Bipedalnet-After` is answered by any server with that change in its memory.
 
-use std::sync::Arc;
-
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use super::problem::{Problem, ProblemType};
 use crate::service::Service;
@@ -23,25 +20,27 @@ const GALLERY_AGE: HeaderName = HeaderName::from_static("bipedalnet-gallery-age"
 /// Answers once the memory has the change that a request names. Says how old the memory is if the database
 /// cannot be read.
 pub(super) async fn after_change(
-    State(service): State<Arc<Service>>,
+    service: &Service,
     request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
+    next: impl AsyncFnOnce(Request) -> Response,
+) -> Response {
     if let Some(change) = request.headers().get(AFTER) {
-        let change = change.to_str().ok().and_then(|change| change.parse().ok());
-        let change = change.ok_or_else(|| {
+        let Some(change) = change.to_str().ok().and_then(|change| change.parse().ok()) else {
             let reason = "send the value of Bipedalnet-Change of an earlier answer, or none";
-            Problem::new(ProblemType::InvalidChange, reason).at("Bipedalnet-After")
-        })?;
+            return Problem::new(ProblemType::InvalidChange, reason)
+                .at("Bipedalnet-After")
+                .into_response();
+        };
         if !service.wait_for(change).await {
             let reason = "this server does not have the change yet; try again";
-            return Err(Problem::new(ProblemType::ChangeNotHere, reason).retry_after(1));
+            let problem = Problem::new(ProblemType::ChangeNotHere, reason);
+            return problem.retry_after(1).into_response();
         }
     }
     let is_answered_from_memory = request.method() == Method::POST;
-    let mut response = next.run(request).await;
+    let mut response = next(request).await;
     if is_answered_from_memory && let Some(age) = service.behind() {
         response.headers_mut().insert(GALLERY_AGE, HeaderValue::from(age.as_secs()));
     }
-    Ok(response)
+    response
 }

@@ -6,9 +6,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Version, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
@@ -25,12 +24,12 @@ const DISCARDED_BODIES: usize = 8;
 ///
 /// Refuses transfer codings except `chunked` (RFC 9112, section 6.1).
 pub(super) async fn read_the_rest(
-    State(settings): State<Live<HttpSettings>>,
+    settings: &Live<HttpSettings>,
     request: Request,
-    next: Next,
+    next: impl AsyncFnOnce(Request) -> Response,
 ) -> Response {
     if request.body().is_end_stream() {
-        return next.run(request).await;
+        return next(request).await;
     }
     let (settings, begin) = (settings.get(), Instant::now());
     let (parts, body) = request.into_parts();
@@ -39,7 +38,7 @@ pub(super) async fn read_the_rest(
     let is_framed = is_chunked_at_most(&parts.headers);
     let body = SharedBody::new(body);
     let mut response = match is_framed {
-        true => next.run(Request::from_parts(parts, Body::new(body.clone()))).await,
+        true => next(Request::from_parts(parts, Body::new(body.clone()))).await,
         false => unsupported_coding().into_response(),
     };
     let limit = Duration::from_secs(settings.request_timeout_seconds.into());
