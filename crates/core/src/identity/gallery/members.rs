@@ -20,6 +20,8 @@ pub(super) struct Members {
     order: BTreeSet<Place>,
     /// The first of the order, with the directions of their templates.
     cohort: BTreeMap<Place, Vec<Rounded>>,
+    /// Grows with each change of the cohort.
+    cohort_number: u64,
 }
 
 impl Members {
@@ -29,6 +31,7 @@ impl Members {
         self.order.insert(place.clone());
         let is_member = |(last, _): (&Place, _)| place <= *last;
         if self.cohort.len() < MEMBERS || self.cohort.last_key_value().is_some_and(is_member) {
+            self.cohort_number += 1;
             self.cohort.insert(place, rounded(templates, calibration));
             if self.cohort.len() > MEMBERS {
                 self.cohort.pop_last();
@@ -45,9 +48,11 @@ impl Members {
     ) {
         let place = place(user);
         self.order.remove(&place);
-        if self.cohort.remove(&place).is_some()
-            && let Some(next) = self.order.iter().nth(self.cohort.len())
-        {
+        if self.cohort.remove(&place).is_none() {
+            return;
+        }
+        self.cohort_number += 1;
+        if let Some(next) = self.order.iter().nth(self.cohort.len()) {
             let templates = templates(&next.1).as_slice();
             self.cohort.insert(next.clone(), rounded(templates, calibration));
         }
@@ -56,6 +61,11 @@ impl Members {
     /// The users of the cohort, with the directions of their templates.
     pub fn cohort(&self) -> Vec<(&UserId, &[Rounded])> {
         self.cohort.iter().map(|((_, user), directions)| (user, &directions[..])).collect()
+    }
+
+    /// The same number means the same cohort.
+    pub fn cohort_number(&self) -> u64 {
+        self.cohort_number
     }
 
     /// Memory in bytes, without the text of ids and the cohort.

@@ -8,6 +8,7 @@ mod rounded;
 use std::collections::{BTreeSet, HashMap};
 use std::iter::zip;
 use std::mem::size_of;
+use std::sync::{Mutex, PoisonError};
 
 pub use cohort::Cohort;
 use directions::{Directions, Probe};
@@ -31,12 +32,20 @@ pub struct Gallery {
     feature_len: usize,
     calibration: Calibration,
     tails: Tails,
-    users: HashMap<UserId, UserTemplates>,
+    users: HashMap<UserId, Enrolled>,
     directions: Directions,
     members: Members,
     kernels: Kernels,
     /// Length of all ids.
     ids_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Enrolled {
+    templates: UserTemplates,
+    /// The reference of the templates, with the number of the cohort that it comes from. It takes a
+    /// hundred comparisons, and stays the same until another user joins the cohort.
+    reference: Mutex<Option<(u64, Reference)>>,
 }
 
 /// At least this many of the nearest users are normalised: a slightly less similar user may be
@@ -107,7 +116,7 @@ impl Gallery {
     /// If the walk has another feature length than the gallery.
     pub fn add(&mut self, user: &UserId, walk: &Template) {
         assert_eq!(walk.values().len(), self.feature_len);
-        let mut templates = self.users.get(user).cloned().unwrap_or_default();
+        let mut templates = self.templates(user).cloned().unwrap_or_default();
         templates.add(walk, &self.calibration);
         self.replace(user, templates);
     }
@@ -123,7 +132,7 @@ impl Gallery {
             if !is_new {
                 self.ids_bytes -= user.as_str().len();
                 self.users.remove(user);
-                self.members.remove(user, &self.calibration, |next| &self.users[next]);
+                self.members.remove(user, &self.calibration, |next| &self.users[next].templates);
             }
             return;
         }
@@ -131,7 +140,7 @@ impl Gallery {
             self.ids_bytes += user.as_str().len();
         }
         self.members.replace(user, templates.as_slice(), &self.calibration);
-        self.users.insert(user.clone(), templates);
+        self.users.insert(user.clone(), Enrolled { templates, reference: Mutex::default() });
     }
 
     /// Number of values of a feature.
@@ -152,7 +161,7 @@ impl Gallery {
     /// Memory in bytes, without the overhead of the allocator.
     pub fn bytes(&self) -> usize {
         let templates = self.directions.owners().len() * (self.feature_len + 1) * size_of::<f32>();
-        self.users.capacity() * size_of::<(UserId, UserTemplates)>()
+        self.users.capacity() * size_of::<(UserId, Enrolled)>()
             + self.directions.bytes()
             + self.members.bytes()
             // Four copies of each id, if the user has one template.
@@ -172,7 +181,7 @@ impl Gallery {
 
     /// A user's templates.
     pub fn templates(&self, user: &UserId) -> Option<&UserTemplates> {
-        self.users.get(user)
+        self.users.get(user).map(|enrolled| &enrolled.templates)
     }
 
     /// Whether nobody is enrolled.
@@ -188,16 +197,19 @@ impl Gallery {
         user: &UserId,
         original: impl Fn(&Template) -> Template,
     ) -> Option<DeviceTemplate> {
-        let templates = self.users.get(user)?;
-        let strangers = self.of_templates(user, &self.rounded(user), &self.members.cohort());
+        let templates = self.templates(user)?;
+        let strangers = self.of_enrolled(user, &self.members.cohort());
         let original: Vec<Template> = templates.as_slice().iter().map(original).collect();
         Some(DeviceTemplate::new(model, user, &original, strangers, self.tails))
     }
 
     /// Compares a probe with a user. `None` if the user has no template.
     pub fn compare(&self, user: &UserId, probe: &Template) -> Option<Candidate> {
-        let templates = self.users.get(user)?;
-        Some(self.compare_with(user, templates, probe))
+        let templates = self.templates(user)?;
+        let cohort = self.members.cohort();
+        let similarities = self.similarities(&cohort, probe);
+        let of_templates = self.of_enrolled(user, &cohort);
+        Some(self.normalised(user, templates, probe, of_templates, &cohort, &similarities))
     }
 
     /// Compares a probe with these templates, as if they were the user's.
@@ -209,7 +221,11 @@ impl Gallery {
     ) -> Candidate {
         let cohort = self.members.cohort();
         let similarities = self.similarities(&cohort, probe);
-        self.normalised(user, templates, probe, &cohort, &similarities)
+        let rounded = templates.as_slice().iter();
+        let rounded: Vec<Rounded> =
+            rounded.map(|template| Rounded::new(template, &self.calibration)).collect();
+        let of_templates = self.of_templates(user, &rounded, &cohort);
+        self.normalised(user, templates, probe, of_templates, &cohort, &similarities)
     }
 
     /// The verdict about a candidate of this gallery at a false match rate, by one of its tails.
@@ -274,8 +290,11 @@ impl Gallery {
             return false;
         }
         let rates = others.iter().map(|&(_, other)| {
-            let templates = &self.users[other];
-            rate(self.normalised(other, templates, probe, &cohort, &similarities).strength)
+            let templates = &self.users[other].templates;
+            let of_templates = self.of_enrolled(other, &cohort);
+            let candidate =
+                self.normalised(other, templates, probe, of_templates, &cohort, &similarities);
+            rate(candidate.strength)
         });
         are_alike(&rates.collect::<Vec<f64>>())
     }
@@ -323,13 +342,19 @@ impl Gallery {
             return Vec::new();
         }
         let mut cohort = self.members.cohort();
+        let members = cohort.len();
         cohort.retain(|(user, _)| Some(*user) != absent);
+        let is_whole = cohort.len() == members;
         let similarities = self.similarities(&cohort, probe);
         let attenuation = self.calibration.attenuation(probe.windows());
         let candidate = |(user, (similarity, score)): (&UserId, (f32, f32))| {
             let strength = self.calibration.strength(
                 similarity / attenuation,
-                self.of_templates(user, &self.rounded(user), &cohort),
+                if is_whole {
+                    self.of_enrolled(user, &cohort)
+                } else {
+                    self.of_templates(user, &self.rounded(user), &cohort)
+                },
                 self.reference_without(user, &cohort, &similarities),
                 probe.windows(),
             );
@@ -346,7 +371,7 @@ impl Gallery {
     /// attenuation, and the cosine behind it.
     fn exact(&self, users: &[&UserId], probe: &Probe) -> Vec<(f32, f32)> {
         let templates = users.iter().enumerate().flat_map(|(at, user)| {
-            let templates = self.users[*user].as_slice().iter();
+            let templates = self.users[*user].templates.as_slice().iter();
             templates.zip(self.directions.inverse_lengths(user)).map(move |it| (at, it))
         });
         let templates: Vec<(usize, (&Template, f32))> = templates.collect();
@@ -377,17 +402,15 @@ impl Gallery {
         user: &UserId,
         templates: &UserTemplates,
         probe: &Template,
+        of_templates: Reference,
         cohort: &[(&UserId, &[Rounded])],
         similarities: &[f32],
     ) -> Candidate {
-        let calibration = &self.calibration;
-        let templates = templates.as_slice();
-        let (similarity, score) = calibration.nearest(templates, probe).unwrap_or((0.0, 0.0));
-        let rounded: Vec<Rounded> =
-            templates.iter().map(|template| Rounded::new(template, calibration)).collect();
-        let strength = calibration.strength(
+        let nearest = self.calibration.nearest(templates.as_slice(), probe);
+        let (similarity, score) = nearest.unwrap_or((0.0, 0.0));
+        let strength = self.calibration.strength(
             similarity,
-            self.of_templates(user, &rounded, cohort),
+            of_templates,
             self.reference_without(user, cohort, similarities),
             probe.windows(),
         );
@@ -396,9 +419,22 @@ impl Gallery {
 
     /// The directions of an enrolled user's templates.
     fn rounded(&self, user: &UserId) -> Vec<Rounded> {
-        zip(self.users[user].as_slice(), self.directions.inverse_lengths(user))
+        zip(self.users[user].templates.as_slice(), self.directions.inverse_lengths(user))
             .map(|(template, length)| Rounded::with_length(template, length, &self.calibration))
             .collect()
+    }
+
+    /// The reference of an enrolled user's templates, from the whole cohort.
+    fn of_enrolled(&self, user: &UserId, cohort: &[(&UserId, &[Rounded])]) -> Reference {
+        let mut known = self.users[user].reference.lock().unwrap_or_else(PoisonError::into_inner);
+        match *known {
+            Some((number, reference)) if number == self.members.cohort_number() => reference,
+            _ => {
+                let reference = self.of_templates(user, &self.rounded(user), cohort);
+                *known = Some((self.members.cohort_number(), reference));
+                reference
+            }
+        }
     }
 
     /// The reference of a user's templates, from the similarities of all of a cohort but the user.

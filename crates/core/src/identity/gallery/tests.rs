@@ -118,16 +118,19 @@ proptest! {
     ) {
         let name = |number: usize| user(&format!("user{number}"));
         let (mut one, mut fresh) = (gallery(), gallery());
+        let probe = template(probe);
         for (who, feature) in &walks {
             one.add(&name(*who), &template(*feature));
+            // What it keeps of this must not outlive the next change.
+            one.rank(&probe, None, 9);
             if !gone.contains(who) {
                 fresh.add(&name(*who), &template(*feature));
             }
         }
         for &who in &gone {
             one.replace(&name(who), UserTemplates::default());
+            one.rank(&probe, None, 9);
         }
-        let probe = template(probe);
         let scores = |gallery: &Gallery| -> Vec<Option<Candidate>> {
             (0..6).map(|who| gallery.compare(&name(who), &probe)).collect()
         };
@@ -180,8 +183,8 @@ proptest! {
             changed.replace(&user(&format!("user{number}")), templates);
         }
         let mut fresh = gallery();
-        for (user, templates) in &changed.users {
-            fresh.replace(user, templates.clone());
+        for (user, enrolled) in &changed.users {
+            fresh.replace(user, enrolled.templates.clone());
         }
         let (changed, fresh) = (changed.cohort(), fresh.cohort());
         prop_assert_eq!(changed.similarities, fresh.similarities);
@@ -192,7 +195,7 @@ proptest! {
 /// A vector that climbs towards as many templates as it can, with all templates known.
 fn made_for_many(gallery: &Gallery, opened: &dyn Fn(&Template) -> usize) -> Template {
     let templates: Vec<&Template> =
-        gallery.users.values().flat_map(UserTemplates::as_slice).collect();
+        gallery.users.values().flat_map(|user| user.templates.as_slice()).collect();
     let mut random = Pcg64Mcg::seed_from_u64(9);
     let mut best = (0, templates[0].clone());
     for _ in 0..300 {
