@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
+use super::observe::id_text;
 use crate::service::Service;
 use crate::store::PoolUse;
 use crate::telemetry::{COMMIT, OpenRequest, SlowRequest};
@@ -103,7 +104,7 @@ impl From<OpenRequest> for Open {
     fn from(request: OpenRequest) -> Self {
         let seconds = request.begin.elapsed().as_secs_f64();
         let OpenRequest { id, method, route, .. } = request;
-        Self { request_id: id, method, route, seconds }
+        Self { request_id: id_text(&id).to_owned(), method, route, seconds }
     }
 }
 
@@ -113,7 +114,7 @@ impl From<SlowRequest> for Slow {
         let began = SystemTime::now() - request.begin.elapsed();
         let since_1970 = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self {
-            request_id: request.id,
+            request_id: id_text(&request.id).to_owned(),
             method: request.method,
             route: request.route,
             status,

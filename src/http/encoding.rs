@@ -42,13 +42,15 @@ impl Encoding {
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        match name.to_ascii_lowercase().as_str() {
-            "identity" => Some(Self::Identity),
-            "gzip" | "x-gzip" => Some(Self::Gzip),
-            "zstd" => Some(Self::Zstd),
-            "br" => Some(Self::Brotli),
-            _ => None,
-        }
+        let named = [
+            ("identity", Self::Identity),
+            ("gzip", Self::Gzip),
+            ("x-gzip", Self::Gzip),
+            ("zstd", Self::Zstd),
+            ("br", Self::Brotli),
+        ];
+        let found = named.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, encoding)| encoding)
     }
 
     pub fn name(self) -> &'static str {

@@ -1,13 +1,13 @@
 //! What operators see of each request: an id, a span, its duration and a line in the log.
 
+use std::io::{Cursor, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::body::HttpBody;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -71,15 +71,17 @@ impl RequestIds {
         };
         headers.get(REQUEST_ID).filter(is_safe).cloned().unwrap_or_else(|| {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let id = format!("{:08x}-{number:x}", self.run);
-            HeaderValue::try_from(id).expect("digits and a hyphen")
+            let mut text = Cursor::new([0; 25]);
+            write!(text, "{:08x}-{number:x}", self.run).expect("at most 8 and 16 digits");
+            let length = text.position() as usize;
+            HeaderValue::from_bytes(&text.get_ref()[..length]).expect("digits and a hyphen")
         })
     }
 }
 
 /// The id of the current request, if there is one.
 pub(super) fn request_id() -> Option<String> {
-    CURRENT.try_with(|current| text(&current.id).to_owned()).ok()
+    CURRENT.try_with(|current| id_text(&current.id).to_owned()).ok()
 }
 
 /// Notes that all of the current request has arrived.
@@ -88,7 +90,7 @@ pub(super) fn note_received() {
     let _ = CURRENT.try_with(|current| *current.received.get_or_init(Instant::now));
 }
 
-fn text(id: &HeaderValue) -> &str {
+pub(super) fn id_text(id: &HeaderValue) -> &str {
     id.to_str().expect("ids are ASCII")
 }
 
@@ -176,9 +178,10 @@ impl Drop for Measured<'_> {
 
 /// Identifies, measures and logs a request.
 pub(super) async fn observe(
-    State((service, ids)): State<(Arc<Service>, Arc<RequestIds>)>,
+    service: &Service,
+    ids: &RequestIds,
     request: Request,
-    next: Next,
+    next: impl AsyncFnOnce(Request) -> Response,
 ) -> Response {
     let id = ids.of(request.headers());
     let metrics = &service.metrics;
@@ -187,7 +190,7 @@ pub(super) async fn observe(
     // The route, not the path: paths contain user ids, and there is no end of them.
     let route = request.extensions().get().cloned();
     let open = OpenRequest {
-        id: text(&id).to_owned(),
+        id: id.clone(),
         method,
         route: route_or_none(route.as_ref()).to_owned(),
         begin,
@@ -202,7 +205,7 @@ pub(super) async fn observe(
         Measured { metrics, method, route, status: None, problem: None, begin, received, number };
     let span = tracing::info_span!(
         "request",
-        request_id = text(&id),
+        request_id = id_text(&id),
         trace_id = Empty,
         method,
         route = measured.route(),
@@ -214,7 +217,7 @@ pub(super) async fn observe(
     if let Some(trace) = continue_trace(&span, request.headers()) {
         span.record("trace_id", trace);
     }
-    let answer = CURRENT.scope(current, next.run(request));
+    let answer = CURRENT.scope(current, next(request));
     let mut response = answer.instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
     measured.status = Some(response.status());
@@ -287,7 +290,7 @@ mod tests {
         let ids = RequestIds::new();
         let of = |sent: &str| {
             let headers = HeaderMap::from_iter([(REQUEST_ID, sent.parse().unwrap())]);
-            text(&ids.of(&headers)).to_owned()
+            id_text(&ids.of(&headers)).to_owned()
         };
         let longest = "x".repeat(MAX_ID_BYTES);
         for good in ["1", "550e8400-e29b-41d4-a716-446655440000", &longest] {

@@ -3,6 +3,7 @@
 //! [`UserPath`] and [`InCollection`] are the only way from a request to a user or a collection. They check
 //! that the sender may use the collection, and that it exists.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
@@ -49,10 +50,10 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for InCollection<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let query = parts.uri.query().unwrap_or_default().split('&');
-        let (named, others): (Vec<&str>, Vec<&str>) =
-            query.partition(|part| part.split('=').next() == Some(COLLECTION));
-        let named = match named[..] {
+        let query = parts.uri.query().unwrap_or_default();
+        let is_collection = |part: &&str| part.split('=').next() == Some(COLLECTION);
+        let named = query.split('&').filter(is_collection);
+        let named = match named.collect::<Vec<&str>>()[..] {
             [] => None,
             [one] => {
                 let NamedCollection { collection } = parsed(one)?;
@@ -64,9 +65,16 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for InCollection<T> {
                 return Err(Problem::new(ProblemType::InvalidQuery, detail).at(COLLECTION));
             }
         };
+        let others: Cow<'_, str> = match named {
+            None => query.into(),
+            Some(_) => {
+                let others = query.split('&').filter(|part| !is_collection(part));
+                others.collect::<Vec<&str>>().join("&").into()
+            }
+        };
         let collection = principal(parts).collection(named)?;
         app.service.collections.check(&collection).await?;
-        Ok(Self { collection, parameters: parsed(&others.join("&"))? })
+        Ok(Self { collection, parameters: parsed(&others)? })
     }
 }
 
@@ -109,7 +117,7 @@ fn principal(parts: &Parts) -> &Principal {
 
 /// Parses a query.
 fn parsed<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
-    let uri: Result<Uri, _> = format!("/?{query}").parse();
+    let uri = if query.is_empty() { Ok(Uri::default()) } else { format!("/?{query}").parse() };
     let invalid = |detail: String| Problem::new(ProblemType::InvalidQuery, detail).at("query");
     let uri = uri.map_err(|error| invalid(error.to_string()))?;
     let Query(parameters) =

@@ -30,7 +30,7 @@ impl UserTokens {
         if maker.is_anonymous() {
             return Err(ServiceError::NoKeyForToken);
         }
-        if let Some(missing) = scopes.beyond(&maker.scopes) {
+        if let Some(missing) = scopes.beyond(maker.scopes) {
             return Err(ServiceError::MissingScope(missing));
         }
         let secret = self.store.token_secret(&user).await?;

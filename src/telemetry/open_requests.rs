@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::HeaderValue;
+
 /// Requests that took longer are noted.
 const SLOW: Duration = Duration::from_millis(250);
 
@@ -13,7 +15,7 @@ const SLOW_NOTED: usize = 32;
 /// What is known of a request. It names no user.
 #[derive(Clone, Debug)]
 pub struct OpenRequest {
-    pub id: String,
+    pub id: HeaderValue,
     pub method: &'static str,
     pub route: String,
     pub begin: Instant,

@@ -124,8 +124,8 @@ impl Clock {
         }
         let mut stale = usize::from(clock.times[1] < clock.times[0]);
         rising_or_equal(&clock.times, stale)?;
-        let mut sorted: Vec<f64> =
-            intervals(&clock.times[stale..]).filter(|&it| it > 0.0).collect();
+        let mut sorted = Vec::with_capacity(clock.times.len());
+        sorted.extend(intervals(&clock.times[stale..]).filter(|&it| it > 0.0));
         sorted.sort_unstable_by(f64::total_cmp);
         let Some(&median) = sorted.get(sorted.len() / 2) else {
             return Err(rounded(&clock.times, 0.0));

@@ -62,7 +62,8 @@ pub(super) fn check(
 
 /// For each two seconds: the length of the mean, and the standard deviation.
 fn stretches(times: &[f64], acceleration_m_s2: &[[f32; 3]]) -> Vec<(f32, f32)> {
-    let mut seconds: Vec<Second> = Vec::new();
+    let last = times.last().map_or(0, |last| (last - times[0]) as usize);
+    let mut seconds: Vec<Second> = Vec::with_capacity(last + 1);
     for (time, &sample) in times.iter().zip(acceleration_m_s2) {
         let index = (time - times[0]) as usize;
         if seconds.len() <= index {

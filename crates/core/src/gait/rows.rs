@@ -19,32 +19,60 @@ const LEAST_RMS: f32 = 1e-6;
 impl Signal {
     /// The network input that starts at grid point `start`: [`WINDOW_ROWS`] rows in fixed point.
     pub fn window(&self, start: usize, recipe: Recipe) -> Vec<i16> {
-        quantise(&self.rows(start, recipe, true))
+        self.window_by(start, recipe, &mut Vec::new())
+    }
+
+    /// The same, with memory of an earlier call.
+    pub(super) fn window_by(&self, start: usize, recipe: Recipe, rows: &mut Vec<f32>) -> Vec<i16> {
+        self.write_rows(start, recipe, true, rows);
+        quantise(rows)
     }
 
     /// The rows of the window at grid point `start`, row by row, scaled to about unit variance.
     ///
     /// Without `gyroscope`, as if the phone had none.
     pub fn rows(&self, start: usize, recipe: Recipe, gyroscope: bool) -> Vec<f32> {
+        let mut rows = Vec::new();
+        self.write_rows(start, recipe, gyroscope, &mut rows);
+        rows
+    }
+
+    fn write_rows(&self, start: usize, recipe: Recipe, gyroscope: bool, rows: &mut Vec<f32>) {
+        rows.clear();
+        rows.reserve(WINDOW_ROWS * recipe.samples);
         match recipe.rows {
-            Rows::TurnedAxes1 => self.fixed_scale_rows(start, recipe.samples, gyroscope),
-            Rows::TurnedAxes2 => unit_scale_rows(self.acceleration_axes(start, recipe.samples)),
+            Rows::TurnedAxes1 => self.write_fixed_scale(start, recipe.samples, gyroscope, rows),
+            Rows::TurnedAxes2 => {
+                self.write_axes(start, recipe.samples, rows);
+                scale_to_unit(rows);
+            }
         }
     }
 
     /// Forward, lateral and vertical acceleration without gravity, in m/s^2, row by row.
     pub fn acceleration_axes(&self, start: usize, samples: usize) -> Vec<f32> {
-        let acceleration = &self.acceleration_m_s2[start..start + samples];
-        let mut rows = vec![0.0; AXES * samples];
-        axes(acceleration, &self.magnitude_m_s2[start..start + samples]).turn_acceleration(
-            acceleration,
-            1.0,
-            &mut rows,
-        );
+        let mut rows = Vec::new();
+        self.write_axes(start, samples, &mut rows);
         rows
     }
 
-    fn fixed_scale_rows(&self, start: usize, samples: usize, gyroscope: bool) -> Vec<f32> {
+    fn write_axes(&self, start: usize, samples: usize, rows: &mut Vec<f32>) {
+        let acceleration = &self.acceleration_m_s2[start..start + samples];
+        rows.resize(AXES * samples, 0.0);
+        axes(acceleration, &self.magnitude_m_s2[start..start + samples]).turn_acceleration(
+            acceleration,
+            1.0,
+            rows,
+        );
+    }
+
+    fn write_fixed_scale(
+        &self,
+        start: usize,
+        samples: usize,
+        gyroscope: bool,
+        values: &mut Vec<f32>,
+    ) {
         let range = start..start + samples;
         let acceleration = &self.acceleration_m_s2[range.clone()];
         let angular_rate = self
@@ -53,7 +81,7 @@ impl Signal {
             .filter(|_| gyroscope)
             .map(|rates| &rates[range.clone()]);
         let axes = axes(acceleration, &self.magnitude_m_s2[range]);
-        let mut values = vec![0.0; WINDOW_ROWS * samples];
+        values.resize(WINDOW_ROWS * samples, 0.0);
         let (first, second) = values.split_at_mut(ROWS * samples);
         match angular_rate {
             Some(rates) => axes.turn_rate(rates, ANGULAR_RATE_SCALE_RAD_S, second),
@@ -67,17 +95,24 @@ impl Signal {
             }
         }
         axes.turn_acceleration(acceleration, ACCELERATION_SCALE_M_S2, first);
-        values
     }
 }
 
 /// The rows of [`Rows::TurnedAxes2`] from the result of [`Signal::acceleration_axes`].
 pub fn unit_scale_rows(mut rows: Vec<f32>) -> Vec<f32> {
+    scale_to_unit(&mut rows);
+    rows
+}
+
+fn scale_to_unit(rows: &mut Vec<f32>) {
     let samples = rows.len() / AXES;
-    let magnitudes: Vec<f32> =
-        (0..samples).map(|at| norm([0, 1, 2].map(|axis| rows[axis * samples + at]))).collect();
+    rows.resize(ROWS * samples, 0.0);
+    let (along, magnitudes) = rows.split_at_mut(AXES * samples);
+    for (at, magnitude) in magnitudes.iter_mut().enumerate() {
+        *magnitude = norm([0, 1, 2].map(|axis| along[axis * samples + at]));
+    }
     let mean = magnitudes.iter().sum::<f32>() / samples as f32;
-    rows.extend(magnitudes.iter().map(|magnitude| magnitude - mean));
+    magnitudes.iter_mut().for_each(|magnitude| *magnitude -= mean);
     // The unit of the jerk does not matter: it is divided by its root mean square.
     rows.resize(WINDOW_ROWS * samples, 0.0);
     let (first, second) = rows.split_at_mut(ROWS * samples);
@@ -95,7 +130,6 @@ pub fn unit_scale_rows(mut rows: Vec<f32>) -> Vec<f32> {
         let scale = 1.0 / mean_square.sqrt().max(LEAST_RMS);
         half.iter_mut().for_each(|value| *value *= scale);
     }
-    rows
 }
 
 /// Central differences of at least two values, one-sided at the ends.

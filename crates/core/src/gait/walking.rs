@@ -20,11 +20,16 @@ const LONGEST_STRIDE_SECONDS: f64 = 1.5;
 impl Signal {
     /// Whether the window of `samples` grid points at `start` is walking.
     pub fn is_walking(&self, start: usize, samples: usize) -> bool {
-        self.check_walking(start, samples).is_ok()
+        self.check_walking(start, samples, &mut Correlated::default()).is_ok()
     }
 
     /// Checks the window of `samples` grid points at `start`.
-    pub(super) fn check_walking(&self, start: usize, samples: usize) -> Result<(), SignalError> {
+    pub(super) fn check_walking(
+        &self,
+        start: usize,
+        samples: usize,
+        Correlated { movement, correlations }: &mut Correlated,
+    ) -> Result<(), SignalError> {
         let range = start..start + samples;
         let gaps = &self.gap_seconds[range.clone()];
         if let Some(offset) = gaps.iter().position(|&gap| gap > 0.0) {
@@ -64,13 +69,13 @@ impl Signal {
         let taken = self.sample[range.start] as usize..self.sample[range.end - 1] as usize + 1;
         self.changes.check("acceleration", &taken, seconds)?;
 
-        let movement = Movement::new(acceleration, mean);
+        movement.set(acceleration, mean);
         let rms_m_s2 = (movement.energy(0..samples) / count).sqrt();
         let lag = |seconds: f64| ((seconds * self.rate_hz).round() as usize).min(samples - 1);
         let [shortest, step, longest] =
             [SHORTEST_LAG_SECONDS, SHORTEST_STEP_SECONDS, LONGEST_STRIDE_SECONDS].map(lag);
         // A peak is higher than the lags on both sides, so one more lag is needed.
-        let correlations = Correlations::new(&movement, shortest - 1..=longest);
+        correlations.set(movement, shortest - 1..=longest);
         let (step_correlation, step_lag) = correlations.strongest(step..=longest);
         let (tremor_correlation, tremor_lag) =
             correlations.strongest((shortest..=step - 1).filter(|&lag| correlations.is_peak(lag)));
@@ -110,7 +115,15 @@ pub(super) fn moving(field: &'static str, samples: &[[f32; 3]]) -> Result<(), Si
     Ok(())
 }
 
+/// What a check computes. Used again, it needs no new memory.
+#[derive(Default)]
+pub(super) struct Correlated {
+    movement: Movement,
+    correlations: Correlations,
+}
+
 /// Acceleration minus its mean.
+#[derive(Default)]
 struct Movement {
     samples: usize,
     /// The three axes of each sample, then zeros, so that chunks of lanes and blocks of lags need no
@@ -129,10 +142,13 @@ const LAGS: usize = 6;
 const PADDING: usize = LANES + 3 * LAGS;
 
 impl Movement {
-    fn new(acceleration: &[[f32; 3]], mean: [f32; 3]) -> Self {
-        let samples = acceleration.len();
-        let mut values = Vec::with_capacity(3 * samples + PADDING);
-        let mut sums = Vec::with_capacity(samples + 1);
+    fn set(&mut self, acceleration: &[[f32; 3]], mean: [f32; 3]) {
+        let Self { samples, values, sums } = self;
+        *samples = acceleration.len();
+        values.clear();
+        values.reserve(3 * *samples + PADDING);
+        sums.clear();
+        sums.reserve(*samples + 1);
         let mut sum = 0.0;
         sums.push(sum);
         for sample in acceleration {
@@ -141,8 +157,7 @@ impl Movement {
             sum += f64::from(dot(moved, moved));
             sums.push(sum);
         }
-        values.resize(3 * samples + PADDING, 0.0);
-        Self { samples, values, sums }
+        values.resize(3 * *samples + PADDING, 0.0);
     }
 
     fn energy(&self, range: Range<usize>) -> f32 {
@@ -172,16 +187,20 @@ impl Movement {
 }
 
 /// Correlations of a movement with itself, by lag.
+#[derive(Default)]
 struct Correlations {
     first: usize,
     values: Vec<f32>,
 }
 
 impl Correlations {
-    fn new(movement: &Movement, lags: RangeInclusive<usize>) -> Self {
+    fn set(&mut self, movement: &Movement, lags: RangeInclusive<usize>) {
         let samples = movement.samples;
         let (first, last) = lags.into_inner();
-        let mut values = Vec::with_capacity(last + LAGS - first);
+        self.first = first;
+        let values = &mut self.values;
+        values.clear();
+        values.reserve(last + LAGS - first);
         for lag in (first..=last).step_by(LAGS) {
             values.extend(movement.products(lag).map(|[a, b, c, d]| a + b + (c + d)));
         }
@@ -193,7 +212,6 @@ impl Correlations {
             let energies = (early - none) as f32 * (all - late) as f32;
             *value /= energies.sqrt().max(f32::MIN_POSITIVE);
         }
-        Self { first, values }
     }
 
     fn at(&self, lag: usize) -> f32 {

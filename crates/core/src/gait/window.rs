@@ -2,6 +2,7 @@
 
 use super::recipe::Recipe;
 use super::resample::Signal;
+use super::walking::Correlated;
 use super::{Recording, SignalError};
 
 /// One network input.
@@ -37,13 +38,15 @@ pub fn cut_windows(
     stride_samples: usize,
 ) -> Result<CutWindows, SignalError> {
     let signal = Signal::new(recording, recipe)?;
-    let mut windows = Vec::new();
+    let starts = (0..signal.grid_points() - recipe.samples + 1).step_by(stride_samples);
+    let mut windows = Vec::with_capacity(starts.len());
     let mut refused: Vec<(SignalError, usize)> = Vec::new();
-    for start in (0..=signal.grid_points() - recipe.samples).step_by(stride_samples) {
-        match signal.check_walking(start, recipe.samples) {
+    let (mut correlated, mut rows) = (Correlated::default(), Vec::new());
+    for start in starts {
+        match signal.check_walking(start, recipe.samples, &mut correlated) {
             Ok(()) => windows.push(Window {
                 start_seconds: start as f64 / recipe.rate_hz,
-                values: signal.window(start, *recipe),
+                values: signal.window_by(start, *recipe, &mut rows),
             }),
             Err(error) => match refused.iter_mut().find(|(e, _)| e.code() == error.code()) {
                 Some((_, count)) => *count += 1,
