@@ -1,6 +1,6 @@
 //! Training speed of BiPedalNet in windows per second, including sampling and augmentation:
 //!
-//!     cargo bench --bench training -- BATCH SECONDS
+//!     cargo bench --bench training -- [BATCH [SECONDS]]
 //!
 //! `benches/peers/compare.py` runs this and Larq alternating on the same machine.
 
@@ -13,11 +13,12 @@ use bipedalnet_training::{Design, Division, Schedule, Split, SubjectRecording, t
 const PEOPLE: u64 = 38;
 
 fn main() {
-    let numbers: Vec<usize> = std::env::args().filter_map(|text| text.parse().ok()).collect();
-    let (batch, seconds) = match numbers[..] {
-        [batch, seconds, ..] => (batch, seconds),
-        _ => (64, 10),
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|text| text != "--bench").collect();
+    let number = |at: usize, usual: usize| {
+        arguments.get(at).map_or(usual, |text| text.parse().expect("a whole number"))
     };
+    let (batch, seconds) = (number(0, 64), number(1, 10));
     let conditions = Conditions { seconds: 120.0, ..Conditions::default() };
     let walks: Vec<SubjectRecording> = (0..PEOPLE)
         .map(|person| SubjectRecording {

@@ -69,7 +69,9 @@ impl RequestIds {
             (1..=MAX_ID_BYTES).contains(&bytes.len())
                 && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
         };
-        headers.get(REQUEST_ID).filter(is_safe).cloned().unwrap_or_else(|| {
+        // A copy: the value is a piece of what was read, which would stay in memory with the id.
+        let copied = |sent: &HeaderValue| HeaderValue::from_bytes(sent.as_bytes()).ok();
+        headers.get(REQUEST_ID).filter(is_safe).and_then(copied).unwrap_or_else(|| {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let mut text = Cursor::new([0; 25]);
             write!(text, "{:08x}-{number:x}", self.run).expect("at most 8 and 16 digits");

@@ -65,6 +65,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<App> for InCollection<T> {
                 return Err(Problem::new(ProblemType::InvalidQuery, detail).at(COLLECTION));
             }
         };
+        // Most requests name none, and then nothing is copied.
         let others: Cow<'_, str> = match named {
             None => query.into(),
             Some(_) => {

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{
@@ -222,6 +222,18 @@ enum AnyRow {
     Postgres(PgRow),
 }
 
+impl From<SqliteRow> for AnyRow {
+    fn from(row: SqliteRow) -> Self {
+        Self::Sqlite(row)
+    }
+}
+
+impl From<PgRow> for AnyRow {
+    fn from(row: PgRow) -> Self {
+        Self::Postgres(row)
+    }
+}
+
 impl AnyRow {
     fn read<O: Row>(&self) -> Result<O, sqlx::Error> {
         match self {
@@ -294,43 +306,47 @@ pub(super) fn query_scalar<'q, O>(text: impl Into<Text>) -> QueryScalar<'q, O> {
     QueryScalar(query_as(text))
 }
 
-/// Runs a query by the sqlx method `$method` on any target. Gives what it returns to `$sqlite` or `$postgres`.
+/// Runs a query on any target: `$run` names the query of the database at hand, and what it runs on.
 macro_rules! run {
-    ($query:expr, $target:expr, $method:ident, $sqlite:expr, $postgres:expr) => {{
-        let Query { text, values } = $query;
+    ($self:expr, $target:expr, |$query:ident, $on:ident| $run:expr) => {{
+        let Query { text, values } = $self;
         match $target {
-            Target::Sqlite(pool) => {
-                let query = sqlx::query_with(text.sqlite, sqlite(values)?);
-                query.$method(pool).await.map($sqlite)
+            Target::Sqlite($on) => {
+                let $query = sqlx::query_with(text.sqlite, sqlite(values)?);
+                $run.await
             }
-            Target::SqliteConnection(connection) => {
-                let query = sqlx::query_with(text.sqlite, sqlite(values)?);
-                query.$method(connection).await.map($sqlite)
+            Target::SqliteConnection($on) => {
+                let $query = sqlx::query_with(text.sqlite, sqlite(values)?);
+                $run.await
             }
-            Target::Postgres(pool, Statements::Named) => {
-                let query = sqlx::query_with(text.postgres, postgres(values)?);
-                in_time(query.$method(pool)).await.map($postgres)
+            Target::Postgres($on, Statements::Named) => {
+                let $query = sqlx::query_with(text.postgres, postgres(values)?);
+                in_time($run).await
             }
             Target::Postgres(pool, Statements::Unnamed) => {
-                let query = sqlx::query_with(text.postgres, postgres(values)?).persistent(false);
+                let $query = sqlx::query_with(text.postgres, postgres(values)?).persistent(false);
                 let in_transaction = async {
                     let mut transaction = pool.begin().await?;
-                    let done = query.$method(&mut *transaction).await?;
+                    let $on = &mut *transaction;
+                    let done = $run.await?;
                     transaction.commit().await?;
                     Ok(done)
                 };
-                in_time(in_transaction).await.map($postgres)
+                in_time(in_transaction).await
             }
-            Target::PostgresTransaction(connection, statements, has_failed) => {
-                let query = sqlx::query_with(text.postgres, postgres(values)?);
-                let query = query.persistent(statements.have_names());
-                let done = in_time(query.$method(connection)).await;
+            Target::PostgresTransaction($on, statements, has_failed) => {
+                let $query = sqlx::query_with(text.postgres, postgres(values)?);
+                let $query = $query.persistent(statements.have_names());
+                let done = in_time($run).await;
                 *has_failed |= done.is_err();
-                done.map($postgres)
+                done
             }
         }
     }};
 }
+
+/// What takes the rows of a statement one by one.
+type TakeRow<'t> = &'t mut (dyn FnMut(AnyRow) -> Result<(), sqlx::Error> + Send);
 
 impl<'q> Query<'q> {
     pub fn bind(mut self, value: impl Into<Value<'q>>) -> Self {
@@ -346,12 +362,16 @@ impl<'q> Query<'q> {
     // These are compiled once, and not for each type of row.
 
     async fn changed_rows(self, target: Target<'_>) -> Result<u64, sqlx::Error> {
-        run!(self, target, execute, |done| done.rows_affected(), |done| done.rows_affected())
+        run!(self, target, |query, on| query.execute(on).map_ok(|done| done.rows_affected()))
     }
 
     async fn row(self, target: Target<'_>) -> Result<Option<AnyRow>, sqlx::Error> {
-        let (sqlite_row, postgres_row) = (AnyRow::Sqlite, AnyRow::Postgres);
-        run!(self, target, fetch_optional, |row| row.map(sqlite_row), |row| row.map(postgres_row))
+        run!(self, target, |query, on| query.fetch_optional(on).map_ok(|row| row.map(AnyRow::from)))
+    }
+
+    /// One by one, because rows of SQLite are copies and may be many.
+    async fn rows(self, target: Target<'_>, take: TakeRow<'_>) -> Result<(), sqlx::Error> {
+        run!(self, target, |query, on| each(query.fetch(on), take))
     }
 
     fn stream<'c>(self, transaction: &'c mut Tx) -> BoxStream<'c, Result<AnyRow, sqlx::Error>> {
@@ -361,7 +381,7 @@ impl<'q> Query<'q> {
             Tx::Sqlite(connection) => match sqlite(values) {
                 Ok(values) => {
                     let rows = sqlx::query_with(text.sqlite, values).fetch(&mut **connection);
-                    rows.map(|row| row.map(AnyRow::Sqlite)).boxed()
+                    rows.map_ok(AnyRow::from).boxed()
                 }
                 Err(error) => failed(error),
             },
@@ -369,22 +389,22 @@ impl<'q> Query<'q> {
                 Ok(values) => {
                     let query = sqlx::query_with(text.postgres, values);
                     let query = query.persistent(statements.have_names());
-                    query.fetch(&mut **transaction).map(|row| row.map(AnyRow::Postgres)).boxed()
+                    query.fetch(&mut **transaction).map_ok(AnyRow::from).boxed()
                 }
                 Err(error) => failed(error),
             },
         }
     }
+}
 
-    async fn rows(self, target: Target<'_>) -> Result<Vec<AnyRow>, sqlx::Error> {
-        run!(
-            self,
-            target,
-            fetch_all,
-            |rows| rows.into_iter().map(AnyRow::Sqlite).collect(),
-            |rows| rows.into_iter().map(AnyRow::Postgres).collect()
-        )
+async fn each<R: Into<AnyRow>>(
+    mut rows: BoxStream<'_, Result<R, sqlx::Error>>,
+    take: TakeRow<'_>,
+) -> Result<(), sqlx::Error> {
+    while let Some(row) = rows.try_next().await? {
+        take(row.into())?;
     }
+    Ok(())
 }
 
 impl<'q, O: Row> QueryAs<'q, O> {
@@ -406,7 +426,10 @@ impl<'q, O: Row> QueryAs<'q, O> {
     }
 
     pub async fn fetch_all<'c>(self, target: impl Into<Target<'c>>) -> Result<Vec<O>, sqlx::Error> {
-        self.query.rows(target.into()).await?.iter().map(AnyRow::read).collect()
+        let mut all = Vec::new();
+        let mut take = |row: AnyRow| row.read().map(|row| all.push(row));
+        self.query.rows(target.into(), &mut take).await?;
+        Ok(all)
     }
 
     /// The rows one by one.

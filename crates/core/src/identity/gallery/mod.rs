@@ -44,7 +44,7 @@ pub struct Gallery {
 struct Enrolled {
     templates: UserTemplates,
     /// The reference of the templates, with the number of the cohort that it comes from. It takes a
-    /// hundred comparisons, and stays the same until another user joins the cohort.
+    /// hundred comparisons, and stays the same until the cohort changes.
     reference: Mutex<Option<(u64, Reference)>>,
 }
 
@@ -198,7 +198,7 @@ impl Gallery {
         original: impl Fn(&Template) -> Template,
     ) -> Option<DeviceTemplate> {
         let templates = self.templates(user)?;
-        let strangers = self.of_enrolled(user, &self.members.cohort());
+        let strangers = self.of_enrolled(user);
         let original: Vec<Template> = templates.as_slice().iter().map(original).collect();
         Some(DeviceTemplate::new(model, user, &original, strangers, self.tails))
     }
@@ -208,7 +208,7 @@ impl Gallery {
         let templates = self.templates(user)?;
         let cohort = self.members.cohort();
         let similarities = self.similarities(&cohort, probe);
-        let of_templates = self.of_enrolled(user, &cohort);
+        let of_templates = self.of_enrolled(user);
         Some(self.normalised(user, templates, probe, of_templates, &cohort, &similarities))
     }
 
@@ -291,7 +291,7 @@ impl Gallery {
         }
         let rates = others.iter().map(|&(_, other)| {
             let templates = &self.users[other].templates;
-            let of_templates = self.of_enrolled(other, &cohort);
+            let of_templates = self.of_enrolled(other);
             let candidate =
                 self.normalised(other, templates, probe, of_templates, &cohort, &similarities);
             rate(candidate.strength)
@@ -348,13 +348,13 @@ impl Gallery {
         let similarities = self.similarities(&cohort, probe);
         let attenuation = self.calibration.attenuation(probe.windows());
         let candidate = |(user, (similarity, score)): (&UserId, (f32, f32))| {
+            let of_templates = match is_whole {
+                true => self.of_enrolled(user),
+                false => self.of_templates(user, &self.rounded(user), &cohort),
+            };
             let strength = self.calibration.strength(
                 similarity / attenuation,
-                if is_whole {
-                    self.of_enrolled(user, &cohort)
-                } else {
-                    self.of_templates(user, &self.rounded(user), &cohort)
-                },
+                of_templates,
                 self.reference_without(user, &cohort, &similarities),
                 probe.windows(),
             );
@@ -424,13 +424,14 @@ impl Gallery {
             .collect()
     }
 
-    /// The reference of an enrolled user's templates, from the whole cohort.
-    fn of_enrolled(&self, user: &UserId, cohort: &[(&UserId, &[Rounded])]) -> Reference {
+    /// The reference of an enrolled user's templates.
+    fn of_enrolled(&self, user: &UserId) -> Reference {
         let mut known = self.users[user].reference.lock().unwrap_or_else(PoisonError::into_inner);
         match *known {
             Some((number, reference)) if number == self.members.cohort_number() => reference,
             _ => {
-                let reference = self.of_templates(user, &self.rounded(user), cohort);
+                let cohort = self.members.cohort();
+                let reference = self.of_templates(user, &self.rounded(user), &cohort);
                 *known = Some((self.members.cohort_number(), reference));
                 reference
             }

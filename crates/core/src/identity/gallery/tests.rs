@@ -175,16 +175,22 @@ proptest! {
         changes in prop::collection::vec((0..200usize, any::<bool>()), 0..400),
     ) {
         let mut changed = gallery();
+        let probe = template([1.0, 50.0, 9.0]);
         for (number, stays) in changes {
             let templates = match stays {
                 true => UserTemplates::new([&template([1.0, number as f32, 0.0])], &calibration()),
                 false => UserTemplates::default(),
             };
             changed.replace(&user(&format!("user{number}")), templates);
+            // What it keeps of this must not outlive the next change.
+            changed.rank(&probe, None, 9);
         }
         let mut fresh = gallery();
         for (user, enrolled) in &changed.users {
             fresh.replace(user, enrolled.templates.clone());
+        }
+        for user in changed.users.keys() {
+            prop_assert_eq!(changed.compare(user, &probe), fresh.compare(user, &probe));
         }
         let (changed, fresh) = (changed.cohort(), fresh.cohort());
         prop_assert_eq!(changed.similarities, fresh.similarities);
