@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{
@@ -356,10 +356,11 @@ impl<'q> Query<'q> {
 
     /// Returns the number of rows that were changed.
     pub async fn execute<'c>(self, target: impl Into<Target<'c>>) -> Result<u64, sqlx::Error> {
-        self.changed_rows(target.into()).await
+        self.changed_rows(target.into()).boxed().await
     }
 
-    // These are compiled once, and not for each type of row.
+    // These are compiled once, and not for each type of row. They are boxed, because each takes kilobytes of the
+    // task that waits for it, and a request moves its task a few times.
 
     async fn changed_rows(self, target: Target<'_>) -> Result<u64, sqlx::Error> {
         run!(self, target, |query, on| query.execute(on).map_ok(|done| done.rows_affected()))
@@ -414,7 +415,7 @@ impl<'q, O: Row> QueryAs<'q, O> {
     }
 
     pub async fn fetch_one<'c>(self, target: impl Into<Target<'c>>) -> Result<O, sqlx::Error> {
-        let row = self.query.row(target.into()).await?;
+        let row = self.query.row(target.into()).boxed().await?;
         row.ok_or(sqlx::Error::RowNotFound)?.read()
     }
 
@@ -422,13 +423,14 @@ impl<'q, O: Row> QueryAs<'q, O> {
         self,
         target: impl Into<Target<'c>>,
     ) -> Result<Option<O>, sqlx::Error> {
-        self.query.row(target.into()).await?.map(|row| row.read()).transpose()
+        let row = self.query.row(target.into()).boxed().await?;
+        row.map(|row| row.read()).transpose()
     }
 
     pub async fn fetch_all<'c>(self, target: impl Into<Target<'c>>) -> Result<Vec<O>, sqlx::Error> {
         let mut all = Vec::new();
         let mut take = |row: AnyRow| row.read().map(|row| all.push(row));
-        self.query.rows(target.into(), &mut take).await?;
+        self.query.rows(target.into(), &mut take).boxed().await?;
         Ok(all)
     }
 
