@@ -33,8 +33,9 @@ const PEOPLE: u64 = 20;
 const ROUNDS: usize = 5;
 const ROUND_SECONDS: f64 = 2.0;
 const LATENCY_SECONDS: f64 = 20.0;
-/// Number of users. Each is enrolled many times.
-const ENROLLED: u64 = 320;
+/// Number of users who are enrolled, each once in a round: more than a server enrolls in that time.
+const ENROLLED: u64 = 4000;
+const ENROLLMENT_SECONDS: f64 = 1.0;
 
 /// Name of the server that does nothing.
 const BARE: &str = "body discarded";
@@ -151,12 +152,12 @@ impl Contender {
         Self { name, server, a_second: Vec::new(), microseconds: Vec::new() }
     }
 
-    async fn round(&mut self, requests: &[Vec<u8>]) {
+    async fn round(&mut self, requests: &[Vec<u8>], seconds: f64) {
         let before = self.server.processor_seconds();
-        let rate = closed_loop(&self.server.address, requests, ROUND_SECONDS).await;
-        let seconds = self.server.processor_seconds() - before;
+        let rate = closed_loop(&self.server.address, requests, seconds).await;
+        let taken = self.server.processor_seconds() - before;
         self.a_second.push(rate);
-        self.microseconds.push(seconds * 1e6 / (rate * ROUND_SECONDS));
+        self.microseconds.push(taken * 1e6 / (rate * seconds));
     }
 }
 
@@ -190,7 +191,7 @@ async fn take_turns(contenders: &mut [Contender], requests: &[Vec<u8>]) {
     }
     for _ in 0..ROUNDS {
         for contender in &mut *contenders {
-            contender.round(requests).await;
+            contender.round(requests, ROUND_SECONDS).await;
         }
     }
     println!("| | median per second | median processor time, microseconds |\n|---|--:|--:|");
@@ -239,16 +240,17 @@ async fn enrollment() {
         let database = open(&folder.path().join("bench.db"));
         alone.push((name, database, folder, Vec::new(), Vec::new()));
     }
-    let enrollment = |person| {
-        let path = format!("/v1/users/p{person}/enrollments");
-        request("POST", &path, Some(&walk(person % PEOPLE, person)))
-    };
-    let requests: Vec<Vec<u8>> = (0..ENROLLED).map(enrollment).collect();
     let mut groups = Vec::new();
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS as u64 {
+        // A walk that was enrolled before would be refused.
+        let enrollment = |person| {
+            let path = format!("/v1/users/p{person}/enrollments");
+            request("POST", &path, Some(&walk(person, round)))
+        };
+        let requests: Vec<Vec<u8>> = (0..ENROLLED).map(enrollment).collect();
         let before = counts(&contenders[0].server).await;
         for contender in &mut contenders {
-            contender.round(&requests).await;
+            contender.round(&requests, ENROLLMENT_SECONDS).await;
         }
         let after = counts(&contenders[0].server).await;
         let group = (after.0 - before.0) / (after.1 - before.1);
@@ -256,10 +258,10 @@ async fn enrollment() {
         for ((_, database, _, a_second, microseconds), group) in alone.iter_mut().zip([group, 1.0])
         {
             let begin = processor_seconds(std::process::id());
-            let rate = insert(database, ROUND_SECONDS, group.round() as usize);
+            let rate = insert(database, ENROLLMENT_SECONDS, group.round() as usize);
             let seconds = processor_seconds(std::process::id()) - begin;
             a_second.push(rate);
-            microseconds.push(seconds * 1e6 / (rate * ROUND_SECONDS));
+            microseconds.push(seconds * 1e6 / (rate * ENROLLMENT_SECONDS));
         }
     }
     let ours = contenders[0].a_second.clone();
