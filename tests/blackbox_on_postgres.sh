@@ -33,4 +33,4 @@ arguments=()
 for test in "${skipped[@]}"; do arguments+=(--skip "$test"); done
 
 tests/postgres.sh cargo test --lib store::postgres
-tests/postgres.sh cargo test --test blackbox -- "${arguments[@]}"
+tests/postgres.sh cargo test --test blackbox -- --test-threads=4 "${arguments[@]}"
