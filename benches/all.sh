@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs every command of docs/performance.md, one after the other, and prints what they print. Start it on a machine
+# that does nothing else. Needs python3.11 with venv, node, npm and chromium; about half an hour after the builds.
+#   benches/all.sh >report.md
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+run() {
+    printf '\n## `%s`\n\n' "$*"
+    "$@" 2>/dev/null
+}
+
+cargo build --release
+cargo build --release --example speed -p bipedalnet-wasm
+cargo bench --no-run
+npm ci --silent --no-audit --no-fund --prefix clients/js
+npm run --silent build --prefix clients/js
+
+echo "# $(date -u +%F), $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), $(nproc) processors, $(rustc --version)"
+run cargo bench --bench inference
+run cargo bench --bench path
+run cargo bench --bench service
+run node clients/js/bench/speed.js target/release/bipedalnet target/release/examples/speed
+run python3.11 benches/peers/compare.py inference --rounds 3 --seconds 0.5
+run python3.11 benches/peers/compare.py training --rounds 2 --seconds 1
