@@ -11,7 +11,7 @@ run() {
 }
 
 cargo build --release
-cargo build --release --example speed -p bipedalnet-wasm
+cargo build --release --example speed
 cargo bench --no-run
 npm ci --silent --no-audit --no-fund --prefix clients/js
 npm run --silent build --prefix clients/js

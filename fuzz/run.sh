@@ -11,8 +11,8 @@ shift
 targets=("$@")
 ((${#targets[@]})) || targets=(json cbor compact csv model bodies http)
 
-# The profile `dev` checks overflows. What other projects wrote is the build that tests use.
-RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/rustc_that_counts.sh cargo build -p bipedalnet-fuzz --bins
+# The profile `dev` checks overflows. Dependencies are shared with the build of the tests.
+RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/rustc_with_coverage.sh cargo build -p bipedalnet-fuzz --bins
 
 export programs=${CARGO_TARGET_DIR:-target}/debug
 rm -rf target/fuzz/failures
@@ -21,7 +21,7 @@ mkdir -p target/fuzz/failures
 run() {
     local target=$1 found dictionary=()
     found=$(mktemp -d)
-    # Of memory that nothing touches, too. The program by itself takes half of this.
+    # Limits memory that nothing touches, too. The program itself needs half of this.
     ulimit -v $((2 << 20))
     [[ ! -e fuzz/dictionaries/$target ]] || dictionary=("-dict=fuzz/dictionaries/$target")
     if "$programs/$target" -seed=1 -max_total_time="$seconds" -max_len=8192 -timeout=60 -rss_limit_mb=256 \

@@ -72,7 +72,7 @@ fn random_window(network: &Network, random: &mut Pcg64Mcg) -> Vec<i16> {
     (0..network.input_len()).map(|_| random.random_range(-2048..2048)).collect()
 }
 
-/// Times each kind of kernels in turn, so that other load on the machine meets all of them. Windows are
+/// Times each kind of kernels in turn, so that other load on the machine affects all of them. Windows are
 /// timed in small batches, and the best batch and the median one are printed.
 fn compare() {
     println!("| network | kernels | best, µs a window | median, µs |\n|---|---|--:|--:|");

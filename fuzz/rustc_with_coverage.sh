@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles a crate of this project so that libFuzzer sees which code an input reaches. For RUSTC_WORKSPACE_WRAPPER.
+# Compiles a crate of this project with coverage counters for libFuzzer. Meant for RUSTC_WORKSPACE_WRAPPER.
 set -euo pipefail
 
 options=(-Cpasses=sancov-module)
