@@ -1,165 +1,125 @@
-//! Mismatches of a block of bits at each word of a longer row of bits.
+//! Mismatches of bits at each byte of a longer row of bits.
+//!
+//! The compiler vectorises the plain loops for each kind of instructions.
 
-use std::ops::Range;
+use std::iter::zip;
 
 #[cfg(target_arch = "x86_64")]
 use super::Instructions;
 use super::Kernels;
 
-/// Words of a block.
-pub(crate) const BLOCK_WORDS: usize = 17;
+/// Places that are counted together: as many as the widest vector register has bytes.
+pub(crate) const PLACES: usize = 64;
 
-/// Places that are counted together: as many as the widest vector register has words.
-const PLACES: usize = 8;
+/// The longest segment.
+pub(crate) const SEGMENT_BYTES: usize = 4;
 
-/// After this many words, places that do not match have too many mismatches already.
-const FIRST_WORDS: usize = 13;
+/// All bits of a segment. Seven such counts fit a byte, which adds four times as fast as 16 bits do.
+const MOST_COUNT: u8 = 8 * SEGMENT_BYTES as u8;
 
-/// A block, and which of its bits count.
-pub(crate) struct Block {
-    pub words: [u64; BLOCK_WORDS],
-    pub mask: [u64; BLOCK_WORDS],
-}
-
-/// A row, and which of its bits count.
+/// A row of bits, and which of them are known. Both have the same length.
 pub(crate) struct Row {
-    words: Vec<u64>,
-    mask: Vec<u64>,
-    /// Words of which all bits count.
-    #[cfg(target_arch = "x86_64")]
-    whole: Range<usize>,
-}
-
-impl Row {
-    /// A row of `bits` bits with a block of others on either side, so that a block may begin before it
-    /// and end after it.
-    pub(crate) fn new(words: &[u64], bits: usize) -> Self {
-        let before = BLOCK_WORDS - 1;
-        let mut row = Self {
-            words: vec![0; before],
-            mask: vec![0; before],
-            #[cfg(target_arch = "x86_64")]
-            whole: before..before + bits / 64,
-        };
-        row.words.extend(words);
-        row.mask.extend((0..words.len()).map(|at| lowest(bits - 64 * at)));
-        for list in [&mut row.words, &mut row.mask] {
-            list.resize(list.len() + before + PLACES, 0);
-        }
-        row
-    }
+    pub bits: Vec<u8>,
+    pub known: Vec<u8>,
 }
 
 impl Kernels {
-    /// Counts the mismatches of a block that starts at each word of a row, or writes `u64::MAX` if they
-    /// are more than `most`. Leaves out the last words if they are no multiple of 8, and if a block
-    /// would end after the row. Returns whether there is a place with at most `most`.
-    pub(crate) fn mismatches(
-        self,
-        block: &Block,
-        row: &Row,
-        most: u64,
-        counts: &mut Vec<u64>,
-    ) -> bool {
-        counts.resize((row.words.len() + 1).saturating_sub(BLOCK_WORDS), 0);
+    /// Counts the mismatches of a segment that starts at each byte of a row, from the byte `first` on.
+    /// Unknown bits match. The number of counts is a multiple of [`PLACES`].
+    ///
+    /// # Panics
+    /// If the last segment would end after the row, or has more than [`SEGMENT_BYTES`].
+    pub(crate) fn mismatches(self, segment: &[u8], row: &Row, first: usize, counts: &mut [u8]) {
+        assert!(segment.len() <= SEGMENT_BYTES);
+        let (bits, known) = (&row.bits[first..], &row.known[first..]);
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: kernels exist only if the processor has their instructions.
-            Instructions::Avx512 => unsafe { avx512(block, row, most, counts) },
+            Instructions::Avx512 => unsafe { avx512_mismatches(segment, bits, known, counts) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Instructions::Avx2 => unsafe { avx2(block, row, most, counts) },
-            _ => count(block, row, most, counts),
+            Instructions::Avx2 => unsafe { avx2_mismatches(segment, bits, known, counts) },
+            _ => mismatches(segment, bits, known, counts),
+        }
+    }
+
+    /// Adds up several lists of counts, each at most [`MOST_COUNT`], and returns whether a sum is below its limit. The number of sums
+    /// is a multiple of [`PLACES`].
+    ///
+    /// # Panics
+    /// If a list has fewer counts than there are sums.
+    pub(crate) fn sums_below(self, lists: &[&[u8]], limits: &[u16], sums: &mut [u16]) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: kernels exist only if the processor has their instructions.
+            Instructions::Avx512 => unsafe { avx512_sums_below(lists, limits, sums) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Instructions::Avx2 => unsafe { avx2_sums_below(lists, limits, sums) },
+            _ => sums_below(lists, limits, sums),
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vpopcntdq")]
-fn avx512(block: &Block, row: &Row, most: u64, counts: &mut [u64]) -> bool {
-    use std::arch::x86_64::*;
-
-    let load = |words: &[u64; PLACES + BLOCK_WORDS - 1], first: usize| {
-        let words = &words[first..first + PLACES];
-        // SAFETY: eight words are 64 bytes.
-        unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
-    };
-    let broadcast = |word: u64| _mm512_set1_epi64(word as i64);
-    let most = broadcast(most);
-    let mut found = false;
-    for (group, counts) in counts.as_chunks_mut::<PLACES>().0.iter_mut().enumerate() {
-        let places = PLACES * group..PLACES * group + PLACES + BLOCK_WORDS - 1;
-        let is_whole = row.whole.start <= places.start && places.end <= row.whole.end;
-        let [words, mask] = [&row.words, &row.mask]
-            .map(|list| list[places.clone()].as_array().expect("the range has this length"));
-        let add = |mut sums, range: Range<usize>| {
-            for at in range {
-                let mut known = broadcast(block.mask[at]);
-                if !is_whole {
-                    known = _mm512_and_si512(known, load(mask, at));
-                }
-                // (words ^ block) & known
-                let differ = _mm512_ternarylogic_epi64::<0x28>(
-                    load(words, at),
-                    broadcast(block.words[at]),
-                    known,
-                );
-                sums = _mm512_add_epi64(sums, _mm512_popcnt_epi64(differ));
-            }
-            sums
-        };
-        let mut sums = add(_mm512_setzero_si512(), 0..FIRST_WORDS);
-        let mut hopeless = _mm512_cmpgt_epu64_mask(sums, most);
-        if hopeless != u8::MAX {
-            sums = add(sums, FIRST_WORDS..BLOCK_WORDS);
-            hopeless = _mm512_cmpgt_epu64_mask(sums, most);
-            found |= hopeless != u8::MAX;
-        }
-        let sums = _mm512_mask_set1_epi64(sums, hopeless, -1);
-        // SAFETY: eight counts are 64 bytes.
-        unsafe { _mm512_storeu_si512(counts.as_mut_ptr().cast(), sums) };
-    }
-    found
+#[target_feature(enable = "avx512f,avx512bw,avx512bitalg")]
+fn avx512_mismatches(segment: &[u8], bits: &[u8], known: &[u8], counts: &mut [u8]) {
+    mismatches(segment, bits, known, counts);
 }
 
-/// The compiler vectorises the plain loops.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn avx2(block: &Block, row: &Row, most: u64, counts: &mut [u64]) -> bool {
-    count(block, row, most, counts)
+fn avx2_mismatches(segment: &[u8], bits: &[u8], known: &[u8], counts: &mut [u8]) {
+    mismatches(segment, bits, known, counts);
 }
 
 #[inline(always)]
-fn count(block: &Block, row: &Row, most: u64, counts: &mut [u64]) -> bool {
-    let mut found = false;
+fn mismatches(segment: &[u8], bits: &[u8], known: &[u8], counts: &mut [u8]) {
     for (group, counts) in counts.as_chunks_mut::<PLACES>().0.iter_mut().enumerate() {
-        let places = PLACES * group..PLACES * group + PLACES + BLOCK_WORDS - 1;
-        let (words, mask) = (&row.words[places.clone()], &row.mask[places]);
         let mut sums = [0; PLACES];
-        add(&mut sums, block, 0..FIRST_WORDS, words, mask);
-        let hopeless = |sums: &[u64; PLACES]| sums.iter().all(|&sum| sum > most);
-        if !hopeless(&sums) {
-            add(&mut sums, block, FIRST_WORDS..BLOCK_WORDS, words, mask);
-            found |= !hopeless(&sums);
+        for (at, byte) in segment.iter().enumerate() {
+            let places = PLACES * group + at..PLACES * (group + 1) + at;
+            for (sum, (bits, known)) in
+                zip(&mut sums, zip(&bits[places.clone()], &known[places.clone()]))
+            {
+                *sum += ((bits ^ byte) & known).count_ones() as u8;
+            }
         }
-        *counts = sums.map(|sum| if sum > most { u64::MAX } else { sum });
+        *counts = sums;
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn avx512_sums_below(lists: &[&[u8]], limits: &[u16], sums: &mut [u16]) -> bool {
+    sums_below(lists, limits, sums)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn avx2_sums_below(lists: &[&[u8]], limits: &[u16], sums: &mut [u16]) -> bool {
+    sums_below(lists, limits, sums)
+}
+
+#[inline(always)]
+fn sums_below(lists: &[&[u8]], limits: &[u16], sums: &mut [u16]) -> bool {
+    let mut found = false;
+    let groups = zip(sums.as_chunks_mut::<PLACES>().0, limits.as_chunks::<PLACES>().0);
+    for (group, (sums, limits)) in groups.enumerate() {
+        let mut totals = [0; PLACES];
+        for lists in lists.chunks(usize::from(u8::MAX / MOST_COUNT)) {
+            let mut bytes = [0u8; PLACES];
+            for list in lists {
+                let counts = &list[PLACES * group..PLACES * (group + 1)];
+                zip(&mut bytes, counts).for_each(|(byte, count)| *byte += count);
+            }
+            zip(&mut totals, bytes).for_each(|(total, byte)| *total += u16::from(byte));
+        }
+        let below: u16 = zip(&totals, limits).map(|(total, limit)| u16::from(total < limit)).sum();
+        found |= below > 0;
+        *sums = totals;
     }
     found
-}
-
-#[inline(always)]
-fn add(sums: &mut [u64; PLACES], block: &Block, range: Range<usize>, words: &[u64], mask: &[u64]) {
-    for at in range {
-        for (place, sum) in sums.iter_mut().enumerate() {
-            let differ = (block.words[at] ^ words[at + place]) & block.mask[at] & mask[at + place];
-            *sum += u64::from(differ.count_ones());
-        }
-    }
-}
-
-/// A word with its lowest `count` bits set, at most 64.
-pub(crate) fn lowest(count: usize) -> u64 {
-    if count < 64 { (1 << count) - 1 } else { u64::MAX }
 }
 
 #[cfg(test)]
@@ -172,31 +132,40 @@ mod tests {
     proptest! {
         #[test]
         fn all_kernels_count_the_same(
-            words in vec(any::<u64>(), 1..100),
-            unused in 0..64usize,
-            block in vec(any::<[u64; 2]>(), BLOCK_WORDS),
-            most in 100..400u64,
+            row in vec(any::<(u8, u8)>(), 200..300),
+            segment in vec(any::<u8>(), 1..=SEGMENT_BYTES),
+            first in 0..40usize,
         ) {
-            let row = Row::new(&words, 64 * words.len() - unused);
-            let block = Block {
-                words: std::array::from_fn(|at| block[at][0]),
-                mask: std::array::from_fn(|at| block[at][1]),
-            };
-            let plain = |place: usize| -> u64 {
-                let differ = |at: usize| {
-                    (block.words[at] ^ row.words[place + at]) & block.mask[at] & row.mask[place + at]
-                };
-                (0..BLOCK_WORDS).map(|at| u64::from(differ(at).count_ones())).sum()
-            };
+            let (bits, known) = row.into_iter().unzip();
+            let row = Row { bits, known };
+            let expected: Vec<u8> = (first..first + 2 * PLACES)
+                .map(|place| {
+                    let differ = |at: usize| {
+                        (row.bits[place + at] ^ segment[at]) & row.known[place + at]
+                    };
+                    (0..segment.len()).map(|at| differ(at).count_ones() as u8).sum()
+                })
+                .collect();
             for kernels in Kernels::available() {
-                let mut counts = Vec::new();
-                let found = kernels.mismatches(&block, &row, most, &mut counts);
-                let whole = counts.len() / PLACES * PLACES;
-                for (place, count) in counts[..whole].iter().enumerate() {
-                    let expected = Some(plain(place)).filter(|count| *count <= most);
-                    prop_assert_eq!(*count, expected.unwrap_or(u64::MAX));
-                }
-                prop_assert_eq!(found, counts[..whole].iter().any(|count| *count <= most));
+                let mut counts = vec![7; 2 * PLACES];
+                kernels.mismatches(&segment, &row, first, &mut counts);
+                prop_assert_eq!(&counts, &expected);
+            }
+        }
+
+        #[test]
+        fn all_kernels_add_the_same(
+            lists in vec(vec(0..=MOST_COUNT, 2 * PLACES..3 * PLACES), 1..33),
+            limits in vec(0..1000u16, 2 * PLACES),
+        ) {
+            let lists: Vec<&[u8]> = lists.iter().map(|list| &list[..]).collect();
+            let sum = |place: usize| lists.iter().map(|list| u16::from(list[place])).sum::<u16>();
+            let expected: Vec<u16> = (0..2 * PLACES).map(sum).collect();
+            for kernels in Kernels::available() {
+                let mut sums = vec![7; 2 * PLACES];
+                let found = kernels.sums_below(&lists, &limits, &mut sums);
+                prop_assert_eq!(&sums, &expected);
+                prop_assert_eq!(found, zip(&sums, &limits).any(|(sum, limit)| sum < limit));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! AVX-512 with VPOPCNTDQ: 16 filters per register.
+//! AVX-512 with VPOPCNTDQ and BITALG: 16 filters per register.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -11,6 +11,7 @@ pub(super) fn is_available() -> bool {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512vnni")
         && is_x86_feature_detected!("avx512vpopcntdq")
+        && is_x86_feature_detected!("avx512bitalg")
 }
 
 #[inline]

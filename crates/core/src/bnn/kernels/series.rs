@@ -136,7 +136,7 @@ fn unequal(blocks: &[Block], samples: usize, lag: usize) -> [i32; 64] {
     let later =
         blocks[skipped..].iter().zip(blocks.iter().skip(skipped + 1).map(Some).chain([None]));
     for (at, (early, (late, next))) in blocks.iter().zip(later).enumerate() {
-        let mask = super::alignments::lowest((samples - lag).saturating_sub(64 * at));
+        let mask = lowest((samples - lag).saturating_sub(64 * at));
         for channel in 0..64 {
             // In two steps, because a shift by 64 is not defined.
             let carried = next.map_or(0, |next| next[channel] << 1 << (63 - shift));
@@ -153,6 +153,11 @@ fn to_sums(minuses: &[i32; 64], count: usize, sums: &mut [i32]) {
     for (sum, minuses) in sums.iter_mut().zip(minuses) {
         *sum = count as i32 - 2 * minuses;
     }
+}
+
+/// A word with its lowest `count` bits set, at most 64.
+fn lowest(count: usize) -> u64 {
+    if count < 64 { (1 << count) - 1 } else { u64::MAX }
 }
 
 #[cfg(test)]

@@ -76,26 +76,33 @@ mod plain {
     use super::*;
 
     pub fn is_replay_of(own: &Fingerprint, earlier: &Fingerprint) -> bool {
-        SPEEDS.iter().any(|&speed| {
-            let own = bits(&own.at_speed(speed));
-            own.chunks(64 * BLOCK_WORDS).any(|block| holds(&bits(earlier), block))
-        })
+        let (own, earlier) = (bits(own), bits(earlier));
+        let blocks: Vec<&[bool]> = own.chunks(8 * BLOCK_BYTES).collect();
+        SPEEDS.iter().any(|&speed| blocks.iter().any(|block| holds(&earlier, block, speed)))
     }
 
     fn bits(fingerprint: &Fingerprint) -> Vec<bool> {
-        (0..ROWS * fingerprint.points)
-            .map(|bit| fingerprint.words[bit / 64] >> (bit % 64) & 1 == 1)
-            .collect()
+        let bit = |at: usize| fingerprint.bits[at / 8] >> (at % 8) & 1 == 1;
+        (0..8 * fingerprint.bits.len()).map(bit).collect()
     }
 
-    fn holds(earlier: &[bool], block: &[bool]) -> bool {
-        let least = ROWS * LEAST_OVERLAP;
-        // The block ends this many bits after the start of the earlier fingerprint.
-        (least..earlier.len() + block.len() - least + 1).step_by(ROWS).any(|end| {
-            let starts = (end.saturating_sub(block.len()), block.len().saturating_sub(end));
-            let pairs = earlier[starts.0..].iter().zip(&block[starts.1..]);
-            let overlap = pairs.len();
-            overlap >= least && are_the_same(overlap, pairs.filter(|(a, b)| a != b).count())
+    fn holds(earlier: &[bool], block: &[bool], speed: f64) -> bool {
+        // Where each bit of the block is if the block starts at 0.
+        let place = |at: usize| {
+            let middle = (at / 32) * 16 + 8;
+            at as isize + 2 * ((speed - 1.0) * (54 + middle) as f64).round() as isize
+        };
+        let reach = (block.len() + 64) as isize;
+        let places: Vec<isize> = (0..block.len()).map(place).collect();
+        (-reach..earlier.len() as isize).step_by(ROWS).any(|start| {
+            let (mut overlap, mut mismatches) = (0, 0);
+            for (bit, place) in block.iter().zip(&places) {
+                if let Some(other) = earlier.get((start + place) as usize) {
+                    overlap += 1;
+                    mismatches += usize::from(other != bit);
+                }
+            }
+            overlap >= ROWS * LEAST_OVERLAP && are_the_same(overlap, mismatches)
         })
     }
 }
@@ -131,8 +138,8 @@ proptest! {
 
     #[test]
     fn only_hopeless_places_are_left_out(bits in ROWS * LEAST_OVERLAP..1024usize, of in 0..1024usize) {
-        let most = most_mismatches(bits.max(of));
-        prop_assert!((most + 1..=bits).all(|mismatches| !are_the_same(bits, mismatches)));
+        let least = limit(bits.max(of)).into();
+        prop_assert!((least..=bits).all(|mismatches| !are_the_same(bits, mismatches)));
     }
 
     #[test]
@@ -140,12 +147,22 @@ proptest! {
         bits in vec(any::<u8>(), 100..700),
         start in 0..100usize,
         length in 25..160usize,
+        speed in proptest::sample::select(&SPEEDS),
         other in vec(any::<u8>(), 0..200),
         flips in vec(any::<(u8, u8, u8)>(), 160),
     ) {
         let whole = Fingerprint::from_bytes(&stored(bits.clone())).unwrap();
-        let mut part = bits[start.min(bits.len() - 25)..].to_vec();
-        part.truncate(length);
+        let start = start.min(bits.len() - 25);
+        let mut part: Vec<u8> = (start..bits.len().min(start + length))
+            .map(|at| {
+                let point = |point: usize| {
+                    let point = POINTS_PER_BYTE * at + point;
+                    let point = point.saturating_add_signed(drift((at - start) / SEGMENT_BYTES, speed));
+                    bits.get(point / POINTS_PER_BYTE).map_or(0, |byte| byte >> (ROWS * (point % POINTS_PER_BYTE)))
+                };
+                (0..POINTS_PER_BYTE).map(|at| (point(at) & 0b11) << (ROWS * at)).sum()
+            })
+            .collect();
         // Each bit differs with a probability of 3/8, near what decides.
         let flips = flips.iter().map(|(a, b, c)| a & (b | c));
         part.iter_mut().zip(flips).for_each(|(byte, flip)| *byte ^= flip);
