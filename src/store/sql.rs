@@ -415,8 +415,7 @@ impl<'q, O: Row> QueryAs<'q, O> {
     }
 
     pub async fn fetch_one<'c>(self, target: impl Into<Target<'c>>) -> Result<O, sqlx::Error> {
-        let row = self.query.row(target.into()).boxed().await?;
-        row.ok_or(sqlx::Error::RowNotFound)?.read()
+        self.fetch_optional(target).await?.ok_or(sqlx::Error::RowNotFound)
     }
 
     pub async fn fetch_optional<'c>(

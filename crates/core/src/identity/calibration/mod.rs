@@ -19,6 +19,10 @@ use super::Template;
 /// and pace.
 const NEAREST: usize = 16;
 
+/// The user of a comparison is not in its reference, nor is the owner of a template that serves as a
+/// probe.
+const MOST_ABSENT: usize = 2;
+
 /// Weight of the prior in the mean of a reference and in its variance, as a number of users. The mean
 /// differs more between galleries than the variance.
 const PRIOR_USERS: (f32, f32) = (2.0, 8.0);
@@ -85,10 +89,13 @@ impl Calibration {
         Some((similarity / self.attenuation(probe.windows()), cosine))
     }
 
-    /// The reference from similarities to the users of a cohort.
-    pub(super) fn reference(&self, similarities: &mut [f32]) -> Reference {
-        let users = similarities.len().min(NEAREST) as f32;
-        let (mean, deviation) = nearest_spread(similarities);
+    /// The reference from the nearest users of a cohort, without those who are absent.
+    pub(super) fn reference(
+        &self,
+        nearest: &Nearest,
+        is_absent: impl Fn(usize) -> bool,
+    ) -> Reference {
+        let Spread { users, mean, deviation } = nearest.spread(is_absent);
         let (of_mean, of_variance) = PRIOR_USERS;
         let sum_of_squares =
             users * deviation.powi(2) + of_variance * self.impostor_deviation.powi(2);
@@ -133,20 +140,48 @@ impl Calibration {
     }
 }
 
-/// Mean and standard deviation of the highest similarities. Zeros if there are none.
-pub(super) fn nearest_spread(similarities: &mut [f32]) -> (f32, f32) {
-    let nearest = match similarities.len() {
-        0..=NEAREST => similarities,
-        _ => similarities.select_nth_unstable_by(NEAREST, |a, b| b.total_cmp(a)).0,
-    };
-    let count = nearest.len().max(1) as f32;
-    let mean = nearest.iter().sum::<f32>() / count;
-    let squares: f32 = nearest.iter().map(|similarity| (similarity - mean).powi(2)).sum();
-    (mean, (squares / count).sqrt())
+/// The users of a cohort who are nearest to a template, nearest first: one more than a reference needs
+/// for each of [`MOST_ABSENT`].
+pub(super) struct Nearest(Vec<(usize, f32)>);
+
+/// The mean and the standard deviation of the highest similarities, and their number. Zeros if there
+/// are none.
+pub(super) struct Spread {
+    users: f32,
+    pub mean: f32,
+    pub deviation: f32,
+}
+
+impl Nearest {
+    /// From the similarities to the users of a cohort, in their order.
+    pub fn new(similarities: impl IntoIterator<Item = f32>) -> Self {
+        let mut nearest: Vec<(usize, f32)> = similarities.into_iter().enumerate().collect();
+        let by_similarity = |a: &(_, f32), b: &(_, f32)| b.1.total_cmp(&a.1);
+        let kept = NEAREST + MOST_ABSENT;
+        if nearest.len() > kept {
+            nearest.select_nth_unstable_by(kept, by_similarity);
+            nearest.truncate(kept);
+        }
+        nearest.sort_unstable_by(by_similarity);
+        Self(nearest)
+    }
+
+    /// The spread without at most [`MOST_ABSENT`] users, by their places in the cohort.
+    pub fn spread(&self, is_absent: impl Fn(usize) -> bool) -> Spread {
+        let present = self.0.iter().filter(|(user, _)| !is_absent(*user));
+        let nearest: Vec<f32> = present.map(|(_, similarity)| *similarity).take(NEAREST).collect();
+        let users = nearest.len() as f32;
+        let mean = nearest.iter().sum::<f32>() / users.max(1.0);
+        let squares: f32 = nearest.iter().map(|similarity| (similarity - mean).powi(2)).sum();
+        Spread { users, mean, deviation: (squares / users.max(1.0)).sqrt() }
+    }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
     use rand::SeedableRng;
     use rand_distr::{Distribution, StandardNormal};
     use rand_pcg::Pcg64Mcg;
@@ -206,18 +241,39 @@ pub(super) mod tests {
         let attenuation = [1, 2, 9, 1000].map(|windows| calibration.attenuation(windows));
         assert!((attenuation[0] - 0.9).abs() < 1e-6 && attenuation[3] > 0.999);
         assert!(attenuation.is_sorted());
-        let reference = calibration.reference(&mut []);
+        let reference = calibration.reference(&Nearest::new([]), |_| false);
         let strength = |windows| calibration.strength(0.5, reference, reference, windows);
         assert!(strength(1) < strength(9) && (strength(10_000) - 5.0).abs() < 0.01);
+    }
+
+    proptest! {
+        #[test]
+        fn a_reference_is_of_the_nearest_who_are_present(
+            similarities in vec(-1.0..1.0f32, 0..40),
+            absent in any::<[Index; MOST_ABSENT]>(),
+        ) {
+            let absent = absent.map(|it| it.index(similarities.len().max(1)));
+            let is_absent = |user| absent.contains(&user);
+            let users = 0..similarities.len();
+            let mut present: Vec<f32> =
+                users.filter(|user| !is_absent(*user)).map(|user| similarities[user]).collect();
+            present.sort_by(|a, b| b.total_cmp(a));
+            present.truncate(NEAREST);
+            let calibration = calibration();
+            let found = calibration.reference(&Nearest::new(similarities), is_absent);
+            let expected = calibration.reference(&Nearest::new(present), |_| false);
+            prop_assert_eq!(found.mean, expected.mean);
+            prop_assert_eq!(found.deviation, expected.deviation);
+        }
     }
 
     #[test]
     fn a_probe_that_resembles_everybody_is_weak() {
         let calibration = calibration();
-        let template = calibration.reference(&mut [0.0; 30]);
-        let strength = |mut others: Vec<f32>| {
-            calibration.strength(0.6, template, calibration.reference(&mut others), 20)
-        };
+        let reference = |others: Vec<f32>| calibration.reference(&Nearest::new(others), |_| false);
+        let template = reference(vec![0.0; 30]);
+        let strength =
+            |others: Vec<f32>| calibration.strength(0.6, template, reference(others), 20);
         assert!(strength(vec![0.0; 30]) > 5.0 && strength(vec![0.6; 30]) < 2.3);
         // Only the nearest count.
         let nearest = [vec![0.5; NEAREST], vec![0.0; 100]].concat();

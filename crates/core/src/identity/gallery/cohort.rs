@@ -1,6 +1,6 @@
 //! How strong impostors are in one gallery.
 
-use super::super::calibration::{Calibration, Tails, nearest_spread};
+use super::super::calibration::{Calibration, Nearest, Spread, Tails};
 
 /// Similarities between the users of a cohort. They show how strong impostors are in this gallery.
 #[derive(Debug)]
@@ -29,18 +29,16 @@ impl Cohort {
         }
         let references: Vec<_> = (0..*users)
             .map(|user| {
-                let others = (0..*users).filter(|&other| other != user);
-                let mut similarities: Vec<f32> =
-                    others.map(|other| means[other * users + user]).collect();
-                calibration.reference(&mut similarities)
+                let similarities = (0..*users).map(|other| means[other * users + user]);
+                calibration.reference(&Nearest::new(similarities), |other| other == user)
             })
             .collect();
         let mut strengths = Vec::new();
         for ((row, &owner), &windows) in rows().zip(&self.windows) {
+            let nearest = Nearest::new(row.iter().copied());
             for user in (0..*users).filter(|&user| user != owner) {
-                let others = (0..*users).filter(|&other| other != user && other != owner);
-                let mut similarities: Vec<f32> = others.map(|other| row[other]).collect();
-                let probe = calibration.reference(&mut similarities);
+                let probe =
+                    calibration.reference(&nearest, |other| other == user || other == owner);
                 strengths.push(calibration.strength(row[user], references[user], probe, windows));
             }
         }
@@ -51,14 +49,12 @@ impl Cohort {
     /// fewer than three users.
     pub fn similarity_of_strangers(&self) -> Option<(f32, f32)> {
         let rows = self.similarities.chunks_exact(self.users.max(1)).zip(&self.owners);
-        let spreads = rows.map(|(row, &owner)| {
-            let others = row.iter().enumerate().filter(|(user, _)| *user != owner);
-            nearest_spread(&mut others.map(|(_, similarity)| *similarity).collect::<Vec<_>>())
-        });
-        let spreads: Vec<(f32, f32)> = spreads.collect();
+        let spreads = rows
+            .map(|(row, &owner)| Nearest::new(row.iter().copied()).spread(|user| user == owner));
+        let spreads: Vec<Spread> = spreads.collect();
         let mean =
-            |of: fn(&(f32, f32)) -> f32| spreads.iter().map(of).sum::<f32>() / spreads.len() as f32;
-        (self.users > 2).then(|| (mean(|it| it.0), mean(|it| it.1)))
+            |of: fn(&Spread) -> f32| spreads.iter().map(of).sum::<f32>() / spreads.len() as f32;
+        (self.users > 2).then(|| (mean(|it| it.mean), mean(|it| it.deviation)))
     }
 
     /// Number of users.

@@ -15,7 +15,7 @@ use directions::{Directions, Probe};
 use members::Members;
 use rounded::Rounded;
 
-use super::calibration::{Calibration, Reference, Tail, Tails};
+use super::calibration::{Calibration, Nearest, Reference, Tail, Tails};
 use super::decision::{Decision, Doubt, Verdict};
 use super::device_template::DeviceTemplate;
 use super::user_templates::{MOST_TEMPLATES, UserTemplates};
@@ -206,10 +206,13 @@ impl Gallery {
     /// Compares a probe with a user. `None` if the user has no template.
     pub fn compare(&self, user: &UserId, probe: &Template) -> Option<Candidate> {
         let templates = self.templates(user)?;
-        let cohort = self.members.cohort();
-        let similarities = self.similarities(&cohort, probe);
-        let of_templates = self.of_enrolled(user);
-        Some(self.normalised(user, templates, probe, of_templates, &cohort, &similarities))
+        Some(self.normalised(
+            user,
+            templates,
+            probe,
+            self.of_enrolled(user),
+            self.of_probe(user, probe),
+        ))
     }
 
     /// Compares a probe with these templates, as if they were the user's.
@@ -219,13 +222,11 @@ impl Gallery {
         templates: &UserTemplates,
         probe: &Template,
     ) -> Candidate {
-        let cohort = self.members.cohort();
-        let similarities = self.similarities(&cohort, probe);
         let rounded = templates.as_slice().iter();
         let rounded: Vec<Rounded> =
             rounded.map(|template| Rounded::new(template, &self.calibration)).collect();
-        let of_templates = self.of_templates(user, &rounded, &cohort);
-        self.normalised(user, templates, probe, of_templates, &cohort, &similarities)
+        let of_templates = self.of_templates(user, &rounded, &self.members.cohort());
+        self.normalised(user, templates, probe, of_templates, self.of_probe(user, probe))
     }
 
     /// The verdict about a candidate of this gallery at a false match rate, by one of its tails.
@@ -265,6 +266,7 @@ impl Gallery {
     fn matches_others(&self, user: &UserId, probe: &Template, asked: f64) -> bool {
         let cohort = self.members.cohort();
         let similarities = self.similarities(&cohort, probe);
+        let nearest = Nearest::new(similarities.iter().copied());
         let mut others: Vec<(f32, &UserId)> = zip(&cohort, &similarities)
             .filter(|((other, _), _)| *other != user)
             .map(|((other, _), similarity)| (*similarity, *other))
@@ -283,7 +285,7 @@ impl Gallery {
         let rate = |strength| self.tails.single.fmr(strength);
         // Rules most walks out without a look at the other users' templates.
         let least = others.iter().map(|&(similarity, other)| {
-            let reference = self.reference_without(other, &cohort, &similarities);
+            let reference = self.reference_without(other, &cohort, &nearest);
             rate(self.calibration.most_strength(similarity, reference, probe.windows()))
         });
         if !are_alike(&least.collect::<Vec<f64>>()) {
@@ -292,9 +294,8 @@ impl Gallery {
         let rates = others.iter().map(|&(_, other)| {
             let templates = &self.users[other].templates;
             let of_templates = self.of_enrolled(other);
-            let candidate =
-                self.normalised(other, templates, probe, of_templates, &cohort, &similarities);
-            rate(candidate.strength)
+            let of_probe = self.reference_without(other, &cohort, &nearest);
+            rate(self.normalised(other, templates, probe, of_templates, of_probe).strength)
         });
         are_alike(&rates.collect::<Vec<f64>>())
     }
@@ -345,7 +346,7 @@ impl Gallery {
         let members = cohort.len();
         cohort.retain(|(user, _)| Some(*user) != absent);
         let is_whole = cohort.len() == members;
-        let similarities = self.similarities(&cohort, probe);
+        let near_probe = Nearest::new(self.similarities(&cohort, probe));
         let attenuation = self.calibration.attenuation(probe.windows());
         let candidate = |(user, (similarity, score)): (&UserId, (f32, f32))| {
             let of_templates = match is_whole {
@@ -355,7 +356,7 @@ impl Gallery {
             let strength = self.calibration.strength(
                 similarity / attenuation,
                 of_templates,
-                self.reference_without(user, &cohort, &similarities),
+                self.reference_without(user, &cohort, &near_probe),
                 probe.windows(),
             );
             Candidate { user: user.clone(), score, strength }
@@ -403,17 +404,12 @@ impl Gallery {
         templates: &UserTemplates,
         probe: &Template,
         of_templates: Reference,
-        cohort: &[(&UserId, &[Rounded])],
-        similarities: &[f32],
+        of_probe: Reference,
     ) -> Candidate {
         let nearest = self.calibration.nearest(templates.as_slice(), probe);
         let (similarity, score) = nearest.unwrap_or((0.0, 0.0));
-        let strength = self.calibration.strength(
-            similarity,
-            of_templates,
-            self.reference_without(user, cohort, similarities),
-            probe.windows(),
-        );
+        let strength =
+            self.calibration.strength(similarity, of_templates, of_probe, probe.windows());
         Candidate { user: user.clone(), score, strength }
     }
 
@@ -438,6 +434,13 @@ impl Gallery {
         }
     }
 
+    /// The reference of a probe that is compared with a user.
+    fn of_probe(&self, user: &UserId, probe: &Template) -> Reference {
+        let cohort = self.members.cohort();
+        let nearest = Nearest::new(self.similarities(&cohort, probe));
+        self.reference_without(user, &cohort, &nearest)
+    }
+
     /// The reference of a user's templates, from the similarities of all of a cohort but the user.
     fn of_templates(
         &self,
@@ -446,22 +449,17 @@ impl Gallery {
         cohort: &[(&UserId, &[Rounded])],
     ) -> Reference {
         let mean = |(_, directions): &(_, &[Rounded])| self.mean_similarity(directions, templates);
-        let similarities: Vec<f32> = cohort.iter().map(mean).collect();
-        self.reference_without(user, cohort, &similarities)
+        self.reference_without(user, cohort, &Nearest::new(cohort.iter().map(mean)))
     }
 
-    /// The reference from similarities to all of a cohort but one user.
+    /// The reference from the nearest users of a cohort without one user.
     fn reference_without(
         &self,
         user: &UserId,
         cohort: &[(&UserId, &[Rounded])],
-        similarities: &[f32],
+        nearest: &Nearest,
     ) -> Reference {
-        let mut similarities = similarities.to_vec();
-        if let Some(own) = cohort.iter().position(|(member, _)| *member == user) {
-            similarities.remove(own);
-        }
-        self.calibration.reference(&mut similarities)
+        self.calibration.reference(nearest, |member| cohort[member].0 == user)
     }
 
     /// Mean similarity of a user's templates, each as a probe, to the nearest of other templates.
