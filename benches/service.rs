@@ -36,6 +36,8 @@ const LATENCY_SECONDS: f64 = 20.0;
 /// Number of users who are enrolled, each once in a round: more than a server enrolls in that time.
 const ENROLLED: u64 = 4000;
 const ENROLLMENT_SECONDS: f64 = 1.0;
+/// The template of the network that ships: a scale, and one byte for each value.
+const TEMPLATE_BYTES: usize = 4 + 768;
 
 /// Name of the server that does nothing.
 const BARE: &str = "body discarded";
@@ -320,7 +322,7 @@ fn insert(database: &Database, seconds: f64, group: usize) -> f64 {
             let user = format!("p{}", inserted % ENROLLED);
             enrollment.execute(params![user, 1]).expect("the disk has room");
             let number = database.last_insert_rowid();
-            template.execute(params![number, [1_u8; 128]]).expect("the disk has room");
+            template.execute(params![number, [1_u8; TEMPLATE_BYTES]]).expect("the disk has room");
             mark.execute(params![user, number, fingerprint]).expect("the disk has room");
             inserted += 1;
         }

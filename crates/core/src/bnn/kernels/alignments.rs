@@ -14,7 +14,7 @@ pub(crate) const PLACES: usize = 64;
 /// The longest segment.
 pub(crate) const SEGMENT_BYTES: usize = 4;
 
-/// All bits of a segment. Seven such counts fit a byte, which adds four times as fast as 16 bits do.
+/// All bits of a segment. The sum of seven such counts fits a byte, and bytes add faster than 16 bits.
 const MOST_COUNT: u8 = 8 * SEGMENT_BYTES as u8;
 
 /// A row of bits, and which of them are known. Both have the same length.
@@ -28,9 +28,9 @@ impl Kernels {
     /// Unknown bits match. The number of counts is a multiple of [`PLACES`].
     ///
     /// # Panics
-    /// If the last segment would end after the row, or has more than [`SEGMENT_BYTES`].
+    /// If the segment has more than [`SEGMENT_BYTES`], or the last one would end after the row.
     pub(crate) fn mismatches(self, segment: &[u8], row: &Row, first: usize, counts: &mut [u8]) {
-        assert!(segment.len() <= SEGMENT_BYTES);
+        assert!(segment.len() <= SEGMENT_BYTES && counts.len().is_multiple_of(PLACES));
         let (bits, known) = (&row.bits[first..], &row.known[first..]);
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -43,12 +43,13 @@ impl Kernels {
         }
     }
 
-    /// Adds up several lists of counts, each at most [`MOST_COUNT`], and returns whether a sum is below its limit. The number of sums
-    /// is a multiple of [`PLACES`].
+    /// Adds up several lists of counts, each at most [`MOST_COUNT`], and returns whether a sum is below its
+    /// limit. The number of sums is a multiple of [`PLACES`].
     ///
     /// # Panics
-    /// If a list has fewer counts than there are sums.
+    /// If a list has fewer counts than there are sums, or there are more or fewer limits.
     pub(crate) fn sums_below(self, lists: &[&[u8]], limits: &[u16], sums: &mut [u16]) -> bool {
+        assert!(limits.len() == sums.len() && sums.len().is_multiple_of(PLACES));
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: kernels exist only if the processor has their instructions.

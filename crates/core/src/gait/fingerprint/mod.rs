@@ -119,7 +119,7 @@ impl Fingerprint {
     /// 2 s with it.
     ///
     /// Measured on real walks of 68 people: none of 4,597 new walks of 10 s is taken for a replay of
-    /// another walk of the same person. All replays of 10 s that have a fingerprint are found, wherever
+    /// other walking of the same person. All replays of 10 s that have a fingerprint are found, wherever
     /// they are cut out. 95 to 99 % are found if they are also turned, scaled, resampled to at least
     /// 25 Hz, noisy (up to a tenth of the movement), rounded to 8 bits, or up to 3 % faster or slower.
     pub fn is_replay_of(&self, earlier: &Self) -> bool {
@@ -235,8 +235,8 @@ fn take_less(least: &mut f64, best: &mut usize, difference: f64, stride: usize) 
 
 /// A fingerprint with [`PADDING_BYTES`] on either side.
 struct Surrounded {
-    /// The bytes of row `r` begin with point `r` of each byte.
-    rows: [Row; POINTS_PER_BYTE],
+    /// The bytes of number `n` begin with point `n` of each byte.
+    shifted: [Row; POINTS_PER_BYTE],
     bytes: usize,
 }
 
@@ -245,15 +245,16 @@ impl Surrounded {
         let padded = |bytes: &[u8]| [&[0; PADDING_BYTES], bytes, &[0; PADDING_BYTES]].concat();
         let (bits, known) =
             (padded(&fingerprint.bits), padded(&vec![u8::MAX; fingerprint.bits.len()]));
-        let rows = array::from_fn(|row| {
+        let shifted = array::from_fn(|shift| {
             let moved = |bytes: &[u8]| {
                 let pairs = zip(bytes, &bytes[1..]);
-                let byte = |(&low, &high)| (u16::from_le_bytes([low, high]) >> (ROWS * row)) as u8;
+                let byte =
+                    |(&low, &high)| (u16::from_le_bytes([low, high]) >> (ROWS * shift)) as u8;
                 pairs.map(byte).collect()
             };
             Row { bits: moved(&bits), known: moved(&known) }
         });
-        Self { rows, bytes: fingerprint.bits.len() }
+        Self { shifted, bytes: fingerprint.bits.len() }
     }
 }
 
@@ -284,37 +285,38 @@ impl Block {
             .map(|place| {
                 let (start, end) = (PADDING_BYTES, PADDING_BYTES + earlier.bytes);
                 let overlap = (place + self.bits.len()).min(end).saturating_sub(place.max(start));
-                // Rows begin up to three points later, and segments move.
+                // Places begin up to three points later, and segments move.
                 self.limits[(overlap + 1 + DRIFT_BYTES).min(self.bits.len())]
             })
             .collect();
-        // Segments move by so much to either side.
+        // Segments move by up to `DRIFT_BYTES` to either side, rounded up to whole groups.
+        const { assert!(2 * DRIFT_BYTES <= PLACES) };
         let counted = places + PLACES;
         counts.resize(self.bits.chunks(SEGMENT_BYTES).len() * POINTS_PER_BYTE * counted, 0);
         let mut free = counts.chunks_mut(counted);
         for (index, segment) in self.bits.chunks(SEGMENT_BYTES).enumerate() {
             let first = first + SEGMENT_BYTES * index - DRIFT_BYTES;
-            for (row, counts) in earlier.rows.iter().zip(&mut free) {
+            for (row, counts) in earlier.shifted.iter().zip(&mut free) {
                 kernels.mismatches(segment, row, first, counts);
             }
         }
         let (mut lists, mut sums) = (Vec::new(), vec![0; places]);
         SPEEDS.iter().any(|&speed| {
-            // Not negative, since drift is less than `DRIFT_BYTES`.
             let moved = |segment| {
-                (POINTS_PER_BYTE * DRIFT_BYTES).saturating_add_signed(drift(segment, speed))
+                let middle = POINTS_PER_BYTE * DRIFT_BYTES;
+                middle.checked_add_signed(drift(segment, speed)).expect("drift is less")
             };
             let moved: Vec<usize> = (0..self.bits.chunks(SEGMENT_BYTES).len()).map(moved).collect();
-            (0..POINTS_PER_BYTE).any(|row| {
+            (0..POINTS_PER_BYTE).any(|shift| {
                 lists.clear();
                 lists.extend(moved.iter().enumerate().map(|(segment, moved)| {
-                    let (byte, row) =
-                        ((moved + row) / POINTS_PER_BYTE, (moved + row) % POINTS_PER_BYTE);
-                    &counts[counted * (POINTS_PER_BYTE * segment + row)..][..counted][byte..]
+                    let point = moved + shift;
+                    let list = POINTS_PER_BYTE * segment + point % POINTS_PER_BYTE;
+                    &counts[counted * list..][..counted][point / POINTS_PER_BYTE..]
                 }));
                 let is_same = |(place, (&sum, &limit)): (usize, (&u16, &u16))| {
                     sum < limit && {
-                        let start = POINTS_PER_BYTE * (first + place) + row;
+                        let start = POINTS_PER_BYTE * (first + place) + shift;
                         let overlap = self.overlap(start, speed, earlier);
                         overlap >= LEAST_OVERLAP && are_the_same(ROWS * overlap, sum.into())
                     }
@@ -341,8 +343,11 @@ impl Block {
     }
 }
 
-/// By how many points a segment of a block is later in a recording at another speed. Both recordings
-/// begin with the same sample.
+/// By how many points a segment of a block is later in the earlier recording, if the block is of a copy
+/// that is faster by `speed`.
+///
+/// All places are tried, so a constant does not matter. [`BEFORE`] only rounds right for copies that
+/// begin with a sample of the original.
 fn drift(segment: usize, speed: f64) -> isize {
     let middle = POINTS_PER_BYTE * (SEGMENT_BYTES * segment + SEGMENT_BYTES / 2);
     ((BEFORE + middle) as f64 * (speed - 1.0)).round() as isize

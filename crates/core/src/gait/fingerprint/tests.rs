@@ -87,7 +87,8 @@ mod plain {
     }
 
     fn holds(earlier: &[bool], block: &[bool], speed: f64) -> bool {
-        // Where each bit of the block is if the block starts at 0.
+        // Where each bit of the block is if the block starts at 0. The numbers are those of the
+        // description, not the constants of the fast comparison.
         let place = |at: usize| {
             let middle = (at / 32) * 16 + 8;
             at as isize + 2 * ((speed - 1.0) * (54 + middle) as f64).round() as isize
@@ -155,10 +156,11 @@ proptest! {
         let start = start.min(bits.len() - 25);
         let mut part: Vec<u8> = (start..bits.len().min(start + length))
             .map(|at| {
+                let drift = drift((at - start) / SEGMENT_BYTES, speed);
                 let point = |point: usize| {
-                    let point = POINTS_PER_BYTE * at + point;
-                    let point = point.saturating_add_signed(drift((at - start) / SEGMENT_BYTES, speed));
-                    bits.get(point / POINTS_PER_BYTE).map_or(0, |byte| byte >> (ROWS * (point % POINTS_PER_BYTE)))
+                    let point = (POINTS_PER_BYTE * at + point).saturating_add_signed(drift);
+                    let (byte, point) = (point / POINTS_PER_BYTE, point % POINTS_PER_BYTE);
+                    bits.get(byte).map_or(0, |byte| byte >> (ROWS * point))
                 };
                 (0..POINTS_PER_BYTE).map(|at| (point(at) & 0b11) << (ROWS * at)).sum()
             })

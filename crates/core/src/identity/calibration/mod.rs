@@ -19,8 +19,8 @@ use super::Template;
 /// and pace.
 const NEAREST: usize = 16;
 
-/// The user of a comparison is not in its reference, nor is the owner of a template that serves as a
-/// probe.
+/// Users whom a reference leaves out at most: the one who is compared, and the owner of a template that
+/// serves as a probe.
 const MOST_ABSENT: usize = 2;
 
 /// Weight of the prior in the mean of a reference and in its variance, as a number of users. The mean
@@ -140,8 +140,8 @@ impl Calibration {
     }
 }
 
-/// The users of a cohort who are nearest to a template, nearest first: one more than a reference needs
-/// for each of [`MOST_ABSENT`].
+/// The users of a cohort who are nearest to a template, nearest first: as many as a reference needs, and
+/// [`MOST_ABSENT`] more.
 pub(super) struct Nearest(Vec<(usize, f32)>);
 
 /// The mean and the standard deviation of the highest similarities, and their number. Zeros if there

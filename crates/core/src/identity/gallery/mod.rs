@@ -452,7 +452,7 @@ impl Gallery {
         self.reference_without(user, cohort, &Nearest::new(cohort.iter().map(mean)))
     }
 
-    /// The reference from the nearest users of a cohort without one user.
+    /// The reference without one user, from the nearest users of this cohort.
     fn reference_without(
         &self,
         user: &UserId,
