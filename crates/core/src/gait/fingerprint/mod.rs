@@ -292,9 +292,10 @@ impl Block {
         // Segments move by up to `DRIFT_BYTES` to either side, rounded up to whole groups.
         const { assert!(2 * DRIFT_BYTES <= PLACES) };
         let counted = places + PLACES;
-        counts.resize(self.bits.chunks(SEGMENT_BYTES).len() * POINTS_PER_BYTE * counted, 0);
+        let segments = self.bits.chunks(SEGMENT_BYTES);
+        counts.resize(segments.len() * POINTS_PER_BYTE * counted, 0);
         let mut free = counts.chunks_mut(counted);
-        for (index, segment) in self.bits.chunks(SEGMENT_BYTES).enumerate() {
+        for (index, segment) in segments.clone().enumerate() {
             let first = first + SEGMENT_BYTES * index - DRIFT_BYTES;
             for (row, counts) in earlier.shifted.iter().zip(&mut free) {
                 kernels.mismatches(segment, row, first, counts);
@@ -304,9 +305,11 @@ impl Block {
         SPEEDS.iter().any(|&speed| {
             let moved = |segment| {
                 let middle = POINTS_PER_BYTE * DRIFT_BYTES;
-                middle.checked_add_signed(drift(segment, speed)).expect("drift is less")
+                middle
+                    .checked_add_signed(drift(segment, speed))
+                    .expect("a drift is shorter than `DRIFT_BYTES`")
             };
-            let moved: Vec<usize> = (0..self.bits.chunks(SEGMENT_BYTES).len()).map(moved).collect();
+            let moved: Vec<usize> = (0..segments.len()).map(moved).collect();
             (0..POINTS_PER_BYTE).any(|shift| {
                 lists.clear();
                 lists.extend(moved.iter().enumerate().map(|(segment, moved)| {
