@@ -46,10 +46,20 @@ impl IdempotencyKey {
             idempotency_key,
             digest,
         });
-        Ok(match service.idempotency.reserve(principal, key).await? {
-            Reserved::New(reservation) => response(request(reservation).await?, false),
-            Reserved::Answered(stored) => response(stored, true),
-        })
+        let idempotency = &service.idempotency;
+        let reservation = match idempotency.reserve(principal, key.clone()).await? {
+            Reserved::New(reservation) => reservation,
+            Reserved::Answered(stored) => return Ok(response(stored, true)),
+        };
+        match request(reservation).await {
+            Ok(carried_out) => Ok(response(carried_out, false)),
+            // A fault of this server. The database may be gone, so it is not asked again.
+            Err(problem) if problem.kind().is_server_error() => Err(problem),
+            Err(problem) => match idempotency.answered_elsewhere(key.as_ref()).await {
+                Some(stored) => Ok(response(stored, true)),
+                None => Err(problem),
+            },
+        }
     }
 }
 

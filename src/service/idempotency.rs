@@ -66,6 +66,15 @@ impl Idempotency {
             None => Reserved::New(held),
         })
     }
+
+    /// The response to a request that another server carried out while this one refused it. The refusal
+    /// may be due to that: the walk is enrolled already.
+    pub async fn answered_elsewhere(
+        &self,
+        request: Option<&IdempotentRequest>,
+    ) -> Option<StoredResponse> {
+        self.store.stored_response(request?).await.ok().flatten()
+    }
 }
 
 impl Reservation {
