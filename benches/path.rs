@@ -25,8 +25,10 @@ const WALKS_A_ROUND: usize = 20;
 const USERS: usize = 1_000_000;
 const SEARCHES: usize = 60;
 
-/// Independent values of a template: the cosines of strangers then deviate by 0.117, as those of the 132
-/// people of six data sets do.
+/// Standard deviation of the cosines of strangers, measured on the 132 people of six data sets.
+const COSINE_DEVIATION: f32 = 0.117;
+
+/// Independent values of a template whose cosines with others deviate by as much.
 const LIKE_PEOPLE: usize = 73;
 
 /// Larger than the caches.
@@ -82,7 +84,6 @@ fn stages(model: &Model) {
     // Noise may look periodic by chance.
     let refused = |noise: &Recording| cut(noise).is_err_and(|error| error.code() == "no-steps");
     let no_walk = (0..).map(|seed| noise(&recording, seed)).find(refused).expect("one of them is");
-    let gallery = gallery(model, 1000, LIKE_PEOPLE);
     let mut scratch = Scratch::default();
     let mut probe = |windows: &[Window]| {
         let mut template = Template::empty(model.network.feature_len());
@@ -93,6 +94,15 @@ fn stages(model: &Model) {
         template
     };
     let template = probe(&windows);
+    let walk = template.values();
+    let length = walk.iter().map(|value| value * value).sum::<f32>().sqrt();
+    // Random values hardly resemble a walk, so each user gets a share of it.
+    let gallery = gallery(model, 1000, |random| {
+        let share: f32 = StandardNormal.sample(random);
+        let factor = COSINE_DEVIATION * share * (walk.len() as f32).sqrt() / length;
+        let values = random_feature(random, walk.len(), LIKE_PEOPLE);
+        values.iter().zip(walk).map(|(value, walk)| value + factor * walk).collect()
+    });
     let mark = |recording: &Recording| Fingerprint::of(recording).expect("it is long enough");
     let minute = Conditions { seconds: 60.0, ..Conditions::default() };
     let earlier: Vec<_> = (10..26).map(|walk| mark(&Walker::new(1).walk(walk, &minute))).collect();
@@ -155,34 +165,42 @@ fn noise(recording: &Recording, seed: u64) -> Recording {
     Recording::new(times, acceleration, Some(angular_rate)).expect("it is whole")
 }
 
-fn random_template(random: &mut Pcg64Mcg, feature_len: usize, independent: usize) -> Template {
+fn random_feature(random: &mut Pcg64Mcg, feature_len: usize, independent: usize) -> Vec<f32> {
     let values: Vec<f32> = (0..independent).map(|_| StandardNormal.sample(random)).collect();
-    let feature: Vec<f32> = values.into_iter().cycle().take(feature_len).collect();
-    let mut template = Template::empty(feature_len);
-    template.add_window(&feature);
+    values.into_iter().cycle().take(feature_len).collect()
+}
+
+fn template(feature: &[f32]) -> Template {
+    let mut template = Template::empty(feature.len());
+    template.add_window(feature);
     template
 }
 
-fn gallery(model: &Model, users: usize, independent: usize) -> Gallery {
+/// Users with one window each.
+fn gallery(
+    model: &Model,
+    users: usize,
+    mut feature: impl FnMut(&mut Pcg64Mcg) -> Vec<f32>,
+) -> Gallery {
     let mut random = Pcg64Mcg::seed_from_u64(2);
     let calibration = Calibration::from_metrics(&model.metadata.metrics);
-    let feature_len = model.network.feature_len();
-    let mut gallery = Gallery::new(feature_len, calibration.expect("the shipped model can serve"));
+    let calibration = calibration.expect("the shipped model can serve");
+    let mut gallery = Gallery::new(model.network.feature_len(), calibration);
     for number in 0..users {
         let user = format!("user-{number:07}").parse().expect("it is an id");
-        gallery.add(&user, &random_template(&mut random, feature_len, independent));
+        gallery.add(&user, &template(&feature(&mut random)));
     }
     gallery
 }
 
 fn search(model: &Model, users: usize, independent: usize) {
     let mut random = Pcg64Mcg::seed_from_u64(3);
-    let gallery = gallery(model, users, independent);
-    let feature_len = gallery.feature_len();
+    let feature_len = model.network.feature_len();
+    let gallery = gallery(model, users, |random| random_feature(random, feature_len, independent));
     let numbers: Vec<u64> = (0..BANDWIDTH_BYTES as u64 / 8).collect();
     let (mut milliseconds, mut gigabytes) = (Vec::new(), Vec::new());
     for _ in 0..SEARCHES {
-        let probe = random_template(&mut random, feature_len, independent);
+        let probe = template(&random_feature(&mut random, feature_len, independent));
         let begin = Instant::now();
         black_box(gallery.rank(black_box(&probe), None, 5));
         milliseconds.push(begin.elapsed().as_secs_f64() * 1e3);
