@@ -86,6 +86,7 @@ impl Element {
         })
     }
 
+    #[inline]
     fn number(self, bytes: &[u8]) -> Number {
         let bits = match *bytes {
             [a] => a.into(),
@@ -130,6 +131,7 @@ impl Array<'_> {
         }
     }
 
+    #[inline]
     fn get(&self, index: usize) -> Number {
         match self {
             Self::Typed { element, bytes } => {
@@ -181,6 +183,7 @@ struct Line<'a, 'de> {
 impl Iterator for Line<'_, '_> {
     type Item = Number;
 
+    #[inline]
     fn next(&mut self) -> Option<Number> {
         self.indices.next().map(|index| self.array.get(index))
     }

@@ -111,16 +111,15 @@ pub(super) fn clipped(samples: &[[f32; 3]], least: f32) -> Vec<bool> {
         }
     }
     for axis in (0..3).filter(|&axis| smallest[axis] < largest[axis]) {
-        for extreme in [largest[axis], smallest[axis]] {
-            if extreme.abs() < least {
-                continue;
-            }
-            let mut start = 0;
-            for equal in samples.chunk_by(|a, b| a[axis] == b[axis]) {
-                if equal[0][axis] == extreme && equal.len() >= CLIP_RUN {
-                    marks[start..start + equal.len()].fill(true);
-                }
-                start += equal.len();
+        let is_extreme = |value: f32| {
+            (value == largest[axis] || value == smallest[axis]) && value.abs() >= least
+        };
+        let (mut last, mut run) = (f32::NAN, 0);
+        for (at, value) in samples.iter().map(|sample| sample[axis]).enumerate() {
+            run = if value == last { run + 1 } else { 1 };
+            last = value;
+            if run >= CLIP_RUN && is_extreme(value) {
+                marks[at + 1 - CLIP_RUN..=at].fill(true);
             }
         }
     }
@@ -158,6 +157,8 @@ pub(super) fn advice(sent: f32) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::gait::simulator::{Conditions, Walker};
     use crate::gait::{Recipe, Recording, RecordingDocument, cut_windows};
@@ -219,5 +220,31 @@ mod tests {
         }
         let error = refusal(|walk| each(walk, |_, _| 1.0)).unwrap();
         assert_eq!((error.code(), error.field()), ("slow-sensor", "angular_rate"));
+    }
+
+    proptest! {
+        #[test]
+        fn clipped_samples_have_equal_extremes_beside_them(
+            steps in prop::collection::vec(prop::array::uniform3(-2..=2i8), 1..40),
+            least in 0..3u8,
+        ) {
+            let samples: Vec<[f32; 3]> =
+                steps.iter().map(|sample| sample.map(f32::from)).collect();
+            let of = |axis: usize| steps.iter().map(move |sample| sample[axis]);
+            let is_clipped = |at: usize, axis: usize| {
+                let value = steps[at][axis];
+                let (largest, smallest) = (of(axis).max().unwrap(), of(axis).min().unwrap());
+                let is_equal = |other: usize| steps.get(other).is_some_and(|it| it[axis] == value);
+                let before = (1..=at).take_while(|back| is_equal(at - back)).count();
+                let after = (at + 1..).take_while(|&next| is_equal(next)).count();
+                smallest < largest
+                    && [largest, smallest].contains(&value)
+                    && value.unsigned_abs() >= least
+                    && before + 1 + after >= CLIP_RUN
+            };
+            let expected: Vec<bool> =
+                (0..steps.len()).map(|at| (0..3).any(|axis| is_clipped(at, axis))).collect();
+            prop_assert_eq!(clipped(&samples, f32::from(least)), expected);
+        }
     }
 }

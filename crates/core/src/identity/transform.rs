@@ -90,7 +90,14 @@ fn mix(values: &mut [f32]) {
 
 /// Divided by the root of the length, so that the length of the vector does not change.
 fn walsh_hadamard(block: &mut [f32]) {
-    let mut half = 1;
+    // The loop below is slow for neighbours.
+    for [a, b] in block.as_chunks_mut().0 {
+        (*a, *b) = (*a + *b, *a - *b);
+    }
+    for [a, b, c, d] in block.as_chunks_mut().0 {
+        (*a, *b, *c, *d) = (*a + *c, *b + *d, *a - *c, *b - *d);
+    }
+    let mut half = 4;
     while half < block.len() {
         for pair in block.chunks_exact_mut(2 * half) {
             let (left, right) = pair.split_at_mut(half);
