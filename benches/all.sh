@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Runs every command of docs/performance.md, one after the other, and prints what they print. Start it on a machine
-# that does nothing else. Needs python3.11 with venv, node, npm and chromium; about half an hour after the builds.
+# Runs every command of docs/performance.md, one after the other, and prints what they print; progress goes to stderr.
+# Start it on a machine that does nothing else. Needs python3.11 with venv, node, npm and chromium. Takes about half an
+# hour after the builds.
 #   benches/all.sh >report.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 run() {
     printf '\n## `%s`\n\n' "$*"
-    "$@" 2>/dev/null
+    "$@"
 }
 
 cargo build --release
