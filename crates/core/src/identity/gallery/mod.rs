@@ -274,6 +274,8 @@ impl Gallery {
         let by_chance = ALIKE_BY_CHANCE / others.len().max(1) as f64;
         others.sort_by(|a, b| b.0.total_cmp(&a.0));
         others.truncate(ALIKE_COMPARED);
+        let of_probe = others.iter().map(|(_, it)| self.reference_without(it, &cohort, &nearest));
+        let of_probe: Vec<Reference> = of_probe.collect();
         let few = (FEW_ALIKE.0.min(by_chance), FEW_ALIKE.1);
         let many = (asked >= MANY_ALIKE.0).then_some(MANY_ALIKE);
         let are_alike = |rates: &[f64]| {
@@ -284,17 +286,15 @@ impl Gallery {
         };
         let rate = |strength| self.tails.single.fmr(strength);
         // Rules most walks out without a look at the other users' templates.
-        let least = others.iter().map(|&(similarity, other)| {
-            let reference = self.reference_without(other, &cohort, &nearest);
-            rate(self.calibration.most_strength(similarity, reference, probe.windows()))
+        let least = zip(&others, &of_probe).map(|(&(similarity, _), &of_probe)| {
+            rate(self.calibration.most_strength(similarity, of_probe, probe.windows()))
         });
         if !are_alike(&least.collect::<Vec<f64>>()) {
             return false;
         }
-        let rates = others.iter().map(|&(_, other)| {
+        let rates = zip(&others, &of_probe).map(|(&(_, other), &of_probe)| {
             let templates = &self.users[other].templates;
             let of_templates = self.of_enrolled(other);
-            let of_probe = self.reference_without(other, &cohort, &nearest);
             rate(self.normalised(other, templates, probe, of_templates, of_probe).strength)
         });
         are_alike(&rates.collect::<Vec<f64>>())
