@@ -111,19 +111,22 @@ async fn outcomes(
         .once(service, body_digest, async |reservation| {
             let (done, write) = service.batch.run(reservation, good).await?;
             let mut done = done.into_iter();
+            let mut problem_of_server = None;
             let mut outcome = |slot: Result<(), Problem>| {
                 let result = slot.and_then(|()| {
                     let done = done.next().expect("the service answers each item");
                     done.map_err(Problem::from)
                 });
                 let problem = result.as_ref().err().map(Problem::kind);
-                failed = failed.or(problem.filter(|problem| problem.is_server_error()));
+                let problem = problem.filter(|problem| problem.is_server_error());
+                problem_of_server = problem_of_server.or(problem);
                 outcome_answer(result, &principal)
             };
             let outcomes = slots.into_iter().map(&mut outcome).collect();
-            Ok(write
-                .commit_with(format.stored(StatusCode::OK, &OutcomesAnswer { outcomes }))
-                .await?)
+            let answer = format.stored(StatusCode::OK, &OutcomesAnswer { outcomes });
+            let stored = write.commit_with(answer).await?;
+            failed = problem_of_server;
+            Ok(stored)
         })
         .await?;
     if let Some(problem) = failed {

@@ -55,7 +55,7 @@ impl IdempotencyKey {
             Ok(carried_out) => Ok(response(carried_out, false)),
             // A fault of this server. The database may be gone, so it is not asked again.
             Err(problem) if problem.kind().is_server_error() => Err(problem),
-            Err(problem) => match idempotency.answered_elsewhere(key.as_ref()).await {
+            Err(problem) => match idempotency.answered_meanwhile(key.as_ref()).await? {
                 Some(stored) => Ok(response(stored, true)),
                 None => Err(problem),
             },

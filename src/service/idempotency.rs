@@ -69,11 +69,17 @@ impl Idempotency {
 
     /// The response to a request that another server carried out while this one refused it. The refusal
     /// may be due to that: the walk is enrolled already.
-    pub async fn answered_elsewhere(
+    ///
+    /// # Errors
+    /// See [`Idempotency::reserve`].
+    pub async fn answered_meanwhile(
         &self,
         request: Option<&IdempotentRequest>,
-    ) -> Option<StoredResponse> {
-        self.store.stored_response(request?).await.ok().flatten()
+    ) -> Result<Option<StoredResponse>, ServiceError> {
+        match request {
+            Some(request) => Ok(self.store.stored_response(request).await?),
+            None => Ok(None),
+        }
     }
 }
 
