@@ -160,6 +160,30 @@ mod tests {
         secret
     }
 
+    /// Without the passes by hand.
+    fn plain_walsh_hadamard(block: &mut [f32]) {
+        let length = block.len();
+        for half in (0..length.ilog2()).map(|exponent| 1 << exponent) {
+            for at in (0..length).filter(|at| at & half == 0) {
+                let (a, b) = (block[at], block[at + half]);
+                (block[at], block[at + half]) = (a + b, a - b);
+            }
+        }
+        let scale = 1.0 / (length as f32).sqrt();
+        block.iter_mut().for_each(|value| *value *= scale);
+    }
+
+    #[test]
+    fn passes_by_hand_change_no_bit() {
+        for exponent in 0..10 {
+            let values = random(1 << exponent, exponent).values().to_vec();
+            let (mut fast, mut plain) = (values.clone(), values);
+            walsh_hadamard(&mut fast);
+            plain_walsh_hadamard(&mut plain);
+            assert_eq!(fast, plain);
+        }
+    }
+
     #[test]
     fn the_same_secret_gives_the_same_values_everywhere() {
         let one = template(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
