@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs every command of the goals in docs/performance.md, one after the other, and prints what they print; progress goes to stderr.
-# Start it on a machine that does nothing else. Needs python3.11 with venv, node, npm and chromium. Takes about 20
-# minutes after the builds.
+# Runs every command of the goals in docs/performance.md, one after the other, and prints what they print. Progress goes
+# to stderr. Start it on a machine that does nothing else. Needs python3.11 with venv, node, npm and chromium. Takes
+# about 20 minutes after the builds.
 #   benches/all.sh >report.md
 set -euo pipefail
 cd "$(dirname "$0")/.."
