@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bipedalnet_core::gait::Recording;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
@@ -15,13 +16,14 @@ async fn enroll(
 ) -> (Vec<(&'static str, Answer)>, f64) {
     let inferences = "bipedalnet_request_stage_duration_seconds_count{stage=\"inference\"}";
     let commits = "bipedalnet_database_commit_duration_seconds_count";
+    let walk = |number| simulated(11, 2 + number as u64).part(0.0, 6.0).unwrap();
+    let walks: Vec<Recording> = (0..users.len()).map(walk).collect();
     let before = server.scrape().await;
     let lock = open_database(&server.database());
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut requests = JoinSet::new();
-    for (number, &user) in users.iter().enumerate() {
+    for (&user, walk) in users.iter().zip(walks) {
         let server = Arc::clone(server);
-        let walk = simulated(11, 2 + number as u64).part(0.0, 6.0).unwrap();
         requests.spawn(async move { (user, server.enroll(user, &walk).await) });
     }
     // After inference, all of them wait for the lock.

@@ -366,6 +366,7 @@ async fn a_copy_is_refused_while_servers_of_postgres_run() {
         return;
     }
     let server = Server::start();
+    while run_sql(&server.database(), "SELECT count(*) FROM servers") != "1" {}
     let folder = folder_of_sqlite();
     let file = folder.path().join("test.db");
     refuses(&server.database(), &file, "running servers; stop all of them first");

@@ -147,16 +147,24 @@ async fn no_request_fails_or_mixes_models_during_changes_under_load() {
     let models = Arc::new([old, id(&file)]);
     let done = Arc::new(AtomicBool::new(false));
     let answers = Arc::new([const { AtomicUsize::new(0) }; 2]);
+    let swaps = Arc::new(AtomicUsize::new(0));
     let tasks: Vec<_> = (0..6_u64)
         .map(|task| {
             let (server, models) = (Arc::clone(&server), Arc::clone(&models));
             let (done, answers) = (Arc::clone(&done), Arc::clone(&answers));
+            let swaps = Arc::clone(&swaps);
             tokio::spawn(async move {
                 let mut enrolled = 0;
-                for walk in (10 + 1000 * task).. {
+                for number in 0.. {
+                    // A replay detector takes some of the many simulated walks for others.
+                    let may_go_on = || task > 1 || number < 4 * (1 + swaps.load(Ordering::Relaxed));
+                    while !may_go_on() && !done.load(Ordering::Relaxed) {
+                        tokio::task::yield_now().await;
+                    }
                     if done.load(Ordering::Relaxed) {
                         break;
                     }
+                    let walk = 10 + 1000 * task + number as u64 % 64;
                     let person = walk % 4;
                     let (user, recording) =
                         (format!("user-{person}"), simulated(11 + person, walk));
@@ -199,6 +207,7 @@ async fn no_request_fails_or_mixes_models_during_changes_under_load() {
         }
         let answer = activate(&server, &models[1 - swap % 2], true).await;
         assert_eq!((answer.status, &answer.body["walks_lost"]), (200, &json!(0)), "{answer:?}");
+        swaps.fetch_add(1, Ordering::Relaxed);
     }
     done.store(true, Ordering::Relaxed);
     let mut enrolled = 8;

@@ -36,7 +36,19 @@ async fn enroll(server: &Server, user: &str, person: u64, walk: u64) -> String {
     named
 }
 
+/// Sends a request that needs a change. A server that is slow to learn of it says so, and is asked again.
 async fn after(server: &Server, change: &str, path: &str, body: String) -> Answer {
+    let begin = Instant::now();
+    loop {
+        let answer = once_after(server, change, path, body.clone()).await;
+        let is_late = answer.body["type"] == "urn:bipedalnet:problem:change-not-here";
+        if !is_late || begin.elapsed() > READ_TIMEOUT {
+            return answer;
+        }
+    }
+}
+
+async fn once_after(server: &Server, change: &str, path: &str, body: String) -> Answer {
     let request = server.request(Method::POST, path, body).header("bipedalnet-after", change);
     support::answer(request.send().await.unwrap()).await
 }
@@ -71,7 +83,8 @@ async fn a_change_shows_on_another_server_to_those_who_name_it() {
     // A change that no server has made yet.
     let (timeline, _) = ann.split_once('-').unwrap();
     let body = support::json(&simulated(11, 9));
-    let refused = after(&other, &format!("{timeline}-99999999"), "/v1/identify", body).await;
+    let change = format!("{timeline}-99999999");
+    let refused = once_after(&other, &change, "/v1/identify", body).await;
     assert_eq!(refused.problem(), (409, "change-not-here"));
 }
 
@@ -217,9 +230,10 @@ async fn templates_are_not_renewed_while_a_server_runs() {
         let mut command = program();
         printed(command.arg("renew-templates").arg("--database").arg(one.database()))
     };
-    let doctor = printed(program().arg("doctor").arg("--database").arg(one.database())).unwrap();
-    let version = env!("CARGO_PKG_VERSION");
-    assert!(doctor.contains(&format!("2 of version {version} run on ")), "{doctor}");
+    let doctor = || printed(program().arg("doctor").arg("--database").arg(one.database())).unwrap();
+    // A server that is stalled for three seconds does not count.
+    let both = format!("2 of version {} run on ", env!("CARGO_PKG_VERSION"));
+    while !doctor().contains(&both) {}
     let refused = renew().unwrap_err();
     assert!(refused.contains("running servers; stop all of them first"), "{refused}");
     assert_eq!(identify_after(&other, &ann, 11).await.as_deref(), Some("ann"));

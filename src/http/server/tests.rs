@@ -167,7 +167,9 @@ async fn an_http2_connection_without_requests_is_closed_whatever_it_pings() {
     let router = Router::new().route("/wait", get(|| async move { wait.notified().await }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap();
-    let limits = ConnectionLimits { idle_timeout: SOON, drain_timeout: SOON, ..patient() };
+    // Long enough for the task of the busy connection to read its request.
+    let idle_timeout = 10 * SOON;
+    let limits = ConnectionLimits { idle_timeout, drain_timeout: SOON, ..patient() };
     serve_on(listener, router, limits);
     let mut busy = send(server, &[http2_start(100), http2_get(1, "/wait")].concat()).await;
     let mut idle = send(server, &http2_start(100)).await;
