@@ -25,9 +25,6 @@ skipped=(
     training_jobs::a_full_disk
     training_jobs::a_job_ends_as_usual
     users::a_deleted_user_leaves
-    # Takes longer than the simulated walkers have walks that no replay detector mixes up. tests/cluster.sh
-    # changes models under load.
-    model_changes::no_request_fails
 )
 arguments=()
 for test in "${skipped[@]}"; do arguments+=(--skip "$test"); done
