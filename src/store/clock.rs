@@ -2,8 +2,8 @@
 //! new.
 //!
 //! The trusted time runs with the time since the machine started, which nobody sets, and follows the clock
-//! by at most a second per second. So small steps do no harm, however many there are. A clock that is more
-//! than a day away has leapt. Until an operator confirms it or it comes back, the process goes by the time
+//! by at most a second per second. A clock that is within a day of it is right, so small steps do no harm,
+//! however many there are. A clock that is more than a day away has leapt. Until an operator confirms it or it comes back, the process goes by the time
 //! from before. A small leap is also settled by a day without another.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -141,7 +141,7 @@ struct Row {
 /// Two time lines, each by its origin, as in [`ORIGIN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Watch {
-    /// The trusted time; after a leap, that of the new clock.
+    /// The trusted time, which the clock is compared with; after a leap, that of the new clock.
     origin: i64,
     /// The one from before a leap.
     before: Option<i64>,
@@ -197,7 +197,8 @@ impl Watch {
             _ => {}
         }
         if self.before.is_none() {
-            self.kept = self.origin;
+            // Not `origin`: after a start that lags by the time without the server.
+            self.kept = wall - uptime;
         }
         event
     }
@@ -392,6 +393,7 @@ mod tests {
         let mut watch = watched(NOON, NOON + 14 * HOUR);
         let (mut wall, mut uptime) = (NOON + 14 * HOUR, 1000);
         assert!(watch.before.is_none());
+        assert_eq!(watch.kept + uptime, wall);
         for _ in 0..10 {
             (wall, uptime) = (wall + HOUR, uptime + HOUR);
             assert_eq!(watch.look(wall, uptime), None);

@@ -221,6 +221,20 @@ async fn keys_and_collections_of_one_server_count_on_the_other() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_off_goes_by_the_same_time_as_the_others() {
+    let Some([one, other]) = two(&[]) else { return };
+    // As if no server had run for ten hours.
+    let earlier = "UPDATE retention_clock SET seen_at_unix_seconds = seen_at_unix_seconds - 36000";
+    run_sql(&one.database(), earlier);
+    let third = other.beside(&[]).unwrap();
+    let mut created = Vec::new();
+    for (server, user) in [(&other, "ann"), (&third, "bob")] {
+        created.push(server.put_user(user).await.body["created_at_unix_seconds"].as_i64().unwrap());
+    }
+    assert!(created[0].abs_diff(created[1]) < 600, "{created:?}");
+}
+
+#[tokio::test]
 async fn templates_are_not_renewed_while_a_server_runs() {
     let Some([one, other]) = two(&[]) else { return };
     one.put_user("ann").await;
