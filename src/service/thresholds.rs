@@ -11,7 +11,7 @@ use super::active_model::{ActiveModel, LoadedModel};
 use super::pool::{Admission, Pool, PoolError};
 
 /// The pause after a fit, as a multiple of the fit's own time.
-const PAUSE_FACTOR: u32 = 5;
+const PAUSE_FACTOR: u32 = 20;
 
 /// The pause after a fit that failed.
 const RETRY: Duration = Duration::from_secs(1);

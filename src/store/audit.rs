@@ -242,14 +242,17 @@ impl Transaction {
             // One transaction at a time has this row, and chains.
             query("SELECT 1 FROM audit_start FOR UPDATE").execute(&mut self.inner).await?;
         }
-        // The newest entry is never pruned.
-        let newest: Option<(i64, Vec<u8>)> =
-            query_as("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
+        // The newest entry is never pruned, and no other transaction adds one meanwhile.
+        let (number, previous) = match self.newest_entry.take() {
+            Some(newest) => newest,
+            None => query_as("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
                 .fetch_optional(&mut self.inner)
-                .await?;
-        let (number, previous) = newest.unwrap_or_else(|| (0, vec![0; 32]));
+                .await?
+                .unwrap_or_else(|| (0, vec![0; 32])),
+        };
         entry.number = number + 1;
         entry.hash = entry.chained(&self.store.keyring.secret(CHAIN), &previous).to_vec();
+        let newest = (entry.number, entry.hash.clone());
         query(
             "INSERT INTO audit (number, at_unix_seconds, actor, action, user_digest, detail, hash)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -263,6 +266,7 @@ impl Transaction {
         .bind(entry.hash)
         .execute(&mut self.inner)
         .await?;
+        self.newest_entry = Some(newest);
         Ok(())
     }
 
@@ -276,7 +280,7 @@ impl Transaction {
             query_scalar("SELECT number FROM audit_start").fetch_one(&mut self.inner).await?;
         let last: Option<i64> = query_scalar(
             "SELECT coalesce(min(number) FILTER (WHERE at_unix_seconds >= $1) - 1, max(number))
-             FROM (SELECT number, at_unix_seconds FROM audit ORDER BY number LIMIT $2) AS oldest",
+             FROM (SELECT number, at_unix_seconds FROM audit ORDER BY number LIMIT +$2) AS oldest",
         )
         .bind(before_unix_seconds)
         .bind(MAX_PRUNED)
@@ -347,7 +351,7 @@ impl Store {
         self.chain_own_notes().await?;
         let entries = query_as(
             "SELECT * FROM audit WHERE number > $1 AND ($2 IS NULL OR user_digest = $2)
-             ORDER BY number LIMIT $3",
+             ORDER BY number LIMIT +$3",
         )
         .bind(after)
         .bind(user.map(|user| user_digest(&self.keyring, user)))

@@ -91,11 +91,12 @@ impl Store {
         after: Option<&CollectionId>,
         limit: u32,
     ) -> Result<Vec<Collection>, StoreError> {
-        let rows: Vec<CollectionRow> = query_as(collections_where!("id > $1 ORDER BY id LIMIT $2"))
-            .bind(after.map_or("", CollectionId::as_str))
-            .bind(i64::from(limit))
-            .fetch_all(&self.readers)
-            .await?;
+        let rows: Vec<CollectionRow> =
+            query_as(collections_where!("id > $1 ORDER BY id LIMIT +$2"))
+                .bind(after.map_or("", CollectionId::as_str))
+                .bind(i64::from(limit))
+                .fetch_all(&self.readers)
+                .await?;
         rows.into_iter().map(|row| row.collection(self)).collect()
     }
 

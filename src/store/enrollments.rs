@@ -3,6 +3,7 @@
 use bipedalnet_client::api::WalkSource;
 use bipedalnet_core::identity::UserId;
 
+use super::sealed::Owner;
 use super::sql::{query, query_as, query_scalar};
 use super::text::Text;
 use super::users::Consent;
@@ -39,6 +40,17 @@ pub struct NewEnrollment {
     pub user_created_at_unix_seconds: i64,
     /// The user's consent.
     pub consent: Option<Consent>,
+}
+
+/// A user before an enrollment.
+#[derive(sqlx::FromRow)]
+struct UserRow {
+    key_id: Option<Vec<u8>>,
+    created_at_unix_seconds: i64,
+    walks: i64,
+    enrolled: i64,
+    /// Most enrollments of a user of their collection, if it has a limit of its own.
+    most: Option<i64>,
 }
 
 impl From<Text<WalkSource>> for WalkSource {
@@ -78,23 +90,25 @@ impl Transaction {
         user: &UserId,
         most: u64,
     ) -> Result<NewEnrollment, StoreError> {
-        let found: Option<(i64, i64, i64, Option<i64>)> = query_as(
-            "SELECT users.created_at_unix_seconds, count(enrollments.id),
-             count(enrollments.id) FILTER (WHERE source = 'enrollment'),
+        let found: Option<UserRow> = query_as(
+            "SELECT key_id, users.created_at_unix_seconds, count(enrollments.id) AS walks,
+             count(enrollments.id) FILTER (WHERE source = 'enrollment') AS enrolled,
              (SELECT max_enrollments_per_user FROM collections WHERE collections.id = collection)
+             AS most
              FROM users LEFT JOIN enrollments ON user_id = users.id
              WHERE users.id = $1 GROUP BY users.id",
         )
         .bind(user.as_str())
         .fetch_optional(&mut self.inner)
         .await?;
-        let (user_created_at_unix_seconds, walks, enrolled, most_here) =
-            found.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
-        let most = most_here.map_or(most, i64::unsigned_abs);
-        if enrolled as u64 >= most {
+        let found = found.ok_or_else(|| StoreError::NoSuchUser(user.clone()))?;
+        let most = found.most.map_or(most, i64::unsigned_abs);
+        if found.enrolled as u64 >= most {
             return Err(StoreError::TooManyEnrollments { user: user.clone(), most });
         }
+        let owner = self.owner_with(user.as_str().to_owned(), found.key_id).await?;
         let id = self.insert_walk(user, WalkSource::Enrollment).await?;
+        self.owner = Some(Owner { newest_walk: Some(id), ..owner });
         let (occasions, reference, given_at): (i64, Option<String>, Option<i64>) = query_as(
             "SELECT occasions, consent_reference, consent_at_unix_seconds
              FROM user_summaries JOIN users USING (id) WHERE id = $1",
@@ -104,9 +118,9 @@ impl Transaction {
         .await?;
         Ok(NewEnrollment {
             id,
-            enrollments: walks as u64 + 1,
+            enrollments: found.walks as u64 + 1,
             occasions: occasions.unsigned_abs(),
-            user_created_at_unix_seconds,
+            user_created_at_unix_seconds: found.created_at_unix_seconds,
             consent: Consent::of(reference, given_at),
         })
     }

@@ -78,7 +78,7 @@ impl Store {
              (SELECT user_id FROM failed_verifications WHERE $4 IS NULL OR EXISTS
               (SELECT 1 FROM users WHERE users.id = user_id AND collection = $4)
               GROUP BY user_id HAVING sum(failures) >= $1 OR max(failures) >= $2
-              ORDER BY user_id LIMIT $3)
+              ORDER BY user_id LIMIT +$3)
              ORDER BY user_id, api_key",
         )
         .bind(most)

@@ -147,6 +147,8 @@ pub struct Transaction {
     change: Option<ChangeToken>,
     /// The user whose key was needed last. It is needed several times.
     owner: Option<Owner>,
+    /// Number and hash of the audit trail's newest entry, if this transaction added it.
+    newest_entry: Option<(i64, Vec<u8>)>,
 }
 
 impl Transaction {
@@ -320,7 +322,14 @@ impl Store {
 
     fn transaction(&self, inner: Tx) -> Transaction {
         let actor = audit::SERVER.to_owned();
-        Transaction { inner, store: self.clone(), actor, change: None, owner: None }
+        Transaction {
+            inner,
+            store: self.clone(),
+            actor,
+            change: None,
+            owner: None,
+            newest_entry: None,
+        }
     }
 
     /// Begins a transaction that only reads, and waits for nobody.

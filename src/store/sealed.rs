@@ -119,11 +119,16 @@ pub(super) struct Owner {
     pub user: String,
     pub key_id: KeyId,
     pub key: Arc<SecretKey>,
+    /// The walk that was just added.
+    pub newest_walk: Option<i64>,
 }
 
 impl Transaction {
     /// The owner of a walk. `None` if it was deleted.
     pub(super) async fn owner_of(&mut self, enrollment: i64) -> Result<Option<Owner>, StoreError> {
+        if let Some(owner) = self.owner.as_ref().filter(|it| it.newest_walk == Some(enrollment)) {
+            return Ok(Some(owner.clone()));
+        }
         let row: Option<(String, Option<Vec<u8>>)> = query_as(
             "SELECT user_id, key_id FROM enrollments JOIN users ON users.id = user_id
              WHERE enrollments.id = $1",
@@ -148,7 +153,8 @@ impl Transaction {
         self.owner_with(user.to_owned(), key).await.map(Some)
     }
 
-    async fn owner_with(
+    /// Makes a user the one whose key was needed last.
+    pub(super) async fn owner_with(
         &mut self,
         user: String,
         key: Option<Vec<u8>>,
@@ -157,7 +163,7 @@ impl Transaction {
         keyring.learn([key.as_deref()].into_iter()).await?;
         let found = key.as_deref().and_then(key_id).and_then(|id| Some((id, keyring.key(id)?)));
         let (key_id, key) = found.ok_or(StoreError::KeyLost)?;
-        let owner = Owner { user, key_id, key };
+        let owner = Owner { user, key_id, key, newest_walk: None };
         self.owner = Some(owner.clone());
         Ok(owner)
     }

@@ -89,7 +89,7 @@ impl Transaction {
              (SELECT id FROM sessions WHERE user_id = $1 AND principal = $2
               AND NOT (name = $5 AND of_features = $6)
               AND used_at_unix_seconds BETWEEN $3 AND $4
-              ORDER BY used_at_unix_seconds DESC, id DESC LIMIT $8)",
+              ORDER BY used_at_unix_seconds DESC, id DESC LIMIT +$8)",
         )
         .bind(key.user.as_str())
         .bind(&key.principal)
@@ -162,7 +162,7 @@ impl Transaction {
         .await?;
         query(
             "DELETE FROM session_walks WHERE session_id = $1 AND id NOT IN
-             (SELECT id FROM session_walks WHERE session_id = $1 ORDER BY id DESC LIMIT $2)",
+             (SELECT id FROM session_walks WHERE session_id = $1 ORDER BY id DESC LIMIT +$2)",
         )
         .bind(session)
         .bind(MAX_SESSION_WALKS as i64)

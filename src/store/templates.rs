@@ -113,7 +113,7 @@ impl Store {
              WHERE enrollment_id > $2 AND NOT EXISTS
              (SELECT 1 FROM templates WHERE model = $1 AND NOT damaged
               AND templates.enrollment_id = recordings.enrollment_id)
-             ORDER BY enrollment_id LIMIT $3",
+             ORDER BY enrollment_id LIMIT +$3",
         );
         let rows: Vec<RecordingRow> =
             query.bind(model).bind(after).bind(limit).fetch_all(&self.readers).await?;

@@ -139,7 +139,7 @@ impl Store {
              last_active_at_unix_seconds
              FROM user_summaries JOIN users USING (id)
              WHERE collection = $1 AND id > $2 AND last_active_at_unix_seconds <= $3
-             ORDER BY id LIMIT $4",
+             ORDER BY id LIMIT +$4",
         )
         .bind(collection.as_str())
         .bind(after.map_or("", UserId::as_str))
@@ -315,7 +315,7 @@ impl Transaction {
     ) -> Result<Vec<UserId>, StoreError> {
         let ids: Vec<String> = query_scalar(
             "SELECT id FROM users WHERE last_active_at_unix_seconds <= $1
-             ORDER BY last_active_at_unix_seconds LIMIT $2",
+             ORDER BY last_active_at_unix_seconds LIMIT +$2",
         )
         .bind(since_unix_seconds)
         .bind(most)

@@ -186,7 +186,7 @@ impl Transaction {
             query(
                 "DELETE FROM fingerprints WHERE user_id = $1 AND enrollment_id IS NULL AND id NOT IN
                  (SELECT id FROM fingerprints WHERE user_id = $1 AND enrollment_id IS NULL
-                  ORDER BY id DESC LIMIT $2)",
+                  ORDER BY id DESC LIMIT +$2)",
             )
             .bind(user.as_str())
             .bind(VERIFIED_KEPT)
@@ -217,7 +217,7 @@ async fn fingerprints<'c>(
         "SELECT fingerprints.id, enrollment_id, key_id, fingerprint
          FROM fingerprints JOIN users ON users.id = user_id
          WHERE user_id = $1 AND fingerprints.id > $2 AND (enrollment_id IS NOT NULL OR NOT $3)
-         ORDER BY fingerprints.id DESC LIMIT $4",
+         ORDER BY fingerprints.id DESC LIMIT +$4",
     )
     .bind(user.as_str())
     .bind(after)

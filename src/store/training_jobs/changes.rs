@@ -55,7 +55,7 @@ impl Transaction {
         .await?;
         query(
             "DELETE FROM training_jobs WHERE ended_at_unix_seconds IS NOT NULL AND id NOT IN
-             (SELECT id FROM training_jobs ORDER BY id DESC LIMIT $1)",
+             (SELECT id FROM training_jobs ORDER BY id DESC LIMIT +$1)",
         )
         .bind(KEPT)
         .execute(&mut self.inner)
