@@ -2,8 +2,8 @@
 //! new.
 //!
 //! The trusted time runs with the time since the machine started, which nobody sets, and follows the clock
-//! by at most a second per second. A clock that is within a day of it is right, so small steps do no harm,
-//! however many there are. A clock that is more than a day away has leapt. Until an operator confirms it or it comes back, the process goes by the time
+//! by at most a second per second. The process goes by the clock while the two are within a day. So small
+//! steps do no harm, however many there are. A clock that is more than a day away has leapt. Until an operator confirms it or it comes back, the process goes by the time
 //! from before. A small leap is also settled by a day without another.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -157,7 +157,7 @@ impl Watch {
         Self {
             origin: row.seen_at_unix_seconds - uptime,
             before: row.leapt_from_unix_seconds.map(|from| from - uptime),
-            // Nobody saw what happened before the start. The latest time makes no expired key valid.
+            // If the clock leapt, nobody saw when. The latest time makes no expired key valid.
             kept: wall.max(row.seen_at_unix_seconds).max(row.leapt_from_unix_seconds.unwrap_or(0))
                 - uptime,
             steady_since: row.steady_since_unix_seconds,
@@ -175,7 +175,7 @@ impl Watch {
             let before = *self.before.get_or_insert(self.origin);
             self.origin = wall - uptime;
             // A clock that was far ahead at the start, and was put right since, no longer counts.
-            self.kept = self.kept.min(before.max(self.origin));
+            self.kept = self.kept.max(before).min(before.max(self.origin));
             self.steady_since = wall;
         } else {
             self.origin += difference.clamp(-passed, passed);
@@ -367,6 +367,16 @@ mod tests {
         assert_eq!(watch.before.map(|before| before + 1000), Some(NOON));
         assert_eq!(watch.kept + 1000, NOON);
         assert_eq!(watch.look(NOON + HOUR, 1030), Some(ClockEvent::Returned));
+    }
+
+    #[test]
+    fn a_leap_after_a_step_back_makes_nothing_valid_again() {
+        let mut watch = watched(NOON, NOON);
+        watch.look(NOON - 20 * HOUR + 60, 1060);
+        assert_eq!(watch.kept + 1060, NOON - 20 * HOUR + 60);
+        let leap = watch.look(NOON - 400 * DAY, 1061);
+        assert!(matches!(leap, Some(ClockEvent::Leapt { .. })));
+        assert!(watch.kept + 1061 >= NOON, "{}", watch.kept + 1061 - NOON);
     }
 
     #[test]
