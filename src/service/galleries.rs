@@ -64,9 +64,10 @@ impl CollectionGallery {
         let strengths = cohort.impostor_strengths();
         let tails = cohort.tails_of(&strengths);
         self.change(|gallery| gallery.set_tails(tails));
-        let accepted = FALSE_MATCH_RATES.map(|asked| {
-            strengths.iter().filter(|strength| tails.single.fmr(**strength) <= asked).count()
-        });
+        let accepted = tails
+            .single
+            .strengths()
+            .map(|threshold| strengths.iter().filter(|strength| **strength >= threshold).count());
         let matches = Matches { accepted, comparisons: strengths.len() };
         *self.matches.lock().unwrap_or_else(PoisonError::into_inner) = matches;
     }

@@ -13,6 +13,9 @@ use super::pool::{Admission, Pool, PoolError};
 /// The pause after a fit, as a multiple of the fit's own time.
 const PAUSE_FACTOR: u32 = 20;
 
+/// The longest pause, however long a fit waited for its turn, and however many galleries it was for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// The pause after a fit that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -36,7 +39,7 @@ impl Thresholds {
         loop {
             let begin = Instant::now();
             let pause = match self.fit().await {
-                Ok(()) => begin.elapsed() * PAUSE_FACTOR,
+                Ok(()) => (begin.elapsed() * PAUSE_FACTOR).min(LONGEST_PAUSE),
                 Err(error) => {
                     tracing::warn!(%error, "thresholds were not fitted to a gallery; trying again");
                     tokio::time::sleep(RETRY).await;

@@ -169,8 +169,13 @@ impl Nearest {
     /// The spread without at most [`MOST_ABSENT`] users, by their places in the cohort.
     pub fn spread(&self, is_absent: impl Fn(usize) -> bool) -> Spread {
         let present = self.0.iter().filter(|(user, _)| !is_absent(*user));
-        let nearest: Vec<f32> = present.map(|(_, similarity)| *similarity).take(NEAREST).collect();
-        let users = nearest.len() as f32;
+        let (mut nearest, mut count) = ([0.0; NEAREST], 0);
+        for (kept, (_, similarity)) in nearest.iter_mut().zip(present) {
+            *kept = *similarity;
+            count += 1;
+        }
+        let nearest = &nearest[..count];
+        let users = count as f32;
         let mean = nearest.iter().sum::<f32>() / users.max(1.0);
         let squares: f32 = nearest.iter().map(|similarity| (similarity - mean).powi(2)).sum();
         Spread { users, mean, deviation: (squares / users.max(1.0)).sqrt() }

@@ -23,7 +23,7 @@ impl Tail {
     }
 
     /// The strengths, one for each of [`FALSE_MATCH_RATES`].
-    pub(in crate::identity) fn strengths(self) -> [f32; FALSE_MATCH_RATES.len()] {
+    pub fn strengths(self) -> [f32; FALSE_MATCH_RATES.len()] {
         self.0
     }
 

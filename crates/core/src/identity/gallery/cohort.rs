@@ -33,7 +33,7 @@ impl Cohort {
                 calibration.reference(&Nearest::new(similarities), |other| other == user)
             })
             .collect();
-        let mut strengths = Vec::new();
+        let mut strengths = Vec::with_capacity(self.similarities.len());
         for ((row, &owner), &windows) in rows().zip(&self.windows) {
             let nearest = Nearest::new(row.iter().copied());
             for user in (0..*users).filter(|&user| user != owner) {
