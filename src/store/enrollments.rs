@@ -80,11 +80,11 @@ impl Store {
 }
 
 impl Transaction {
-    /// Adds an enrolled walk, unless the user has as many as the collection allows, or else `most`. A refusal changes nothing, so
-    /// the transaction can continue.
+    /// Adds an enrolled walk, unless the user has as many as the collection allows, or else `most`. A
+    /// refusal changes nothing, so the transaction can continue.
     ///
     /// # Errors
-    /// If the user does not exist, they have too many walks, or a statement fails.
+    /// If the user does not exist, their key is missing, they have too many walks, or a statement fails.
     pub async fn add_enrollment(
         &mut self,
         user: &UserId,
@@ -200,6 +200,7 @@ impl Transaction {
         if erased == 0 {
             return Err(StoreError::NoSuchEnrollment { user: user.clone(), id });
         }
+        self.owner = None;
         self.audit(AuditEvent::EnrollmentDeleted(user, id)).await
     }
 }

@@ -119,7 +119,7 @@ pub(super) struct Owner {
     pub user: String,
     pub key_id: KeyId,
     pub key: Arc<SecretKey>,
-    /// The walk that was just added.
+    /// The walk that this transaction added for them last.
     pub newest_walk: Option<i64>,
 }
 

@@ -2,8 +2,8 @@
 //! sqlx's own `Any` copies each row with the names of its columns, and takes no options of SQLite.
 //!
 //! Statements use the language that both have in common: `$1` for parameters, `TRUE` for truth, and a
-//! column for each `ON CONFLICT`. [`either`] is for what they say differently. It is `LIMIT +$1`, because
-//! SQLite plans for the value of a bare parameter there, and so prepares the statement again in each use.
+//! column for each `ON CONFLICT`. [`either`] is for what they say differently. Write `LIMIT +$1`: SQLite plans
+//! for the value of a bare parameter there, and so prepares the statement again for each use.
 
 use std::borrow::Cow;
 use std::time::Duration;
