@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::pin::Pin;
 use std::process::{Command, Output};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use hyper::body::{Body, Bytes, Frame};
 use reqwest::{Method, StatusCode, Version};
@@ -13,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::support::{
-    self, Server, certificate, database_in, has_curl, printed, program, simulated,
+    self, READ_TIMEOUT, Server, certificate, database_in, has_curl, printed, program, simulated,
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -210,11 +211,12 @@ async fn connections_of_clients_that_send_too_slowly_are_closed() {
     live(&server.connect());
     let certificate = reqwest::Certificate::from_pem(&fs::read(&certificate).unwrap()).unwrap();
     let client = support::client_builder().tls_certs_only([certificate]).build().unwrap();
+    let begin = Instant::now();
     let livez = loop {
         // On a stalled machine, this client may be too slow as well.
-        let livez = client.get(format!("https://{}/livez", tls_server.address)).send().await;
-        if let Ok(livez) = livez {
-            break livez;
+        match client.get(format!("https://{}/livez", tls_server.address)).send().await {
+            Ok(livez) => break livez,
+            Err(error) => assert!(begin.elapsed() < READ_TIMEOUT, "{error:?}"),
         }
     };
     assert_eq!((livez.version(), livez.status()), (Version::HTTP_2, StatusCode::OK));

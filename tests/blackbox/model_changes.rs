@@ -156,7 +156,7 @@ async fn no_request_fails_or_mixes_models_during_changes_under_load() {
             tokio::spawn(async move {
                 let mut enrolled = 0;
                 for number in 0.. {
-                    // A replay detector takes some of the many simulated walks for others.
+                    // Only a few for each change: the replay detector mixes up some of many simulated walks.
                     let may_go_on = || task > 1 || number < 4 * (1 + swaps.load(Ordering::Relaxed));
                     while !may_go_on() && !done.load(Ordering::Relaxed) {
                         tokio::task::yield_now().await;

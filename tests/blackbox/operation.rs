@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use bipedalnet_core::gait::RecordingDocument;
 use reqwest::Method;
@@ -108,8 +109,8 @@ async fn metrics_count_requests() {
     ] {
         assert!(value(name) > 0.0, "{name}");
     }
-    // The log may just have been emptied.
-    assert!(value("bipedalnet_database_wal_bytes") >= 0.0);
+    // It is there, although the log may just have been emptied.
+    value("bipedalnet_database_wal_bytes");
 
     assert_eq!(server.identified(&simulated(11, 4)).await.as_deref(), Some("ann-of-ancona"));
     server.send(Method::DELETE, "/v1/users/ann-of-ancona", "").await;
@@ -260,8 +261,10 @@ fn an_unknown_log_level_is_refused() {
 /// Status and headers of the next response on a connection, or `None` if it is closed.
 fn next_answer(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
     let mut status = String::new();
-    if stream.read_line(&mut status).unwrap() == 0 {
-        return None;
+    match stream.read_line(&mut status) {
+        Ok(0) => return None,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+        read => drop(read.unwrap()),
     }
     let mut headers = String::new();
     while !headers.ends_with("\r\n\r\n") {
@@ -276,6 +279,8 @@ fn next_answer(stream: &mut BufReader<TcpStream>) -> Option<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_is_lost_when_the_server_stops() {
+    // A stopping server takes requests for a second. On a stalled machine, a client may miss that.
+    const IN_TIME: Duration = Duration::from_millis(500);
     let mut server = used().await;
     let body = support::json(&simulated(11, 2));
     let request = format!(
@@ -290,9 +295,17 @@ async fn no_request_is_lost_when_the_server_stops() {
             let answered = answered.clone();
             std::thread::spawn(move || {
                 let mut stream = BufReader::new(TcpStream::connect(address).unwrap());
+                let mut answered_at = Instant::now();
                 for sent in 1.. {
-                    stream.get_mut().write_all(request.as_bytes()).unwrap();
-                    let (status, headers) = next_answer(&mut stream).expect("a request was lost");
+                    let written = stream.get_mut().write_all(request.as_bytes());
+                    let is_late = answered_at.elapsed() > IN_TIME;
+                    let Some((status, headers)) =
+                        written.ok().and_then(|()| next_answer(&mut stream))
+                    else {
+                        assert!(is_late, "a request was lost");
+                        return sent - 1;
+                    };
+                    answered_at = Instant::now();
                     assert_eq!(status, "HTTP/1.1 200 OK\r\n");
                     let _ = answered.send(());
                     if headers.contains("connection: close") {
@@ -308,12 +321,18 @@ async fn no_request_is_lost_when_the_server_stops() {
     // Wait until all of them are busy.
     (0..40).for_each(|_| answers.recv().unwrap());
     let mut late = BufReader::new(TcpStream::connect(&server.address).unwrap());
+    let begin = Instant::now();
     server.terminate();
     while server.operator("/readyz").await.0 == 200 {}
     // A client that does not know yet still gets a response, with `connection: close`.
-    late.get_mut().write_all(request.as_bytes()).unwrap();
-    let (status, headers) = next_answer(&mut late).unwrap();
-    assert!(status.contains("200") && headers.contains("connection: close"), "{headers}");
+    let written = late.get_mut().write_all(request.as_bytes());
+    let is_late = begin.elapsed() > IN_TIME;
+    match written.ok().and_then(|()| next_answer(&mut late)) {
+        Some((status, headers)) => {
+            assert!(status.contains("200") && headers.contains("connection: close"), "{headers}");
+        }
+        None => assert!(is_late, "the request was lost"),
+    }
     let sent: u32 = clients.into_iter().map(|client| client.join().unwrap()).sum();
     assert!(sent >= 40);
     assert!(server.wait().success());

@@ -186,11 +186,11 @@ async fn long_batches_of_one_key_do_not_delay_another() {
     let identifications = async {
         while server.scrape().await["bipedalnet_pool_jobs_running"] == 0.0 {}
         let walk = compact(6, 10.0);
-        for _ in 0..8 {
+        for _ in 0..9 {
             let answer = send_cbor_as(&server, &other, "/v1/identify", &walk).await;
             assert_eq!(answer.body["user"], "ann", "{answer:?}");
         }
-        // Each of these would have waited for a verification of each batch: together for all.
+        // In one queue, each would wait for a verification of each batch: together for more than all.
         assert_eq!(ended.load(Ordering::SeqCst), 0);
     };
     tokio::join!(batches, identifications);
@@ -213,7 +213,7 @@ async fn each_item_of_a_batch_counts_in_quotas() {
     let (answer, left) = send(7).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let kept = left.split(['=', ';']).nth(2).unwrap().parse::<f64>().unwrap();
-    assert!(kept <= 3.0 + begin.elapsed().as_secs_f64(), "{left}");
+    assert!((3.0..=3.0 + begin.elapsed().as_secs_f64()).contains(&kept), "{left}");
     let (answer, left) = send(9).await;
     assert_eq!(answer.problem(), (429, "too-many-requests"), "{answer:?}");
     assert!(left.starts_with("\"key\";r=0;"), "{left}");
