@@ -3,8 +3,9 @@
 //!
 //! The trusted time runs with the time since the machine started, which nobody sets, and follows the clock
 //! by at most a second per second. The process goes by the clock while the two are within a day. So small
-//! steps do no harm, however many there are. A clock that is more than a day away has leapt. Until an operator confirms it or it comes back, the process goes by the time
-//! from before. A small leap is also settled by a day without another.
+//! steps do no harm, however many there are. A clock that is more than a day away has leapt. Until an
+//! operator confirms it or it comes back, the process goes by the time from before. A small leap is also
+//! settled by a day without another.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
