@@ -176,7 +176,7 @@ impl Watch {
             let before = *self.before.get_or_insert(self.origin);
             self.origin = wall - uptime;
             // A clock that was far ahead at the start, and was put right since, no longer counts.
-            self.kept = self.kept.max(before).min(before.max(self.origin));
+            self.kept = self.kept.clamp(before, before.max(self.origin));
             self.steady_since = wall;
         } else {
             self.origin += difference.clamp(-passed, passed);
