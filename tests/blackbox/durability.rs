@@ -2,14 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bipedalnet_core::gait::{Recording, RecordingDocument};
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::support::{
-    self, READ_TIMEOUT, Server, database_in, open_database, printed, program, run_sql, simulated,
+    self, Server, database_in, open_database, printed, program, run_sql, simulated,
 };
 
 async fn with_ann(arguments: &[&str]) -> Server {
@@ -101,11 +100,7 @@ async fn a_deleted_user_leaves_no_trace_in_any_table_or_file() {
     assert_eq!(found(&traces).len(), traces.len(), "the search misses traces before the deletion");
 
     assert_eq!(server.send(Method::DELETE, "/v1/users/ann-of-ancona", "").await.status, 204);
-    // A statement that reads at that moment delays the emptying of the write-ahead log by a second.
-    let begin = Instant::now();
-    while !found(&traces).is_empty() {
-        assert!(begin.elapsed() < READ_TIMEOUT, "{:?}", found(&traces));
-    }
+    support::wait_until_erased(|| found(&traces));
     for table in tables.split(' ') {
         let rows = run_sql(&server.database(), &format!("SELECT * FROM {table}"));
         assert!(!rows.contains("ancona"), "{table}: {rows}");

@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bipedalnet_core::bnn::{Model, Scratch};
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
@@ -154,6 +154,20 @@ pub fn run_sql(database: &Path, statements: &str) -> String {
 
 /// Longer than any wait for a byte should take. A test fails if it has to wait so long.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Waits until a search no longer finds what was deleted. A statement that reads at that moment delays the
+/// emptying of the write-ahead log by a second.
+pub fn wait_until_erased<Found: IntoIterator<Item = String>>(search: impl Fn() -> Found) {
+    let begin = Instant::now();
+    while let Some(found) = search().into_iter().next() {
+        assert!(begin.elapsed() < READ_TIMEOUT, "{found}");
+    }
+}
+
+/// The number of requests that are left, from the header `ratelimit`.
+pub fn requests_left(limit: &str) -> f64 {
+    limit.split(['=', ';']).nth(2).unwrap().parse().unwrap()
+}
 
 /// A running server. It is killed when dropped.
 pub struct Server {

@@ -1,12 +1,11 @@
 //! Users and their enrollments over the API.
 
 use std::fs;
-use std::time::Instant;
 
 use bipedalnet_core::gait::simulator::{Conditions, Walker};
 use reqwest::Method;
 
-use crate::support::{READ_TIMEOUT, Server, run_sql, simulated, stable};
+use crate::support::{Server, run_sql, simulated, stable, wait_until_erased};
 
 async fn delete(server: &Server, path: &str) -> u16 {
     server.send(Method::DELETE, path, "").await.status
@@ -90,11 +89,7 @@ async fn a_deleted_user_leaves_no_trace_and_is_not_identified() {
     assert!(!traces().is_empty(), "the search misses traces before the deletion");
 
     assert_eq!(delete(&server, "/v1/users/ann-of-ancona").await, 204);
-    // A statement that reads at that moment delays the emptying of the write-ahead log by a second.
-    let begin = Instant::now();
-    while !traces().is_empty() {
-        assert!(begin.elapsed() < READ_TIMEOUT, "{:?}", traces());
-    }
+    wait_until_erased(traces);
     assert_eq!(server.get("/v1/users/ann-of-ancona").await.status, 404);
     assert_eq!(server.get("/v1/users/ann-of-ancona/export").await.status, 404);
     assert_eq!(delete(&server, "/v1/users/ann-of-ancona").await, 404);
